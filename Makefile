@@ -1,0 +1,50 @@
+# Needs: Python 3.11 or newer with venv and pip, make, and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+CORES ?= all
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: help demo hippocampus brains test lint format schema clean
+
+help:
+	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
+	@echo "make test         all tests"
+	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
+	@echo "make schema       config/schema.json from the config models"
+	@echo "make clean        remove the environment (results stay)"
+
+# torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
+$(VENV)/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+demo: $(VENV)/installed
+	snakemake --profile local --cores $(CORES) --config study=demo
+	@$(MAKE) --no-print-directory results/demo/report.html STUDY=demo
+	@cat results/demo/tables/demo.txt
+	@echo "Report: $(abspath results/demo/report.html)"
+
+results/$(STUDY)/report.html: results/$(STUDY)/scores.tsv
+	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
+
+test: $(VENV)/installed
+	pytest
+
+lint: $(VENV)/installed
+	ruff check src tests
+	ruff format --check src tests
+	snakefmt --check Snakefile rules
+
+format: $(VENV)/installed
+	ruff check --fix src tests
+	ruff format src tests
+	snakefmt Snakefile rules
+
+schema: $(VENV)/installed
+	brainpretrain schema --out config/schema.json
+
+clean:
+	rm -rf $(VENV)

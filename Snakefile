@@ -1,0 +1,32 @@
+"""Raw brain MRI to pretrained encoders, fine-tuned models and tables. See README.md."""
+
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+import brainpretrain.config
+import brainpretrain.plan
+
+Arm = brainpretrain.plan.Arm
+
+# settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it
+CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
+PLAN = brainpretrain.plan.make(CONFIG)
+
+
+report: "rules/report/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/download.smk"
+include: "rules/preprocess.smk"
+include: "rules/pretrain.smk"
+include: "rules/finetune.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        [table_targets(name) for name in PLAN.tables],

@@ -1,0 +1,59 @@
+"""Paths, wildcards, and look-ups into the plan. No number of the method stands in any rule."""
+
+import json
+
+RESULTS = CONFIG.settings.results
+DATA = f"{RESULTS}/data"
+STUDY = f"{RESULTS}/{CONFIG.study_name}"
+WORK = f"{RESULTS}/work"
+PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
+ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
+FOLD = ARM + "/fold{fold}"
+SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_]+",
+    preprocess="[a-z0-9_]+",
+    corpus="[a-z0-9_]+",
+    pretext="[a-z0-9_]+",
+    backbone="[a-z0-9_]+",
+    task="[a-z0-9_]+",
+    init="scratch|[a-z0-9_]+-on-[a-z0-9_]+",
+    recipe="[a-z0-9_]+",
+    n_train=r"\d+|all",
+    fold=r"\d+",
+    cohort="val|test|ood",
+    shard=r"\d{3}",
+    table="[a-z0-9_]+",
+
+
+def as_json(entry, *fields):
+    """An entry of the config as JSON text for a command line: all of it, or only the fields that shape this result."""
+    content = entry.model_dump(mode="json") if hasattr(entry, "model_dump") else entry
+    return json.dumps({key: content[key] for key in fields} if fields else content, sort_keys=True)
+
+
+def module(dataset):
+    """Module of a data set: its entry in the config if it has one, else its name."""
+    return CONFIG.datasets[dataset].module if dataset in CONFIG.datasets else dataset
+
+
+def shard_tables(dataset, preprocess):
+    """All shard tables of a data set; their number is a constant of the data set, so the DAG needs no data."""
+    return [f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(dataset))]
+
+
+def cohort_dataset(wildcards):
+    """The data set that a cohort of a task lies in."""
+    task = CONFIG.tasks[wildcards.task]
+    return task.ood.dataset if wildcards.cohort == "ood" else task.dataset
+
+
+def cohort_inputs(wildcards):
+    """The data that a cohort of a task lies in."""
+    dataset = cohort_dataset(wildcards)
+    return {
+        "shards": shard_tables(dataset, CONFIG.tasks[wildcards.task].preprocess),
+        "source": ancient(f"{DATA}/{dataset}/source.json"),
+    }

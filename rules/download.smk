@@ -1,0 +1,30 @@
+"""Raw data: in <data_root>/<data set>. Output: source.json (where they are), index.tsv (what they are)."""
+
+
+rule fetch:
+    output:
+        DATA + "/{dataset}/source.json",
+    log:
+        RESULTS + "/logs/fetch/{dataset}.log",
+    localrule: True
+    params:
+        module=lambda w: module(w.dataset),
+        root=lambda w: CONFIG.data_root(w.dataset),
+        options=lambda w: as_json(CONFIG.datasets[w.dataset].options if w.dataset in CONFIG.datasets else {}),
+    shell:
+        "brainpretrain fetch --dataset {params.module} --root {params.root:q} --options {params.options:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule index:
+    input:
+        source=DATA + "/{dataset}/source.json",
+    output:
+        DATA + "/{dataset}/index.tsv",
+    log:
+        RESULTS + "/logs/index/{dataset}.log",
+    localrule: True
+    params:
+        module=lambda w: module(w.dataset),
+    shell:
+        "brainpretrain index --dataset {params.module} --source {input.source:q} --out {output:q} > {log:q} 2>&1"

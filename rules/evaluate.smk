@@ -1,0 +1,57 @@
+"""Model to predictions in native space, to scores per case and label, to one table of all scores."""
+
+
+rule predict:
+    input:
+        unpack(cohort_inputs),
+        split=SPLIT,
+        model=FOLD + "/model.safetensors",
+    output:
+        directory(FOLD + "/{cohort}/predictions"),
+    log:
+        STUDY + "/logs/predict/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    threads: 4
+    resources:
+        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        runtime=240,
+    params:
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
+        inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
+    shell:
+        "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --source {input.source:q} --split {input.split:q}"
+        " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} --inference {params.inference:q}"
+        " --threads {threads} --out {output:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        unpack(cohort_inputs),
+        split=SPLIT,
+        predictions=FOLD + "/{cohort}/predictions",
+    output:
+        FOLD + "/{cohort}/scores.tsv",
+    log:
+        STUDY + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=120,
+    params:
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
+        run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
+    shell:
+        "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --source {input.source:q}"
+        " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort}"
+        " --run {params.run:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule scores:
+    input:
+        [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.evaluations],
+    output:
+        STUDY + "/scores.tsv",
+    log:
+        STUDY + "/logs/scores.log",
+    localrule: True
+    shell:
+        "brainpretrain scores {input:q} --out {output:q} > {log:q} 2>&1"

@@ -1,0 +1,65 @@
+"""Fold and encoder to segmentation model. The arm from scratch is the same rule without an encoder."""
+
+
+def finetune_config(wildcards):
+    """What shapes a fine-tuning, and nothing else (prediction has its own part of the recipe)."""
+    recipe = CONFIG.finetune[wildcards.recipe]
+    task = CONFIG.tasks[wildcards.task]
+    policy = recipe.augmentation_scratch if wildcards.init == "scratch" else recipe.augmentation
+    return as_json(
+        {
+            "name": f"{wildcards.task}/{wildcards.backbone}/{wildcards.init}/{wildcards.recipe}/n{wildcards.n_train}/fold{wildcards.fold}",
+            "seed": CONFIG.study.seed,
+            "fold": int(wildcards.fold),
+            "n_train": wildcards.n_train,
+            "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
+            "recipe": recipe.model_dump(mode="json", exclude={"inference", "augmentation", "augmentation_scratch"}),
+            "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json"),
+            "policy": CONFIG.augmentations[policy].model_dump(mode="json"),
+            "preprocess": CONFIG.preprocess[task.preprocess].model_dump(mode="json"),
+        }
+    )
+
+
+def finetune_inputs(wildcards):
+    task = CONFIG.tasks[wildcards.task]
+    inputs = {"shards": shard_tables(task.dataset, task.preprocess)}
+    if wildcards.init != "scratch":
+        pretext, corpus = wildcards.init.split("-on-")
+        inputs["init"] = PRETRAIN.format(corpus=corpus, pretext=pretext, backbone=wildcards.backbone) + "/encoder.safetensors"
+    return inputs
+
+
+rule finetune:
+    input:
+        unpack(finetune_inputs),
+        split=SPLIT,
+    output:
+        model=FOLD + "/model.safetensors",
+        facts=FOLD + "/model.json",
+        transfer=FOLD + "/transfer.tsv",
+        log=FOLD + "/log.csv",
+        run=FOLD + "/run.json",
+        config=FOLD + "/config.yaml",
+    log:
+        STUDY + "/logs/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        runtime=720,
+        devices=1,
+        nodes=1,
+        workers=0,
+        launcher="",
+        save_every=CONFIG.settings.save_every_steps,
+        logging="--tensorboard" if CONFIG.settings.tensorboard else "",
+    params:
+        config=finetune_config,
+        init=lambda w, input: "" if w.init == "scratch" else f"--init {input.init}",
+        work=WORK,
+        out=subpath(output.model, parent=True),
+    shell:
+        "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init}"
+        " --config {params.config:q}"
+        " --devices {resources.devices} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

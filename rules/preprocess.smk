@@ -1,0 +1,116 @@
+"""Index to stored volumes (a table per shard), splits by subject, corpora, and who stands in both."""
+
+
+rule shard:
+    input:
+        index=DATA + "/{dataset}/index.tsv",
+        source=ancient(DATA + "/{dataset}/source.json"),
+    output:
+        DATA + "/{dataset}/{preprocess}/shard{shard}.tsv",
+    log:
+        RESULTS + "/logs/shard/{dataset}/{preprocess}/{shard}.log",
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        recipe=lambda w: as_json(CONFIG.preprocess[w.preprocess]),
+        shards=lambda w: PLAN.n_shards(w.dataset),
+        number=lambda w: int(w.shard),
+    shell:
+        "brainpretrain shard --index {input.index:q} --source {input.source:q} --recipe {params.recipe:q}"
+        " --shard {params.number} --n-shards {params.shards} --workers {threads} --out {output:q} > {log:q} 2>&1"
+
+
+def split_inputs(wildcards):
+    task = CONFIG.tasks[wildcards.task]
+    ood = {"ood": f"{DATA}/{task.ood.dataset}/index.tsv"} if task.ood else {}
+    return {"index": f"{DATA}/{task.dataset}/index.tsv", **ood}
+
+
+def split_spec(task):
+    """What shapes the split of a task; the block belongs to the folds."""
+    drawn = task.split.model_dump(include={"seed", "test_fraction"})
+    return as_json({**task.model_dump(mode="json", include={"dataset", "sequences", "subsets", "ood"}), "split": drawn})
+
+
+rule split:
+    input:
+        unpack(split_inputs),
+    output:
+        STUDY + "/splits/{task}/subjects.json",
+    log:
+        STUDY + "/logs/split/{task}.log",
+    localrule: True
+    params:
+        task=lambda w: split_spec(CONFIG.tasks[w.task]),
+        ood=lambda w, input: f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else "",
+    shell:
+        "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood} --out {output:q} > {log:q} 2>&1"
+
+
+rule fold:
+    input:
+        STUDY + "/splits/{task}/subjects.json",
+    output:
+        SPLIT,
+    log:
+        STUDY + "/logs/fold/{task}/{fold}.log",
+    localrule: True
+    params:
+        block=lambda w: CONFIG.tasks[w.task].split.block,
+    shell:
+        "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
+
+
+def corpus_shards(wildcards):
+    """Pairs (data set, shard table) of a corpus."""
+    corpus = CONFIG.corpora[wildcards.corpus]
+    names = sorted({source.dataset for source in corpus.sources})
+    return [(name, table) for name in names for table in shard_tables(name, corpus.preprocess)]
+
+
+def corpus_pools(wildcards):
+    """Pairs (task, subjects file) of the tasks whose pool a source of the corpus is limited to."""
+    tasks = sorted({source.pool_of for source in CONFIG.corpora[wildcards.corpus].sources if source.pool_of})
+    return [(task, f"{STUDY}/splits/{task}/subjects.json") for task in tasks]
+
+
+rule corpus:
+    input:
+        shards=lambda w: [table for _, table in corpus_shards(w)],
+        pools=lambda w: [subjects for _, subjects in corpus_pools(w)],
+    output:
+        STUDY + "/corpora/{corpus}/corpus.tsv",
+    log:
+        STUDY + "/logs/corpus/{corpus}.log",
+    localrule: True
+    params:
+        data=DATA,
+        corpus=lambda w: as_json(CONFIG.corpora[w.corpus], "sources", "val_fraction"),
+        shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
+        pools=lambda w: [f"{task}={subjects}" for task, subjects in corpus_pools(w)],
+        seed=CONFIG.study.seed,
+    shell:
+        "brainpretrain corpus --shards {params.shards:q} --pools {params.pools:q} --data {params.data:q}"
+        " --corpus {params.corpus:q} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+
+
+COHORTS = sorted({(e.arm.task, e.cohort) for e in PLAN.evaluations})
+
+
+rule overlap:
+    input:
+        corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
+        subjects=[f"{STUDY}/splits/{task}/subjects.json" for task in PLAN.tasks],
+    output:
+        STUDY + "/corpora/{corpus}/overlap.tsv",
+    log:
+        STUDY + "/logs/overlap/{corpus}.log",
+    localrule: True
+    params:
+        cohorts=[f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json" for task, cohort in COHORTS],
+        protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
+    shell:
+        "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --protocol {params.protocol}"
+        " --out {output:q} > {log:q} 2>&1"

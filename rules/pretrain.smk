@@ -1,0 +1,51 @@
+"""Corpus to encoder. Resume state lives in <results>/work, which is no output: Snakemake does not delete it."""
+
+
+def pretrain_config(wildcards):
+    """What shapes a pretraining, and nothing else: an edit elsewhere does not train again."""
+    recipe = CONFIG.pretext(wildcards.pretext, wildcards.backbone)
+    return as_json(
+        {
+            "name": f"{wildcards.pretext}-on-{wildcards.corpus}/{wildcards.backbone}",
+            "seed": CONFIG.study.seed,
+            "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
+            "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json", include={"architecture", "options"}),
+            "policy": CONFIG.augmentations[recipe.augmentation].model_dump(mode="json"),
+            "preprocess": CONFIG.preprocess[CONFIG.corpora[wildcards.corpus].preprocess].model_dump(mode="json"),
+        }
+    )
+
+
+rule pretrain:
+    input:
+        corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
+        # must have been checked before a GPU is asked for, but a new task to evaluate trains nothing again
+        overlap=ancient(STUDY + "/corpora/{corpus}/overlap.tsv"),
+    output:
+        encoder=PRETRAIN + "/encoder.safetensors",
+        facts=PRETRAIN + "/encoder.json",
+        log=PRETRAIN + "/log.csv",
+        run=PRETRAIN + "/run.json",
+        config=PRETRAIN + "/config.yaml",
+        reconstruction=PRETRAIN + "/reconstruction.npz",
+    log:
+        STUDY + "/logs/pretrain/{corpus}/{pretext}/{backbone}.log",
+    threads: 8
+    resources:
+        mem_mb=lambda wildcards, attempt: 32000 * attempt,
+        runtime=1440,
+        devices=1,
+        nodes=1,
+        workers=0,
+        launcher="",
+        save_every=CONFIG.settings.save_every_steps,
+        logging="--tensorboard" if CONFIG.settings.tensorboard else "",
+    params:
+        config=pretrain_config,
+        data=DATA,
+        work=WORK,
+        out=subpath(output.encoder, parent=True),
+    shell:
+        "{resources.launcher} brainpretrain pretrain --corpus {input.corpus:q} --data {params.data:q} --config {params.config:q}"
+        " --devices {resources.devices} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

@@ -1,0 +1,134 @@
+"""What an augmentation policy in YAML may say. Imports no torch.
+
+A policy maps transforms to their fields; a transform that is not named never fires. `p` is the probability per sample,
+`p_axis` per axis and `p_channel` per channel once the transform has fired, and a range [low, high] is drawn from
+uniformly. The order of the keys means nothing: the order of application is that of `PolicyConfig`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _ordered(values: list[float]) -> list[float]:
+    if values[0] > values[1]:
+        raise ValueError(f"low {values[0]} is above high {values[1]}")
+    return values
+
+
+_TWO, _ORDERED = Field(min_length=2, max_length=2), AfterValidator(_ordered)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Range = Annotated[list[float], _TWO, _ORDERED]
+PositiveRange = Annotated[list[Positive], _TWO, _ORDERED]
+NotNegativeRange = Annotated[list[Annotated[float, Field(ge=0)]], _TWO, _ORDERED]
+ShareRange = Annotated[list[Annotated[float, Field(gt=0, le=1)]], _TWO, _ORDERED]
+CountRange = Annotated[list[Annotated[int, Field(ge=1)]], _TWO, _ORDERED]
+
+
+class Transform(BaseModel):
+    """Base of every transform."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    p: Share
+
+
+class Rotation(Transform):
+    """About the patch centre, one angle per axis."""
+
+    p_axis: Share
+    angle_deg: Range
+
+
+class Scale(Transform):
+    """The same factor on all axes; it multiplies the sampled extent, so 0.9 zooms in."""
+
+    factor: PositiveRange
+
+
+class Elastic(Transform):
+    """Uniform(-1, 1) noise per voxel, smoothed by a Gaussian of `sigma_voxels`, times `alpha`: a shift in voxels."""
+
+    alpha: NotNegativeRange
+    sigma_voxels: PositiveRange
+
+
+class Noise(Transform):
+    """Adds normal noise of standard deviation `sigma`."""
+
+    sigma: NotNegativeRange
+
+
+class Blur(Transform):
+    """Gaussian blur."""
+
+    p_channel: Share
+    sigma_voxels: NotNegativeRange
+
+
+class MultiplicativeNoise(Transform):
+    """Multiplies by 1 + normal noise of standard deviation `sigma`."""
+
+    sigma: NotNegativeRange
+
+
+class Ghosting(Transform):
+    """Motion ghosts: every `spacing`-th line of k-space along a random axis is multiplied by `alpha`."""
+
+    alpha: NotNegativeRange
+    spacing: CountRange
+
+
+class Gibbs(Transform):
+    """Ringing: only the central share `kept` of the lines of k-space along a random axis stays."""
+
+    kept: ShareRange
+
+
+class LowResolution(Transform):
+    """Shrinks an axis to `zoom` of its voxels (nearest) and enlarges it again (cubic)."""
+
+    p_channel: Share
+    p_axis: Share
+    zoom: ShareRange
+
+
+class BiasField(Transform):
+    """Multiplies by 1 - sum over axes of ((x - c) / size)^2, centre c anywhere in the patch."""
+
+
+class Gamma(Transform):
+    """Intensities to the power of gamma between the extremes of the patch.
+
+    Gamma comes from `above` with probability `p_above`, else from `below`; with `p_invert` it works on the inverted
+    patch, which is inverted back.
+    """
+
+    below: PositiveRange
+    above: PositiveRange
+    p_above: Share
+    p_invert: Share
+
+
+class PolicyConfig(BaseModel):
+    """An entry of `augmentations:`; the fields stand in the order of application (AMAES Appendix B)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    note: str = Field("", exclude=True)
+    crop_factor: Annotated[float, Field(ge=1)] = Field(
+        1.0, description="spatial transforms read a crop this many times as large as the patch, so borders need no filling"
+    )
+    rotation: Rotation | None = None
+    scale: Scale | None = None
+    elastic: Elastic | None = None
+    noise: Noise | None = None
+    blur: Blur | None = None
+    multiplicative_noise: MultiplicativeNoise | None = None
+    ghosting: Ghosting | None = None
+    gibbs: Gibbs | None = None
+    low_resolution: LowResolution | None = None
+    bias_field: BiasField | None = None
+    gamma: Gamma | None = None

@@ -1,0 +1,21 @@
+"""What decoders and pretext tasks may rely on in any encoder."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class Encoder(nn.Module):
+    """Maps an image (b c x y z) to feature maps (b channels[i] x/strides[i] ...), finest first.
+
+    Attributes:
+        in_channels: channels of the image.
+        channels: of each feature map.
+        strides: cumulative downsampling of each feature map.
+        divisor: every side of the image must be a multiple of it; `check_size` refuses others.
+    """
+
+    in_channels: int
+    channels: list[int]
+    strides: list[int]
+    divisor: int

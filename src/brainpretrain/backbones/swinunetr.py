@@ -1,0 +1,58 @@
+"""The Swin transformer encoder of SwinUNETR (Hatamizadeh et al. 2022), from MONAI.
+
+What SwinUNETR pretraining trains and transfers is this part alone (`swinViT` in MONAI). The convolutions that MONAI's
+SwinUNETR puts behind it belong to the decoder kind `swinunetr`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from brainpretrain.backbones import check_size
+from brainpretrain.backbones.base import Encoder
+
+_PATCH = 2  # side of a token; MONAI's SwinUNETR decoder is built for 2
+
+
+def build(in_channels: int, *, feature_size: int, depths: list[int], num_heads: list[int], window_size: int) -> Swin:
+    """Swin transformer encoder with the options of MONAI's SwinUNETR.
+
+    Args:
+        in_channels: input channels.
+        feature_size: channels of the finest feature map, a multiple of 12; they double from stage to stage.
+        depths: transformer blocks of the four stages.
+        num_heads: attention heads of the four stages.
+        window_size: side of the attention windows, in tokens.
+    """
+    return Swin(in_channels, feature_size, depths, num_heads, window_size)
+
+
+class Swin(Encoder):
+    """Five feature maps at strides 2 to 32; layer-normalised over channels, as SwinUNETR uses them."""
+
+    def __init__(self, in_channels: int, feature_size: int, depths: list[int], num_heads: list[int], window_size: int) -> None:
+        from monai.networks.nets.swin_unetr import SwinTransformer  # here, since importing MONAI takes seconds
+
+        super().__init__()
+        self.in_channels = in_channels
+        self.channels = [feature_size * 2**stage for stage in range(len(depths) + 1)]
+        self.strides = [_PATCH * 2**stage for stage in range(len(depths) + 1)]
+        self.divisor = self.strides[-1]
+        self.swin = SwinTransformer(
+            in_chans=in_channels,
+            embed_dim=feature_size,
+            window_size=(window_size,) * 3,
+            patch_size=(_PATCH,) * 3,
+            depths=depths,
+            num_heads=num_heads,
+        )
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Input (b c x y z) -> features (b channels[i] x/strides[i] ...), finest first."""
+        check_size(x.shape[2:], self.divisor)
+        return self.swin(x, normalize=True)
+
+
+def reference_name(name: str) -> str:
+    """Name of our encoder tensor `name` in MONAI's self-supervised release (`model_swinvit.pt`, without `module.`)."""
+    return name.removeprefix("swin.").replace(".mlp.linear", ".mlp.fc")

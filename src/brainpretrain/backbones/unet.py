@@ -1,0 +1,67 @@
+"""The U-Net encoder of AMAES (width 32: B, width 64: XL), 'Backbones' and Appendix A of the paper."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from brainpretrain.backbones import check_size
+from brainpretrain.backbones.base import Encoder
+
+
+def build(in_channels: int, *, width: int, levels: int, convs_per_stage: int) -> UNet:
+    """U-Net encoder.
+
+    Args:
+        in_channels: input channels.
+        width: channels of the finest level; they double from level to level.
+        levels: resolutions, so the divisor is 2^(levels - 1).
+        convs_per_stage: conv blocks per level.
+    """
+    return UNet(in_channels, [width * 2**level for level in range(levels)], convs_per_stage)
+
+
+class ConvBlock(nn.Module):
+    """Conv 3^3 -> instance norm -> leaky ReLU (slope 0.01)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
+        self.norm = nn.InstanceNorm3d(out_channels, affine=True)
+        # Not in place: instance norm returns a view, and autograd would copy it.
+        self.activation = nn.LeakyReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.norm(self.conv(x)))
+
+
+class UNet(Encoder):
+    """Conv blocks per level, halved by max pooling in between."""
+
+    def __init__(self, in_channels: int, channels: list[int], convs_per_stage: int) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.channels = channels
+        self.strides = [2**level for level in range(len(channels))]
+        self.divisor = self.strides[-1]
+        self.stages = nn.ModuleList()
+        for before, after in zip([in_channels, *channels], channels, strict=False):
+            blocks = [ConvBlock(before if i == 0 else after, after) for i in range(convs_per_stage)]
+            self.stages.append(nn.Sequential(*blocks))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Input (b c x y z) -> features (b channels[i] x/strides[i] ...), finest first."""
+        check_size(x.shape[2:], self.divisor)
+        features: list[torch.Tensor] = []
+        for stage in self.stages:
+            x = stage(F.max_pool3d(x, 2) if features else x)
+            features.append(x)
+        return features
+
+
+def reference_name(name: str) -> str:
+    """Name of our encoder tensor `name` in the encoder of the AMAES checkpoints."""
+    _, stage, conv, rest = name.split(".", 3)
+    block = "in_conv" if stage == "0" else f"encoder_conv{stage}"
+    return f"{block}.conv{int(conv) + 1}.{rest}"

@@ -1,0 +1,517 @@
+"""The command `brainpretrain`: one subcommand per step of the workflow, each usable by hand.
+
+Subcommands import what they need when they run, so `--help` and preprocessing start without torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from brainpretrain.errors import UserError
+
+_COMMANDS: list[tuple[str, str, Callable, list]] = []
+
+
+def arg(*names: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    return names, options
+
+
+def command(name: str, summary: str, *arguments: tuple) -> Callable:
+    """Registers a function as subcommand; its docstring is the long help."""
+
+    def register(function: Callable) -> Callable:
+        _COMMANDS.append((name, summary, function, list(arguments)))
+        return function
+
+    return register
+
+
+def _mapping(text: str) -> dict[str, Any]:
+    """A mapping given as JSON text, or as @file with YAML or JSON inside."""
+    if text.startswith("@"):
+        from brainpretrain.config import read_yaml
+
+        return read_yaml(Path(text[1:]))
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"neither JSON nor @file: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON mapping")
+    return value
+
+
+OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write")
+DATASET = arg("--dataset", required=True, metavar="NAME", help="data set, by the name of its module in datasets/")
+INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of the data set")
+SOURCE = arg(
+    "--source", type=Path, required=True, metavar="JSON", help="source.json of the data set (says where the raw files are)"
+)
+SHARDS = arg("--shards", type=Path, nargs="+", required=True, metavar="TSV", help="shard tables of the data set")
+DATA = arg("--data", type=Path, required=True, metavar="DIR", help="folder of the preprocessed data sets")
+SPLIT = arg("--split", type=Path, required=True, metavar="JSON", help="split of the fold")
+TASK = arg("--task", type=_mapping, required=True, metavar="JSON", help="task entry (JSON, or @file.yaml)")
+CONFIG = arg(
+    "--config",
+    type=_mapping,
+    required=True,
+    metavar="JSON",
+    help="what shapes the result (JSON, or @config.yaml of an earlier run)",
+)
+MACHINE = (
+    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) per node; changes the speed, never the result"),
+    arg("--nodes", type=int, default=1, help="nodes"),
+    arg("--threads", type=int, default=1, help="CPU threads per process"),
+    arg("--workers", type=int, default=0, help="loader processes per device (0: load in the training process)"),
+    arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
+    arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
+    arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
+)
+
+
+@command("datasets", "list the data set modules with access and licence")
+def list_datasets(args: argparse.Namespace) -> None:
+    """Prints every module in datasets/: access mode, licence, expected volumes, where to get it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from brainpretrain import datasets
+
+    table = Table("name", "access", "volumes", "licence", "page")
+    for name in datasets.names():
+        found = datasets.load(name)
+        expected = found.expected["volumes"] if found.expected else ""
+        table.add_row(name, found.access, str(expected), found.licence, found.page)
+    Console().print(table)
+
+
+@command(
+    "fetch", "see that a data set is in place, or say exactly what to do",
+    DATASET,
+    arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files"),
+    arg("--options", type=_mapping, default={}, metavar="JSON", help="options of an embedded data set"),
+    OUT,
+)  # fmt: skip
+def fetch(args: argparse.Namespace) -> None:
+    """Writes source.json: absolute folder, layout and number of volumes. Embedded data sets are made here."""
+    from brainpretrain import datasets
+    from brainpretrain.datasets.fetch import fetch as run
+    from brainpretrain.files import write_json
+
+    facts = run(datasets.load(args.dataset), args.root, **args.options)
+    write_json(args.out, facts)
+    print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
+
+
+@command("index", "list the volumes of a data set, by file names alone", DATASET, SOURCE, OUT)
+def index(args: argparse.Namespace) -> None:
+    """Writes index.tsv: volume, subject, session, sequence, subset, site, path, label, channel."""
+    from brainpretrain import datasets
+    from brainpretrain.datasets.base import index as run
+    from brainpretrain.files import read_json, write_tsv
+
+    rows = run(datasets.load(args.dataset), Path(read_json(args.source)["root"]))
+    write_tsv(args.out, rows)
+    print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
+
+
+@command(
+    "shard", "preprocess one shard of a data set",
+    INDEX, SOURCE,
+    arg("--recipe", type=_mapping, required=True, metavar="JSON", help="preprocess entry (JSON, or @file.yaml)"),
+    arg("--shard", type=int, required=True, metavar="N", help="number of this shard, from 0"),
+    arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
+    arg("--workers", type=int, default=1, help="processes"),
+    OUT,
+)  # fmt: skip
+def shard(args: argparse.Namespace) -> None:
+    """Stores float16 images and integer labels in <folder of OUT>/volumes, and a row per volume in OUT.
+
+    A volume that cannot be used is a row 'rejected' with a reason. A killed shard continues where it was.
+    """
+    from brainpretrain import shards
+    from brainpretrain.files import read_json, read_tsv, write_tsv
+
+    rows = read_tsv(args.index).to_dict("records")
+    root = Path(read_json(args.source)["root"])
+    table = shards.build(
+        rows, root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
+    )
+    rejected = table[table["status"] == "rejected"]
+    for row in rejected.to_dict("records"):
+        print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
+    shards.check_rejected(table, args.recipe["max_rejected_fraction"])
+    write_tsv(args.out, table)
+    print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
+
+
+@command(
+    "split", "split the subjects of a task into pool and test",
+    INDEX, TASK,
+    arg("--ood-index", type=Path, metavar="TSV", help="index of the out-of-distribution data set"),
+    OUT,
+)  # fmt: skip
+def split(args: argparse.Namespace) -> None:
+    """Writes the subjects of pool, fixed test set and ood cohort as JSON, with the seed inside."""
+    from brainpretrain import splits
+    from brainpretrain.files import read_tsv, write_json
+
+    ood = read_tsv(args.ood_index) if args.ood_index else None
+    found = splits.split(read_tsv(args.index), args.task, ood)
+    write_json(args.out, found)
+    print(f"pool {len(found['pool'])}, test {len(found['test'])}, ood {len(found['ood'])} subjects")
+
+
+@command(
+    "fold", "put the pool into the order in which one fold draws training cases",
+    arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote"),
+    arg("--fold", type=int, required=True, help="number of the fold, from 0"),
+    arg("--block", type=int, required=True, help="this many first cases are disjoint between neighbouring folds"),
+    OUT,
+)  # fmt: skip
+def fold(args: argparse.Namespace) -> None:
+    """The first n subjects of the order are this fold's n_train, so label budgets are nested."""
+    from brainpretrain import splits
+    from brainpretrain.files import read_json, write_json
+
+    write_json(args.out, splits.fold(read_json(args.subjects), args.fold, args.block))
+
+
+@command(
+    "corpus", "choose the volumes of a pretraining",
+    arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name"),
+    DATA,
+    arg("--corpus", type=_mapping, required=True, metavar="JSON", help="corpus entry (JSON, or @file.yaml)"),
+    arg("--pools", nargs="*", default=[], metavar="TASK=JSON", help="subjects of the tasks that the corpus names in 'pool_of'"),
+    arg("--seed", type=int, required=True, help="draws the validation subjects"),
+    OUT,
+)  # fmt: skip
+def corpus(args: argparse.Namespace) -> None:
+    """Writes corpus.tsv: the volumes with their role, train or val, split by subject."""
+    from brainpretrain import splits
+    from brainpretrain.files import read_json, write_tsv
+
+    pools = {task: set(read_json(path)["pool"]) for task, path in (pair.split("=", 1) for pair in args.pools)}
+    rows = splits.corpus(_tables(args.shards, args.data), args.corpus, pools, args.seed)
+    write_tsv(args.out, rows)
+    n_val = int((rows["role"] == "val").sum())
+    print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")
+
+
+@command(
+    "overlap", "find subjects of a corpus that are also scored",
+    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
+    arg("--cohorts", nargs="*", default=[], metavar="TASK:COHORT=JSON", help="subjects of every cohort that is scored"),
+    arg("--protocol", choices=["strict", "transductive"], required=True, help="strict: a shared subject is an error"),
+    OUT,
+)  # fmt: skip
+def overlap(args: argparse.Namespace) -> None:
+    """Writes a row per task and data set with the number and names of shared subjects."""
+    from brainpretrain import splits
+    from brainpretrain.files import read_json, read_tsv, write_tsv
+
+    pairs = (pair.split("=", 1) for pair in args.cohorts)
+    found = [(*cohort.split(":"), read_json(path)) for cohort, path in pairs]
+    shared = splits.overlap(read_tsv(args.corpus), splits.evaluated(found))
+    splits.check_protocol(shared, args.protocol)
+    write_tsv(args.out, shared)
+    print(f"{int(shared['shared'].sum())} subjects of the corpus are scored too (protocol {args.protocol})")
+
+
+def _tables(pairs: list[str], data: Path) -> dict[str, Any]:
+    """Shard tables by data set, with `file` made relative to the data folder."""
+    import pandas as pd
+
+    from brainpretrain.files import read_tsv
+
+    found: dict[str, list] = {}
+    for pair in pairs:
+        name, path = pair.split("=", 1)
+        table = read_tsv(path)
+        table["file"] = [str((Path(path).parent / file).relative_to(data)) if file else "" for file in table["file"]]
+        found.setdefault(name, []).append(table)
+    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+
+
+@command(
+    "pretrain", "train an encoder without labels",
+    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
+    DATA, CONFIG, *MACHINE,
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors, log.csv, run.json ..."),
+)  # fmt: skip
+def pretrain(args: argparse.Namespace) -> None:
+    """Masked reconstruction, or another pretext task. Killed or out of time, the same command continues.
+
+    --config holds name, seed, recipe, backbone, policy and preprocess; an earlier run's config.yaml fits.
+    """
+    from brainpretrain import training
+
+    training.pretrain(args.corpus, args.data, args.config, _run(args))
+
+
+@command(
+    "finetune", "train a segmentation network on labelled cases",
+    SHARDS, SPLIT,
+    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
+    CONFIG, *MACHINE,
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, log.csv, run.json ..."),
+)  # fmt: skip
+def finetune(args: argparse.Namespace) -> None:
+    """Both arms of a comparison are this command, one with --init and one without.
+
+    --config holds name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
+    """
+    from brainpretrain import training
+
+    table, folder = _shard_tables(args.shards)
+    training.finetune(table, folder, args.split, args.init, args.config, _run(args))
+
+
+def _run(args: argparse.Namespace) -> Any:
+    from brainpretrain import training
+
+    return training.Run(
+        args.out, args.work, args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard
+    )
+
+
+def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
+    """Shard tables of one data set as one table, and the folder that they are relative to."""
+    import pandas as pd
+
+    from brainpretrain.files import read_tsv
+
+    return pd.concat([read_tsv(path) for path in paths], ignore_index=True), paths[0].parent
+
+
+COHORT = (
+    SHARDS, SOURCE, SPLIT, TASK,
+    arg("--n-train", required=True, help="labelled cases the model saw (a number, or 'all')"),
+    arg("--cohort", required=True, choices=["val", "test", "ood"], help="which subjects: pool less training cases, fixed test set, or ood"),
+)  # fmt: skip
+
+
+def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
+    """Cases of the cohort, and the folder of the raw data set."""
+    from brainpretrain import data, splits
+    from brainpretrain.files import read_json
+
+    table, folder = _shard_tables(args.shards)
+    by_subject = data.cases(table, folder, args.task["sequences"])
+    subjects = splits.cohort_subjects(read_json(args.split), set(by_subject), args.n_train, args.cohort)
+    return [case for subject in subjects for case in by_subject[subject]], Path(read_json(args.source)["root"])
+
+
+@command(
+    "predict", "segment a cohort, in native space",
+    arg("--model", type=Path, required=True, metavar="FILE", help="model.safetensors of a fine-tuning"),
+    *COHORT,
+    arg("--inference", type=_mapping, required=True, metavar="JSON", help="overlap, weights and batch of the sliding window"),
+    arg("--threads", type=int, default=1, help="CPU threads"),
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder for <case>.nii.gz"),
+)  # fmt: skip
+def predict(args: argparse.Namespace) -> None:
+    """Sliding window on the stored volumes, logits resampled to the native grid, labels in the original header."""
+    import torch
+
+    from brainpretrain import evaluation
+
+    torch.set_num_threads(args.threads)
+    cases, raw = _cohort(args)
+    evaluation.predict(args.model, cases, raw, args.inference, args.out, _progress("case"))
+
+
+@command(
+    "evaluate", "score the predictions of a cohort, in native space",
+    arg("--predictions", type=Path, required=True, metavar="DIR", help="folder that `predict` wrote"),
+    *COHORT,
+    arg("--run", type=_mapping, required=True, metavar="JSON", help="columns that name the run: study, task, backbone, init ..."),
+    OUT,
+)  # fmt: skip
+def evaluate(args: argparse.Namespace) -> None:
+    """Writes scores.tsv: Dice and counts per case and label, with a status for empty masks."""
+    from brainpretrain import evaluation
+    from brainpretrain.files import write_tsv
+
+    cases, raw = _cohort(args)
+    scores = evaluation.evaluate(cases, raw, args.predictions, args.task, args.run)
+    write_tsv(args.out, scores)
+    print(f"{len(cases)} cases, mean Dice {scores['dice'].mean():.4f} (empty in both left out)")
+
+
+@command("scores", "join score tables", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)
+def scores(args: argparse.Namespace) -> None:
+    """Writes one table of all rows, in the order of the files given."""
+    import pandas as pd
+
+    from brainpretrain.files import read_tsv, write_tsv
+
+    write_tsv(args.out, pd.concat([read_tsv(path) for path in args.tables], ignore_index=True))
+
+
+SCORES = arg("--scores", type=Path, required=True, metavar="TSV", help="scores.tsv of the study")
+SPEC = arg(
+    "--spec", type=_mapping, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
+)
+NAMED_SHARDS = arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name")
+
+
+@command("table", "make a table of results", SCORES, SPEC, arg("--out", type=Path, required=True, metavar="DIR", help="folder"))
+def table(args: argparse.Namespace) -> None:
+    """Writes <name>.tsv|md|html|txt and <name>_labels.tsv|md|html|txt; a cell whose runs are missing says so."""
+    from brainpretrain import grids, tables
+    from brainpretrain.files import read_tsv
+
+    scores, name = read_tsv(args.scores), args.spec["name"]
+    cells, labels = tables.build(scores, args.spec), tables.per_label(scores, args.spec)
+    for stem, frame, grid in (
+        (name, cells, grids.results_grid(cells, args.spec)),
+        (f"{name}_labels", labels, grids.per_label_grid(labels, args.spec)),
+    ):
+        for suffix in (".tsv", ".md", ".html", ".txt"):
+            grids.write(args.out / f"{stem}{suffix}", frame, grid)
+    print(grids.text(grids.results_grid(cells, args.spec)))
+
+
+@command("plot-cases", "draw every case from scratch to pretrained", SCORES, SPEC, OUT)
+def plot_cases(args: argparse.Namespace) -> None:
+    """A panel per column of the table, a pair of points per case."""
+    from brainpretrain import plots
+    from brainpretrain.files import read_tsv
+
+    plots.paired_cases(read_tsv(args.scores), args.spec, args.out)
+
+
+@command(
+    "plot-loss", "draw the curves of a training",
+    arg("logs", type=Path, nargs="+", metavar="CSV", help="log.csv; of several (the folds of an arm) the mean is drawn"),
+    arg("--title", default="", help="above the figure"), OUT,
+)  # fmt: skip
+def plot_loss(args: argparse.Namespace) -> None:
+    """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory."""
+    import pandas as pd
+
+    from brainpretrain import plots
+
+    log = pd.concat([plots.read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    plots.loss_curves(log, args.out, args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else ""))
+
+
+@command(
+    "plot-reconstructions", "draw what a pretrained network makes of masked patches",
+    arg("reconstruction", type=Path, metavar="NPZ", help="reconstruction.npz of a pretraining"), OUT,
+)  # fmt: skip
+def plot_reconstructions(args: argparse.Namespace) -> None:
+    """Input, masked input, output, target and error on middle axial slices."""
+    from brainpretrain import plots
+
+    plots.reconstructions(args.reconstruction, args.out)
+
+
+@command(
+    "plot-composition", "draw what a corpus is made of",
+    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"), NAMED_SHARDS, DATA, OUT,
+)  # fmt: skip
+def plot_composition(args: argparse.Namespace) -> None:
+    """Volumes by source and sequence, spacing, intensity, rejected."""
+    from brainpretrain import plots
+    from brainpretrain.files import read_tsv
+
+    plots.composition(read_tsv(args.corpus), _tables(args.shards, args.data), args.out)
+
+
+@command("page-rejected", "list the volumes that preprocessing rejected", NAMED_SHARDS, DATA, OUT)
+def page_rejected(args: argparse.Namespace) -> None:
+    """An HTML page with the reason for each, and what was accepted."""
+    from brainpretrain import pages
+
+    pages.write(args.out, pages.rejected_page(_tables(args.shards, args.data)))
+
+
+@command("page-run", "show a run.json as a page", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
+def page_run(args: argparse.Namespace) -> None:
+    """What was trained, on what, with which code and hardware, how long, and the whole config."""
+    from brainpretrain import pages
+    from brainpretrain.files import read_json
+
+    pages.write(args.out, pages.run_card(read_json(args.run)))
+
+
+@command(
+    "plot-overlays", "draw the worst, the median and the best case",
+    arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="folders with scores.tsv and predictions/, a fold each"),
+    SHARDS, SOURCE, TASK, OUT,
+)  # fmt: skip
+def plot_overlays(args: argparse.Namespace) -> None:
+    """Outlines of reference and prediction on the slice with most of the reference."""
+    from brainpretrain import evaluation, plots
+    from brainpretrain.files import read_json
+
+    table, folder = _shard_tables(args.shards)
+    overlays = evaluation.overlays(args.evaluations, table, folder, Path(read_json(args.source)["root"]), args.task)
+    plots.overlays(overlays, args.out)
+
+
+@command("schema", "write the JSON schema of the config, for editors", OUT)
+def schema(args: argparse.Namespace) -> None:
+    """Editors that know YAML schemas complete and check the files under config/ with it."""
+    from brainpretrain import config
+    from brainpretrain.files import write_json
+
+    write_json(args.out, config.schema())
+
+
+def _progress(unit: str) -> Callable[[int, int], None]:
+    """A counter line on a terminal, a line per tenth elsewhere."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stdout.isatty():
+            print(f"\r{unit} {done}/{total}", end="\n" if done == total else "", flush=True)
+        elif done == total or done * 10 // total > (done - 1) * 10 // total:
+            print(f"{unit} {done}/{total}", flush=True)
+
+    return show
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(
+        prog="brainpretrain",
+        description="Self-supervised pretraining and fine-tuning for brain-MRI segmentation. "
+        "The workflow calls these subcommands; each also runs by hand, with the line its log shows.",
+    )
+    subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary, function, arguments in _COMMANDS:
+        sub = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.\n\n{function.__doc__}",
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+        for names, options in arguments:
+            sub.add_argument(*names, **options)
+        sub.set_defaults(function=function)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a subcommand. Exit codes: 0 done, 2 the user can mend it, 75 start again to continue, else a bug."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parser().parse_args(argv)
+    if not sys.stdout.isatty():
+        print(f"$ brainpretrain {shlex.join(argv)}", flush=True)
+    try:
+        args.function(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,533 @@
+"""What the YAML under `config/` may say, and how it becomes typed objects. Imports neither torch nor Snakemake.
+
+Every file is a mapping of *sections* (`backbones:`, `pretexts:`, `tables:` ...), a section is a mapping of named
+entries, and an entry may start from another one with `like:` and name only what differs. A study file adds `title`,
+`seed`, `folds` and `build`, and may hold entries of its own. Nothing here runs code from a YAML file.
+"""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from brainpretrain import named
+from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.errors import UserError, nearest
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
+
+
+class Section(BaseModel):
+    """Base of every entry: unknown keys are refused, `note` is free text that changes nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    note: str = Field("", exclude=True)
+
+
+class Dataset(Section):
+    """Options of a data set that the project makes itself (`datasets/<module>.py`, function `generate`)."""
+
+    module: Name
+    options: dict[str, Any] = {}
+
+
+class Preprocess(Section):
+    """Raw volume to stored array (AMAES section 3.1, Appendix A)."""
+
+    spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    upper_quantile: Annotated[float, Field(gt=0, le=1)]
+    crop: Literal["nonzero", "none"]
+    antialias: bool
+    min_size: Count
+    allow_negative: bool
+    max_voxels: Count
+    max_rejected_fraction: Share
+    revision: int = 1
+
+
+class Source(Section):
+    """The volumes that one data set gives to a corpus."""
+
+    dataset: Name
+    sequences: list[str] = []
+    subsets: list[str] = []
+    pool_of: Name | None = Field(None, description="only subjects of this task's pool: its fixed test set stays out")
+
+
+class Corpus(Section):
+    """What a pretraining reads."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    preprocess: Name
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    protocol: Literal["strict", "transductive"] = Field(
+        description="strict: a subject of any evaluated cohort in the corpus is an error; transductive: it is counted and marked"
+    )
+
+
+class Split(Section):
+    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+
+    seed: int
+    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    block: Count = Field(description="this many first cases are disjoint between neighbouring folds")
+
+
+class OutOfDistribution(Section):
+    """A second cohort, from another subset or data set, for the cohort name `ood`."""
+
+    dataset: Name
+    subsets: list[str] = []
+
+
+class Task(Section):
+    """A segmentation task: one data set, its input sequences and its classes."""
+
+    dataset: Name
+    sequences: Annotated[list[str], Field(min_length=1)]
+    subsets: list[str] = []
+    labels: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
+        min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
+    )
+    ignore: list[int] = Field([], description="label values that neither train nor score")
+    empty_masks: Literal["nan", "one"] = Field(
+        "nan", description="Dice where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
+    )
+    preprocess: Name
+    split: Split
+    ood: OutOfDistribution | None = None
+
+
+class Backbone(Section):
+    """`backbones/<architecture>.py` with its options, and the decoder used for fine-tuning."""
+
+    architecture: Name
+    decoder: Name
+    decoder_options: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+
+
+class AdamW(Section):
+    """Fields as in torch.optim.AdamW."""
+
+    name: Literal["adamw"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    eps: Positive
+    amsgrad: bool
+
+
+class SGD(Section):
+    """Fields as in torch.optim.SGD."""
+
+    name: Literal["sgd"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    momentum: Share
+    nesterov: bool
+
+
+class Phase(Section):
+    """A stretch of training with one learning-rate curve: linear warm-up from 0, then decay to 0."""
+
+    steps: Count | None = None
+    epochs: Positive | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0
+    lr: Positive
+    decay: Literal["cosine", "poly", "constant"]
+    train: Literal["all", "decoder"] = "all"
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Phase:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("a phase needs either 'steps' or 'epochs'")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError("a phase takes 'warmup_steps' or 'warmup_epochs', not both")
+        return self
+
+
+class Training(Section):
+    """What pretraining and fine-tuning share."""
+
+    patch_size: Size3
+    global_batch: Count = Field(description="patches per optimiser step over all devices together")
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="name")]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    compile: bool = False
+    gradient_clip: Positive | None = None
+    revision: int = 1
+
+
+class Pretext(Training):
+    """`pretext/<method>.py` with its options."""
+
+    method: Name
+    options: dict[str, Any] = {}
+    augmentation: Name
+    val_every_epochs: Count = 1
+    per_backbone: dict[Name, dict[str, Any]] = {}
+
+
+class Inference(Section):
+    """Sliding window (AMAES: constant weights, overlap 0.5, no mirroring)."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    weights: Literal["constant", "gaussian"]
+    batch: Count
+
+
+class Loss(Section):
+    """`losses.py`; `smooth` keeps the Dice of an absent class defined."""
+
+    name: Literal["dice_ce"]
+    smooth: Positive
+
+
+class Finetune(Training):
+    """Fine-tuning on n_train labelled cases; `inference` is what prediction uses."""
+
+    loss: Loss
+    foreground_fraction: Share
+    augmentation: Name = Field(description="policy when the encoder was pretrained")
+    augmentation_scratch: Name = Field(description="policy when training starts from scratch")
+    log_every_steps: Count
+    inference: Inference
+
+
+class Column(Section):
+    title: str
+    task: Name
+    cohort: Literal["val", "test", "ood"]
+
+
+class Row(Section):
+    """One row, or several: a list in any field multiplies."""
+
+    title: str = ""
+    backbone: Name | list[Name]
+    init: Name | list[Name] = "scratch"
+    n_train: Count | Literal["all"] | list[Count | Literal["all"]] | None = None
+    recipe: Name | list[Name] | None = None
+    corpus: Name | None = None
+
+
+class Table(Section):
+    """A table of results; `corpus`, `recipe` and `n_train` are what a row does not say itself."""
+
+    title: str
+    columns: Annotated[list[Column], Field(min_length=1)]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    corpus: Name
+    recipe: Name
+    n_train: Count | Literal["all"]
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "datasets": Dataset,
+    "preprocess": Preprocess,
+    "corpora": Corpus,
+    "tasks": Task,
+    "backbones": Backbone,
+    "augmentations": PolicyConfig,
+    "pretexts": Pretext,
+    "finetune": Finetune,
+    "tables": Table,
+}
+
+
+class Settings(Section):
+    """`config/config.yaml`: where things are, and which study to build."""
+
+    study: str
+    data_root: str
+    data_roots: dict[str, str] = {}
+    results: str
+    save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
+    tensorboard: bool = False
+
+
+class Study(Section):
+    """The head of a study file."""
+
+    title: str
+    seed: int
+    folds: Count
+    build: Annotated[list[Name], Field(min_length=1)]
+
+
+class Config(BaseModel):
+    """Everything that a run of the workflow knows, validated."""
+
+    model_config = ConfigDict(frozen=True)
+    settings: Settings
+    study_name: str
+    study: Study
+    datasets: dict[str, Dataset]
+    preprocess: dict[str, Preprocess]
+    corpora: dict[str, Corpus]
+    tasks: dict[str, Task]
+    backbones: dict[str, Backbone]
+    augmentations: dict[str, PolicyConfig]
+    pretexts: dict[str, Pretext]
+    finetune: dict[str, Finetune]
+    tables: dict[str, Table]
+
+    def get(self, section: str, name: str, wanted_by: str) -> Any:
+        """Entry `name` of `section`.
+
+        Raises:
+            UserError: there is none; names the nearest one and who asked.
+        """
+        entries = getattr(self, section)
+        if name not in entries:
+            raise UserError(f"no entry '{name}' in '{section}'", where=wanted_by, fix=nearest(name, list(entries)))
+        return entries[name]
+
+    def data_root(self, dataset: str) -> str:
+        """Folder of the raw files of a data set."""
+        return self.settings.data_roots.get(dataset) or str(Path(self.settings.data_root) / dataset)
+
+    def pretext(self, name: str, backbone: str) -> Pretext:
+        """The pretext recipe as `backbone` uses it: its `per_backbone` changes applied."""
+        recipe = self.get("pretexts", name, f"backbone {backbone}")
+        changes = recipe.per_backbone.get(backbone)
+        if not changes:
+            return recipe
+        merged = _merge(recipe.model_dump(), changes)
+        return _validate(Pretext, merged, f"pretexts.{name}.per_backbone.{backbone}")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice, which YAML would settle in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise UserError(f"key '{key}' stands twice", where=f"{key_node.start_mark.name}:{line}", fix="keep one")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """One YAML file as a mapping, read without running anything.
+
+    Raises:
+        UserError: missing, no YAML, no mapping, or a key given twice.
+    """
+    try:
+        with open(path, encoding="utf-8") as stream:
+            content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except FileNotFoundError as error:
+        raise UserError("config file not found", where=path, fix="check the name and the folder") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"no valid YAML: {error}", where=path, fix="mend the line named above") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UserError("the file must be a mapping of sections", where=path, fix="start it with a section such as 'tasks:'")
+    return content
+
+
+def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None) -> Config:
+    """Reads `config.yaml`, the catalogue files beside it and the chosen study.
+
+    Args:
+        folder: the config folder.
+        overrides: settings given on the command line (`snakemake --config study=demo`).
+
+    Raises:
+        UserError: listing every problem found, with file, key and the nearest valid key.
+    """
+    folder = Path(folder)
+    settings = _validate(Settings, read_yaml(folder / "config.yaml") | dict(overrides or {}), str(folder / "config.yaml"))
+    study_file = study_path(folder, settings.study)
+    entries: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origin: dict[tuple[str, str], Path] = {}
+    catalogue = sorted(path for path in folder.glob("*.yaml") if path.name != "config.yaml")
+    head: dict[str, Any] = {}
+    for path in [*catalogue, study_file]:
+        for section, content in read_yaml(path).items():
+            if section in SECTIONS:
+                _add_entries(entries[section], origin, section, content, path)
+            elif path == study_file and section in Study.model_fields:
+                head[section] = content
+            else:
+                known = [*SECTIONS, *(Study.model_fields if path == study_file else ())]
+                raise UserError(f"unknown key '{section}'", where=path, fix=nearest(section, known))
+    study = _validate(Study, head, str(study_file))
+    typed = {section: _typed(section, found, origin) for section, found in entries.items()}
+    config = Config(settings=settings, study_name=study_file.stem, study=study, **typed)
+    _check_modules(config, origin)
+    return config
+
+
+def study_path(folder: Path, study: str) -> Path:
+    """A study is named by its file in `config/studies/`, or by a path."""
+    if study.endswith((".yaml", ".yml")):
+        return Path(study)
+    path = folder / "studies" / f"{study}.yaml"
+    if not path.exists():
+        known = sorted(p.stem for p in (folder / "studies").glob("*.yaml"))
+        raise UserError(f"no study '{study}'", where=folder / "studies", fix=nearest(study, known))
+    return path
+
+
+def _add_entries(found: dict, origin: dict, section: str, content: Any, path: Path) -> None:
+    if not isinstance(content, dict):
+        raise UserError(f"'{section}' must map names to entries", where=path, fix="write '  name: {...}' below it")
+    for name, entry in content.items():
+        if name in found:
+            raise UserError(
+                f"'{section}.{name}' is defined in {origin[section, name]} and again here",
+                where=path,
+                fix=f"give it another name and start it with 'like: {name}'",
+            )
+        found[name], origin[section, name] = entry, path
+
+
+def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """An entry with everything it inherits by `like:`; the note is not inherited."""
+    where = f"{origin[section, name]}: {section}.{name}"
+    if name in chain:
+        raise UserError(f"'like' goes in a circle: {' -> '.join((*chain, name))}", where=where, fix="end it somewhere")
+    entry = entries[name]
+    if not isinstance(entry, dict):
+        raise UserError("an entry must be a mapping", where=where, fix="write 'key: value' lines")
+    own = {key: value for key, value in entry.items() if key != "like"}
+    if "like" not in entry:
+        return own
+    parent = entry["like"]
+    if parent not in entries:
+        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(str(parent), list(entries)))
+    inherited = _resolve(section, parent, entries, origin, (*chain, name))
+    return _merge({key: value for key, value in inherited.items() if key != "note"}, own)
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` laid over `base`, mapping by mapping; a list or a scalar replaces."""
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _typed(section: str, entries: dict, origin: dict) -> dict[str, Section]:
+    return {
+        name: _validate(SECTIONS[section], _resolve(section, name, entries, origin), f"{origin[section, name]}: {section}.{name}")
+        for name in entries
+    }
+
+
+def _validate(model: type[BaseModel], content: Any, where: str) -> Any:
+    """A pydantic model from plain data; its errors become one UserError that lists all of them."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserError(
+            "\n".join(_explain(model, problem) for problem in error.errors()), where=where, fix="mend the keys named above"
+        ) from error
+
+
+def _explain(model: type[BaseModel], problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key; {nearest(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {problem['msg'].removeprefix('Value error, ')} (found {problem['input']!r})"
+
+
+def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:
+    """Valid keys of the mapping at `path` inside `model`, for the hint after an unknown key."""
+    schema = model.model_json_schema()
+    nodes = [schema]
+    for part in path:
+        found = [_child(node, part) for node in _choices(nodes, schema)]
+        nodes = [node for node in found if node] or nodes  # the tag of a union is in the path, but is no key
+    return [key for node in _choices(nodes, schema) for key in node.get("properties", {})]
+
+
+def _choices(nodes: list[dict], schema: dict) -> list[dict]:
+    """The nodes with references followed and unions opened."""
+    found = []
+    for node in (_deref(node, schema) for node in nodes):
+        found += [node, *(_deref(choice, schema) for choice in node.get("anyOf", []) + node.get("oneOf", []))]
+    return found
+
+
+def _child(node: dict, part: str | int) -> dict | None:
+    return node.get("items") if isinstance(part, int) else node.get("properties", {}).get(part)
+
+
+def _deref(node: dict, schema: dict) -> dict:
+    return schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node
+
+
+def build_options(package: str, module: str) -> tuple[set[str], set[str]] | None:
+    """Names of the keyword options of `build` in `<package>/<module>.py`: (all, required). None if there is no such file.
+
+    Read from the source, so that a config is checked without importing torch.
+    """
+    path = Path(__file__).parent / package / f"{module}.py"
+    if not path.exists():
+        return None
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "build":
+            keywords = [argument.arg for argument in node.args.kwonlyargs]
+            required = {k for k, d in zip(keywords, node.args.kw_defaults, strict=True) if d is None}
+            return set(keywords), required
+    return None
+
+
+def _check_modules(config: Config, origin: dict) -> None:
+    """Every backbone and pretext names a file, with options that its `build` takes."""
+    for section, package, field in (("backbones", "backbones", "architecture"), ("pretexts", "pretext", "method")):
+        for name, entry in getattr(config, section).items():
+            module, where = getattr(entry, field), f"{origin[section, name]}: {section}.{name}"
+            options = build_options(package, module)
+            if options is None:
+                raise UserError(f"there is no {package}/{module}.py", where=where, fix=nearest(module, named.names(package)))
+            known, required = options
+            for key in entry.options:
+                if key not in known:
+                    raise UserError(f"options.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
+            for key in sorted(required - set(entry.options)):
+                raise UserError(f"options.{key}: missing", where=where, fix=f"add '{key}:' below 'options:'")
+
+
+def schema() -> dict[str, Any]:
+    """JSON schema of every file under `config/`, for editors. Entries may be partial, since `like:` completes them."""
+    definitions: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for section, model in SECTIONS.items():
+        found = model.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= found.pop("$defs", {})
+        found.pop("required", None)
+        found.setdefault("properties", {})["like"] = {"type": "string", "description": "start from this entry"}
+        definitions[f"{section}_entry"] = found
+        properties[section] = {"type": "object", "additionalProperties": {"$ref": f"#/$defs/{section}_entry"}}
+    for head in (Settings, Study):
+        found = head.model_json_schema(ref_template="#/$defs/{model}")
+        definitions |= found.pop("$defs", {})
+        properties |= found["properties"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "brainpretrain config",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+        "$defs": definitions,
+    }

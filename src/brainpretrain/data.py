@@ -1,0 +1,236 @@
+"""From stored volumes to patches. Every random choice is a function of (seed, sample number) alone.
+
+So a sample does not depend on the number of workers, devices or restarts: resuming at step s means asking for the
+samples from s * global_batch on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from brainpretrain import shards
+from brainpretrain.errors import UserError
+
+IGNORED = 255  # class of a voxel that neither trains nor scores
+
+# enough places to draw a foreground patch from, few enough to keep for every case (6 bytes each)
+_MAX_FOREGROUND_VOXELS = 20_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject and session of a task: its sequences in the task's order, on one stored grid."""
+
+    name: str
+    subject: str
+    session: str
+    rows: tuple[Mapping[str, Any], ...]
+    folder: Path
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return tuple(int(n) for n in self.rows[0]["shape"].split())  # type: ignore[return-value]
+
+    def image(self, box: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Float16 (c, x, y, z), or the part of it inside `box`."""
+        return np.stack([shards.load(self.folder, row, box) for row in self.rows])
+
+    def label(self, lookup: np.ndarray, box: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Classes uint8 (x, y, z): 0 background, then the task's classes in order, `IGNORED`."""
+        return lookup[shards.load_label(self.folder, self.rows[0], box)]
+
+
+def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
+    """Complete labelled cases by subject: every sequence accepted, stored on one grid, label on the first sequence.
+
+    Args:
+        table: shard tables of the data set, concatenated.
+        folder: the folder that the table's `file` column is relative to.
+        sequences: the task's sequences.
+
+    Raises:
+        UserError: sequences of a case lie on different grids.
+    """
+    found: dict[str, list[Case]] = {}
+    usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
+    for (subject, session), group in usable.groupby(["subject", "session"], sort=True):
+        by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
+        if set(by_sequence) != set(sequences) or not by_sequence[sequences[0]]["label_file"]:
+            continue
+        rows = tuple(by_sequence[sequence] for sequence in sequences)
+        if len({row["shape"] for row in rows}) > 1:
+            raise UserError(
+                f"sequences of one case are stored on different grids: {[row['shape'] for row in rows]}",
+                where=rows[0]["volume"],
+                fix="register them first, or use one sequence",
+            )
+        name = f"{subject}_{session}" if session else str(subject)
+        found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
+    return found
+
+
+def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
+    """Table from label-file values (0 .. 65535) to classes: uint8, background 0, `IGNORED` for ignored values."""
+    lookup = np.zeros(65536, np.uint8)
+    for number, values in enumerate(labels.values(), start=1):
+        lookup[list(values)] = number
+    lookup[list(ignore)] = IGNORED
+    return lookup
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Seed of sample `number` of a training with `seed`, for augmentation and masks."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def random_start(rng: np.random.Generator, shape: Sequence[int], patch: Sequence[int]) -> list[int]:
+    """Start of a patch, uniform inside the volume; an axis that is too short is centred (negative start)."""
+    return [int(rng.integers(0, size - p + 1)) if size >= p else -((p - size) // 2) for size, p in zip(shape, patch, strict=True)]
+
+
+def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], patch: Sequence[int]) -> list[int]:
+    """Start of a patch that holds `voxel` and stays inside the volume where the volume is large enough."""
+    start = []
+    for v, size, p in zip(voxel, shape, patch, strict=True):
+        low, high = max(0, v - p + 1), min(v, size - p)
+        start.append(int(rng.integers(low, high + 1)) if size >= p else -((p - size) // 2))
+    return start
+
+
+def crop_box(
+    start: Sequence[int], patch: Sequence[int], crop: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
+    """The part of the volume inside a crop that is centred on the patch, and the padding that completes it."""
+    box, padding = [], []
+    for s, p, c, size in zip(start, patch, crop, shape, strict=True):
+        low = s - (c - p) // 2
+        high = low + c
+        box.append(slice(min(max(low, 0), size), min(max(high, 0), size)))
+        padding.append((max(0, min(-low, c)), max(0, min(high - size, c))))
+    return tuple(box), padding
+
+
+def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]], lead: int) -> np.ndarray:
+    """Reads a box and pads with 0, which is the minimum of a stored image and the background of a label."""
+    return np.pad(load(box), [(0, 0)] * lead + padding)
+
+
+class PretrainPatches(Dataset):
+    """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
+
+    Items: image float16 (1 x y z) of `crop` size, seed.
+    """
+
+    def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], crop: Sequence[int], seed: int) -> None:
+        self.rows, self.folder = rows.to_dict("records"), Path(folder)
+        self.patch, self.crop, self.seed = list(patch), list(crop), seed
+        self._epoch, self._order = -1, np.arange(0)
+
+    def volume_of(self, number: int) -> int:
+        """Which row sample `number` comes from."""
+        epoch, place = divmod(number, len(self.rows))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return int(self._order[place])
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self.rows[self.volume_of(number)]
+        seed = sample_seed(self.seed, number)
+        shape = [int(n) for n in row["shape"].split()]
+        start = random_start(np.random.default_rng(seed), shape, self.patch)
+        box, padding = crop_box(start, self.patch, self.crop, shape)
+        image = _read(lambda b: shards.load(self.folder, row, b)[None], box, padding, lead=1)
+        return {"image": torch.from_numpy(image), "seed": seed}
+
+
+@dataclass
+class FinetunePatches(Dataset):
+    """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
+
+    Items: image float16 (c x y z) and label uint8 (x y z) of `crop` size, seed.
+    """
+
+    cases: list[Case]
+    lookup: np.ndarray
+    patch: list[int]
+    crop: list[int]
+    foreground_fraction: float
+    seed: int
+    _foreground: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def foreground(self, number: int) -> np.ndarray:
+        """Voxels (n, 3) of case `number` that carry a class, thinned; read once."""
+        if number not in self._foreground:
+            label = self.cases[number].label(self.lookup)
+            voxels = np.argwhere((label > 0) & (label != IGNORED))
+            step = max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)
+            self._foreground[number] = voxels[::step].astype(np.int16)
+        return self._foreground[number]
+
+    def case_of(self, number: int) -> int:
+        """Which case sample `number` comes from: every case once per round, in an order of its own."""
+        round_number, place = divmod(number, len(self.cases))
+        return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        which = self.case_of(number)
+        case = self.cases[which]
+        seed = sample_seed(self.seed, number)
+        rng = np.random.default_rng(seed)
+        start = random_start(rng, case.shape, self.patch)
+        if rng.random() < self.foreground_fraction and len(self.foreground(which)):
+            voxel = self.foreground(which)[rng.integers(len(self.foreground(which)))]
+            start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
+        box, padding = crop_box(start, self.patch, self.crop, case.shape)
+        image = _read(case.image, box, padding, lead=1)
+        label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
+        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "seed": seed}
+
+
+class StepSampler:
+    """Batches of sample numbers for the steps that are left; each rank takes its share of a global batch.
+
+    Args:
+        global_batch: samples per step over all ranks.
+        total_steps: steps of the whole training.
+        current_step: asked at the start of every epoch, so a resumed training goes on where it was.
+    """
+
+    def __init__(
+        self, global_batch: int, total_steps: int, current_step: Callable[[], int], rank: int = 0, world: int = 1
+    ) -> None:
+        if global_batch % world:
+            raise UserError(
+                f"global_batch {global_batch} cannot be divided by {world} processes",
+                fix="use a number of devices that divides it",
+            )
+        self.global_batch, self.total_steps, self.current_step = global_batch, total_steps, current_step
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.current_step(), self.total_steps):
+            first = step * self.global_batch
+            yield list(range(first + self.rank, first + self.global_batch, self.world))
+
+    def __len__(self) -> int:
+        return self.total_steps
+
+
+def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoader:
+    """DataLoader over a batch sampler; workers live as long as the training."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+    )

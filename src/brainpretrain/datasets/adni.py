@@ -1,0 +1,40 @@
+"""ADNI: the collection that a user has put together at LONI. Every series counts, as in BRAINS-45K."""
+
+from brainpretrain.datasets.base import Dataset, Layout, Pattern, guess_sequence
+
+DATASET = Dataset(
+    name="adni",
+    title="Alzheimer's Disease Neuroimaging Initiative",
+    access="place",
+    page="https://adni.loni.usc.edu/data-samples/access-data/",
+    licence="ADNI data use agreement",
+    licence_url="https://ida.loni.usc.edu/collaboration/access/appLicense.jsp",
+    citation="Jack et al., The ADNI: MRI methods, JMRI 2008, doi:10.1002/jmri.21049",
+    redistribution=False,
+    archives=(),
+    layouts=(
+        Layout(
+            name="LONI, NIfTI",
+            patterns=(
+                Pattern(
+                    image=(
+                        r"(?P<subject>\d{3}_S_\d{4,5})/(?P<sequence>[^/]+)/"
+                        r"(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/[^/]+"
+                    ),
+                    subset="unlabelled",
+                    sequence=guess_sequence,
+                ),
+            ),
+            examples=(
+                "ADNI/002_S_0413/MPR__GradWarp__B1_Correction__N3__Scaled/2006-05-02_12_31_52.0/I40657/"
+                "ADNI_002_S_0413_MR_MPR__GradWarp__B1_Correction__N3__Scaled_S13893_I40657.nii",
+                "ADNI/002_S_0413/Axial_FLAIR/2017-06-21_13_23_38.0/I863054/ADNI_002_S_0413_MR_Axial_FLAIR_I863054.nii",
+            ),
+        ),
+    ),
+    labels={},
+    label_sequences=(),
+    expected={"subjects": 1563, "volumes": 9548},
+    brains45k={"subjects": 1563, "sessions": 8019, "volumes": 9548},
+    n_shards=38,
+)

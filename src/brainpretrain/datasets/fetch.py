@@ -1,0 +1,60 @@
+"""Verifies that a data set is in place, or makes it where the project itself is the source."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from brainpretrain.datasets.base import Dataset, scan
+from brainpretrain.errors import UserError, nearest
+
+
+def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
+    """Makes an embedded data set; of any other verifies that it is in place.
+
+    Args:
+        dataset: what to look for.
+        root: folder of its files.
+        options: arguments of the module's `generate`, for an embedded data set.
+
+    Returns:
+        dataset (name), root (absolute), layout (name of the one found), volumes (count), subjects (count),
+        unexpected_files (count of files that are neither image nor label), left_out (count of images that the
+        data set's selection of series excludes).
+
+    Raises:
+        NotInPlace: no file fits; says where to get the data and which files to put where.
+        UserError: options that do not fit, a volume twice, a label missing.
+    """
+    if dataset.access == "embedded":
+        generate = importlib.import_module(f"{__package__}.{dataset.name}").generate
+        _check_options(dataset, generate, options)
+        generate(root, **options)
+    elif options:
+        problem = f"'{dataset.name}' takes no options, found: {', '.join(options)}"
+        raise UserError(problem, where=f"datasets.{dataset.name}.options", fix="remove them")
+    found = scan(dataset, root)
+    return {
+        "dataset": dataset.name,
+        "root": str(Path(root).absolute()),
+        "layout": found.layout,
+        "volumes": len(found.rows),
+        "subjects": len({row["subject"] for row in found.rows}),
+        "unexpected_files": len(found.unexpected),
+        "left_out": len(found.left_out),
+    }
+
+
+def _check_options(dataset: Dataset, generate: Callable[..., Any], options: dict[str, Any]) -> None:
+    where = f"datasets.{dataset.name}.options"
+    parameters = inspect.signature(generate).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for key in options:
+        if key not in known:
+            raise UserError(f"unknown option '{key}'", where=where, fix=nearest(key, known))
+    missing = [key for key in known if key not in options]
+    if missing:
+        raise UserError(f"options missing: {', '.join(missing)}", where=where, fix="name them in the config")

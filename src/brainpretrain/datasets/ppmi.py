@@ -1,0 +1,42 @@
+"""PPMI: the collection that a user has put together at LONI, with the selection of series of BRAINS-45K."""
+
+from brainpretrain.datasets.base import Dataset, Layout, Pattern, guess_sequence
+
+DATASET = Dataset(
+    name="ppmi",
+    title="Parkinson's Progression Markers Initiative",
+    access="place",
+    page="https://www.ppmi-info.org/access-data-specimens/download-data",
+    licence="PPMI data use agreement",
+    licence_url="https://www.ppmi-info.org/sites/default/files/docs/ppmi-data-use-agreement.pdf",
+    citation="Marek et al., The Parkinson Progression Marker Initiative, Prog Neurobiol 2011, "
+    "doi:10.1016/j.pneurobio.2011.09.005",
+    redistribution=False,
+    archives=(),
+    layouts=(
+        Layout(
+            name="LONI, NIfTI",
+            patterns=(
+                Pattern(
+                    image=(
+                        r"(?P<subject>\d{4,6})/(?P<series>(?P<sequence>[^/]+))/"
+                        r"(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/(?:nifti/)?[^/]+"
+                    ),
+                    subset="unlabelled",
+                    sequence=guess_sequence,
+                    accept=("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa"),
+                    reject=("resting_state", "fmri", "corrected", "mt", "repeat", "space", "2d"),
+                ),
+            ),
+            examples=(
+                "DATA/3102/MPRAGE_GRAPPA/2011-03-17_10_12_00.0/I224563/PPMI_3102_MR_MPRAGE_GRAPPA_S101_I224563.nii",
+                "DATA/3102/AX_T2_FLAIR/2012-03-20_09_01_13.0/I301122/nifti/PPMI_3102_MR_AX_T2_FLAIR_S102_I301122.nii",
+            ),
+        ),
+    ),
+    labels={},
+    label_sequences=(),
+    expected={"subjects": 2011, "volumes": 9554},
+    brains45k={"subjects": 2011, "sessions": 2979, "volumes": 9554},
+    n_shards=38,
+)

@@ -1,0 +1,30 @@
+"""Losses of segmentation."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: float) -> torch.Tensor:
+    """Soft Dice loss plus cross-entropy, 1:1 (AMAES fine-tuning).
+
+    Dice is (2 sum(p y) + smooth) / (sum(p) + sum(y) + smooth) with softmax probabilities p, per sample and class,
+    background included, and the loss takes 1 - its mean. (The authors take -mean: another constant, the same gradient.)
+
+    Args:
+        logits: (b classes x y z), any float type; the loss is computed in float32.
+        label: (b x y z) integer classes.
+        ignored: label value of voxels that count in neither term.
+        smooth: added above and below the bar (the paper's code: 1), keeps the Dice of an absent class defined.
+    """
+    logits, label = logits.float(), label[:, None].long()
+    counts = label != ignored
+    known = label.masked_fill(~counts, 0)
+    truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, known, True) & counts
+    probability = logits.softmax(dim=1) * counts
+    axes = (2, 3, 4)
+    overlap = (probability * truth).sum(axes)
+    dice = (2 * overlap + smooth) / (probability.sum(axes) + truth.sum(axes) + smooth)
+    entropy = F.cross_entropy(logits, known[:, 0], reduction="none")
+    return 1 - dice.mean() + (entropy * counts[:, 0]).sum() / counts.sum().clamp(min=1)

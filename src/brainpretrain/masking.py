@@ -1,0 +1,93 @@
+"""Block masks, and what a reader of the visible voxels alone would guess. hidden: True = masked out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from brainpretrain.errors import UserError
+from brainpretrain.seeds import as_ints, generator
+
+
+def block_mask(
+    seeds: Sequence[int] | torch.Tensor,
+    size: Sequence[int],
+    mask_size: int,
+    mask_ratio: float,
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    """Random blocks of voxels to hide (AMAES section 3.2), as bool (b 1 x y z); True = hidden.
+
+    Every sample hides the same number of blocks: all but `int(blocks * (1 - mask_ratio))`. Its mask depends on its
+    own seed alone, not on the batch or the device.
+
+    Args:
+        seeds: one per sample.
+        size: voxels (x y z).
+        mask_size: side of a block in voxels; divides every side of `size`.
+        mask_ratio: share of blocks to hide, 0..1.
+
+    Raises:
+        UserError: `mask_size` does not divide `size`, or `mask_ratio` is outside 0..1.
+    """
+    grid = token_grid(size, mask_size)
+    if not 0 <= mask_ratio <= 1:
+        raise UserError(f"mask_ratio {mask_ratio} is no share", where="mask_ratio", fix="give a number in 0..1")
+    blocks = math.prod(grid)
+    visible = int(round(blocks * (1 - mask_ratio), 6))  # 1000 * (1 - 0.9) is 99.99999999999998
+    hidden = np.zeros((len(seeds), blocks), dtype=bool)
+    for row, seed in zip(hidden, as_ints(seeds), strict=True):
+        row[generator(seed, "mask").permutation(blocks)[visible:]] = True
+    tokens = torch.from_numpy(hidden.reshape(len(seeds), 1, *grid)).to(device)
+    for axis in (2, 3, 4):
+        tokens = tokens.repeat_interleave(mask_size, dim=axis)
+    return tokens
+
+
+def token_grid(size: Sequence[int], mask_size: int) -> list[int]:
+    """Blocks along each axis.
+
+    Raises:
+        UserError: `mask_size` does not divide `size`.
+    """
+    if mask_size < 1 or any(n % mask_size for n in size):
+        valid = [m for m in range(1, min(size) + 1) if all(n % m == 0 for n in size)]
+        raise UserError(
+            f"blocks of {mask_size} do not fit into a patch of {list(size)}", where="mask_size", fix=f"valid sizes: {valid}"
+        )
+    return [n // mask_size for n in size]
+
+
+@torch.no_grad()
+def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
+    """The trivial guess: mean of the visible voxels in the cell around each voxel and in the 26 cells beside it.
+
+    Where all of these are hidden, the mean of all visible voxels of the sample.
+
+    Args:
+        image: (b c x y z).
+        hidden: bool (b 1 x y z).
+        grid: cells along x, y and z.
+
+    Returns:
+        (b c x y z), constant within a cell.
+    """
+    visible = (~hidden).to(image.dtype)
+    cells = (grid[0], grid[1], grid[2])
+    total, weight = (
+        F.avg_pool3d(F.adaptive_avg_pool3d(x, cells), kernel_size=3, stride=1, padding=1) for x in (image * visible, visible)
+    )
+    axes = (2, 3, 4)
+    overall = (image * visible).sum(axes, keepdim=True) / visible.sum(axes, keepdim=True).clamp(min=1)
+    # A share of less than one voxel in a million is rounding, not a voxel.
+    guess = torch.where(weight > 1e-6, total / weight.clamp(min=1e-6), overall)
+    return F.interpolate(guess, size=image.shape[2:], mode="nearest")
+
+
+def hidden_mean(error: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Mean of `error` (b c x y z) over the voxels where `hidden` (b 1 x y z) is True; 0 if there is none."""
+    return (error * hidden).sum() / (hidden.sum() * error.shape[1]).clamp(min=1)

@@ -1,0 +1,213 @@
+"""Small self-contained HTML pages of the report: no script, no external address, everything escaped.
+
+A page must read well in the report's frame, in a browser of its own and in black and white.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from brainpretrain import files
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.45 system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; color: #1f2328;
+  background: #ffffff; margin: 1.5rem; }
+main { max-width: 75rem; }
+h1 { font-size: 1.35rem; margin: 0 0 .75rem; }
+h2 { font-size: 1.05rem; margin: 1.5rem 0 .5rem; }
+p, ul { max-width: 60rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(24rem, 1fr)); gap: 0 2rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .8rem .3rem 0; text-align: left; vertical-align: top;
+  border-bottom: 1px solid #d8dee4; }
+thead th { border-bottom: 2px solid #57606a; vertical-align: bottom; }
+tbody th { font-weight: 600; }
+th.number, td.number { text-align: right; padding: .3rem .6rem; }
+tr.start > * { border-top: 2px solid #8c959f; }
+.wrap { overflow-wrap: anywhere; }
+.detail { display: block; font-weight: 400; font-size: .87em; color: #57606a; white-space: nowrap; }
+.up, .down, .same { border-radius: .25rem; padding: 0 .35rem; font-size: .87em; font-weight: 600;
+  white-space: nowrap; }
+.up { color: #0b5d27; background: #e3f5e8; }
+.down { color: #9a1414; background: #fdeaea; }
+.same { color: #424a53; background: #eef1f4; }
+.number > .up, .number > .down, .number > .same, .none { display: inline-block; min-width: 3.4em; text-align: right; }
+.none { padding: 0 .35rem; font-size: .87em; }
+.missing { color: #57606a; font-style: italic; }
+.notes { color: #424a53; font-size: .93em; }
+"""
+
+MAX_REJECTED_ROWS = 500
+
+
+def page(title: str, body: str) -> str:
+    """A whole HTML document. `body` is HTML, `title` is text."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n"
+        f"<h1>{escape(title)}</h1>\n{body}\n</main>\n</body>\n</html>\n"
+    )
+
+
+def write(path: Path | str, html: str) -> None:
+    """Writes a page, atomically."""
+    with files.atomic(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterable[int] = ()) -> str:
+    """An HTML table of plain values; `numeric` are the positions of the right-aligned columns."""
+    numeric = set(numeric)
+    kinds = [' class="number"' if i in numeric else ' class="wrap"' for i in range(len(header))]
+    head = "".join(f'<th scope="col"{kind}>{escape(h)}</th>' for h, kind in zip(header, kinds, strict=True))
+    body = ""
+    for row in rows:
+        cells = (f"<td{kind}>{escape(str(v))}</td>" for v, kind in zip(row, kinds, strict=True))
+        body += f"<tr>{''.join(cells)}</tr>\n"
+    return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>")
+
+
+def _scrolling(rows: str) -> str:
+    """A table that scrolls by itself where the window is too narrow."""
+    return f'<div class="scroll"><table>\n{rows}\n</table></div>\n'
+
+
+# --- rejected volumes
+
+
+def rejected_page(shard_tables: Mapping[str, pd.DataFrame]) -> str:
+    """What preprocessing kept and what it turned down, and why.
+
+    Args:
+        shard_tables: dataset -> rows of its shard tables with columns volume, subject, sequence, status
+            ('ok' or 'rejected'), reason, detail.
+    """
+    frames = [frame.assign(dataset=name) for name, frame in sorted(shard_tables.items())]
+    volumes = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["dataset", "status"])
+    rejected = volumes[volumes["status"] == "rejected"]
+    share = f" ({100 * len(rejected) / len(volumes):.1f} %)" if len(volumes) else ""
+    body = f"<p>{len(rejected)} of {count(len(volumes), 'volume')} rejected in preprocessing{share}.</p>\n"
+    if len(volumes):
+        body += "<h2>Volumes by source and sequence</h2>\n" + _accepted_counts(volumes)
+    if len(rejected):
+        body += "<h2>Reasons</h2>\n" + _reason_counts(rejected)
+        body += "<h2>Rejected volumes</h2>\n" + _rejected_rows(rejected)
+    return page("Rejected volumes", body)
+
+
+def _accepted_counts(volumes: pd.DataFrame) -> str:
+    rows = []
+    for (dataset, sequence), group in volumes.groupby(["dataset", "sequence"]):
+        accepted = int((group["status"] == "ok").sum())
+        subjects = group.loc[group["status"] == "ok", "subject"].nunique()
+        rows.append((dataset, sequence, subjects, accepted, len(group) - accepted))
+    accepted, rejected = (sum(row[i] for row in rows) for i in (3, 4))
+    rows.append(("all", "", "", accepted, rejected))
+    header = ["Source", "Sequence", "Subjects accepted", "Volumes accepted", "Volumes rejected"]
+    return table(header, rows, numeric=(2, 3, 4))
+
+
+def _reason_counts(rejected: pd.DataFrame) -> str:
+    counts = rejected.groupby(["dataset", "reason"], as_index=False).size()
+    counts = counts.sort_values(["dataset", "size", "reason"], ascending=[True, False, True])
+    return table(["Source", "Reason", "Volumes"], counts.itertuples(index=False), numeric=(2,))
+
+
+def _rejected_rows(rejected: pd.DataFrame) -> str:
+    columns = ["dataset", "volume", "sequence", "reason", "detail"]
+    listed = rejected.sort_values(["dataset", "volume"])[columns].head(MAX_REJECTED_ROWS)
+    html = table(["Source", "Volume", "Sequence", "Reason", "Detail"], listed.itertuples(index=False))
+    more = len(rejected) - MAX_REJECTED_ROWS
+    return html + (f'\n<p class="notes">{more} more are listed in the shard tables.</p>' if more > 0 else "")
+
+
+def count(number: int, noun: str) -> str:
+    """'1 volume', '1,200 volumes'."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+# --- run card
+
+SECTIONS = {
+    "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from"],
+    "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold"],
+    "Training": ["parameters", "encoder_parameters", "steps", "patches_per_s", "data_wait", "peak_memory_gb"],
+    "Hardware": ["hardware", "devices", "precision", "threads"],
+    "Versions": ["python", "torch", "lightning"],
+}
+
+
+def run_card(run: Mapping[str, Any]) -> str:
+    """The page of one training, from its run.json. Keys that are not known here are listed under 'More'."""
+    known = {key for keys in SECTIONS.values() for key in keys} | {"config"}
+    sections = {**SECTIONS, "More": sorted(set(run) - known)}
+    body = '<div class="cards">\n'
+    for title, keys in sections.items():
+        rows = [row for key in keys if key in run for row in _facts(key, run[key])]
+        if rows:
+            body += f"<section>\n<h2>{title}</h2>\n{_key_values(rows)}</section>\n"
+    body += "</div>\n"
+    if run.get("config"):
+        body += "<h2>Resolved config</h2>\n" + _key_values(_flat(run["config"]))
+    return page(f"{str(run.get('kind', 'training')).capitalize()}: {run.get('name', 'unnamed')}", body)
+
+
+def _key_values(rows: Iterable[tuple[str, str]]) -> str:
+    lines = (f'<tr><th scope="row">{escape(k)}</th><td class="wrap">{escape(v)}</td></tr>\n' for k, v in rows)
+    return _scrolling(f"<tbody>\n{''.join(lines)}</tbody>")
+
+
+def _facts(key: str, value: Any) -> list[tuple[str, str]]:
+    """One fact of run.json as readable lines; a nested one as a line for each leaf."""
+    if isinstance(value, Mapping):
+        return _flat(value, prefix=key)
+    return [_fact(key, value)]
+
+
+def _fact(key: str, value: Any) -> tuple[str, str]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key == "seconds" and number:
+        return "duration", duration(value)
+    if key == "data_wait" and number:
+        return "time waiting for data", f"{100 * value:.1f} %"
+    if key == "peak_memory_gb" and number:
+        return "peak memory", f"{value:.2f} GB"
+    if key == "patches_per_s" and number:
+        return "patches per second", f"{value:.2f}"
+    if key in ("parameters", "encoder_parameters", "steps", "volumes", "subjects") and number:
+        return key.replace("_", " "), f"{value:,}"
+    return key.replace("_", " "), _plain(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as the two largest units, e.g. '31 h 04 min', '2 min 05 s', '8.3 s'."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested mapping as dotted keys in their order."""
+    lines: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        lines += _flat(item, name) if isinstance(item, Mapping) and item else [(name, _plain(item))]
+    return lines
+
+
+def _plain(value: Any) -> str:
+    if value is None or value == "":
+        return "–"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,203 @@
+"""From tables to runs to paths: what a study has to compute, as plain data. No torch, no files read, no Snakemake.
+
+A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
+an *evaluation* is a fine-tuning and a cohort. Their paths below `results/<study>/` are made of these words and
+nothing else, so the plan can be read back from a path.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from brainpretrain import datasets
+from brainpretrain.config import Config, Row, Table
+from brainpretrain.errors import UserError
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True, order=True)
+class Pretraining:
+    """One pretraining; `init` is how a fine-tuning that starts from it is called."""
+
+    corpus: str
+    pretext: str
+    backbone: str
+
+    @property
+    def path(self) -> str:
+        return f"pretrain/{self.corpus}/{self.pretext}/{self.backbone}"
+
+    @property
+    def init(self) -> str:
+        return f"{self.pretext}-on-{self.corpus}"
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """A row of a table for one task: everything about a fine-tuning but the fold."""
+
+    task: str
+    backbone: str
+    init: str
+    recipe: str
+    n_train: str
+
+    @property
+    def path(self) -> str:
+        return f"finetune/{self.task}/{self.backbone}/{self.init}/{self.recipe}/n{self.n_train}"
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The pretraining that gives the initial encoder; None from scratch."""
+        if self.init == SCRATCH:
+            return None
+        pretext, corpus = self.init.split("-on-")
+        return Pretraining(corpus, pretext, self.backbone)
+
+
+@dataclass(frozen=True, order=True)
+class Evaluation:
+    """One arm, one fold, one cohort."""
+
+    arm: Arm
+    fold: int
+    cohort: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.arm.path}/fold{self.fold}/{self.cohort}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a study. Built by `make`."""
+
+    config: Config
+    evaluations: tuple[Evaluation, ...]
+    tables: dict[str, dict[str, Any]]
+
+    @property
+    def pretrainings(self) -> list[Pretraining]:
+        return sorted({e.arm.pretraining for e in self.evaluations if e.arm.pretraining})
+
+    @property
+    def corpora(self) -> list[str]:
+        return sorted({p.corpus for p in self.pretrainings})
+
+    @property
+    def tasks(self) -> list[str]:
+        return sorted({e.arm.task for e in self.evaluations})
+
+    @property
+    def datasets(self) -> list[str]:
+        return sorted({dataset for dataset, _ in self.preprocessed})
+
+    @property
+    def preprocessed(self) -> list[tuple[str, str]]:
+        """Pairs (data set, preprocess recipe) that the study reads."""
+        pairs = {(s.dataset, self.config.corpora[c].preprocess) for c in self.corpora for s in self.config.corpora[c].sources}
+        pairs |= {(d, self.config.tasks[t].preprocess) for t in self.tasks for d in self.task_datasets(t)}
+        return sorted(pairs)
+
+    def task_datasets(self, task: str) -> list[str]:
+        """Data sets that hold the cohorts of a task."""
+        spec = self.config.tasks[task]
+        return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
+
+    def n_shards(self, dataset: str) -> int:
+        return datasets.load(self.config.datasets[dataset].module if dataset in self.config.datasets else dataset).n_shards
+
+
+def make(config: Config) -> Plan:
+    """The plan of the study in `config`.
+
+    Raises:
+        UserError: a table names a task, backbone, recipe, corpus, pretext or cohort that does not exist.
+    """
+    evaluations: dict[Evaluation, None] = {}
+    tables = {}
+    for name in config.study.build:
+        table = config.get("tables", name, f"study '{config.study_name}', build")
+        rows = list(_rows(config, name, table))
+        tables[name] = _spec(config, name, table, rows)
+        for row, column, fold in itertools.product(rows, table.columns, range(config.study.folds)):
+            arm = Arm(column.task, row["backbone"], row["init"], row["recipe"], row["n_train"])
+            evaluations[Evaluation(arm, fold, column.cohort)] = None
+    plan = Plan(config, tuple(sorted(evaluations)), tables)
+    _check_names(plan)
+    return plan
+
+
+def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
+    """Rows of a table with its defaults filled in; lists multiplied in the order they are written."""
+    for row in table.rows:
+        where = f"tables.{name}.rows"
+        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+        for backbone, init, recipe, n_train in itertools.product(*choices):
+            config.get("backbones", backbone, where)
+            config.get("finetune", recipe, where)
+            if init != SCRATCH:
+                config.pretext(init, backbone)
+                config.get("corpora", row.corpus or table.corpus, where)
+            full_init = init if init == SCRATCH else Pretraining(row.corpus or table.corpus, init, backbone).init
+            title = _title(row, backbone, init, n_train)
+            yield {"title": title, "backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
+
+
+def _title(row: Row, backbone: str, init: str, n_train: int | str) -> str:
+    """What a printed row is called; a list in the row says which of its values this is."""
+    parts = [row.title] if row.title else [backbone, init]
+    if row.title and isinstance(row.backbone, list):
+        parts.append(backbone)
+    if row.title and isinstance(row.init, list):
+        parts.append(init)
+    if isinstance(row.n_train, list):
+        parts.append(f"n={n_train}")
+    return ", ".join(parts)
+
+
+def _many(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """What `tables.build` needs to know of a table, as JSON-able data."""
+    for column in table.columns:
+        task = config.get("tasks", column.task, f"tables.{name}.columns")
+        if column.cohort == "ood" and task.ood is None:
+            raise UserError(
+                f"task '{column.task}' has no 'ood' cohort", where=f"tables.{name}.columns", fix="add 'ood:' to the task"
+            )
+        if column.cohort == "test" and not task.split.test_fraction:
+            raise UserError(
+                f"task '{column.task}' has no fixed test set",
+                where=f"tables.{name}.columns",
+                fix="use 'cohort: val' or a test_fraction",
+            )
+    columns = [column.model_dump() for column in table.columns]
+    folds = list(range(config.study.folds))
+    return {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
+
+
+def _check_names(plan: Plan) -> None:
+    """Every name below the tables resolves: data sets, preprocess recipes, policies."""
+    config = plan.config
+    for corpus in plan.corpora:
+        where = f"corpora.{corpus}"
+        config.get("preprocess", config.corpora[corpus].preprocess, where)
+        for source in config.corpora[corpus].sources:
+            if source.pool_of:
+                config.get("tasks", source.pool_of, where)
+    for task in plan.tasks:
+        config.get("preprocess", config.tasks[task].preprocess, f"tasks.{task}")
+    for pretraining in plan.pretrainings:
+        config.get("augmentations", config.pretexts[pretraining.pretext].augmentation, f"pretexts.{pretraining.pretext}")
+    for recipe in {e.arm.recipe for e in plan.evaluations}:
+        for policy in (config.finetune[recipe].augmentation, config.finetune[recipe].augmentation_scratch):
+            config.get("augmentations", policy, f"finetune.{recipe}")
+    for dataset in plan.datasets:
+        plan.n_shards(dataset)

@@ -1,0 +1,36 @@
+"""Random numbers that depend on a sample's seed and on what they are for, and on nothing else."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+
+def generator(seed: int, purpose: str) -> np.random.Generator:
+    """NumPy generator of one sample for one purpose (`mask`, `rotation` ...).
+
+    Two purposes never share a stream, so a change of one transform leaves the draws of the others alone.
+
+    Args:
+        seed: seed of the sample, >= 0.
+    """
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
+
+
+def as_ints(seeds: Sequence[int] | torch.Tensor) -> list[int]:
+    """Seeds of a batch as plain ints, also from the tensor that a collate function makes of them."""
+    return seeds.tolist() if isinstance(seeds, torch.Tensor) else list(seeds)
+
+
+def uniform(rng: np.random.Generator, bounds: Sequence[float], size: int | tuple[int, ...] | None = None) -> np.ndarray:
+    """Uniform draws between the two numbers of `bounds`; a 0-d array if `size` is None."""
+    low, high = bounds
+    return np.asarray(rng.uniform(low, high, size))
+
+
+def normal(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
+    """Standard normal float32 noise made on `device`: repeatable there, but CPU and GPU give different noise."""
+    return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)

@@ -1,0 +1,286 @@
+"""Shards: the volumes of a data set as compressed arrays with a table that tells what became of each.
+
+A shard is the volumes of those subjects whose hash falls into it, so that adding a subject moves no other one. Each volume
+has its own record, so a shard that was killed goes on where it stopped; the table depends on neither the number of workers
+nor on interruptions. Layout of `out_dir`: `volumes/<volume>.b2nd` (float16 in [0, 1]), `volumes/<volume>.label.b2nd`
+(unsigned integers) and `volumes/<volume>.json` (the record).
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+
+from brainpretrain.errors import UserError
+from brainpretrain.files import atomic, fingerprint, read_json, stable_hash, write_json
+from brainpretrain.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
+
+REVISION = 1  # raise it when the same recipe gives other arrays
+INDEX_COLUMNS = ("volume", "subject", "session", "sequence", "subset", "site", "path", "label")
+RECORD_COLUMNS = (
+    "status",
+    "reason",
+    "detail",
+    "file",
+    "label_file",
+    "checksum",
+    "label_checksum",
+    "label_values",
+    "geometry",
+    "shape",
+    "spacing_mm",
+    "native_shape",
+    "native_spacing_mm",
+    "bytes",
+    "mean",
+    "std",
+)
+_CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
+
+
+def build(
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    source_root: Path | str,
+    out_dir: Path | str,
+    recipe: Mapping[str, Any],
+    shard: int,
+    n_shards: int,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> pd.DataFrame:
+    """Preprocesses the volumes of one shard. Volumes whose source, recipe and files are unchanged are kept.
+
+    Args:
+        rows: the index of the data set, with the columns INDEX_COLUMNS and `channel` ('' or the channel of a 4-D file).
+            `path` and `label` are relative to `source_root`; `subject` is the canonical one.
+        recipe: see `volumes.preprocess`; `revision` is part of what makes a kept volume outdated, other keys are ignored.
+        shard: which of the `n_shards` to build.
+        workers: processes; the result does not depend on it.
+        progress: called with the number of finished volumes and of all.
+
+    Returns:
+        One row per volume, sorted, with INDEX_COLUMNS and RECORD_COLUMNS. `status` is 'ok' or 'rejected' (a volume or
+        label that cannot be used, with `reason` and `detail`). `detail` of an accepted volume holds remarks. Lists are
+        separated by blanks, `file` and `label_file` are relative to `out_dir`, checksums are CRC-32 of the files.
+
+    Raises:
+        UserError: two rows of one name, a key of the recipe missing, or a worker killed. Whatever else stops a worker is
+            raised as it is: only bad data is rejected.
+    """
+    if missing := [key for key in RECIPE_KEYS if key not in recipe]:
+        raise UserError(f"the recipe lacks {', '.join(missing)}", where="preprocess", fix="add it to the recipe")
+    index: Any = pd.DataFrame(rows).sort_values("volume") if len(rows) else pd.DataFrame()
+    mine = [row for row in index.to_dict("records") if stable_hash(row["subject"]) % n_shards == shard]
+    twice = {a["volume"] for a, b in itertools.pairwise(mine) if a["volume"] == b["volume"]}
+    if twice:
+        raise UserError(f"several rows of one name: {', '.join(sorted(twice))}", where=source_root, fix="look at the index")
+    store = partial(_store, Path(source_root), Path(out_dir), dict(recipe))
+    records = _run(store, mine, workers, progress or (lambda done, total: None))
+    table = [row | record for row, record in zip(mine, records, strict=True)]
+    return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS])
+
+
+def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
+    """Accepts a table with few rejected volumes.
+
+    Raises:
+        UserError: more than `max_fraction` (0..1) of the volumes are rejected; it lists each of them.
+    """
+    rejected = table[table["status"] == "rejected"]
+    if len(rejected) > max_fraction * len(table):
+        lines = zip(rejected["path"], rejected["reason"], rejected["detail"], strict=True)
+        listed = "\n".join(f"    {path}: {reason} ({detail})" for path, reason, detail in lines)
+        raise UserError(
+            f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted share of {max_fraction:g}:\n{listed}",
+            fix="repair or remove these files, or raise max_rejected_fraction of the recipe",
+        )
+
+
+def load(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | None = None) -> np.ndarray:
+    """The image of a table row, float16 (x, y, z) in [0, 1], or only the part inside `box`.
+
+    Raises:
+        UserError: the file is missing or no array.
+    """
+    return _load(Path(out_dir) / row["file"], row, box)
+
+
+def load_label(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | None = None) -> np.ndarray:
+    """The label of a table row, unsigned integers (x, y, z) with the values of the source, or its part inside `box`.
+
+    Raises:
+        UserError: the row has no label, or its file is missing or no array.
+    """
+    if not row["label_file"]:
+        raise UserError(f"{row['volume']} has no label", where=row["path"], fix="choose labelled volumes")
+    return _load(Path(out_dir) / row["label_file"], row, box)
+
+
+def verify(out_dir: Path | str, row: Mapping[str, Any]) -> None:
+    """Compares the files of a table row with their checksums.
+
+    Raises:
+        UserError: a file is missing or damaged; it names the file and the source volume.
+    """
+    for name, checksum in ((row["file"], row["checksum"]), (row["label_file"], row["label_checksum"])):
+        path = Path(out_dir) / name
+        if name and (not path.is_file() or _crc32(path) != checksum):
+            raise _damaged("missing" if not path.is_file() else "damaged: its checksum differs", path, row)
+
+
+# ------------------------------------------------------------------------------------------------ processes
+
+
+def _run(store: Callable[[dict], dict], rows: Sequence[dict], workers: int, progress: Callable[[int, int], None]) -> list[dict]:
+    """`store` of every row, in order. One BLAS thread per process: results then depend on no thread count."""
+    if workers <= 1:
+        records = []
+        with threadpool_limits(limits=1):
+            for row in rows:
+                records.append(_noted(store, row))
+                progress(len(records), len(rows))
+        return records
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,))
+    futures = {pool.submit(_noted, store, row): row for row in rows}
+    try:
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress(done, len(rows))
+    except BrokenProcessPool as error:
+        unfinished = [row["volume"] for future, row in futures.items() if not future.done() or future.exception()]
+        raise UserError(
+            f"a worker process was killed while preprocessing one of: {', '.join(unfinished[: 2 * workers])}",
+            fix="most often memory ran out: use fewer workers; run again, finished volumes are kept",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return [future.result() for future in futures]
+
+
+def _noted(store: Callable[[dict], dict], row: dict) -> dict:
+    """`store(row)`; the traceback of what goes wrong names the volume."""
+    try:
+        return store(row)
+    except Exception as error:
+        error.add_note(f"while preprocessing {row['path']}")
+        raise
+
+
+def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """The record of one volume, from an earlier run if nothing changed."""
+    image_path, label_path = (out_dir / "volumes" / f"{row['volume']}{s}" for s in (".b2nd", ".label.b2nd"))
+    record_path = out_dir / "volumes" / f"{row['volume']}.json"
+    key = _key(source_root, recipe, row)
+    if record_path.exists():
+        kept = read_json(record_path)
+        sizes = sum(path.stat().st_size for path in (image_path, label_path) if path.exists())
+        if kept["key"] == key and (kept["record"]["status"] == "rejected" or kept["record"]["bytes"] == sizes):
+            return kept["record"]
+    for path in (record_path, image_path, label_path):  # the record first: without it nothing counts
+        path.unlink(missing_ok=True)
+    try:
+        image, label, facts = _preprocess(source_root, recipe, row)
+    except BadVolume as error:
+        record = dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": error.reason}
+        about = "label: " if Path(error.where) == source_root / row["label"] else ""
+        record["detail"] = " ".join(f"{about}{error.problem}".split())
+    else:
+        record = _write(out_dir, image_path, to_float16(image), "") | facts
+        if label is not None:
+            record |= _write(out_dir, label_path, label, "label_")
+        record["bytes"] = sum(path.stat().st_size for path in (image_path, label_path) if path.exists())
+        record = {column: record.get(column, "") for column in RECORD_COLUMNS}
+    write_json(record_path, {"key": key, "record": record})
+    return record
+
+
+def _key(source_root: Path, recipe: dict[str, Any], row: dict[str, Any]) -> str:
+    """Changes with whatever can change the stored arrays."""
+    used = {key: recipe[key] for key in RECIPE_KEYS} | {"revision": recipe.get("revision", 1)}
+    sources = []
+    for name in (row["path"], row["label"]):
+        path = source_root / name
+        stat = path.stat() if name and path.exists() else None
+        sources.append([name, stat.st_size, stat.st_mtime_ns] if stat else [name])
+    return fingerprint(REVISION, used, sources, str(row.get("channel", "")))
+
+
+def _preprocess(
+    source_root: Path, recipe: dict[str, Any], row: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """Stored image and label, and the columns of the record that describe them."""
+    limits = Limits(max_voxels=recipe["max_voxels"])
+    channel = str(row.get("channel", ""))
+    volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
+    label = read_volume(source_root / row["label"], limits=limits) if row["label"] else None
+    image, stored_label, geometry, facts = preprocess(volume, label, recipe)
+    return (
+        image,
+        stored_label,
+        {
+            "status": "ok",
+            "detail": "; ".join(facts["notes"]),
+            "label_values": _text(facts["label_values"]),
+            "geometry": geometry.to_json(),
+            "shape": _text(geometry.stored_shape),
+            "spacing_mm": _text(geometry.stored_spacing_mm),
+            "native_shape": _text(geometry.native_shape),
+            "native_spacing_mm": _text(facts["native_spacing_mm"]),
+            "mean": float(f"{facts['mean']:.6g}"),
+            "std": float(f"{facts['std']:.6g}"),
+        },
+    )
+
+
+# ------------------------------------------------------------------------------------------------ files
+
+
+def _write(out_dir: Path, path: Path, array: np.ndarray, prefix: str) -> dict[str, str]:
+    """Stores an array; its columns `file` and `checksum`. Equal arrays give equal bytes."""
+    compression = blosc2.CParams(
+        codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.BITSHUFFLE], typesize=array.itemsize, nthreads=1
+    )
+    chunks, blocks = (tuple(min(side, n) for n in array.shape) for side in (_CHUNK, _BLOCK))
+    contiguous: Any = np.ascontiguousarray(array)
+    with atomic(path) as temporary:
+        blosc2.asarray(contiguous, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
+        checksum = _crc32(temporary)
+    return {f"{prefix}file": path.relative_to(out_dir).as_posix(), f"{prefix}checksum": checksum}
+
+
+def _load(path: Path, row: Mapping[str, Any], box: tuple[slice, ...] | None) -> np.ndarray:
+    if not path.is_file():
+        raise _damaged("missing", path, row)
+    try:
+        array: Any = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
+        return array[:] if box is None else array[box]
+    except (RuntimeError, ValueError) as error:
+        raise _damaged(f"damaged: {error}", path, row) from error
+
+
+def _damaged(problem: str, path: Path, row: Mapping[str, Any]) -> UserError:
+    return UserError(
+        f"the stored volume of {row['path']} is {problem}",
+        where=path,
+        fix="delete this file and run the shard again: only this volume is made anew",
+    )
+
+
+def _crc32(path: Path) -> str:
+    return f"{zlib.crc32(path.read_bytes()):08x}"
+
+
+def _text(values: Iterable[Any]) -> str:
+    return " ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

@@ -1,0 +1,200 @@
+"""Who trains, who is tested: splits by subject, with the seed in the file, and the corpus of a pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainpretrain.errors import UserError
+
+CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
+
+
+def holdout(subjects: Iterable[str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Pool and fixed test set, both sorted; the draw of AMAES (facts: 1251 BraTS21 subjects give 938 and 313).
+
+    Raises:
+        UserError: no subjects.
+    """
+    ordered = sorted(set(subjects))
+    if not ordered:
+        raise UserError("a split needs subjects and there are none", fix="look at the index of the data set")
+    if test_fraction == 0:
+        return ordered, []
+    from sklearn.model_selection import train_test_split
+
+    pool, test = train_test_split(ordered, test_size=test_fraction, random_state=seed)
+    return sorted(pool), sorted(test)
+
+
+def fold_order(pool: list[str], fold: int, block: int, seed: int) -> list[str]:
+    """The pool in the order in which this fold draws training subjects; the first n are its n_train, so budgets are nested.
+
+    Folds walk through one shuffled pool in steps of `block`, then reshuffle: neighbouring folds share none of their
+    first `block` subjects as long as the pool allows it, and a further fold changes no earlier one.
+    """
+    folds_per_shuffle = max(1, len(pool) // block)
+    shuffle, position = divmod(fold, folds_per_shuffle)
+    shuffled = np.random.default_rng([seed, shuffle]).permutation(np.array(pool, dtype=object))
+    return [str(subject) for subject in np.roll(shuffled, -position * block)]
+
+
+def split(index: pd.DataFrame, task: Mapping[str, Any], ood_index: pd.DataFrame | None = None) -> dict[str, Any]:
+    """Pool, fixed test set and out-of-distribution subjects of a task, JSON-able.
+
+    Args:
+        index: rows of the task's data set, with columns subject, sequence, subset and label.
+        task: dataset, sequences, subsets, split and ood of the task entry.
+        ood_index: rows of the out-of-distribution data set, if the task has one.
+    """
+    rule = task["split"]
+    pool, test = holdout(_labelled(index, task["subsets"], task["sequences"]), rule["test_fraction"], rule["seed"])
+    ood: list[str] = []
+    if task["ood"] and ood_index is not None:
+        ood = sorted(set(_labelled(ood_index, task["ood"]["subsets"], task["sequences"])))
+    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "ood": ood,
+            "ood_dataset": task["ood"]["dataset"] if task["ood"] else ""}  # fmt: skip
+
+
+def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
+    """The split of one fold: `subjects` (of `split`) with `order`, the pool in the order of drawing."""
+    facts = {key: value for key, value in subjects.items() if key != "pool"}
+    return facts | {"fold": number, "block": block, "order": fold_order(subjects["pool"], number, block, subjects["seed"])}
+
+
+def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> list[str]:
+    rows = index[(index["label"] != "") & index["sequence"].isin(sequences)]
+    if subsets:
+        rows = rows[rows["subset"].isin(subsets)]
+    return list(rows["subject"])
+
+
+def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: str) -> list[str]:
+    """The first `n_train` usable subjects of a fold's order; 'all' takes every one.
+
+    Raises:
+        UserError: fewer are usable than asked for.
+    """
+    order = [subject for subject in fold_split["order"] if subject in usable]
+    if n_train == "all":
+        return order
+    if int(n_train) > len(order):
+        raise UserError(
+            f"n_train is {n_train}, but the pool has {len(order)} usable subjects",
+            where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}",
+            fix="lower n_train, or look why volumes were rejected",
+        )
+    return order[: int(n_train)]
+
+
+def cohort_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str) -> list[str]:
+    """Subjects of a cohort: `val` is the pool less this fold's training subjects, `test` and `ood` are fixed.
+
+    Raises:
+        UserError: the cohort is empty.
+    """
+    if cohort == "val":
+        train = set(training_subjects(fold_split, usable, n_train))
+        found = sorted(s for s in fold_split["order"] if s in usable and s not in train)
+    else:
+        found = [subject for subject in fold_split[cohort] if subject in usable]
+    if not found:
+        raise UserError(
+            f"cohort '{cohort}' has no subjects",
+            where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}, n_train {n_train}",
+            fix="lower n_train, set a test_fraction, or look why volumes were rejected",
+        )
+    return found
+
+
+def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]], seed: int) -> pd.DataFrame:
+    """The volumes that a pretraining reads, each with its role (train or val), split by subject.
+
+    Args:
+        tables: shard tables by data set, rows with status, subset, sequence ...; `file` is relative to the data folder.
+        spec: the corpus entry.
+        pools: per task named by `pool_of`, the subjects that may be used.
+        seed: draws the validation subjects.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    parts = []
+    for source in spec["sources"]:
+        table = tables[source["dataset"]]
+        keep = table["status"] == "ok"
+        if source["sequences"]:
+            keep &= table["sequence"].isin(source["sequences"])
+        if source["subsets"]:
+            keep &= table["subset"].isin(source["subsets"])
+        if source["pool_of"]:
+            keep &= table["subject"].isin(pools[source["pool_of"]])
+        parts.append(table[keep].assign(dataset=source["dataset"]))
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
+    if rows.empty:
+        raise UserError(
+            "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
+        )
+    keys = rows["dataset"] + "/" + rows["subject"]
+    subjects = sorted(set(keys))
+    n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
+    if n_val >= len(subjects):
+        raise UserError(f"{len(subjects)} subject(s) leave none to train on", fix="lower val_fraction or add subjects")
+    validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
+    rows["role"] = np.where(keys.isin(validation), "val", "train")
+    return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)
+
+
+def overlap(rows: pd.DataFrame, evaluated: Mapping[str, Mapping[str, set[str]]]) -> pd.DataFrame:
+    """Subjects that stand both in the corpus and in an evaluated cohort.
+
+    Args:
+        rows: the corpus.
+        evaluated: per task name, subjects by data set over all its cohorts and folds.
+
+    Returns:
+        Columns task, dataset, evaluated, shared and subjects (those shared, space separated).
+    """
+    found = []
+    for task, by_dataset in sorted(evaluated.items()):
+        for dataset, subjects in sorted(by_dataset.items()):
+            shared = sorted(subjects & set(rows.loc[rows["dataset"] == dataset, "subject"]))
+            found.append(
+                {
+                    "task": task,
+                    "dataset": dataset,
+                    "evaluated": len(subjects),
+                    "shared": len(shared),
+                    "subjects": " ".join(shared),
+                }
+            )
+    return pd.DataFrame(found, columns=["task", "dataset", "evaluated", "shared", "subjects"])
+
+
+def evaluated(found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, dict[str, set[str]]]:
+    """Subjects by task and data set that are scored, from (task, cohort, subjects of `split`).
+
+    The cohort `val` of some fold may hold any subject of the pool.
+    """
+    subjects: dict[str, dict[str, set[str]]] = {}
+    for task, cohort, whole in found:
+        dataset = whole["ood_dataset"] if cohort == "ood" else whole["dataset"]
+        subjects.setdefault(task, {}).setdefault(dataset, set()).update(whole["pool" if cohort == "val" else cohort])
+    return subjects
+
+
+def check_protocol(shared: pd.DataFrame, protocol: str) -> None:
+    """Raises UserError when a strict corpus shares a subject with an evaluated cohort."""
+    rows = shared[shared["shared"] > 0]
+    if protocol == "strict" and len(rows):
+        lines = [
+            f"{row.shared} of {row.evaluated} subjects of task {row.task} ({row.dataset}): {row.subjects[:200]}"
+            for row in rows.itertuples()
+        ]
+        raise UserError(
+            "subjects that will be scored are in the pretraining corpus:\n  " + "\n  ".join(lines),
+            fix="choose other subsets, use 'pool_of', or state 'protocol: transductive' in the corpus",
+        )

@@ -1,0 +1,260 @@
+"""What a training leaves behind while it runs: log.csv, progress, checkpoints, and an end in good order."""
+
+from __future__ import annotations
+
+import csv
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from brainpretrain import checkpoints
+from brainpretrain.errors import UserError
+
+EXIT_RESUME = 75  # "temporary failure": start the same command again and it continues
+
+
+class Meter:
+    """Means of named scalars, kept on the device so that no step waits for them; `state` goes into checkpoints."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            value = torch.as_tensor(value).detach().float()
+            self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value
+        self.count += 1
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {"count": self.count, "sums": {name: float(value) for name, value in self.sums.items()}}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        self.count = state["count"]
+        self.sums = {name: torch.tensor(value) for name, value in state["sums"].items()}
+
+    def read(self, trainer: L.Trainer) -> dict[str, float]:
+        """Means over everything added, on all processes, and the meter is empty again. Nothing added, nothing read."""
+        if not self.count:
+            return {}
+        count = trainer.strategy.reduce(torch.tensor(float(self.count), device=trainer.strategy.root_device), reduce_op="sum")
+        sums = {name: trainer.strategy.reduce(value, reduce_op="sum") for name, value in sorted(self.sums.items())}
+        means = {name: float(value / count) for name, value in sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+
+class Trace(L.Callback):
+    """One row of log.csv and one line of text per epoch; a progress bar stands on a terminal instead of the line.
+
+    After a resume, rows behind the checkpoint's step are dropped and a begun epoch is completed, so the file reads as if
+    there had been no interruption.
+    """
+
+    def __init__(self, path: Path, patches_per_step: int, total_steps: int, quiet: bool) -> None:
+        self.path = path
+        self.patches_per_step, self.total_steps, self.quiet = patches_per_step, total_steps, quiet
+        self.train, self.val = Meter(), Meter()
+        self.total = 0.0  # seconds of training steps, earlier attempts included, validation and saving not
+        self.rates: list[tuple[int, float, float]] = []
+        self.begun: dict[str, Any] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What of a begun epoch is logged at its end."""
+        return {"meter": self.train.state, "steps": self.steps, "seconds": self.seconds, "waited": self.waited}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.begun = state
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.ready = time.monotonic()
+        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
+        if self.begun:
+            self.train.state = self.begun["meter"]
+            self.steps, self.seconds, self.waited = (self.begun[name] for name in ("steps", "seconds", "waited"))
+        if trainer.is_global_zero:
+            self._keep_rows_until(trainer.global_step)
+
+    def _keep_rows_until(self, step: int) -> None:
+        kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if step else []
+        self.total = float(kept[-1]["seconds"]) if kept else 0.0
+        self.path.unlink(missing_ok=True)
+        for row in kept:
+            self._append(row)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
+        self.started = time.monotonic()
+        self.waited += self.started - self.ready
+        self.seconds += self.started - self.ready
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.train.add(outputs)
+        self.steps += 1
+        self.ready = time.monotonic()
+        self.seconds += self.ready - self.started
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self.val.add(outputs)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.ready = time.monotonic()  # validation is not time spent waiting for data
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.steps:
+            return
+        rate = self.steps * self.patches_per_step / self.seconds
+        self.total += self.seconds
+        row: dict[str, Any] = {
+            "epoch": trainer.current_epoch + 1,
+            "step": trainer.global_step,
+            "seconds": round(self.total, 2),
+            "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.3e}",
+            "patches_per_s": round(rate, 3),
+            "data_wait": round(self.waited / self.seconds, 4),
+            "peak_memory_gb": round(peak_memory_gb(), 3),
+        }
+        train, val = self.train.read(trainer), self.val.read(trainer)
+        row |= {name: f"{value:.6g}" for name, value in train.items()}
+        if trainer.val_dataloaders is not None:  # the columns stand from the first row on, empty where not validated
+            row |= {f"val_{name}": f"{val[name]:.6g}" if val else "" for name in train}
+        self.rates.append((self.steps, self.seconds, self.waited))
+        self.steps, self.seconds, self.waited = 0, 0.0, 0.0
+        if trainer.is_global_zero:
+            self._write(row)
+        for logger in trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in row.items() if value != ""}, step=trainer.global_step)
+        _stop_if_not_finite(row)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        new = not self.path.exists()
+        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        self._append(row)
+        if not self.quiet:
+            val = f"  val {row['val_loss']}" if row.get("val_loss") else ""
+            print(
+                f"epoch {row['epoch']}  step {row['step']}/{self.total_steps}  loss {row['loss']}{val}  lr {row['lr']}"
+                f"  {row['patches_per_s']} patches/s  data-wait {100 * row['data_wait']:.0f} %  {row['seconds']:.0f} s",
+                flush=True,
+            )
+
+    def summary(self) -> dict[str, float]:
+        """Totals of this attempt, for run.json; the first logged stretch is left out when there are more (warm-up)."""
+        rates = self.rates[1:] or self.rates
+        steps, seconds, waited = (sum(column) for column in zip(*rates, strict=True)) if rates else (0, 0.0, 0.0)
+        return {
+            "patches_per_s": round(steps * self.patches_per_step / seconds, 3) if seconds else 0.0,
+            "data_wait": round(waited / seconds, 4) if seconds else 0.0,
+            "seconds": round(self.total, 1),
+        }
+
+
+def _stop_if_not_finite(row: Mapping[str, Any]) -> None:
+    if row["loss"] in ("nan", "inf", "-inf"):
+        raise UserError(
+            f"the loss is {row['loss']} at step {row['step']}",
+            fix="lower lr, set gradient_clip, or use precision bf16-mixed or 32-true; the last checkpoint is kept",
+        )
+
+
+def read_log(path: Path) -> list[dict[str, str]]:
+    """Rows of a log.csv; a row cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
+
+
+class Checkpoints(L.Callback):
+    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM or SIGUSR1.
+
+    A signal is honoured after the step that is running: save, say so, exit with `EXIT_RESUME`. What falls on the last
+    step of an epoch waits until validation is done and the epoch is logged.
+    """
+
+    def __init__(self, work: Path, every: int) -> None:
+        self.work, self.every, self.caught, self.waiting = work, every, 0, False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.caught = number
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.waiting |= trainer.global_step % self.every == 0
+        if batch_idx + 1 < trainer.num_training_batches:
+            self._save_if_due(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        if not (self.waiting or self.caught):
+            return
+        self.waiting = False
+        step = trainer.global_step
+        trainer.save_checkpoint(self.work / checkpoints.name(step))
+        if trainer.is_global_zero:
+            checkpoints.prune(self.work)
+        if self.caught:
+            print(f"stopped by {signal.Signals(self.caught).name} at step {step}, saved; the same command continues", flush=True)
+            sys.exit(EXIT_RESUME)
+
+
+def peak_memory_gb() -> float:
+    """Peak memory so far in GiB: of the GPU if there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def provenance() -> dict[str, Any]:
+    """Who, where, with what: commit, versions, hardware."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return {
+        "commit": commit(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": f"{device}, {os.cpu_count()} CPU cores",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "lightning": version("lightning"),
+        "brainpretrain": version("brainpretrain"),
+    }
+
+
+def commit() -> str:
+    """Git commit of the project, with '+' when files differ from it; '' outside a repository."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if changed.stdout.strip() else "")

@@ -1,0 +1,383 @@
+"""Pretraining and fine-tuning: two LightningModules, one way to fit them, and what they leave as results."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+import warnings
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from brainpretrain import backbones, checkpoints, data, decoders, losses, pretext, schedule, splits, trace, weights
+from brainpretrain.augment.policy import Policy
+from brainpretrain.errors import UserError
+from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
+
+# one line per epoch is ours to write; Lightning's own lines are advice and hardware lists, told again in run.json
+logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # StepSampler is: it asks for the step
+
+
+class _Module(L.LightningModule):
+    """What both trainings share: batches augmented on the device, phases, optimiser."""
+
+    def __init__(self, recipe: Mapping[str, Any], policy: Policy, stretches: list[schedule.Stretch]) -> None:
+        super().__init__()
+        self.recipe, self.policy, self.stretches = recipe, policy, stretches
+        self.patch = recipe["patch_size"]
+
+    def augmented(self, batch: Mapping[str, Any], target: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(input, target or label) of patch size; spatial transforms move both, intensity ones the input only."""
+        image = batch["image"].float()
+        params = self.policy.sample(batch["seed"], list(image.shape[1:]), self.patch)
+        other = {"target": image} if target else {"label": batch["label"]}
+        return self.policy.apply(image, params, **other)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Freezes or frees the encoder at the border of two phases."""
+        train_all = schedule.stretch_at(self.stretches, self.global_step).train == "all"
+        self.encoder.requires_grad_(train_all)
+
+    def configure_model(self) -> None:
+        """Compiles encoder and decoders in place, so that tensor names stay as they are."""
+        if self.recipe["compile"]:
+            for network in (self.encoder, *self.decoders):
+                network.compile()
+
+    def configure_optimizers(self) -> Any:
+        fused = self.recipe["precision"] != "16-mixed"  # the gradient scaler cannot clip for a fused optimiser
+        optimizer = make_optimizer(list(self.parameters()), self.recipe["optimizer"], fused)
+        curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.stretch_at(self.stretches, step).lr_at(step))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
+
+
+class Pretraining(_Module):
+    """A pretext task on batches of `data.PretrainPatches`."""
+
+    def __init__(self, task: nn.Module, *args: Any) -> None:
+        super().__init__(*args)
+        self.task = task
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.task.encoder
+
+    @property
+    def decoders(self) -> list[nn.Module]:
+        return [module for name, module in self.task.named_children() if name != "encoder"]
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        image, target = self.augmented(batch, target=True)
+        return self.task(image, target, batch["seed"])
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        image = batch["image"].float()
+        return self.task(image, image, batch["seed"])
+
+
+class Finetuning(_Module):
+    """Supervised segmentation on batches of `data.FinetunePatches`."""
+
+    def __init__(self, network: decoders.Segmenter, *args: Any) -> None:
+        super().__init__(*args)
+        self.network = network
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.network.encoder
+
+    @property
+    def decoders(self) -> list[nn.Module]:
+        return [self.network.decoder]
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        image, label = self.augmented(batch, target=False)
+        return {"loss": losses.dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])}
+
+
+def make_optimizer(parameters: list[nn.Parameter], spec: Mapping[str, Any], fused: bool) -> torch.optim.Optimizer:
+    """Optimiser with learning rate 1, which the phase's curve multiplies."""
+    options = {key: value for key, value in spec.items() if key != "name"}
+    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[spec["name"]]
+    return kind(parameters, lr=1.0, fused=fused, **options)
+
+
+class Run:
+    """Machine and places of one training; nothing in it changes the result.
+
+    Args:
+        out: folder of the results.
+        work: folder of work folders, where resume state lives until the end.
+        devices, nodes: processes are devices x nodes.
+        threads: CPU threads of this process.
+        workers: loader processes.
+        save_every: optimiser steps between two checkpoints.
+    """
+
+    def __init__(
+        self, out: Path, work: Path, devices: int, nodes: int, threads: int, workers: int, save_every: int, tensorboard: bool
+    ) -> None:
+        self.out, self.work_root, self.save_every = Path(out), Path(work), save_every
+        self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
+        self.tensorboard = tensorboard
+        torch.set_num_threads(threads)
+        self.facts = trace.provenance() | {"devices": devices * nodes, "threads": threads, "workers": workers}
+
+    def loader(self, dataset: Any, batches: Any) -> Any:
+        return data.loader(dataset, batches, self.workers, torch.cuda.is_available())
+
+    def fit(self, module: _Module, train: Any, val: Any, key: str, epoch_steps: int) -> None:
+        """Trains to the end, from the newest checkpoint of the work folder `key` if there is one.
+
+        Raises:
+            UserError: fewer processes run than devices were asked for, or the loss is not finite.
+        """
+        self.work = self.work_root / key
+        self.work.mkdir(parents=True, exist_ok=True)
+        last, damaged = checkpoints.newest(self.work)
+        for line in damaged:
+            print(line, flush=True)
+        total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
+        tty = sys.stdout.isatty()
+        self.trace = trace.Trace(self.work / "log.csv", global_batch, total, quiet=tty)
+        trainer = self.trainer(module.recipe, total, epoch_steps, bool(val), tty)
+        if trainer.world_size != self.devices * self.nodes:
+            raise UserError(
+                f"{trainer.world_size} process(es) run, but {self.devices * self.nodes} device(s) were asked for",
+                fix="start one task per device (srun --ntasks-per-node), or let one process start the others",
+            )
+        sampler = data.StepSampler(global_batch, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size)
+        if last:
+            print(f"resuming from {last.name} in {self.work}", flush=True)
+        self.facts["resumed_from"] = last.name if last else ""
+        trainer.fit(
+            module,
+            self.loader(train, sampler),
+            val_loader(self, val, trainer, global_batch),
+            ckpt_path=str(last) if last else None,
+        )
+        self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
+        if trainer.is_global_zero:
+            module.cpu()
+
+    def trainer(self, recipe: Mapping[str, Any], total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
+        loggers: list = []
+        if self.tensorboard:
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            loggers = [TensorBoardLogger(self.work, name="", version="tensorboard")]
+        return L.Trainer(
+            max_steps=total,
+            limit_train_batches=epoch_steps,
+            limit_val_batches=None if validates else 0,
+            check_val_every_n_epoch=recipe.get("val_every_epochs", 1),
+            num_sanity_val_steps=0,
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy="ddp" if self.devices * self.nodes > 1 else "auto",
+            precision=recipe["precision"],
+            gradient_clip_val=recipe["gradient_clip"],
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=tty,
+            enable_model_summary=False,
+            logger=loggers or False,
+            log_every_n_steps=epoch_steps,
+            callbacks=[self.trace, trace.Checkpoints(self.work, self.save_every)],
+            plugins=[checkpoints.SafeCheckpoints()],
+        )
+
+    def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """Moves the log to the results, writes config.yaml and run.json, and clears the work folder."""
+        import yaml
+
+        with atomic(self.out / "log.csv") as temporary:
+            shutil.copyfile(self.work / "log.csv", temporary)
+        with atomic(self.out / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
+        run = {
+            "kind": kind,
+            "name": name,
+            **self.facts,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "precision": config["recipe"]["precision"],
+            "peak_memory_gb": round(trace.peak_memory_gb(), 3),
+            **self.trace.summary(),
+            "steps": self.trainer_facts["steps"],
+            **facts,
+            "config": dict(config),
+        }
+        write_json(self.out / "run.json", run)
+        tensorboard = self.work / "tensorboard"
+        if tensorboard.exists():
+            shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
+        shutil.rmtree(self.work, ignore_errors=True)
+
+
+def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) -> Any:
+    """Every validation sample once, each rank its share; None without validation volumes."""
+    if not dataset:
+        return None
+    numbers = list(range(len(dataset.rows)))[trainer.global_rank :: trainer.world_size]
+    size = max(1, global_batch // trainer.world_size)
+    return run.loader(dataset, [numbers[i : i + size] for i in range(0, len(numbers), size)])
+
+
+def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) -> None:
+    """Trains a pretext task and writes encoder.safetensors|json, log.csv, run.json, config.yaml, reconstruction.npz.
+
+    Args:
+        corpus: corpus.tsv with roles.
+        folder: the data folder that the corpus is relative to.
+        config: `name`, `seed`, `recipe` (pretext), `backbone`, `policy`, `preprocess`, as plain data.
+        run: machine and places.
+
+    Raises:
+        UserError: bad corpus or options, or a training that cannot go on.
+    """
+    recipe, seed = config["recipe"], config["seed"]
+    rows = pd.read_csv(corpus, sep="\t", dtype=str, keep_default_na=False)
+    L.seed_everything(seed, verbose=False)
+    encoder = backbones.build(config["backbone"]["architecture"], 1, **config["backbone"]["options"])
+    task = pretext.build(recipe["method"], encoder, 1, **recipe["options"])
+    policy, patch = Policy(config["policy"]), recipe["patch_size"]
+    train_rows, val_rows = rows[rows["role"] == "train"], rows[rows["role"] == "val"]
+    train = data.PretrainPatches(train_rows, folder, patch, policy.crop_size(patch), seed)
+    val = data.PretrainPatches(val_rows, folder, patch, patch, seed + 1) if len(val_rows) else None
+    epoch_steps = max(1, len(train_rows) // recipe["global_batch"])
+    module = Pretraining(task, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
+    key = fingerprint(dict(config), sha256(corpus))
+    run.fit(module, train, val, key, epoch_steps)
+    if run.trainer_facts["global_rank"]:
+        return
+    facts = {
+        "parameters": count(task),
+        "encoder_parameters": count(encoder),
+        "volumes": len(train_rows),
+        "val_volumes": len(val_rows),
+        "subjects": int(rows[["dataset", "subject"]].drop_duplicates().shape[0]),
+    }
+    weights.save(run.out / "encoder", encoder.state_dict(), _encoder_facts(config, run, corpus, facts))
+    _save_reconstructions(
+        run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, patch, seed)
+    )
+    run.finish("pretraining", config["name"], config, facts)
+
+
+def _encoder_facts(config: Mapping[str, Any], run: Run, corpus: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What must travel with an encoder."""
+    return {
+        "kind": "encoder",
+        "name": config["name"],
+        "backbone": config["backbone"],
+        "in_channels": 1,
+        "preprocess": config["preprocess"],
+        "patch_size": config["recipe"]["patch_size"],
+        "corpus_sha256": sha256(corpus),
+        "steps": run.trainer_facts["steps"],
+        "commit": run.facts["commit"],
+        **facts,
+    }
+
+
+def _save_reconstructions(path: Path, task: nn.Module, dataset: data.PretrainPatches, n: int = 4) -> None:
+    """Middle axial slices of what the network makes of the first few samples."""
+    n = min(n, len(dataset.rows))
+    items = [dataset[number] for number in range(n)]
+    image = torch.stack([item["image"] for item in items]).float()
+    task.eval()
+    with torch.no_grad():
+        parts = task.reconstruct(image, image, [item["seed"] for item in items])
+    middle = image.shape[-1] // 2
+    slices = {name: parts[name][:, 0, :, :, middle].float().numpy() for name in ("input", "masked", "output", "target")}
+    hidden = parts["hidden"][:, 0, :, :, middle].numpy()
+    names = np.array([dataset.rows[dataset.volume_of(number)]["volume"] for number in range(n)])
+    with atomic(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, hidden=hidden, names=names, **slices)
+
+
+def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None, config: Mapping[str, Any], run: Run) -> None:
+    """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
+
+    Args:
+        tables: shard tables of the task's data set.
+        folder: the folder that they are relative to.
+        split: JSON of the fold.
+        init: encoder file of a pretraining, or None from scratch.
+        config: `name`, `seed`, `fold`, `n_train`, `task`, `recipe`, `backbone`, `policy`, `preprocess`.
+        run: machine and places.
+
+    Raises:
+        UserError: too few cases, an encoder that does not fit, or a training that cannot go on.
+    """
+    recipe, task = config["recipe"], config["task"]
+    by_subject = data.cases(tables, folder, task["sequences"])
+    subjects = splits.training_subjects(read_json(split), set(by_subject), config["n_train"])
+    cases = [case for subject in subjects for case in by_subject[subject]]
+    seed = data.sample_seed(config["seed"], config["fold"]) % 2**32
+    L.seed_everything(seed, verbose=False)
+    network = build_network(config["backbone"], len(task["sequences"]), len(task["labels"]) + 1)
+    report = _load_init(network, init, config)
+    policy, patch = Policy(config["policy"]), recipe["patch_size"]
+    lookup = data.label_lookup(task["labels"], task["ignore"])
+    train = data.FinetunePatches(cases, lookup, patch, policy.crop_size(patch), recipe["foreground_fraction"], seed)
+    epoch_steps = recipe["log_every_steps"]
+    module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
+    key = fingerprint(dict(config), subjects, sha256(init) if init else "scratch")
+    run.fit(module, train, None, key, epoch_steps)
+    if run.trainer_facts["global_rank"]:
+        return
+    facts = {"parameters": count(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
+    model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
+    weights.save(run.out / "model", network.state_dict(), model)
+    write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
+    run.finish("fine-tuning", config["name"], config, facts)
+
+
+def build_network(backbone: Mapping[str, Any], in_channels: int, out_channels: int) -> decoders.Segmenter:
+    """Encoder and fine-tuning decoder of a backbone entry."""
+    encoder = backbones.build(backbone["architecture"], in_channels, **backbone["options"])
+    decoder = decoders.build(backbone["decoder"], encoder, out_channels, **backbone["decoder_options"])
+    return decoders.Segmenter(encoder, decoder)
+
+
+def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Loads a pretrained encoder, after checking that it saw what this task will show it.
+
+    Raises:
+        UserError: another architecture or other preprocessing.
+    """
+    if init is None:
+        return []
+    tensors, facts = weights.load(init)
+    for part in ("spacing_mm", "upper_quantile", "crop"):
+        pretrained, wanted = facts["preprocess"][part], config["preprocess"][part]
+        if pretrained != wanted:
+            raise UserError(
+                f"the encoder was pretrained with {part} {pretrained}, the task is prepared with {wanted}",
+                where=init,
+                fix="give the task and the corpus the same preprocess recipe",
+            )
+    report = weights.load_encoder(network.encoder, tensors)
+    repeated = sum(row["status"] == "repeated" for row in report)
+    print(
+        f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
+    )
+    return report
+
+
+def count(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,83 @@
+"""Weights are safetensors beside a JSON that says what they are. No pickle is read or written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from brainpretrain.errors import UserError
+from brainpretrain.files import atomic, read_json, write_json
+
+
+def save(path: Path | str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Writes `<path>.safetensors` and, as the mark that it is whole, `<path>.json`."""
+    path = Path(path)
+    with atomic(path.with_suffix(".safetensors")) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, temporary)
+    write_json(path.with_suffix(".json"), dict(facts))
+
+
+def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors and facts of weights written by `save`.
+
+    Raises:
+        UserError: a file is missing, or the tensors are no safetensors.
+    """
+    path = Path(path).with_suffix(".safetensors")
+    if not path.exists():
+        raise UserError("weights not found", where=path, fix="run the training that makes them")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"no readable safetensors: {error}", where=path, fix="make or fetch the file again") from error
+    return tensors, read_json(path.with_suffix(".json"))
+
+
+def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide_stem: bool = True) -> list[dict[str, str]]:
+    """Fills `encoder` with pretrained tensors, all of them or none.
+
+    A stem pretrained on one channel is repeated for an encoder with c input channels, and divided by c unless
+    `divide_stem` is off, so that c equal channels give the features of one.
+
+    Args:
+        encoder: the network to fill, in place.
+        tensors: state dict of the pretrained encoder.
+
+    Returns:
+        The transfer report: one row per tensor with tensor, shape and status (loaded or repeated).
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; the message lists each.
+    """
+    own = encoder.state_dict()
+    problems = [f"missing in the file: {name}" for name in own if name not in tensors]
+    problems += [f"not in this encoder: {name}" for name in tensors if name not in own]
+    filled, report = {}, []
+    for name in own.keys() & tensors.keys():
+        tensor, wanted = tensors[name], own[name].shape
+        status = "loaded"
+        if tensor.shape != wanted and _is_stem(tensor.shape, wanted):
+            tensor = tensor.repeat_interleave(wanted[1], dim=1) / (wanted[1] if divide_stem else 1)
+            status = "repeated"
+        if tensor.shape != wanted:
+            problems.append(f"other shape: {name} is {list(tensor.shape)}, the encoder wants {list(wanted)}")
+        filled[name] = tensor
+        report.append({"tensor": name, "shape": "x".join(map(str, wanted)), "status": status})
+    if problems:
+        raise UserError(
+            f"the encoder was not loaded, {len(problems)} of {len(own)} tensors do not fit:\n  " + "\n  ".join(problems[:20]),
+            fix="fine-tune with the backbone entry that the encoder was pretrained with",
+        )
+    encoder.load_state_dict(filled, strict=True)
+    return sorted(report, key=lambda row: row["tensor"])
+
+
+def _is_stem(found: torch.Size, wanted: torch.Size) -> bool:
+    """One input channel in the file, several wanted, all else equal."""
+    return len(found) == 5 and found[1] == 1 and found[0] == wanted[0] and found[2:] == wanted[2:]

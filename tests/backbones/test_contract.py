@@ -1,0 +1,81 @@
+"""What every file of backbones/ must keep, on its `<architecture>_tiny` entry of config/backbones.yaml."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from brainpretrain import backbones, config
+from brainpretrain.errors import UserError
+
+ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
+pytestmark = pytest.mark.parametrize("architecture", backbones.names())
+
+
+def tiny(architecture: str, in_channels: int = 1) -> torch.nn.Module:
+    torch.manual_seed(0)
+    return backbones.build(architecture, in_channels, **ENTRIES[f"{architecture}_tiny"].options)
+
+
+def image_for(encoder: torch.nn.Module, batch: int = 1) -> torch.Tensor:
+    d = encoder.divisor
+    return torch.rand(batch, encoder.in_channels, 2 * d, d, d, generator=torch.Generator().manual_seed(1))
+
+
+def test_features_have_the_declared_channels_and_strides(architecture):
+    encoder = tiny(architecture)
+    image = image_for(encoder, batch=2)
+    features = encoder(image)
+    assert encoder.strides == sorted(encoder.strides)
+    assert encoder.divisor % encoder.strides[-1] == 0
+    for feature, channels, stride in zip(features, encoder.channels, encoder.strides, strict=True):
+        assert feature.shape == (2, channels, *(n // stride for n in image.shape[2:]))
+        assert feature.isfinite().all()
+
+
+def test_several_input_channels(architecture):
+    encoder = tiny(architecture, in_channels=3)
+    assert encoder.in_channels == 3
+    assert [f.shape[1] for f in encoder(image_for(encoder))] == encoder.channels
+
+
+def test_a_step_of_backward_changes_the_features(architecture):
+    encoder = tiny(architecture)
+    image = image_for(encoder)
+    before = encoder(image)
+    sum((f - 1).square().mean() for f in before).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
+    torch.optim.SGD(encoder.parameters(), lr=0.1).step()
+    assert not torch.equal(encoder(image)[-1], before[-1])
+
+
+@pytest.mark.parametrize("factor", [1, 2.5])
+def test_wrong_sizes_are_refused_with_the_nearest_valid_ones(architecture, factor):
+    encoder = tiny(architecture)
+    n = int(factor * encoder.divisor)
+    with pytest.raises(UserError, match=f"{2 * encoder.divisor}") as caught:
+        encoder(torch.rand(1, 1, n, n, n))
+    assert "nearest valid size" in str(caught.value)
+
+
+def test_works_in_bfloat16(architecture):
+    encoder = tiny(architecture)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = encoder(image_for(encoder))
+    assert all(f.isfinite().all() for f in features)
+
+
+def test_nothing_works_in_place(architecture):
+    encoder = tiny(architecture)
+    inplace = [name for name, module in encoder.named_modules() if getattr(module, "inplace", False)]
+    assert inplace == []
+
+
+def test_unknown_and_missing_options_are_named(architecture):
+    options = ENTRIES[f"{architecture}_tiny"].options
+    first = next(iter(options))
+    with pytest.raises(UserError, match=f"unknown option '{first}s'") as caught:
+        backbones.build(architecture, 1, **options, **{f"{first}s": 1})
+    assert f"did you mean '{first}'?" in str(caught.value)
+    with pytest.raises(UserError, match=f"missing options: {first}"):
+        backbones.build(architecture, 1, **{k: v for k, v in options.items() if k != first})

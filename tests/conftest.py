@@ -1,0 +1,23 @@
+"""Fixtures that several tests share. No test reaches the network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+
+@pytest.fixture
+def config_dir(tmp_path: Path) -> Path:
+    """A copy of config/ to edit."""
+    return Path(shutil.copytree(ROOT / "config", tmp_path / "config"))
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory: pytest.TempPathFactory):
+    """A few tiny stored volumes; tests do not write into it."""
+    import tiny
+
+    return tiny.make(tmp_path_factory.mktemp("tiny"))

@@ -1,0 +1,79 @@
+"""Small hand-made scores and table specs, in the forms that evaluation and plan write them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+PRETRAINED = "amaes-on-ixi"
+
+
+def score(dice: float | str, status: str = "ok", **changes: Any) -> dict[str, str]:
+    """A row of scores.tsv as it is read: everything text."""
+    row = {
+        "study": "demo",
+        "task": "hippocampus",
+        "cohort": "test",
+        "backbone": "unet_b",
+        "init": "scratch",
+        "recipe": "amaes",
+        "n_train": "20",
+        "fold": "0",
+        "volume": "sub-1",
+        "subject": "1",
+        "session": "",
+        "label": "anterior",
+        "true_positives": "1",
+        "false_positives": "1",
+        "false_negatives": "1",
+        "reference_voxels": "2",
+        "predicted_voxels": "2",
+    }
+    return row | {"dice": str(dice), "status": status} | {name: str(value) for name, value in changes.items()}
+
+
+def scores(values: dict[tuple[str, str, str, str], float | str], **changes: Any) -> pd.DataFrame:
+    """(init, fold, volume, label) -> Dice; 'nan' means that both masks are empty."""
+    rows = []
+    for (init, fold, volume, label), dice in values.items():
+        status = "both_empty" if dice == "nan" else "ok"
+        rows.append(score(dice, status, init=init, fold=fold, volume=volume, label=label, **changes))
+    return pd.DataFrame(rows)
+
+
+def two_arms() -> pd.DataFrame:
+    """Two folds, two cases, two labels, scratch and pretrained; one Dice of fold 0 is undefined in both arms.
+
+    Scratch: fold 0 = mean(0.5 = mean(0.4, 0.6), 0.8 = mean(0.8)) = 0.65, fold 1 = 0.7. Pretrained: 0.1 more.
+    """
+    scratch = {
+        ("0", "sub-1", "anterior"): 0.4,
+        ("0", "sub-2", "anterior"): 0.6,
+        ("0", "sub-1", "posterior"): 0.8,
+        ("0", "sub-2", "posterior"): "nan",
+        ("1", "sub-1", "anterior"): 0.7,
+        ("1", "sub-2", "anterior"): 0.7,
+        ("1", "sub-1", "posterior"): 0.7,
+        ("1", "sub-2", "posterior"): 0.7,
+    }
+    values: dict[tuple[str, str, str, str], float | str] = {}
+    for key, dice in scratch.items():
+        values["scratch", *key] = dice
+        values[PRETRAINED, *key] = dice if dice == "nan" else round(float(dice) + 0.1, 2)
+    return scores(values)
+
+
+def row(title: str, init: str, **changes: Any) -> dict[str, Any]:
+    return {"title": title, "backbone": "unet_b", "init": init, "recipe": "amaes", "n_train": "20"} | changes
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "demo",
+        "title": "Demo",
+        "folds": [0, 1],
+        "columns": [{"title": "Hippocampus", "task": "hippocampus", "cohort": "test"}],
+        "rows": [row("U-Net scratch", "scratch"), row("U-Net AMAES", PRETRAINED)],
+        "baseline": "scratch",
+    } | changes

@@ -1,0 +1,97 @@
+import json
+
+import pytest
+
+from brainpretrain import config
+from brainpretrain.errors import UserError
+
+from helpers import ROOT, edit
+
+STUDIES = sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_is_valid(study):
+    assert config.load(ROOT / "config", {"study": study}).study_name == study
+
+
+def test_the_schema_on_file_is_the_schema_of_the_models():
+    on_file = json.loads((ROOT / "config" / "schema.json").read_text())
+    assert on_file == json.loads(json.dumps(config.schema())), "run `make schema`"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_rato: 0.6", r"options.mask_rato: unknown key[\s\S]*did you mean 'mask_ratio'"),
+        ("pretext.yaml", "global_batch: 16", "globl_batch: 16", r"globl_batch: unknown key; did you mean 'global_batch'"),
+        ("pretext.yaml", "weight_decay: 3.0e-5, betas", "weight_deca: 3.0e-5, betas", r"weight_deca: unknown key; did you mean 'weight_decay'"),
+        ("pretext.yaml", "method: amaes", "method: amae", r"there is no pretext/amae.py[\s\S]*did you mean 'amaes'"),
+        ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "epochs: 100, warmup: 5, lr: 1.0e-4", r"unknown key; did you mean 'warmup"),
+        ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "warmup_epochs: 5, lr: 1.0e-4", "needs either 'steps' or 'epochs'"),
+        ("finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 33", r"less than or equal to 1 \(found 33\)"),
+        ("finetune.yaml", "precision: 16-mixed", "precision: fp16", r"'16-mixed' \(found 'fp16'\)"),
+        ("tables.yaml", "recipe: amaes", "recipe: amas", r"no entry 'amas' in 'finetune'[\s\S]*did you mean 'amaes'"),
+        ("config.yaml", "study: amaes", "study: amaas", r"no study 'amaas'[\s\S]*did you mean 'amaes'"),
+        ("config.yaml", "results: results", "result: results", r"result: unknown key; did you mean 'results'"),
+        ("tasks.yaml", "tasks:", "task:", r"unknown key 'task'[\s\S]*did you mean 'tasks'"),
+        ("studies/amaes.yaml", "folds: 6", "fold: 6", r"unknown key 'fold'[\s\S]*did you mean 'folds'"),
+        ("preprocess.yaml", "like: amaes", "like: amas", r"'like: amas' names no entry[\s\S]*did you mean 'amaes'"),
+        ("preprocess.yaml", "like: amaes", "like: coarse_2mm", r"goes in a circle: coarse_2mm -> coarse_2mm"),
+        ("preprocess.yaml", "crop: nonzero", "crop: nonzero\n    crop: none", r"key 'crop' stands twice"),
+        ("preprocess.yaml", "crop: nonzero", "crop: [", "no valid YAML"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_refused_with_file_key_and_fix(config_dir, file, old, new, message):
+    edit(config_dir / file, old, new)
+    with pytest.raises(UserError, match=message) as caught:
+        from brainpretrain import plan
+
+        plan.make(config.load(config_dir))
+    assert "tables" in str(caught.value) or file.split("/")[-1] in str(caught.value) or "studies" in str(caught.value)
+
+
+def test_yaml_numbers_written_as_text_are_understood(config_dir):
+    edit(config_dir / "finetune.yaml", "lr: 1.0e-4", "lr: 1e-4")  # YAML 1.1 reads this as a string
+    assert config.load(config_dir).finetune["amaes"].phases[0].lr == 1e-4
+
+
+def test_a_study_cannot_redefine_an_entry(config_dir):
+    with open(config_dir / "studies" / "amaes.yaml", "a") as stream:
+        stream.write("preprocess: {amaes: {like: amaes, crop: none}}\n")
+    with pytest.raises(UserError, match="is defined in .* and again here"):
+        config.load(config_dir)
+
+
+def test_like_merges_mapping_by_mapping_and_drops_the_note():
+    recipe = config.load(ROOT / "config").pretexts["amaes_skips_noaug"]
+    assert recipe.options["decoder_options"] == {"convs_per_stage": 2, "skips": True}
+    assert recipe.options["mask_size"] == 4 and recipe.augmentation == "none"
+
+
+def test_a_backbone_may_change_a_pretext():
+    loaded = config.load(ROOT / "config")
+    assert loaded.pretext("amaes", "unet_b").global_batch == 16
+    changed = loaded.pretext("amaes", "mednext_m")
+    assert (changed.global_batch, changed.phases[0].lr, changed.optimizer.amsgrad) == (8, 5e-4, True)
+
+
+def test_a_note_is_in_no_recipe():
+    assert "note" not in config.load(ROOT / "config").preprocess["amaes"].model_dump()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["study: !!python/object/apply:os.system ['touch ran']", "__use_yte__: true\nstudy: ?__import__('os').system('touch ran')"],
+)
+def test_the_text_of_a_config_runs_no_code(config_dir, monkeypatch, text):
+    monkeypatch.chdir(config_dir)
+    (config_dir / "config.yaml").write_text(text)
+    with pytest.raises(UserError):
+        config.load(config_dir)
+    assert not (config_dir / "ran").exists()
+
+
+def test_settings_from_the_command_line_win():
+    assert config.load(ROOT / "config", {"study": "demo", "data_root": "/data"}).data_root("ixi") == "/data/ixi"
+    assert config.load(ROOT / "config", {"data_roots": {"ixi": "/x"}}).data_root("ixi") == "/x"

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+
+from brainpretrain import data
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_tsv
+
+
+@pytest.fixture
+def cases(cohort):
+    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    return [case for group in found.values() for case in group]
+
+
+LOOKUP = data.label_lookup({"ball": [1]}, [])
+
+
+def test_label_lookup_groups_values_and_marks_the_ignored():
+    lookup = data.label_lookup({"cortex": [1002, 2002], "stem": [16]}, [7])
+    assert list(lookup[[0, 16, 1002, 2002, 7, 5]]) == [0, 2, 1, 1, data.IGNORED, 0]
+
+
+@pytest.mark.parametrize("start", [[0, 0, 0], [6, 4, 2], [-2, 3, 0]])
+def test_a_crop_is_the_patch_with_a_margin_and_zeros_outside(start):
+    volume = np.arange(1, 1 + 22 * 20 * 18, dtype=np.float32).reshape(22, 20, 18)
+    patch, crop = (16, 16, 16), (22, 22, 22)
+    box, padding = data.crop_box(start, patch, crop, volume.shape)
+    got = np.pad(volume[box], padding)
+    assert got.shape == crop
+    big = np.pad(volume, 30)
+    low = [30 + s - 3 for s in start]
+    assert np.array_equal(got, big[tuple(slice(x, x + 22) for x in low)])
+
+
+def test_a_start_keeps_the_patch_inside_and_centres_what_is_too_small():
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        start = data.random_start(rng, (20, 16, 10), (16, 16, 16))
+        assert 0 <= start[0] <= 4 and start[1] == 0 and start[2] == -3
+        around = data.start_around(rng, (19, 0, 5), (20, 16, 10), (16, 16, 16))
+        assert around[0] <= 19 < around[0] + 16 and 0 <= around[0] <= 4 and around[1:] == [0, -3]
+
+
+def test_every_volume_once_per_epoch_in_a_new_order(cohort):
+    rows = read_tsv(cohort.corpus)
+    patches = data.PretrainPatches(rows, cohort.data, [16] * 3, [22] * 3, seed=0)
+    epochs = [[patches.volume_of(e * len(rows) + i) for i in range(len(rows))] for e in range(4)]
+    assert all(sorted(epoch) == list(range(len(rows))) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_sample_depends_on_its_number_alone(cohort):
+    rows = read_tsv(cohort.corpus)
+    first, second = (data.PretrainPatches(rows, cohort.data, [16] * 3, [22] * 3, seed=0) for _ in range(2))
+    forward = [first[i] for i in range(8)]
+    for number in reversed(range(8)):
+        again = second[number]
+        assert again["seed"] == forward[number]["seed"] and again["image"].equal(forward[number]["image"])
+    assert forward[0]["image"].shape == (1, 22, 22, 22) and str(forward[0]["image"].dtype) == "torch.float16"
+    assert len({item["seed"] for item in forward}) == 8
+
+
+def test_foreground_share_is_kept(cases):
+    for fraction, expected in ((0.0, False), (1.0, True)):
+        patches = data.FinetunePatches(cases, LOOKUP, [4] * 3, [4] * 3, fraction, seed=1)
+        hits = [bool((patches[i]["label"] == 1).any()) for i in range(40)]
+        assert all(hits) if expected else not all(hits)
+
+
+def test_image_and_label_are_cut_alike(cases):
+    patches = data.FinetunePatches(cases, LOOKUP, [16] * 3, [16] * 3, 1.0, seed=0)
+    item = patches[3]
+    image, label = item["image"][0].float(), item["label"]
+    assert image[label == 1].mean() > image[label == 0].mean() + 0.3  # the ball is bright
+
+
+def test_a_round_takes_every_case_once(cases):
+    patches = data.FinetunePatches(cases, LOOKUP, [4] * 3, [4] * 3, 0.0, seed=0)
+    assert sorted(patches.case_of(i) for i in range(len(cases))) == list(range(len(cases)))
+
+
+def test_incomplete_cases_are_left_out_and_different_grids_refused(cohort):
+    table = read_tsv(cohort.table)
+    assert data.cases(table, cohort.folder, ["T1w", "FLAIR"]) == {}
+    other = table.assign(sequence="FLAIR")
+    other.loc[0, "shape"] = "9 9 9"
+    import pandas as pd
+
+    with pytest.raises(UserError, match="different grids"):
+        data.cases(pd.concat([table, other]), cohort.folder, ["T1w", "FLAIR"])
+
+
+def test_ranks_share_each_global_batch_and_a_resume_goes_on_behind():
+    whole = list(data.StepSampler(4, 5, lambda: 0))
+    ranks = [list(data.StepSampler(4, 5, lambda: 0, rank, 2)) for rank in (0, 1)]
+    assert whole[2] == [8, 9, 10, 11]
+    assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == whole
+    assert list(data.StepSampler(4, 5, lambda: 3)) == whole[3:]
+    with pytest.raises(UserError, match="global_batch 4 cannot be divided by 3"):
+        data.StepSampler(4, 5, lambda: 0, 0, 3)
+
+
+def test_loader_workers_change_nothing(cohort):
+    rows = read_tsv(cohort.corpus)
+    patches = data.PretrainPatches(rows, cohort.data, [16] * 3, [16] * 3, seed=0)
+    batches = [list(data.loader(patches, data.StepSampler(2, 3, lambda: 0), workers, pin=False)) for workers in (0, 2)]
+    assert all(a["image"].equal(b["image"]) and a["seed"].equal(b["seed"]) for a, b in zip(*batches, strict=True))

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from brainpretrain.losses import dice_ce
+
+IGNORED = 255
+
+
+def example() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator, requires_grad=True)
+    return logits, torch.randint(0, 3, (2, 4, 5, 6), generator=generator, dtype=torch.uint8)
+
+
+def test_equals_monai():
+    from monai.losses import DiceCELoss
+
+    logits, label = example()
+    label[1] = label[1].clamp(max=1)  # class 2 is absent in one sample
+    monai = DiceCELoss(softmax=True, to_onehot_y=True, smooth_nr=1, smooth_dr=1)(logits, label[:, None].long())
+    torch.testing.assert_close(dice_ce(logits, label, IGNORED, smooth=1.0), monai)
+
+
+def test_by_hand():
+    # two voxels, two classes: probabilities (.5 .5) and (.8 .2), labels 0 and 1
+    logits = torch.tensor([[0.5, 0.8], [0.5, 0.2]]).log().view(1, 2, 2, 1, 1)
+    label = torch.tensor([0, 1]).view(1, 2, 1, 1)
+    dice = ((2 * 0.5 + 1) / (1.3 + 1 + 1) + (2 * 0.2 + 1) / (0.7 + 1 + 1)) / 2
+    entropy = -(torch.tensor(0.5).log() + torch.tensor(0.2).log()) / 2
+    assert dice_ce(logits, label, IGNORED, smooth=1.0).item() == pytest.approx(1 - dice + entropy.item(), rel=1e-6)
+
+
+def test_a_perfect_answer_costs_nothing():
+    _, label = example()
+    logits = 100 * torch.nn.functional.one_hot(label.long(), 3).movedim(-1, 1).float()
+    assert dice_ce(logits, label, IGNORED, smooth=1.0).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_ignored_voxels_count_nowhere():
+    logits, label = example()
+    label[:, :, 2:] = IGNORED
+    found = dice_ce(logits, label, IGNORED, smooth=1.0)
+    torch.testing.assert_close(found, dice_ce(logits[:, :, :, :2], label[:, :, :2], IGNORED, smooth=1.0))
+    (gradient,) = torch.autograd.grad(found, logits)
+    assert (gradient[:, :, :, 2:] == 0).all() and (gradient[:, :, :, :2] != 0).all()
+
+
+def test_a_patch_without_known_voxels_is_finite():
+    logits, label = example()
+    assert dice_ce(logits, torch.full_like(label, IGNORED), IGNORED, smooth=1.0).isfinite()
+
+
+def test_half_precision_logits_give_a_float32_loss():
+    logits, label = example()
+    assert dice_ce(logits.bfloat16(), label, IGNORED, smooth=1.0).dtype == torch.float32

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from brainpretrain import pages
+
+HOSTILE = "<script>alert(1)</script>"
+RUN = {
+    "kind": "pretraining",
+    "name": "amaes-on-ixi",
+    "commit": "0f3c9a",
+    "seconds": 210.4,
+    "hardware": "CPU, 2 cores",
+    "torch": "2.13.0",
+    "parameters": 17879617,
+    "steps": 2500,
+    "patches_per_s": 19.914,
+    "data_wait": 0.031,
+    "peak_memory_gb": 3.412,
+    "resumed_from": None,
+    "volumes": 1812,
+    "unforeseen": {"a": 1},
+    "config": {"seed": 1, "recipe": {"patch_size": [32, 32, 32], "options": {"mask_ratio": 0.6}, "augmentation": {}}},
+}
+
+
+def shards(rejected: int = 2) -> dict[str, pd.DataFrame]:
+    """A source with 3 accepted volumes of 2 subjects, and `rejected` others."""
+    ok = [("s1", "T1w"), ("s1", "FLAIR"), ("s2", "T1w")]
+    rows = [{"volume": f"{s}__{q}", "subject": s, "sequence": q, "status": "ok", "reason": "", "detail": ""} for s, q in ok]
+    for i in range(rejected):
+        fault = {"status": "rejected", "reason": "truncated", "detail": f"{HOSTILE} file {i}"}
+        rows.append({"volume": f"bad{i:04d}__T1w", "subject": f"bad{i}", "sequence": "T1w"} | fault)
+    return {"ixi": pd.DataFrame(rows)}
+
+
+def cells(page: str) -> list[list[str]]:
+    return [re.findall(r"<t[dh][^>]*>([^<]*)<", line) for line in re.findall(r"<tr>(.*?)</tr>", page)]
+
+
+def stands_alone(page: str) -> bool:
+    return not re.search(r"https?:|<script|<link|<img|@import|url\(", page)
+
+
+def test_rejected_page_counts_and_lists() -> None:
+    page = pages.rejected_page(shards())
+    assert "2 of 5 volumes rejected in preprocessing (40.0 %)." in page
+    lines = cells(page)
+    assert ["ixi", "FLAIR", "1", "1", "0"] in lines
+    assert ["ixi", "T1w", "2", "2", "2"] in lines
+    assert ["all", "", "", "3", "2"] in lines
+    assert ["ixi", "truncated", "2"] in lines
+    assert ["ixi", "bad0001__T1w", "T1w", "truncated", "&lt;script&gt;alert(1)&lt;/script&gt; file 1"] in lines
+    assert stands_alone(page)
+
+
+def test_rejected_page_without_rejected_or_without_volumes() -> None:
+    assert "0 of 3 volumes rejected in preprocessing (0.0 %)." in pages.rejected_page(shards(rejected=0))
+    assert "Reasons" not in pages.rejected_page(shards(rejected=0))
+    assert "0 of 0 volumes rejected" in pages.rejected_page({})
+
+
+def test_a_flood_of_rejected_volumes_is_cut_and_counted() -> None:
+    page = pages.rejected_page(shards(rejected=700))
+    assert "200 more are listed in the shard tables." in page
+    assert "bad0499" in page and "bad0500" not in page
+    assert len(page) < 100_000
+
+
+def test_run_card() -> None:
+    page = pages.run_card(RUN)
+    lines = cells(page)
+    for line in (
+        ["duration", "3 min 30 s"],
+        ["parameters", "17,879,617"],
+        ["volumes", "1,812"],
+        ["patches per second", "19.91"],
+        ["time waiting for data", "3.1 %"],
+        ["peak memory", "3.41 GB"],
+        ["resumed from", "–"],
+        ["torch", "2.13.0"],
+        ["unforeseen.a", "1"],
+        ["recipe.patch_size", "[32, 32, 32]"],
+        ["recipe.options.mask_ratio", "0.6"],
+        ["recipe.augmentation", "{}"],
+    ):
+        assert line in lines
+    assert "<h1>Pretraining: amaes-on-ixi</h1>" in page
+    assert "Hardware" in page and "More" in page
+    assert stands_alone(page)
+
+
+def test_run_card_of_almost_nothing() -> None:
+    assert "<h1>Training: unnamed</h1>" in pages.run_card({})
+
+
+def test_everything_is_escaped() -> None:
+    page = pages.run_card({"name": HOSTILE, HOSTILE: HOSTILE, "config": {HOSTILE: {HOSTILE: [HOSTILE]}}})
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") >= 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(8.31, "8.3 s"), (59.96, "60.0 s"), (125, "2 min 05 s"), (3599.7, "1 h 00 min"), (111840, "31 h 04 min")],
+)
+def test_duration(seconds: float, shown: str) -> None:
+    assert pages.duration(seconds) == shown
+
+
+def test_write(tmp_path: Path) -> None:
+    pages.write(tmp_path / "deep" / "page.html", pages.page("Größe ± 1", "<p>x</p>"))
+    assert (tmp_path / "deep" / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

@@ -1,0 +1,71 @@
+import pytest
+
+from brainpretrain import config, plan
+from brainpretrain.errors import UserError
+
+from helpers import ROOT, edit
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return plan.make(config.load(ROOT / "config"))
+
+
+def test_the_papers_tables(paper):
+    assert set(paper.tables) == {"table2", "table3", "table4", "table6"}
+    assert len(paper.tables["table4"]["rows"]) == 11
+    assert paper.corpora == ["brains45k"] and paper.tasks == ["brats21_flair", "isles22_dwi", "wmh_flair"]
+    assert len(paper.datasets) == 9
+
+
+def test_runs_are_shared_between_tables(paper):
+    # table 2 and 3 share one arm, table 3 and 4 another; table 6 scores the models of table 4
+    arms = {evaluation.arm for evaluation in paper.evaluations}
+    assert len(arms) == 11 * 3 + 4
+    assert len(paper.evaluations) == 6 * (11 * 3 + 4 + 11)
+    assert {f.backbone for f in paper.pretrainings if f.pretext == "amaes"} == {"unet_xl", "unet_b", "mednext_m", "mednext_l"}
+
+
+def test_paths_can_be_read_back(paper):
+    arm = plan.Arm("wmh_flair", "unet_b", "amaes-on-brains45k", "amaes", "20")
+    assert arm.path == "finetune/wmh_flair/unet_b/amaes-on-brains45k/amaes/n20"
+    assert arm.pretraining == plan.Pretraining("brains45k", "amaes", "unet_b")
+    assert plan.Evaluation(arm, 3, "ood").path == f"{arm.path}/fold3/ood"
+    assert plan.Arm("t", "b", "scratch", "r", "all").pretraining is None
+
+
+def test_a_row_is_one_line_and_a_list_multiplies(config_dir, paper):
+    edit(
+        config_dir / "tables.yaml",
+        "init: swinunetr}",
+        "init: swinunetr}\n      - {backbone: unet_b, init: amaes, n_train: [10, 40, all]}",
+    )
+    more = plan.make(config.load(config_dir))
+    new = set(more.evaluations) - set(paper.evaluations)
+    assert set(paper.evaluations) < set(more.evaluations)
+    assert {e.arm.n_train for e in new} == {"10", "40", "all"} and len(new) == 3 * 3 * 6
+    assert [row["title"] for row in more.tables["table4"]["rows"][-3:]] == [
+        "unet_b, amaes, n=10",
+        "unet_b, amaes, n=40",
+        "unet_b, amaes, n=all",
+    ]
+
+
+def test_one_more_fold_adds_only_that_fold(config_dir, paper):
+    edit(config_dir / "studies" / "amaes.yaml", "folds: 6", "folds: 7")
+    new = set(plan.make(config.load(config_dir)).evaluations) - set(paper.evaluations)
+    assert {e.fold for e in new} == {6}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("backbone: swinunetr, init: swinunetr", "backbone: swinunet, init: swinunetr", "no entry 'swinunet' in 'backbones'"),
+        ("cohort: ood", "cohort: test", "'wmh_flair' has no fixed test set"),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no 'ood' cohort"),
+    ],
+)
+def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
+    edit(config_dir / "tables.yaml", old, new)
+    with pytest.raises(UserError, match=message):
+        plan.make(config.load(config_dir))

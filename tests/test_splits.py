@@ -1,0 +1,96 @@
+import pandas as pd
+import pytest
+
+from brainpretrain import splits
+from brainpretrain.errors import UserError
+
+SUBJECTS = [f"s{n:03d}" for n in range(60)]
+SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS, "test": ["t1"], "ood": []}
+
+
+def table(rows):
+    columns = ["volume", "subject", "session", "sequence", "subset", "status", "file", "checksum", "shape"]
+    frame = pd.DataFrame(rows, columns=["subject", "sequence", "subset", "status"])
+    frame["volume"] = frame["subject"] + "_" + frame["sequence"]
+    return frame.assign(session="", file="f", checksum="c", shape="1 1 1")[columns]
+
+
+@pytest.mark.parametrize(("n", "seed", "pool", "test"), [(1251, 4215532, 938, 313), (250, 859032, 187, 63)])
+def test_published_holdouts(n, seed, pool, test):
+    found = splits.holdout([f"{i:05d}" for i in range(n)], 0.25, seed)
+    assert [len(part) for part in found] == [pool, test]
+    assert not set(found[0]) & set(found[1])
+
+
+def test_neighbouring_folds_share_no_training_subject_and_a_further_fold_changes_nothing():
+    orders = [splits.fold_order(SUBJECTS, fold, block=20, seed=1) for fold in range(7)]
+    first = [set(order[:20]) for order in orders]
+    assert all(sorted(order) == SUBJECTS for order in orders)
+    assert not first[0] & first[1] and not first[1] & first[2] and not first[3] & first[5]
+    assert first[0] | first[1] | first[2] == set(SUBJECTS)  # 60 cases: three disjoint draws of 20, as in WMH
+    assert orders[3][:20] != orders[0][:20]
+    assert orders[:6] == [splits.fold_order(SUBJECTS, fold, block=20, seed=1) for fold in range(6)]
+
+
+def test_a_pool_smaller_than_a_block_is_only_shuffled():
+    assert sorted(splits.fold_order(["a", "b"], 3, block=20, seed=0)) == ["a", "b"]
+
+
+def test_budgets_are_nested_and_val_is_the_rest():
+    ten = splits.training_subjects(SPLIT, set(SUBJECTS), "10")
+    twenty = splits.training_subjects(SPLIT, set(SUBJECTS), "20")
+    assert twenty[:10] == ten
+    val = splits.cohort_subjects(SPLIT, set(SUBJECTS), "20", "val")
+    assert len(val) == 40 and not set(val) & set(twenty)
+
+
+def test_a_rejected_subject_is_replaced_by_the_next():
+    usable = set(SUBJECTS) - {"s000"}
+    assert splits.training_subjects(SPLIT, usable, "2") == ["s001", "s002"]
+
+
+def test_too_few_cases_and_empty_cohorts_are_errors():
+    with pytest.raises(UserError, match=r"n_train is 61, but the pool has 60"):
+        splits.training_subjects(SPLIT, set(SUBJECTS), "61")
+    with pytest.raises(UserError, match="cohort 'val' has no subjects"):
+        splits.cohort_subjects(SPLIT, set(SUBJECTS), "all", "val")
+    with pytest.raises(UserError, match="cohort 'ood' has no subjects"):
+        splits.cohort_subjects(SPLIT, set(SUBJECTS), "20", "ood")
+
+
+def test_split_takes_labelled_subjects_of_the_subset():
+    index = pd.DataFrame(
+        [("a", "FLAIR", "train", "l"), ("b", "FLAIR", "train", ""), ("c", "T1w", "train", "l"), ("d", "FLAIR", "test", "l")],
+        columns=["subject", "sequence", "subset", "label"],
+    )
+    task = {"dataset": "wmh", "sequences": ["FLAIR"], "subsets": ["train"], "split": {"seed": 0, "test_fraction": 0},
+            "ood": {"dataset": "wmh", "subsets": ["test"]}}  # fmt: skip
+    found = splits.split(index, task, index)
+    assert (found["pool"], found["test"], found["ood"], found["ood_dataset"]) == (["a"], [], ["d"], "wmh")
+    assert splits.fold(found, 0, 20)["order"] == ["a"]
+
+
+def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
+    rows = [(s, seq, "train", "ok") for s in SUBJECTS[:10] for seq in ("T1w", "FLAIR")]
+    rows += [("bad", "T1w", "train", "rejected"), ("test", "T1w", "test", "ok")]
+    source = {"dataset": "d", "sequences": [], "subsets": ["train"], "pool_of": None}
+    found = splits.corpus({"d": table(rows)}, {"sources": [source], "val_fraction": 0.2}, {}, seed=0)
+    by_role = {role: set(part["subject"]) for role, part in found.groupby("role")}
+    assert len(found) == 20 and len(by_role["val"]) == 2 and not by_role["val"] & by_role["train"]
+    only = splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["T1w"], "pool_of": "t"}], "val_fraction": 0},
+                         {"t": {"s000", "s001"}}, seed=0)  # fmt: skip
+    assert list(only["volume"]) == ["s000_T1w", "s001_T1w"]
+    with pytest.raises(UserError, match="the corpus is empty"):
+        splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["DWI"]}], "val_fraction": 0}, {}, seed=0)
+
+
+def test_a_scored_subject_in_a_strict_corpus_is_an_error():
+    rows = pd.DataFrame({"dataset": ["d", "d", "e"], "subject": ["a", "b", "t"]})
+    whole = {"dataset": "d", "pool": ["b", "c"], "test": ["t"], "ood": [], "ood_dataset": ""}
+    shared = splits.overlap(rows, splits.evaluated([("task", "test", whole)]))
+    splits.check_protocol(shared, "strict")  # subject t of another data set is another person
+    shared = splits.overlap(rows, splits.evaluated([("task", "val", whole), ("task", "test", whole)]))
+    assert shared.to_dict("records") == [{"task": "task", "dataset": "d", "evaluated": 3, "shared": 1, "subjects": "b"}]
+    splits.check_protocol(shared, "transductive")
+    with pytest.raises(UserError, match=r"1 of 3 subjects of task task \(d\): b"):
+        splits.check_protocol(shared, "strict")

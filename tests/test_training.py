@@ -1,0 +1,166 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from brainpretrain import checkpoints, training, weights
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, read_tsv
+from brainpretrain.trace import EXIT_RESUME, read_log
+
+
+def run_of(folder, **changes):
+    options = {"devices": 1, "nodes": 1, "threads": 1, "workers": 0, "save_every": 1000, "tensorboard": False} | changes
+    return training.Run(folder / "out", folder / "work", **options)
+
+
+def pretrain_here(cohort, folder, config, **changes):
+    training.pretrain(cohort.corpus, cohort.data, config, run_of(folder, **changes))
+    return folder / "out"
+
+
+def finetune_here(cohort, folder, config, init=None):
+    training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, init, config, run_of(folder))
+    return folder / "out"
+
+
+def command(cohort, folder, config, save_every):
+    return [
+        sys.executable, "-m", "brainpretrain.cli", "pretrain", "--corpus", str(cohort.corpus), "--data", str(cohort.data),
+        "--config", json.dumps(config), "--save-every", str(save_every), "--work", str(folder / "work"), "--out", str(folder / "out"),
+    ]  # fmt: skip
+
+
+def start_and_wait_for_step(cohort, folder, config, save_every, step):
+    """A training in a process of its own, once it has a checkpoint at or behind `step`."""
+    process = subprocess.Popen(
+        command(cohort, folder, config, save_every), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 90
+    while not any(int(path.name[5:]) >= step for path in folder.glob("work/*/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    return process
+
+
+@pytest.fixture(scope="module")
+def encoder(cohort, tmp_path_factory):
+    return pretrain_here(cohort, tmp_path_factory.mktemp("pretrained"), tiny.pretrain_config(10))
+
+
+def test_pretraining_leaves_all_its_results_and_no_work(encoder):
+    names = sorted(path.name for path in encoder.iterdir())
+    assert names == ["config.yaml", "encoder.json", "encoder.safetensors", "log.csv", "reconstruction.npz", "run.json"]
+    assert not any((encoder.parent / "work").iterdir())
+    run = read_json(encoder / "run.json")
+    assert {"commit", "torch", "hardware", "seconds", "peak_memory_gb", "parameters", "patches_per_s", "data_wait"} <= set(run)
+    assert (run["steps"], run["volumes"], run["val_volumes"], run["subjects"]) == (10, 5, 1, 6)
+    with np.load(encoder / "reconstruction.npz") as panels:
+        assert panels["input"].shape == (1, 16, 16) and panels["hidden"].dtype == bool and list(panels["names"]) == ["s5_T1w"]
+
+
+def test_the_log_has_a_row_per_epoch_with_baselines_and_validation(encoder):
+    rows = read_log(encoder / "log.csv")
+    assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10]  # 5 training volumes, batch 2: 2 steps per epoch
+    assert {"loss", "val_loss", "loss_zero", "loss_mean", "lr", "patches_per_s", "data_wait"} <= set(rows[0])
+    assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+
+
+def test_the_same_training_gives_the_same_bits_whatever_the_machine_does(cohort, tmp_path, encoder):
+    again = pretrain_here(cohort, tmp_path, tiny.pretrain_config(10), workers=1, save_every=3)
+    assert (again / "encoder.safetensors").read_bytes() == (encoder / "encoder.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, EXIT_RESUME), (signal.SIGUSR1, EXIT_RESUME)]
+)
+def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_path, number, code):
+    config = tiny.pretrain_config(60)
+    process = start_and_wait_for_step(cohort, tmp_path, config, save_every=4, step=8)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    if code == EXIT_RESUME:
+        assert f"stopped by {signal.Signals(number).name} at step" in said
+    ((work),) = (tmp_path / "work").iterdir()
+    last, _ = checkpoints.newest(work)
+    done = subprocess.run(command(cohort, tmp_path, config, 4), capture_output=True, text=True, check=True)
+    assert f"resuming from {last.name}" in done.stdout
+    straight = pretrain_here(cohort, tmp_path / "straight", config)
+    assert (tmp_path / "out" / "encoder.safetensors").read_bytes() == (straight / "encoder.safetensors").read_bytes()
+    steps = [int(row["step"]) for row in read_log(tmp_path / "out" / "log.csv")]
+    assert steps == sorted(set(steps)) and steps[-1] == 60
+    assert not any((tmp_path / "work").iterdir())
+
+
+def test_an_edited_recipe_starts_anew(cohort, tmp_path):
+    process = start_and_wait_for_step(cohort, tmp_path, tiny.pretrain_config(500), save_every=2, step=4)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    out = pretrain_here(cohort, tmp_path, tiny.pretrain_config(4))
+    assert read_json(out / "run.json")["resumed_from"] == ""
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(cohort, tmp_path):
+    config = tiny.pretrain_config(60, phases=[tiny.phase(60, lr=1e30)])
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+[\s\S]*lower lr"):
+        pretrain_here(cohort, tmp_path, config)
+
+
+def test_both_arms_differ_by_the_encoder_alone(cohort, tmp_path, encoder):
+    config = tiny.finetune_config(1, phases=[tiny.phase(1, lr=1e-12)])  # as good as the initial weights
+    scratch = load_file(finetune_here(cohort, tmp_path / "a", config) / "model.safetensors")
+    pretrained_out = finetune_here(cohort, tmp_path / "b", config, encoder / "encoder.safetensors")
+    pretrained = load_file(pretrained_out / "model.safetensors")
+    wanted = load_file(encoder / "encoder.safetensors")
+    report = read_tsv(pretrained_out / "transfer.tsv")
+    assert sorted(report["tensor"]) == sorted(wanted) and set(report["status"]) == {"loaded"}
+    for name, tensor in pretrained.items():
+        source = wanted[name.removeprefix("encoder.")] if name.startswith("encoder.") else scratch[name]
+        assert torch.allclose(tensor, source, atol=1e-6), name
+    assert not torch.allclose(scratch["encoder.stages.0.0.conv.weight"], pretrained["encoder.stages.0.0.conv.weight"])
+
+
+def test_an_encoder_of_other_spacing_is_refused(cohort, tmp_path, encoder):
+    config = tiny.finetune_config(1)
+    config["preprocess"] = tiny.PREPROCESS | {"spacing_mm": [2, 2, 2]}
+    with pytest.raises(UserError, match=r"pretrained with spacing_mm \[1, 1, 1\], the task is prepared with \[2, 2, 2\]"):
+        finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors")
+
+
+def test_a_decoder_phase_leaves_the_encoder_alone(cohort, tmp_path, encoder):
+    config = tiny.finetune_config(3, phases=[tiny.phase(3, train="decoder")])
+    out = finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors")
+    model, wanted = load_file(out / "model.safetensors"), load_file(encoder / "encoder.safetensors")
+    assert all(torch.equal(model[f"encoder.{name}"], tensor) for name, tensor in wanted.items())
+
+
+def test_finetuning_learns_the_ball(cohort, tmp_path):
+    out = finetune_here(cohort, tmp_path, tiny.finetune_config(100))
+    rows = read_log(out / "log.csv")
+    assert len(rows) == 20 and float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
+    _, facts = weights.load(out / "model")
+    assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]}
+
+
+def test_fewer_processes_than_devices_are_an_error(cohort, tmp_path, monkeypatch):
+    # a Slurm step with one task: Lightning then trains with one process, whatever `devices` says
+    for name, value in {
+        "SLURM_NTASKS": "1",
+        "SLURM_JOB_NAME": "x",
+        "SLURM_JOB_ID": "1",
+        "SLURM_PROCID": "0",
+        "SLURM_LOCALID": "0",
+        "SLURM_NODEID": "0",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises((UserError, ValueError), match=r"1 process\(es\) run, but 2|devices"):
+        pretrain_here(cohort, tmp_path, tiny.pretrain_config(2), devices=2)

@@ -1,0 +1,60 @@
+import pytest
+import torch
+from torch import nn
+
+from brainpretrain import weights
+from brainpretrain.errors import UserError
+
+
+def encoder(channels=1, width=4):
+    torch.manual_seed(channels)
+    return nn.Sequential(nn.Conv3d(channels, width, 3, padding=1), nn.InstanceNorm3d(width, affine=True))
+
+
+def test_saved_weights_come_back_with_their_facts(tmp_path):
+    net = encoder()
+    weights.save(tmp_path / "encoder", net.state_dict(), {"backbone": "x"})
+    tensors, facts = weights.load(tmp_path / "encoder.safetensors")
+    assert facts == {"backbone": "x"}
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in net.state_dict().items())
+
+
+def test_every_tensor_is_transferred_and_reported():
+    source, target = encoder(), encoder()
+    nn.init.zeros_(target[0].weight)
+    report = weights.load_encoder(target, source.state_dict())
+    assert [row["status"] for row in report] == ["loaded"] * 4
+    assert torch.equal(target[0].weight, source[0].weight)
+
+
+def test_a_stem_repeated_over_equal_channels_gives_the_same_features():
+    source, target = encoder(1), encoder(3)
+    report = weights.load_encoder(target, source.state_dict())
+    assert sorted(row["status"] for row in report) == ["loaded", "loaded", "loaded", "repeated"]
+    x = torch.rand(1, 1, 8, 8, 8)
+    assert torch.allclose(target(x.expand(-1, 3, -1, -1, -1)), source(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: {k: v for k, v in t.items() if k != "1.bias"}, r"1 of 4 tensors do not fit:\s+missing in the file: 1.bias"),
+        (lambda t: t | {"head.weight": torch.zeros(1)}, "not in this encoder: head.weight"),
+        (lambda t: t | {"1.bias": torch.zeros(5)}, r"1.bias is \[5\], the encoder wants \[4\]"),
+        (lambda t: {f"module.{k}": v for k, v in t.items()}, "8 of 4 tensors do not fit"),
+    ],
+)
+def test_a_partial_transfer_is_refused_and_changes_nothing(change, message):
+    target = encoder()
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        weights.load_encoder(target, change(encoder().state_dict()))
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+def test_what_is_no_safetensors_is_refused_by_name(tmp_path):
+    (tmp_path / "encoder.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(UserError, match=r"no readable safetensors[\s\S]*encoder.safetensors"):
+        weights.load(tmp_path / "encoder")
+    with pytest.raises(UserError, match="weights not found"):
+        weights.load(tmp_path / "absent")
