@@ -4,7 +4,6 @@ import pytest
 
 from brainpretrain import config
 from brainpretrain.errors import UserError
-
 from helpers import ROOT, edit
 
 STUDIES = sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml"))

@@ -21,6 +21,7 @@ RECIPE = {
     "min_size": 8,
     "allow_negative": False,
     "max_voxels": 10**7,
+    "spacing_range_mm": [0.05, 20],
 }
 PERMUTATIONS = list(itertools.permutations(range(3)))
 FLIPS = list(itertools.product((1, -1), repeat=3))

@@ -2,7 +2,6 @@ import pytest
 
 from brainpretrain import config, plan
 from brainpretrain.errors import UserError
-
 from helpers import ROOT, edit
 
 

@@ -28,6 +28,7 @@ RECIPE: dict[str, Any] = {
     "min_size": 15,
     "allow_negative": False,
     "max_voxels": 10**7,
+    "spacing_range_mm": [0.05, 20],
     "max_rejected_fraction": 0.5,
     "revision": 1,
 }

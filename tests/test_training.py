@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
+import tiny
 from brainpretrain import checkpoints, training, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv

@@ -30,6 +30,7 @@ RECIPE: dict[str, Any] = {
     "min_size": 15,
     "allow_negative": True,
     "max_voxels": 40_000_000,
+    "spacing_range_mm": [0.05, 20],
 }
 LAYOUTS = [lambda a: a, np.asfortranarray, lambda a: np.ascontiguousarray(a.transpose(1, 0, 2)).transpose(1, 0, 2)[::-1]]
 

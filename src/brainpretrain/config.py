@@ -49,6 +49,7 @@ class Preprocess(Section):
     min_size: Count
     allow_negative: bool
     max_voxels: Count
+    spacing_range_mm: Annotated[list[Positive], Field(min_length=2, max_length=2)]
     max_rejected_fraction: Share
     revision: int = 1
 

@@ -28,7 +28,7 @@ from brainpretrain.files import atomic, fingerprint, read_json, stable_hash, wri
 from brainpretrain.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
-INDEX_COLUMNS = ("volume", "subject", "session", "sequence", "subset", "site", "path", "label")
+INDEX_COLUMNS = ("volume", "subject", "session", "sequence", "subset", "site", "path", "label", "channel")
 RECORD_COLUMNS = (
     "status",
     "reason",
@@ -221,7 +221,7 @@ def _preprocess(
     source_root: Path, recipe: dict[str, Any], row: dict[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Stored image and label, and the columns of the record that describe them."""
-    limits = Limits(max_voxels=recipe["max_voxels"])
+    limits = Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
     channel = str(row.get("channel", ""))
     volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
     label = read_volume(source_root / row["label"], limits=limits) if row["label"] else None

@@ -166,6 +166,7 @@ class Run:
             self.loader(train, sampler),
             val_loader(self, val, trainer, global_batch),
             ckpt_path=str(last) if last else None,
+            weights_only=True,
         )
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
         if trainer.is_global_zero:

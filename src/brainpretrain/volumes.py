@@ -49,6 +49,7 @@ RECIPE_KEYS = (
     "min_size",
     "allow_negative",
     "max_voxels",
+    "spacing_range_mm",
 )
 GRID_TOLERANCE_VOXELS = 0.05  # how far the corners of a label may lie from those of its image
 LABEL_TOLERANCE = 1e-3  # how far a label may be from an integer
@@ -68,6 +69,7 @@ def preprocess(
         label: on the grid of `volume`, integers to within 1e-3; or None.
         recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `crop` ('nonzero' or 'none'), `min_size` in voxels of every
             native axis, `allow_negative`, `max_voxels` before and after, `antialias`.
+            (`spacing_range_mm` is for the reader.)
 
     Returns:
         image (x, y, z) float32 in [0, 1]; label (x, y, z) in the smallest unsigned type, raw values, or None; the

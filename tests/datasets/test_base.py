@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import ROOT
 
 from brainpretrain import datasets
 from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Pattern, guess_sequence, index, scan
 from brainpretrain.errors import UserError
+from helpers import ROOT
 
 
 @pytest.fixture

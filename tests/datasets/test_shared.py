@@ -8,10 +8,10 @@ from collections import defaultdict
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import SHARED
 
 from brainpretrain import datasets
 from brainpretrain.datasets.base import index, scan
+from helpers import SHARED
 
 SOURCES = {
     "msd_hippocampus": "msd_task04_hippocampus",
