@@ -22,3 +22,13 @@ def cohort(tmp_path_factory: pytest.TempPathFactory):
     import tiny
 
     return tiny.make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory):
+    """The study `tiny`, run from nothing to its table. Tests that edit its config put it back."""
+    import workflow_fixture
+
+    workflow = workflow_fixture.copy(tmp_path_factory.mktemp("workflow"))
+    workflow.snakemake()
+    return workflow

@@ -46,7 +46,8 @@ def predict_native(
     """
     device = next(network.parameters()).device
     tensor = torch.from_numpy(image.astype(np.float32))[None].to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=facts["recipe"]["precision"] != "32-true"):
+    mixed = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(facts["recipe"]["precision"])
+    with torch.autocast(device.type, mixed, enabled=mixed is not None and (device.type == "cuda" or mixed is torch.bfloat16)):
         logits = inference.sliding_window(
             network, tensor, facts["recipe"]["patch_size"], window["overlap"], window["weights"], window["batch"]
         )

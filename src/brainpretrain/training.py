@@ -106,6 +106,32 @@ class Finetuning(_Module):
         return {"loss": losses.dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])}
 
 
+def check_precision(precision: str, patch: list[int], stride: int) -> None:
+    """Refuses what a CPU cannot compute in this precision; a GPU can.
+
+    Seen with torch 2.13 (oneDNN 3.12) on a processor with bf16 instructions: gradients of 3-D convolutions over a feature
+    map of 2 voxels along x are garbage, different in every run.
+
+    Args:
+        precision: of the recipe.
+        patch: its patch size in voxels.
+        stride: cumulative downsampling of the coarsest feature map.
+
+    Raises:
+        UserError: 16-bit floats on a CPU, or bf16 with a coarsest feature map below 3 voxels along x.
+    """
+    if torch.cuda.is_available() or precision == "32-true":
+        return
+    if precision == "16-mixed":
+        raise UserError("precision 16-mixed needs a GPU", where="recipe", fix="use bf16-mixed or 32-true")
+    if patch[0] // stride < 3:
+        raise UserError(
+            f"bf16 on a CPU is wrong for a coarsest feature map of {patch[0] // stride} voxels (patch {patch[0]}, stride {stride})",
+            where="recipe",
+            fix="use precision 32-true, a larger patch or fewer levels",
+        )
+
+
 def make_optimizer(parameters: list[nn.Parameter], spec: Mapping[str, Any], fused: bool) -> torch.optim.Optimizer:
     """Optimiser with learning rate 1, which the phase's curve multiplies."""
     options = {key: value for key, value in spec.items() if key != "name"}
@@ -145,6 +171,7 @@ class Run:
         """
         self.work = self.work_root / key
         self.work.mkdir(parents=True, exist_ok=True)
+        check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
         last, damaged = checkpoints.newest(self.work)
         for line in damaged:
             print(line, flush=True)

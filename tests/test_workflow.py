@@ -1,0 +1,246 @@
+"""The whole workflow on phantoms: what a run leaves, what an edit runs again, what a report holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import nibabel as nib
+import numpy as np
+import pytest
+from helpers import edit
+
+from brainpretrain.files import read_json, read_tsv
+
+BELOW_FINETUNE = {
+    "predict": 4,
+    "evaluate": 4,
+    "scores": 1,
+    "table": 1,
+    "plot_cases": 1,
+    "plot_finetuning": 2,
+    "page_finetuning": 2,
+    "plot_overlays": 2,
+}
+
+
+def half(counts: dict[str, int]) -> dict[str, int]:
+    """The part of `counts` that belongs to one of the two arms."""
+    return {rule: count if rule in ("scores", "table", "plot_cases") else count // 2 for rule, count in counts.items()}
+
+
+@contextmanager
+def edited(workflow, file, old, new):
+    """The workflow with one edit in `file`, put back afterwards."""
+    path = workflow.root / file
+    before = path.read_text()
+    edit(path, old, new)
+    try:
+        yield
+    finally:
+        path.write_text(before)
+
+
+def test_a_finished_study_has_nothing_left_to_do(finished):
+    assert finished.planned() == {}
+
+
+def test_every_stage_left_its_results(finished):
+    scores = read_tsv(finished.results / "scores.tsv", numbers=["dice"])
+    assert len(scores) == 2 * 2 * 2 * 3  # arms, folds, test cases, classes
+    assert set(scores["init"]) == {"scratch", "amaes_tiny-on-tiny_unlabelled"}
+    assert scores["dice"].between(0, 1).all()
+    for name in ("tiny.tsv", "tiny.md", "tiny.html", "tiny.txt", "tiny_labels.tsv"):
+        assert (finished.results / "tables" / name).stat().st_size > 100
+    assert not list((finished.root / "results" / "work").iterdir())
+
+
+def test_predictions_lie_on_the_grid_and_in_the_header_of_the_raw_volume(finished):
+    folder = finished.results / "finetune/tissue/unet_micro/scratch/tiny/n2/fold0/test/predictions"
+    files = sorted(folder.glob("*.nii.gz"))
+    assert len(files) == 2
+    for path in files:
+        raw = nib.load(finished.root / f"data/phantom_tiny/{path.name[:7]}/anat/{path.name[:7]}_T1w.nii.gz")
+        found = nib.load(path)
+        assert found.shape == raw.shape and np.allclose(found.affine, raw.affine)
+        assert set(np.unique(found.dataobj)) <= {0, 1, 2, 3}
+
+
+def test_the_transfer_report_lists_every_encoder_tensor(finished):
+    arm = finished.results / "finetune/tissue/unet_micro/amaes_tiny-on-tiny_unlabelled/tiny/n2/fold1"
+    report = read_tsv(arm / "transfer.tsv")
+    assert set(report["status"]) == {"loaded"} and len(report) == read_json(arm / "run.json")["transferred"] > 10
+
+
+def test_training_and_scored_subjects_differ(finished):
+    for fold in (0, 1):
+        split = read_json(finished.results / f"splits/tissue/fold{fold}.json")
+        assert not set(split["order"]) & set(split["test"])
+    assert set(read_tsv(finished.results / "corpora/tiny_unlabelled/overlap.tsv")["shared"]) == {"0"}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("config/studies/tiny.yaml", "seed: 0\n", "seed: 0  # a comment\n"),
+        ("config/studies/tiny.yaml", "note: nothing depends on this text", "note: another text"),
+        ("config/studies/tiny.yaml", "title: Tiny\n", "title: Tiny\n    note: new\n"),
+        ("config/finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 3.3e-1"),
+        ("config/config.yaml", "save_every_steps: 500", "save_every_steps: 50"),
+        ("config/config.yaml", "tensorboard: false", "tensorboard: true"),
+        ("local/config.yaml", "finetune: 1", "finetune: 2"),
+        ("rules/pretrain.smk", "runtime=1440", "runtime=60"),
+        ("rules/pretrain.smk", '"""Corpus to encoder.', '"""Another docstring.'),
+        ("config/tables.yaml", "n_train: 20", "n_train: 40"),  # of a table this study does not build
+    ],
+)  # fmt: skip
+def test_an_edit_that_changes_no_result_runs_nothing(finished, file, old, new):
+    with edited(finished, file, old, new):
+        assert finished.planned() == {}
+
+
+def test_another_partition_or_thread_count_runs_nothing(finished):
+    assert finished.planned("--set-resources", "pretrain:slurm_partition=gpu", "--set-threads", "pretrain=2") == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("config/studies/tiny.yaml", "steps: 6, lr: 1.0e-3", "steps: 6, lr: 2.0e-3", {"finetune": 4} | BELOW_FINETUNE),
+        ("config/studies/tiny.yaml", "inference: {batch: 4}", "inference: {batch: 4, overlap: 0.25}",
+         {rule: n for rule, n in BELOW_FINETUNE.items() if "finetuning" not in rule}),
+        ("config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75",
+         {"pretrain": 1, "finetune": 2, "plot_pretraining": 1, "plot_reconstructions": 1, "page_pretraining": 1} | half(BELOW_FINETUNE)),
+        ("config/augmentations.yaml", "note: all transforms, for training from scratch; the crop is the patch, as in `spatial`.", "noise: {p: 0.3}",
+         {"finetune": 2} | half(BELOW_FINETUNE)),
+        ("config/studies/tiny.yaml", "labels: {grey matter: [1], white matter: [2], lesion: [3]}", "labels: {tissue: [1, 2], lesion: [3]}",
+         {"finetune": 4} | BELOW_FINETUNE),
+        ("config/studies/tiny.yaml", "folds: 2", "folds: 3",
+         {"fold": 1, "finetune": 2, "predict": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict", "evaluate", "page_finetuning")}),
+        ("config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 3}",
+         {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
+        ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1}),
+    ],
+    ids=["fine-tune lr", "inference", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
+)  # fmt: skip
+def test_an_edit_runs_exactly_what_depends_on_it(finished, file, old, new, expected):
+    with edited(finished, file, old, new):
+        assert finished.planned() == expected
+
+
+def test_a_new_task_to_evaluate_does_not_pretrain_again(finished):
+    other = "  lesions:\n    like: tissue\n    labels: {lesion: [3]}\n"
+    column = "columns: [{title: phantom, task: tissue, cohort: test}, {title: lesions, task: lesions, cohort: test}]"
+    with (
+        edited(finished, "config/studies/tiny.yaml", "backbones:\n", f"backbones:\n"),
+        edited(finished, "config/studies/tiny.yaml", "tasks:\n", f"tasks:\n{other}"),
+        edited(finished, "config/studies/tiny.yaml", "columns: [{title: phantom, task: tissue, cohort: test}]", column),
+    ):
+        jobs = finished.planned()
+    assert jobs["finetune"] == 4 and jobs["overlap"] == 1 and jobs["split"] == 1
+    assert not {"pretrain", "shard", "corpus"} & set(jobs)
+
+
+def test_another_preprocessing_runs_everything_below_the_index(finished):
+    with edited(finished, "config/studies/tiny.yaml", "spacing_mm: [4, 4, 4]", "spacing_mm: [4, 4, 5]"):
+        jobs = finished.planned()
+    assert jobs["shard"] == 2 and jobs["pretrain"] == 1 and jobs["finetune"] == 4
+    assert not {"fetch", "index", "split", "fold"} & set(jobs)
+
+
+def test_one_target_by_path_runs_alone(finished):
+    target = "results/tiny/finetune/tissue/unet_micro/scratch/tiny/n2/fold0/model.safetensors"
+    assert finished.planned("--force", "--", target) == {"finetune": 1}
+
+
+def test_a_touched_input_of_the_same_content_runs_nothing(finished):
+    (finished.root / "results/data/phantom_tiny/index.tsv").touch()
+    (finished.results / "corpora/tiny_unlabelled/corpus.tsv").touch()
+    assert finished.planned() == {}
+
+
+def test_a_mistyped_key_stops_before_any_job(finished):
+    with edited(finished, "config/studies/tiny.yaml", "global_batch: 2", "globalbatch: 2"):
+        said = finished.snakemake("-n", check=False)
+    assert "unknown key; did you mean 'global_batch'?" in said and "tiny.yaml: pretexts.amaes_tiny" in said
+
+
+def test_the_command_line_in_a_log_runs_outside_snakemake(finished, tmp_path):
+    import shlex
+
+    from brainpretrain import cli
+
+    log = finished.results / "logs/split/tissue.log"
+    line = log.read_text().splitlines()[0]
+    assert line.startswith("$ brainpretrain split ")
+    words = shlex.split(line)[2:]
+    words = [str(finished.root / word) if word.startswith("results/") else word for word in words]
+    words[words.index("--out") + 1] = str(tmp_path / "subjects.json")
+    assert cli.main(words) == 0
+    assert read_json(tmp_path / "subjects.json") == read_json(finished.results / "splits/tissue/subjects.json")
+
+
+def test_the_report_opens_offline_and_holds_what_it_should(finished):
+    finished.snakemake("--report", "report.html")
+    page = (finished.root / "report.html").read_text()
+    assert len(page) < 15e6
+    for words in (
+        "Corpus",
+        "Training",
+        "Results",
+        "Cases",
+        "loss.svg",
+        "reconstruction.png",
+        "rejected.html",
+        "tiny.html",
+        "run.html",
+        "test.png",
+    ):
+        assert words in page, words
+    assert 'src="http' not in page and 'href="http' not in page.split("<body")[0]
+
+
+def test_missing_data_do_not_stop_a_dry_run_and_a_real_run_says_what_to_do(finished):
+    said = finished.snakemake("-n", "--config", "study=amaes", "data_root=nowhere")
+    assert "pretrain" in said
+    said = finished.snakemake("--config", "study=amaes", "data_root=nowhere", "--", "results/data/adni/index.tsv", check=False)
+    assert "adni.loni.usc.edu" in said and "nowhere/adni" in said
+
+
+def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
+    """A truncated file among good ones: a row in the table, and too many of them an error."""
+    from brainpretrain import cli
+
+    raw = tmp_path / "raw"
+    shutil.copytree(finished.root / "data" / "phantom_tiny", raw)
+    victim = raw / "sub-001/anat/sub-001_T1w.nii.gz"
+    victim.write_bytes(victim.read_bytes()[:5000])
+    source = finished.root / "results/data/phantom_tiny/source.json"
+    (tmp_path / "source.json").write_text(json.dumps(read_json(source) | {"root": str(raw)}))
+    recipe = (
+        json.loads((finished.results.parent / "recipe.json").read_text())
+        if (finished.results.parent / "recipe.json").exists()
+        else None
+    )
+    recipe = recipe or {"spacing_mm": [4, 4, 4], "upper_quantile": 0.99, "crop": "nonzero", "antialias": True, "min_size": 10, "allow_negative": False,
+                        "max_voxels": 10**8, "spacing_range_mm": [0.05, 20], "max_rejected_fraction": 0.5, "revision": 1}  # fmt: skip
+    line = [
+        "shard",
+        "--index",
+        str(source.parent / "index.tsv"),
+        "--source",
+        str(tmp_path / "source.json"),
+        "--shard",
+        "0",
+        "--n-shards",
+        "1",
+    ]
+    assert cli.main([*line, "--recipe", json.dumps(recipe), "--out", str(tmp_path / "a" / "shard000.tsv")]) == 0
+    table = read_tsv(tmp_path / "a" / "shard000.tsv").set_index("volume")
+    assert (table["status"] == "rejected").sum() == 1
+    bad = table[table["status"] == "rejected"].iloc[0]
+    assert bad["path"].endswith("sub-001_T1w.nii.gz") and bad["reason"] == "truncated" and "bytes" in bad["detail"]
+    strict = recipe | {"max_rejected_fraction": 0.0}
+    assert cli.main([*line, "--recipe", json.dumps(strict), "--out", str(tmp_path / "b" / "shard000.tsv")]) == 2
+    assert not (tmp_path / "b" / "shard000.tsv").exists()
