@@ -31,7 +31,9 @@ wildcard_constraints:
 def as_json(entry, *fields):
     """An entry of the config as JSON text for a command line: all of it, or only the fields that shape this result."""
     content = entry.model_dump(mode="json") if hasattr(entry, "model_dump") else entry
-    return json.dumps({key: content[key] for key in fields} if fields else content, sort_keys=True)
+    return json.dumps(
+        {key: content[key] for key in fields} if fields else content, sort_keys=True
+    )
 
 
 def module(dataset):
@@ -41,7 +43,10 @@ def module(dataset):
 
 def shard_tables(dataset, preprocess):
     """All shard tables of a data set; their number is a constant of the data set, so the DAG needs no data."""
-    return [f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(dataset))]
+    return [
+        f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv"
+        for n in range(PLAN.n_shards(dataset))
+    ]
 
 
 def cohort_dataset(wildcards):

@@ -10,7 +10,9 @@ rule fetch:
     params:
         module=lambda w: module(w.dataset),
         root=lambda w: CONFIG.data_root(w.dataset),
-        options=lambda w: as_json(CONFIG.datasets[w.dataset].options if w.dataset in CONFIG.datasets else {}),
+        options=lambda w: as_json(
+            CONFIG.datasets[w.dataset].options if w.dataset in CONFIG.datasets else {}
+        ),
     shell:
         "brainpretrain fetch --dataset {params.module} --root {params.root:q} --options {params.options:q} --out {output:q}"
         " > {log:q} 2>&1"

@@ -31,7 +31,14 @@ def split_inputs(wildcards):
 def split_spec(task):
     """What shapes the split of a task; the block belongs to the folds."""
     drawn = task.split.model_dump(include={"seed", "test_fraction"})
-    return as_json({**task.model_dump(mode="json", include={"dataset", "sequences", "subsets", "ood"}), "split": drawn})
+    return as_json(
+        {
+            **task.model_dump(
+                mode="json", include={"dataset", "sequences", "subsets", "ood"}
+            ),
+            "split": drawn,
+        }
+    )
 
 
 rule split:
@@ -44,7 +51,9 @@ rule split:
     localrule: True
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
-        ood=lambda w, input: f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else "",
+        ood=lambda w, input: (
+            f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else ""
+        ),
     shell:
         "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood} --out {output:q} > {log:q} 2>&1"
 
@@ -67,12 +76,22 @@ def corpus_shards(wildcards):
     """Pairs (data set, shard table) of a corpus."""
     corpus = CONFIG.corpora[wildcards.corpus]
     names = sorted({source.dataset for source in corpus.sources})
-    return [(name, table) for name in names for table in shard_tables(name, corpus.preprocess)]
+    return [
+        (name, table)
+        for name in names
+        for table in shard_tables(name, corpus.preprocess)
+    ]
 
 
 def corpus_pools(wildcards):
     """Pairs (task, subjects file) of the tasks whose pool a source of the corpus is limited to."""
-    tasks = sorted({source.pool_of for source in CONFIG.corpora[wildcards.corpus].sources if source.pool_of})
+    tasks = sorted(
+        {
+            source.pool_of
+            for source in CONFIG.corpora[wildcards.corpus].sources
+            if source.pool_of
+        }
+    )
     return [(task, f"{STUDY}/splits/{task}/subjects.json") for task in tasks]
 
 
@@ -109,7 +128,10 @@ rule overlap:
         STUDY + "/logs/overlap/{corpus}.log",
     localrule: True
     params:
-        cohorts=[f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json" for task, cohort in COHORTS],
+        cohorts=[
+            f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json"
+            for task, cohort in COHORTS
+        ],
         protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
     shell:
         "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --protocol {params.protocol}"

@@ -11,11 +11,21 @@ rule table:
         tsv=TABLES + "/{table}.tsv",
         md=TABLES + "/{table}.md",
         text=TABLES + "/{table}.txt",
-        html=report(TABLES + "/{table}.html", category="Results", labels={"table": "{table}", "shows": "Dice"}, caption="report/results.rst"),
+        html=report(
+            TABLES + "/{table}.html",
+            category="Results",
+            labels={"table": "{table}", "shows": "Dice"},
+            caption="report/results.rst",
+        ),
         label_tsv=TABLES + "/{table}_labels.tsv",
         label_md=TABLES + "/{table}_labels.md",
         label_text=TABLES + "/{table}_labels.txt",
-        label_html=report(TABLES + "/{table}_labels.html", category="Results", labels={"table": "{table}", "shows": "Dice per label and fold"}, caption="report/per_label.rst"),
+        label_html=report(
+            TABLES + "/{table}_labels.html",
+            category="Results",
+            labels={"table": "{table}", "shows": "Dice per label and fold"},
+            caption="report/per_label.rst",
+        ),
     log:
         STUDY + "/logs/table/{table}.log",
     localrule: True
@@ -30,7 +40,12 @@ rule plot_cases:
     input:
         STUDY + "/scores.tsv",
     output:
-        report(FIGURES + "/{table}_cases.png", category="Results", labels={"table": "{table}", "shows": "every case"}, caption="report/paired_cases.rst"),
+        report(
+            FIGURES + "/{table}_cases.png",
+            category="Results",
+            labels={"table": "{table}", "shows": "every case"},
+            caption="report/paired_cases.rst",
+        ),
     log:
         STUDY + "/logs/plot_cases/{table}.log",
     localrule: True
@@ -45,7 +60,12 @@ rule plot_composition:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
         shards=lambda w: [table for _, table in corpus_shards(w)],
     output:
-        report(FIGURES + "/corpora/{corpus}.png", category="Corpus", labels={"corpus": "{corpus}", "shows": "composition"}, caption="report/composition.rst"),
+        report(
+            FIGURES + "/corpora/{corpus}.png",
+            category="Corpus",
+            labels={"corpus": "{corpus}", "shows": "composition"},
+            caption="report/composition.rst",
+        ),
     log:
         STUDY + "/logs/plot_composition/{corpus}.log",
     localrule: True
@@ -59,14 +79,23 @@ rule plot_composition:
 
 def study_shards():
     """Pairs (data set, shard table) of everything the study reads."""
-    return [(name, table) for name, preprocess in PLAN.preprocessed for table in shard_tables(name, preprocess)]
+    return [
+        (name, table)
+        for name, preprocess in PLAN.preprocessed
+        for table in shard_tables(name, preprocess)
+    ]
 
 
 rule page_rejected:
     input:
         [table for _, table in study_shards()],
     output:
-        report(FIGURES + "/rejected.html", category="Corpus", labels={"corpus": "all data sets", "shows": "rejected volumes"}, caption="report/rejected.rst"),
+        report(
+            FIGURES + "/rejected.html",
+            category="Corpus",
+            labels={"corpus": "all data sets", "shows": "rejected volumes"},
+            caption="report/rejected.rst",
+        ),
     log:
         STUDY + "/logs/page_rejected.log",
     localrule: True
@@ -81,7 +110,15 @@ rule plot_pretraining:
     input:
         log=PRETRAIN + "/log.csv",
     output:
-        report(FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/loss.svg", category="Training", labels={"training": "{pretext} on {corpus}, {backbone}", "shows": "curves"}, caption="report/loss.rst"),
+        report(
+            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/loss.svg",
+            category="Training",
+            labels={
+                "training": "{pretext} on {corpus}, {backbone}",
+                "shows": "curves",
+            },
+            caption="report/loss.rst",
+        ),
     log:
         STUDY + "/logs/plot_pretraining/{corpus}/{pretext}/{backbone}.log",
     localrule: True
@@ -95,7 +132,15 @@ rule plot_reconstructions:
     input:
         PRETRAIN + "/reconstruction.npz",
     output:
-        report(FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/reconstruction.png", category="Training", labels={"training": "{pretext} on {corpus}, {backbone}", "shows": "reconstruction"}, caption="report/reconstructions.rst"),
+        report(
+            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/reconstruction.png",
+            category="Training",
+            labels={
+                "training": "{pretext} on {corpus}, {backbone}",
+                "shows": "reconstruction",
+            },
+            caption="report/reconstructions.rst",
+        ),
     log:
         STUDY + "/logs/plot_reconstructions/{corpus}/{pretext}/{backbone}.log",
     localrule: True
@@ -107,7 +152,15 @@ rule page_pretraining:
     input:
         PRETRAIN + "/run.json",
     output:
-        report(FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/run.html", category="Training", labels={"training": "{pretext} on {corpus}, {backbone}", "shows": "run card"}, caption="report/run_card.rst"),
+        report(
+            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/run.html",
+            category="Training",
+            labels={
+                "training": "{pretext} on {corpus}, {backbone}",
+                "shows": "run card",
+            },
+            caption="report/run_card.rst",
+        ),
     log:
         STUDY + "/logs/page_pretraining/{corpus}/{pretext}/{backbone}.log",
     localrule: True
@@ -123,7 +176,15 @@ rule plot_finetuning:
     input:
         [f"{ARM}/fold{fold}/log.csv" for fold in FOLDS],
     output:
-        report(ARM_FIGURE + "/loss.svg", category="Training", labels={"training": "{task}, {backbone}, {init}, n={n_train}", "shows": "curves"}, caption="report/loss.rst"),
+        report(
+            ARM_FIGURE + "/loss.svg",
+            category="Training",
+            labels={
+                "training": "{task}, {backbone}, {init}, n={n_train}",
+                "shows": "curves",
+            },
+            caption="report/loss.rst",
+        ),
     log:
         STUDY + "/logs/plot_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
     localrule: True
@@ -137,7 +198,15 @@ rule page_finetuning:
     input:
         ARM + "/fold0/run.json",
     output:
-        report(ARM_FIGURE + "/run.html", category="Training", labels={"training": "{task}, {backbone}, {init}, n={n_train}", "shows": "run card of fold 0"}, caption="report/run_card.rst"),
+        report(
+            ARM_FIGURE + "/run.html",
+            category="Training",
+            labels={
+                "training": "{task}, {backbone}, {init}, n={n_train}",
+                "shows": "run card of fold 0",
+            },
+            caption="report/run_card.rst",
+        ),
     log:
         STUDY + "/logs/page_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
     localrule: True
@@ -147,22 +216,40 @@ rule page_finetuning:
 
 def overlay_inputs(wildcards):
     folds = [f"{ARM}/fold{fold}/{{cohort}}".format(**wildcards) for fold in FOLDS]
-    results = {part: [f"{fold}/{part}" for fold in folds] for part in ("scores.tsv", "predictions")}
-    return {"scores": results["scores.tsv"], "predictions": results["predictions"], **cohort_inputs(wildcards)}
+    results = {
+        part: [f"{fold}/{part}" for fold in folds]
+        for part in ("scores.tsv", "predictions")
+    }
+    return {
+        "scores": results["scores.tsv"],
+        "predictions": results["predictions"],
+        **cohort_inputs(wildcards),
+    }
 
 
 rule plot_overlays:
     input:
         unpack(overlay_inputs),
     output:
-        report(ARM_FIGURE + "/{cohort}.png", category="Cases", labels={"arm": "{task}, {backbone}, {init}, n={n_train}", "cohort": "{cohort}"}, caption="report/overlays.rst"),
+        report(
+            ARM_FIGURE + "/{cohort}.png",
+            category="Cases",
+            labels={
+                "arm": "{task}, {backbone}, {init}, n={n_train}",
+                "cohort": "{cohort}",
+            },
+            caption="report/overlays.rst",
+        ),
     log:
-        STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+        STUDY
+        + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
-        folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
+        folders=lambda w, input: [
+            path.removesuffix("/scores.tsv") for path in input.scores
+        ],
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
     shell:
         "brainpretrain plot-overlays --evaluations {params.folders:q} --shards {input.shards:q} --source {input.source:q}"
@@ -172,13 +259,30 @@ rule plot_overlays:
 def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
     spec = PLAN.tables[name]
-    arms = [(Arm(c["task"], r["backbone"], r["init"], r["recipe"], r["n_train"]), c["cohort"]) for r in spec["rows"] for c in spec["columns"]]
-    targets = [f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/rejected.html"]
+    arms = [
+        (
+            Arm(c["task"], r["backbone"], r["init"], r["recipe"], r["n_train"]),
+            c["cohort"],
+        )
+        for r in spec["rows"]
+        for c in spec["columns"]
+    ]
+    targets = [
+        f"{TABLES}/{name}.html",
+        f"{FIGURES}/{name}_cases.png",
+        f"{FIGURES}/rejected.html",
+    ]
     for arm, cohort in arms:
-        targets += [f"{FIGURES}/{arm.path}/{file}" for file in ("loss.svg", "run.html", f"{cohort}.png")]
+        targets += [
+            f"{FIGURES}/{arm.path}/{file}"
+            for file in ("loss.svg", "run.html", f"{cohort}.png")
+        ]
         if arm.pretraining:
             targets.append(f"{FIGURES}/corpora/{arm.pretraining.corpus}.png")
-            targets += [f"{FIGURES}/{arm.pretraining.path}/{file}" for file in ("loss.svg", "reconstruction.png", "run.html")]
+            targets += [
+                f"{FIGURES}/{arm.pretraining.path}/{file}"
+                for file in ("loss.svg", "reconstruction.png", "run.html")
+            ]
     return sorted(set(targets))
 
 

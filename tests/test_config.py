@@ -58,7 +58,7 @@ def test_yaml_numbers_written_as_text_are_understood(config_dir):
 def test_a_study_cannot_redefine_an_entry(config_dir):
     with open(config_dir / "studies" / "amaes.yaml", "a") as stream:
         stream.write("preprocess: {amaes: {like: amaes, crop: none}}\n")
-    with pytest.raises(UserError, match="is defined in .* and again here"):
+    with pytest.raises(UserError, match=r"is defined in .* and again here"):
         config.load(config_dir)
 
 

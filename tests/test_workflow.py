@@ -9,9 +9,10 @@ from contextlib import contextmanager
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import edit
 
+import tiny
 from brainpretrain.files import read_json, read_tsv
+from helpers import edit
 
 BELOW_FINETUNE = {
     "predict": 4,
@@ -133,7 +134,6 @@ def test_a_new_task_to_evaluate_does_not_pretrain_again(finished):
     other = "  lesions:\n    like: tissue\n    labels: {lesion: [3]}\n"
     column = "columns: [{title: phantom, task: tissue, cohort: test}, {title: lesions, task: lesions, cohort: test}]"
     with (
-        edited(finished, "config/studies/tiny.yaml", "backbones:\n", f"backbones:\n"),
         edited(finished, "config/studies/tiny.yaml", "tasks:\n", f"tasks:\n{other}"),
         edited(finished, "config/studies/tiny.yaml", "columns: [{title: phantom, task: tissue, cohort: test}]", column),
     ):
@@ -218,13 +218,7 @@ def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
     victim.write_bytes(victim.read_bytes()[:5000])
     source = finished.root / "results/data/phantom_tiny/source.json"
     (tmp_path / "source.json").write_text(json.dumps(read_json(source) | {"root": str(raw)}))
-    recipe = (
-        json.loads((finished.results.parent / "recipe.json").read_text())
-        if (finished.results.parent / "recipe.json").exists()
-        else None
-    )
-    recipe = recipe or {"spacing_mm": [4, 4, 4], "upper_quantile": 0.99, "crop": "nonzero", "antialias": True, "min_size": 10, "allow_negative": False,
-                        "max_voxels": 10**8, "spacing_range_mm": [0.05, 20], "max_rejected_fraction": 0.5, "revision": 1}  # fmt: skip
+    recipe = tiny.PREPROCESS | {"spacing_mm": [4, 4, 4], "max_voxels": 10**8, "max_rejected_fraction": 0.5}
     line = [
         "shard",
         "--index",

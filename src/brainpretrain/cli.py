@@ -20,6 +20,7 @@ _COMMANDS: list[tuple[str, str, Callable, list]] = []
 
 
 def arg(*names: str, **options: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """One argument of a subcommand, as for `argparse.add_argument`."""
     return names, options
 
 
@@ -261,7 +262,7 @@ def pretrain(args: argparse.Namespace) -> None:
     SHARDS, SPLIT,
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
     CONFIG, *MACHINE,
-    arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, log.csv, run.json ..."),
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
 )  # fmt: skip
 def finetune(args: argparse.Namespace) -> None:
     """Both arms of a comparison are this command, one with --init and one without.
@@ -294,7 +295,7 @@ def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
 COHORT = (
     SHARDS, SOURCE, SPLIT, TASK,
     arg("--n-train", required=True, help="labelled cases the model saw (a number, or 'all')"),
-    arg("--cohort", required=True, choices=["val", "test", "ood"], help="which subjects: pool less training cases, fixed test set, or ood"),
+    arg("--cohort", required=True, choices=["val", "test", "ood"], help="pool less training cases, fixed test set, or ood"),
 )  # fmt: skip
 
 
@@ -446,7 +447,7 @@ def page_run(args: argparse.Namespace) -> None:
 
 @command(
     "plot-overlays", "draw the worst, the median and the best case",
-    arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="folders with scores.tsv and predictions/, a fold each"),
+    arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
     SHARDS, SOURCE, TASK, OUT,
 )  # fmt: skip
 def plot_overlays(args: argparse.Namespace) -> None:

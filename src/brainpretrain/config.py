@@ -205,6 +205,8 @@ class Finetune(Training):
 
 
 class Column(Section):
+    """A task and the cohort that is scored; `val` is the pool less the training cases of a fold."""
+
     title: str
     task: Name
     cohort: Literal["val", "test", "ood"]

@@ -125,8 +125,9 @@ def check_precision(precision: str, patch: list[int], stride: int) -> None:
     if precision == "16-mixed":
         raise UserError("precision 16-mixed needs a GPU", where="recipe", fix="use bf16-mixed or 32-true")
     if patch[0] // stride < 3:
+        coarsest = f"{patch[0] // stride} voxels (patch {patch[0]}, stride {stride})"
         raise UserError(
-            f"bf16 on a CPU is wrong for a coarsest feature map of {patch[0] // stride} voxels (patch {patch[0]}, stride {stride})",
+            f"bf16 on a CPU is wrong for a coarsest feature map of {coarsest}",
             where="recipe",
             fix="use precision 32-true, a larger patch or fewer levels",
         )

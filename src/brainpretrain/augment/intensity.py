@@ -22,6 +22,7 @@ Draws = dict[str, Any]
 
 
 def draw_noise(rng: np.random.Generator, fields: config.Noise | config.MultiplicativeNoise, shape: Shape) -> Draws:
+    """Standard deviation, and the seed of the noise."""
     return {"sigma": uniform(rng, fields.sigma), "seed": int(rng.integers(2**63))}
 
 
@@ -44,6 +45,7 @@ def _per_sample(values: torch.Tensor) -> torch.Tensor:
 
 
 def draw_blur(rng: np.random.Generator, fields: config.Blur, shape: Shape) -> Draws | None:
+    """Width per channel, 0 where the channel is left alone."""
     chosen = rng.random(shape[0]) < fields.p_channel
     sigma = uniform(rng, fields.sigma_voxels, shape[0]) * chosen
     return {"sigma": sigma} if sigma.any() else None
@@ -71,6 +73,7 @@ def _mirrored(size: int, reach: int, device: torch.device) -> torch.Tensor:
 
 
 def draw_ghosting(rng: np.random.Generator, fields: config.Ghosting, shape: Shape) -> Draws:
+    """Axis, factor, and distance of the lines."""
     low, high = fields.spacing
     return {"axis": int(rng.integers(3)), "alpha": uniform(rng, fields.alpha), "spacing": int(rng.integers(low, high + 1))}
 
@@ -87,6 +90,7 @@ def apply_ghosting(x: torch.Tensor, axis: torch.Tensor, alpha: torch.Tensor, spa
 
 
 def draw_gibbs(rng: np.random.Generator, fields: config.Gibbs, shape: Shape) -> Draws | None:
+    """Axis, and how many lines are kept."""
     axis = int(rng.integers(3))
     size = shape[1 + axis]
     low, high = (max(1, round(share * size)) for share in fields.kept)
@@ -126,6 +130,7 @@ def _filter_lines(x: torch.Tensor, axis: torch.Tensor, gains: Callable[[int, tor
 
 
 def draw_low_resolution(rng: np.random.Generator, fields: config.LowResolution, shape: Shape) -> Draws | None:
+    """Size per channel and axis that the patch is shrunk to."""
     channels, size = shape[0], np.array(shape[1:])
     chosen = (rng.random((channels, 1)) < fields.p_channel) & (rng.random((channels, 3)) < fields.p_axis)
     zoom = uniform(rng, fields.zoom, (channels, 1))
@@ -165,6 +170,7 @@ def _down_up(size: int, small: int) -> torch.Tensor:
 
 
 def draw_bias_field(rng: np.random.Generator, fields: config.BiasField, shape: Shape) -> Draws:
+    """Centre of the field as a share of the patch."""
     return {"centre": rng.uniform(0, 1, size=3)}
 
 
@@ -181,6 +187,7 @@ def apply_bias_field(x: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
 
 
 def draw_gamma(rng: np.random.Generator, fields: config.Gamma, shape: Shape) -> Draws:
+    """Exponent, and whether it works on the inverted patch."""
     high = rng.random() < fields.p_above
     return {"gamma": uniform(rng, fields.above if high else fields.below), "invert": bool(rng.random() < fields.p_invert)}
 
