@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo hippocampus brains test lint format schema clean
+.PHONY: help demo test lint format schema clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"

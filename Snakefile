@@ -6,12 +6,14 @@ min_version("9.20")
 
 import brainpretrain.config
 import brainpretrain.plan
-
-Arm = brainpretrain.plan.Arm
+from brainpretrain.errors import UserError
 
 # settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it
-CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
-PLAN = brainpretrain.plan.make(CONFIG)
+try:
+    CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
+    PLAN = brainpretrain.plan.make(CONFIG)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 
 
 report: "rules/report/workflow.rst"
@@ -30,3 +32,4 @@ rule all:
     default_target: True
     input:
         [table_targets(name) for name in PLAN.tables],
+        STUDY + "/scores.tsv",

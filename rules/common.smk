@@ -25,15 +25,13 @@ wildcard_constraints:
     fold=r"\d+",
     cohort="val|test|ood",
     shard=r"\d{3}",
-    table="[a-z0-9_]+",
+    table="|".join(PLAN.tables),
 
 
 def as_json(entry, *fields):
     """An entry of the config as JSON text for a command line: all of it, or only the fields that shape this result."""
     content = entry.model_dump(mode="json") if hasattr(entry, "model_dump") else entry
-    return json.dumps(
-        {key: content[key] for key in fields} if fields else content, sort_keys=True
-    )
+    return json.dumps({key: content[key] for key in fields} if fields else content, sort_keys=True)
 
 
 def module(dataset):
@@ -41,12 +39,19 @@ def module(dataset):
     return CONFIG.datasets[dataset].module if dataset in CONFIG.datasets else dataset
 
 
+def options(dataset):
+    """What the project's own data sets are made with, as JSON."""
+    return as_json(CONFIG.datasets[dataset].options if dataset in CONFIG.datasets else {})
+
+
+def stored_as(preprocess):
+    """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""
+    return CONFIG.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+
+
 def shard_tables(dataset, preprocess):
     """All shard tables of a data set; their number is a constant of the data set, so the DAG needs no data."""
-    return [
-        f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv"
-        for n in range(PLAN.n_shards(dataset))
-    ]
+    return [f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(dataset))]
 
 
 def cohort_dataset(wildcards):

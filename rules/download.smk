@@ -10,9 +10,7 @@ rule fetch:
     params:
         module=lambda w: module(w.dataset),
         root=lambda w: CONFIG.data_root(w.dataset),
-        options=lambda w: as_json(
-            CONFIG.datasets[w.dataset].options if w.dataset in CONFIG.datasets else {}
-        ),
+        options=lambda w: options(w.dataset),
     shell:
         "brainpretrain fetch --dataset {params.module} --root {params.root:q} --options {params.options:q} --out {output:q}"
         " > {log:q} 2>&1"
@@ -20,7 +18,8 @@ rule fetch:
 
 rule index:
     input:
-        source=DATA + "/{dataset}/source.json",
+        # paths in the index are relative: data that moved are the same data
+        source=ancient(DATA + "/{dataset}/source.json"),
     output:
         DATA + "/{dataset}/index.tsv",
     log:
@@ -28,5 +27,6 @@ rule index:
     localrule: True
     params:
         module=lambda w: module(w.dataset),
+        options=lambda w: options(w.dataset),  # other phantoms, another index
     shell:
         "brainpretrain index --dataset {params.module} --source {input.source:q} --out {output:q} > {log:q} 2>&1"

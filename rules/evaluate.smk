@@ -9,16 +9,13 @@ rule predict:
     output:
         directory(FOLD + "/{cohort}/predictions"),
     log:
-        STUDY
-        + "/logs/predict/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+        STUDY + "/logs/predict/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
     threads: 4
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=240,
     params:
-        task=lambda w: as_json(
-            CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"
-        ),
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
         "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --source {input.source:q} --split {input.split:q}"
@@ -34,16 +31,13 @@ rule evaluate:
     output:
         FOLD + "/{cohort}/scores.tsv",
     log:
-        STUDY
-        + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+        STUDY + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=120,
     params:
-        task=lambda w: as_json(
-            CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"
-        ),
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
         run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
     shell:
         "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --source {input.source:q}"

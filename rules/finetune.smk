@@ -5,27 +5,21 @@ def finetune_config(wildcards):
     """What shapes a fine-tuning, and nothing else (prediction has its own part of the recipe)."""
     recipe = CONFIG.finetune[wildcards.recipe]
     task = CONFIG.tasks[wildcards.task]
-    policy = (
-        recipe.augmentation_scratch
-        if wildcards.init == "scratch"
-        else recipe.augmentation
-    )
+    policy = recipe.augmentation_scratch if wildcards.init == "scratch" else recipe.augmentation
     return as_json(
         {
             "name": f"{wildcards.task}/{wildcards.backbone}/{wildcards.init}/{wildcards.recipe}/n{wildcards.n_train}/fold{wildcards.fold}",
             "seed": CONFIG.study.seed,
             "fold": int(wildcards.fold),
             "n_train": wildcards.n_train,
-            "task": task.model_dump(
-                mode="json", include={"sequences", "labels", "ignore"}
-            ),
+            "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
             "recipe": recipe.model_dump(
                 mode="json",
                 exclude={"inference", "augmentation", "augmentation_scratch"},
             ),
             "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json"),
             "policy": CONFIG.augmentations[policy].model_dump(mode="json"),
-            "preprocess": CONFIG.preprocess[task.preprocess].model_dump(mode="json"),
+            "preprocess": stored_as(task.preprocess),
         }
     )
 
@@ -35,10 +29,7 @@ def finetune_inputs(wildcards):
     inputs = {"shards": shard_tables(task.dataset, task.preprocess)}
     if wildcards.init != "scratch":
         pretext, corpus = wildcards.init.split("-on-")
-        inputs["init"] = (
-            PRETRAIN.format(corpus=corpus, pretext=pretext, backbone=wildcards.backbone)
-            + "/encoder.safetensors"
-        )
+        inputs["init"] = PRETRAIN.format(corpus=corpus, pretext=pretext, backbone=wildcards.backbone) + "/encoder.safetensors"
     return inputs
 
 
@@ -54,8 +45,7 @@ rule finetune:
         run=FOLD + "/run.json",
         config=FOLD + "/config.yaml",
     log:
-        STUDY
-        + "/logs/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
+        STUDY + "/logs/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
     threads: 8
     resources:
         mem_mb=lambda wildcards, attempt: 24000 * attempt,

@@ -13,13 +13,15 @@ rule shard:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
+        # a tolerance, not a part of the result: raising it makes nothing anew
+        max_rejected=lambda w: str(CONFIG.preprocess[w.preprocess].max_rejected_fraction),
     params:
-        recipe=lambda w: as_json(CONFIG.preprocess[w.preprocess]),
+        recipe=lambda w: as_json(stored_as(w.preprocess)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:
         "brainpretrain shard --index {input.index:q} --source {input.source:q} --recipe {params.recipe:q}"
-        " --shard {params.number} --n-shards {params.shards} --workers {threads} --out {output:q} > {log:q} 2>&1"
+        " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected} --out {output:q} > {log:q} 2>&1"
 
 
 def split_inputs(wildcards):
@@ -33,9 +35,7 @@ def split_spec(task):
     drawn = task.split.model_dump(include={"seed", "test_fraction"})
     return as_json(
         {
-            **task.model_dump(
-                mode="json", include={"dataset", "sequences", "subsets", "ood"}
-            ),
+            **task.model_dump(mode="json", include={"dataset", "sequences", "subsets", "ood"}),
             "split": drawn,
         }
     )
@@ -51,9 +51,7 @@ rule split:
     localrule: True
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
-        ood=lambda w, input: (
-            f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else ""
-        ),
+        ood=lambda w, input: (f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else ""),
     shell:
         "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood} --out {output:q} > {log:q} 2>&1"
 
@@ -76,22 +74,12 @@ def corpus_shards(wildcards):
     """Pairs (data set, shard table) of a corpus."""
     corpus = CONFIG.corpora[wildcards.corpus]
     names = sorted({source.dataset for source in corpus.sources})
-    return [
-        (name, table)
-        for name in names
-        for table in shard_tables(name, corpus.preprocess)
-    ]
+    return [(name, table) for name in names for table in shard_tables(name, corpus.preprocess)]
 
 
 def corpus_pools(wildcards):
     """Pairs (task, subjects file) of the tasks whose pool a source of the corpus is limited to."""
-    tasks = sorted(
-        {
-            source.pool_of
-            for source in CONFIG.corpora[wildcards.corpus].sources
-            if source.pool_of
-        }
-    )
+    tasks = sorted({source.pool_of for source in CONFIG.corpora[wildcards.corpus].sources if source.pool_of})
     return [(task, f"{STUDY}/splits/{task}/subjects.json") for task in tasks]
 
 
@@ -128,10 +116,7 @@ rule overlap:
         STUDY + "/logs/overlap/{corpus}.log",
     localrule: True
     params:
-        cohorts=[
-            f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json"
-            for task, cohort in COHORTS
-        ],
+        cohorts=[f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json" for task, cohort in COHORTS],
         protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
     shell:
         "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --protocol {params.protocol}"

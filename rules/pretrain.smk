@@ -8,16 +8,10 @@ def pretrain_config(wildcards):
         {
             "name": f"{wildcards.pretext}-on-{wildcards.corpus}/{wildcards.backbone}",
             "seed": CONFIG.study.seed,
-            "recipe": recipe.model_dump(
-                mode="json", exclude={"per_backbone", "augmentation"}
-            ),
-            "backbone": CONFIG.backbones[wildcards.backbone].model_dump(
-                mode="json", include={"architecture", "options"}
-            ),
+            "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
+            "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json", include={"architecture", "options"}),
             "policy": CONFIG.augmentations[recipe.augmentation].model_dump(mode="json"),
-            "preprocess": CONFIG.preprocess[
-                CONFIG.corpora[wildcards.corpus].preprocess
-            ].model_dump(mode="json"),
+            "preprocess": stored_as(CONFIG.corpora[wildcards.corpus].preprocess),
         }
     )
 

@@ -4,9 +4,15 @@ TABLES = STUDY + "/tables"
 FIGURES = STUDY + "/figures"
 
 
+def table_scores(wildcards):
+    """Scores of the runs of one table, so that it waits for no other."""
+    spec = PLAN.tables[wildcards.table]
+    return [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.table_evaluations(spec)]
+
+
 rule table:
     input:
-        STUDY + "/scores.tsv",
+        table_scores,
     output:
         tsv=TABLES + "/{table}.tsv",
         md=TABLES + "/{table}.md",
@@ -38,7 +44,7 @@ rule table:
 
 rule plot_cases:
     input:
-        STUDY + "/scores.tsv",
+        table_scores,
     output:
         report(
             FIGURES + "/{table}_cases.png",
@@ -79,11 +85,7 @@ rule plot_composition:
 
 def study_shards():
     """Pairs (data set, shard table) of everything the study reads."""
-    return [
-        (name, table)
-        for name, preprocess in PLAN.preprocessed
-        for table in shard_tables(name, preprocess)
-    ]
+    return [(name, table) for name, preprocess in PLAN.preprocessed for table in shard_tables(name, preprocess)]
 
 
 rule page_rejected:
@@ -216,10 +218,7 @@ rule page_finetuning:
 
 def overlay_inputs(wildcards):
     folds = [f"{ARM}/fold{fold}/{{cohort}}".format(**wildcards) for fold in FOLDS]
-    results = {
-        part: [f"{fold}/{part}" for fold in folds]
-        for part in ("scores.tsv", "predictions")
-    }
+    results = {part: [f"{fold}/{part}" for fold in folds] for part in ("scores.tsv", "predictions")}
     return {
         "scores": results["scores.tsv"],
         "predictions": results["predictions"],
@@ -241,15 +240,12 @@ rule plot_overlays:
             caption="report/overlays.rst",
         ),
     log:
-        STUDY
-        + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+        STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
     params:
-        folders=lambda w, input: [
-            path.removesuffix("/scores.tsv") for path in input.scores
-        ],
+        folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
     shell:
         "brainpretrain plot-overlays --evaluations {params.folders:q} --shards {input.shards:q} --source {input.source:q}"
@@ -258,35 +254,19 @@ rule plot_overlays:
 
 def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
-    spec = PLAN.tables[name]
-    arms = [
-        (
-            Arm(c["task"], r["backbone"], r["init"], r["recipe"], r["n_train"]),
-            c["cohort"],
-        )
-        for r in spec["rows"]
-        for c in spec["columns"]
-    ]
-    targets = [
-        f"{TABLES}/{name}.html",
-        f"{FIGURES}/{name}_cases.png",
-        f"{FIGURES}/rejected.html",
-    ]
-    for arm, cohort in arms:
-        targets += [
-            f"{FIGURES}/{arm.path}/{file}"
-            for file in ("loss.svg", "run.html", f"{cohort}.png")
-        ]
+    targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/rejected.html"}
+    for evaluation in PLAN.table_evaluations(PLAN.tables[name]):
+        arm = evaluation.arm
+        targets |= {f"{FIGURES}/{arm.path}/{file}" for file in ("loss.svg", "run.html", f"{evaluation.cohort}.png")}
         if arm.pretraining:
-            targets.append(f"{FIGURES}/corpora/{arm.pretraining.corpus}.png")
-            targets += [
-                f"{FIGURES}/{arm.pretraining.path}/{file}"
-                for file in ("loss.svg", "reconstruction.png", "run.html")
-            ]
-    return sorted(set(targets))
+            targets.add(f"{FIGURES}/corpora/{arm.pretraining.corpus}.png")
+            targets |= {f"{FIGURES}/{arm.pretraining.path}/{file}" for file in ("loss.svg", "reconstruction.png", "run.html")}
+    return sorted(targets)
 
 
 for _table in PLAN.tables:
+    if workflow.is_rule(_table):
+        raise WorkflowError(f"a table cannot be called '{_table}', which is a step of the workflow: choose another name")
 
     # `snakemake table4` builds one table of the study and what it needs
     rule:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from helpers import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))

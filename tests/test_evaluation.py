@@ -1,8 +1,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from brainpretrain import data, evaluation, training, volumes
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv

@@ -68,3 +68,14 @@ def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
     edit(config_dir / "tables.yaml", old, new)
     with pytest.raises(UserError, match=message):
         plan.make(config.load(config_dir))
+
+
+def test_a_table_knows_its_own_evaluations(paper):
+    of_table6 = paper.table_evaluations(paper.tables["table6"])
+    assert len(of_table6) == 11 * 6 and {e.cohort for e in of_table6} == {"ood"}
+
+
+def test_a_study_cannot_take_the_folder_of_the_data(config_dir):
+    (config_dir / "studies" / "data.yaml").write_text((config_dir / "studies" / "amaes.yaml").read_text())
+    with pytest.raises(UserError, match="a study cannot be called 'data'"):
+        plan.make(config.load(config_dir, {"study": "data"}))

@@ -90,6 +90,7 @@ def test_training_and_scored_subjects_differ(finished):
         ("config/finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 3.3e-1"),
         ("config/config.yaml", "save_every_steps: 500", "save_every_steps: 50"),
         ("config/config.yaml", "tensorboard: false", "tensorboard: true"),
+        ("config/preprocess.yaml", "max_rejected_fraction: 0.1", "max_rejected_fraction: 0.2"),
         ("local/config.yaml", "finetune: 1", "finetune: 2"),
         ("rules/pretrain.smk", "runtime=1440", "runtime=60"),
         ("rules/pretrain.smk", '"""Corpus to encoder.', '"""Another docstring.'),
@@ -99,6 +100,10 @@ def test_training_and_scored_subjects_differ(finished):
 def test_an_edit_that_changes_no_result_runs_nothing(finished, file, old, new):
     with edited(finished, file, old, new):
         assert finished.planned() == {}
+
+
+def test_data_that_moved_are_looked_up_again_and_nothing_else_runs(finished):
+    assert set(finished.planned("--config", "study=tiny", "data_root=elsewhere")) == {"fetch"}
 
 
 def test_another_partition_or_thread_count_runs_nothing(finished):
@@ -160,6 +165,18 @@ def test_a_touched_input_of_the_same_content_runs_nothing(finished):
     assert finished.planned() == {}
 
 
+def test_a_table_waits_for_no_other_table(finished):
+    assert set(finished.planned("--config", "study=amaes", "--", "table6")).isdisjoint({"scores"})
+
+
+def test_a_table_cannot_take_the_name_of_a_step(finished):
+    with (
+        edited(finished, "config/studies/tiny.yaml", "build: [tiny]", "build: [shard]"),
+        edited(finished, "config/studies/tiny.yaml", "  tiny:\n    title: Tiny", "  shard:\n    title: Tiny"),
+    ):
+        assert "a table cannot be called 'shard'" in finished.snakemake("-n", check=False)
+
+
 def test_a_mistyped_key_stops_before_any_job(finished):
     with edited(finished, "config/studies/tiny.yaml", "global_batch: 2", "globalbatch: 2"):
         said = finished.snakemake("-n", check=False)
@@ -218,23 +235,14 @@ def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
     victim.write_bytes(victim.read_bytes()[:5000])
     source = finished.root / "results/data/phantom_tiny/source.json"
     (tmp_path / "source.json").write_text(json.dumps(read_json(source) | {"root": str(raw)}))
-    recipe = tiny.PREPROCESS | {"spacing_mm": [4, 4, 4], "max_voxels": 10**8, "max_rejected_fraction": 0.5}
-    line = [
-        "shard",
-        "--index",
-        str(source.parent / "index.tsv"),
-        "--source",
-        str(tmp_path / "source.json"),
-        "--shard",
-        "0",
-        "--n-shards",
-        "1",
-    ]
-    assert cli.main([*line, "--recipe", json.dumps(recipe), "--out", str(tmp_path / "a" / "shard000.tsv")]) == 0
+    recipe = tiny.PREPROCESS | {"spacing_mm": [4, 4, 4], "max_voxels": 10**8}
+    index = str(source.parent / "index.tsv")
+    line = ["shard", "--index", index, "--source", str(tmp_path / "source.json"), "--shard", "0", "--n-shards", "1"]
+    line += ["--recipe", json.dumps(recipe)]
+    assert cli.main([*line, "--max-rejected", "0.5", "--out", str(tmp_path / "a" / "shard000.tsv")]) == 0
     table = read_tsv(tmp_path / "a" / "shard000.tsv").set_index("volume")
     assert (table["status"] == "rejected").sum() == 1
     bad = table[table["status"] == "rejected"].iloc[0]
     assert bad["path"].endswith("sub-001_T1w.nii.gz") and bad["reason"] == "truncated" and "bytes" in bad["detail"]
-    strict = recipe | {"max_rejected_fraction": 0.0}
-    assert cli.main([*line, "--recipe", json.dumps(strict), "--out", str(tmp_path / "b" / "shard000.tsv")]) == 2
+    assert cli.main([*line, "--max-rejected", "0", "--out", str(tmp_path / "b" / "shard000.tsv")]) == 2
     assert not (tmp_path / "b" / "shard000.tsv").exists()

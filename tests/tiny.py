@@ -14,7 +14,7 @@ from brainpretrain.files import write_json, write_tsv
 
 PREPROCESS = {
     "spacing_mm": [1, 1, 1], "upper_quantile": 0.99, "crop": "nonzero", "antialias": True, "min_size": 8,
-    "allow_negative": False, "max_voxels": 10**6, "spacing_range_mm": [0.05, 20], "max_rejected_fraction": 0.0, "revision": 1,
+    "allow_negative": False, "max_voxels": 10**6, "spacing_range_mm": [0.05, 20], "revision": 1,
 }  # fmt: skip
 OPTIMIZER = {"name": "adamw", "weight_decay": 3e-5, "betas": [0.9, 0.999], "eps": 1e-8, "amsgrad": True}
 BACKBONE = {

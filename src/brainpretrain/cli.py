@@ -6,6 +6,7 @@ Subcommands import what they need when they run, so `--help` and preprocessing s
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import shlex
@@ -85,7 +86,8 @@ def list_datasets(args: argparse.Namespace) -> None:
 
     from brainpretrain import datasets
 
-    table = Table("name", "access", "volumes", "licence", "page")
+    table = Table("name", "access", "volumes", "licence")
+    table.add_column("page", overflow="fold")
     for name in datasets.names():
         found = datasets.load(name)
         expected = found.expected["volumes"] if found.expected else ""
@@ -130,6 +132,7 @@ def index(args: argparse.Namespace) -> None:
     arg("--shard", type=int, required=True, metavar="N", help="number of this shard, from 0"),
     arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
     arg("--workers", type=int, default=1, help="processes"),
+    arg("--max-rejected", type=float, required=True, metavar="SHARE", help="more rejected volumes than this (0..1) are an error"),
     OUT,
 )  # fmt: skip
 def shard(args: argparse.Namespace) -> None:
@@ -148,7 +151,7 @@ def shard(args: argparse.Namespace) -> None:
     rejected = table[table["status"] == "rejected"]
     for row in rejected.to_dict("records"):
         print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
-    shards.check_rejected(table, args.recipe["max_rejected_fraction"])
+    shards.check_rejected(table, args.max_rejected)
     write_tsv(args.out, table)
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
 
@@ -285,11 +288,16 @@ def _run(args: argparse.Namespace) -> Any:
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
     """Shard tables of one data set as one table, and the folder that they are relative to."""
+    return _joined(paths), paths[0].parent
+
+
+def _joined(paths: list[Path]) -> Any:
+    """Tables of the same columns, one below the other."""
     import pandas as pd
 
     from brainpretrain.files import read_tsv
 
-    return pd.concat([read_tsv(path) for path in paths], ignore_index=True), paths[0].parent
+    return pd.concat([read_tsv(path) for path in paths], ignore_index=True)
 
 
 COHORT = (
@@ -350,14 +358,12 @@ def evaluate(args: argparse.Namespace) -> None:
 @command("scores", "join score tables", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)
 def scores(args: argparse.Namespace) -> None:
     """Writes one table of all rows, in the order of the files given."""
-    import pandas as pd
+    from brainpretrain.files import write_tsv
 
-    from brainpretrain.files import read_tsv, write_tsv
-
-    write_tsv(args.out, pd.concat([read_tsv(path) for path in args.tables], ignore_index=True))
+    write_tsv(args.out, _joined(args.tables))
 
 
-SCORES = arg("--scores", type=Path, required=True, metavar="TSV", help="scores.tsv of the study")
+SCORES = arg("--scores", type=Path, nargs="+", required=True, metavar="TSV", help="tables that `evaluate` wrote")
 SPEC = arg(
     "--spec", type=_mapping, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
 )
@@ -368,9 +374,8 @@ NAMED_SHARDS = arg("--shards", nargs="+", required=True, metavar="NAME=TSV", hel
 def table(args: argparse.Namespace) -> None:
     """Writes <name>.tsv|md|html|txt and <name>_labels.tsv|md|html|txt; a cell whose runs are missing says so."""
     from brainpretrain import grids, tables
-    from brainpretrain.files import read_tsv
 
-    scores, name = read_tsv(args.scores), args.spec["name"]
+    scores, name = _joined(args.scores), args.spec["name"]
     cells, labels = tables.build(scores, args.spec), tables.per_label(scores, args.spec)
     for stem, frame, grid in (
         (name, cells, grids.results_grid(cells, args.spec)),
@@ -385,9 +390,8 @@ def table(args: argparse.Namespace) -> None:
 def plot_cases(args: argparse.Namespace) -> None:
     """A panel per column of the table, a pair of points per case."""
     from brainpretrain import plots
-    from brainpretrain.files import read_tsv
 
-    plots.paired_cases(read_tsv(args.scores), args.spec, args.out)
+    plots.paired_cases(_joined(args.scores), args.spec, args.out)
 
 
 @command(
@@ -490,7 +494,8 @@ def parser() -> argparse.ArgumentParser:
     )
     subparsers = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary, function, arguments in _COMMANDS:
-        sub = subparsers.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.\n\n{function.__doc__}",
+        description = f"{summary[0].upper()}{summary[1:]}.\n\n{inspect.getdoc(function)}"
+        sub = subparsers.add_parser(name, help=summary, description=description,
                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
         for names, options in arguments:
             sub.add_argument(*names, **options)

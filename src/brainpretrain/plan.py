@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from brainpretrain import datasets
@@ -17,6 +18,7 @@ from brainpretrain.config import Config, Row, Table
 from brainpretrain.errors import UserError
 
 SCRATCH = "scratch"
+RESERVED = ("data", "work", "logs")  # folders beside the studies
 
 
 @dataclass(frozen=True, order=True)
@@ -77,8 +79,19 @@ class Plan:
     """All runs of a study. Built by `make`."""
 
     config: Config
-    evaluations: tuple[Evaluation, ...]
     tables: dict[str, dict[str, Any]]
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        """Every run that some table shows, once."""
+        return sorted({evaluation for spec in self.tables.values() for evaluation in self.table_evaluations(spec)})
+
+    def table_evaluations(self, spec: dict[str, Any]) -> list[Evaluation]:
+        """The evaluations behind a table of `tables`, in the order of its rows."""
+        return [
+            Evaluation(Arm(column["task"], row["backbone"], row["init"], row["recipe"], row["n_train"]), fold, column["cohort"])
+            for row, column, fold in itertools.product(spec["rows"], spec["columns"], spec["folds"])
+        ]
 
     @property
     def pretrainings(self) -> list[Pretraining]:
@@ -118,16 +131,13 @@ def make(config: Config) -> Plan:
     Raises:
         UserError: a table names a task, backbone, recipe, corpus, pretext or cohort that does not exist.
     """
-    evaluations: dict[Evaluation, None] = {}
+    if config.study_name in RESERVED:
+        raise UserError(f"a study cannot be called '{config.study_name}'", where=config.settings.results, fix="rename its file")
     tables = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
-        rows = list(_rows(config, name, table))
-        tables[name] = _spec(config, name, table, rows)
-        for row, column, fold in itertools.product(rows, table.columns, range(config.study.folds)):
-            arm = Arm(column.task, row["backbone"], row["init"], row["recipe"], row["n_train"])
-            evaluations[Evaluation(arm, fold, column.cohort)] = None
-    plan = Plan(config, tuple(sorted(evaluations)), tables)
+        tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
+    plan = Plan(config, tables)
     _check_names(plan)
     return plan
 

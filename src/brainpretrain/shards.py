@@ -104,7 +104,7 @@ def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
         listed = "\n".join(f"    {path}: {reason} ({detail})" for path, reason, detail in lines)
         raise UserError(
             f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted share of {max_fraction:g}:\n{listed}",
-            fix="repair or remove these files, or raise max_rejected_fraction of the recipe",
+            fix="repair or remove these files, or raise max_rejected_fraction of the recipe (--max-rejected)",
         )
 
 

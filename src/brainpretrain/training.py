@@ -364,7 +364,8 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     train = data.FinetunePatches(cases, lookup, patch, policy.crop_size(patch), recipe["foreground_fraction"], seed)
     epoch_steps = recipe["log_every_steps"]
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
-    key = fingerprint(dict(config), subjects, sha256(init) if init else "scratch")
+    stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]
+    key = fingerprint(dict(config), stored, sha256(init) if init else "scratch")
     run.fit(module, train, None, key, epoch_steps)
     if run.trainer_facts["global_rank"]:
         return
