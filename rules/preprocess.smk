@@ -19,6 +19,7 @@ rule shard:
         recipe=lambda w: as_json(stored_as(w.preprocess)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
+        options=lambda w: options(w.dataset),  # other phantoms, other shards
     shell:
         "brainpretrain shard --index {input.index:q} --source {input.source:q} --recipe {params.recipe:q}"
         " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected} --out {output:q} > {log:q} 2>&1"

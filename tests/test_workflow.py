@@ -154,6 +154,25 @@ def test_another_preprocessing_runs_everything_below_the_index(finished):
     assert not {"fetch", "index", "split", "fold"} & set(jobs)
 
 
+def test_other_phantoms_run_everything_again(finished):
+    with edited(finished, "config/studies/tiny.yaml", "spacing_mm: [4, 5]", "spacing_mm: [5, 5]"):
+        jobs = finished.planned()
+    assert jobs["fetch"] == 1 and jobs["index"] == 1 and jobs["shard"] == 2 and jobs["finetune"] == 4
+
+
+def test_a_replaced_file_is_seen_by_its_size(finished):
+    path = finished.root / "data/phantom_tiny/sub-001/anat/sub-001_T1w.nii.gz"
+    before = path.read_bytes()
+    try:
+        path.write_bytes(before + b"more")
+        finished.snakemake("--forcerun", "index", "--until", "index")
+        assert finished.planned()["shard"] == 2
+    finally:
+        path.write_bytes(before)
+        finished.snakemake("--forcerun", "index", "--until", "index")
+    assert finished.planned() == {}
+
+
 def test_one_target_by_path_runs_alone(finished):
     target = "results/tiny/finetune/tissue/unet_micro/scratch/tiny/n2/fold0/model.safetensors"
     assert finished.planned("--force", "--", target) == {"finetune": 1}

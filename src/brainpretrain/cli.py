@@ -115,7 +115,7 @@ def fetch(args: argparse.Namespace) -> None:
 
 @command("index", "list the volumes of a data set, by file names alone", DATASET, SOURCE, OUT)
 def index(args: argparse.Namespace) -> None:
-    """Writes index.tsv: volume, subject, session, sequence, subset, site, path, label, channel."""
+    """Writes index.tsv: volume, subject, session, sequence, subset, site, path, label, channel, source_bytes."""
     from brainpretrain import datasets
     from brainpretrain.datasets.base import index as run
     from brainpretrain.files import read_json, write_tsv

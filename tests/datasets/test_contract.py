@@ -150,6 +150,7 @@ def test_layout_is_found_in_its_examples(case: tuple[Dataset, Layout], tmp_path:
         assert bool(row["label"]) == (row["subset"] != "unlabelled" and row["sequence"] in dataset.label_sequences)
         assert row["path"] in layout.examples and row["label"] in ("", *layout.examples)
     assert [row["volume"] for row in found.rows] == sorted({row["volume"] for row in found.rows})
+    assert all(list(row) == [*KEYS, "source_bytes"] for row in index(dataset, tmp_path))
 
 
 @pytest.mark.parametrize("key", ROWS)

@@ -122,18 +122,22 @@ class NotInPlace(UserError):
 
 
 def index(dataset: Dataset, root: Path | str) -> list[Row]:
-    """The volumes of a data set under `root`, read off the file names alone.
+    """The volumes of a data set under `root`, read off file names; no file is opened.
 
     Returns:
         One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, session (''
-        if none), sequence, subset, site, path, label ('' if none), channel (index into a 4-D file, else '').
+        if none), sequence, subset, site, path, label ('' if none), channel (index into a 4-D file, else ''),
+        source_bytes (size of the image and its label: a file that was replaced changes the index).
         Paths are relative to `root`, POSIX.
 
     Raises:
         NotInPlace: no layout matches any file.
         UserError: two files make the same volume, or a labelled image lacks its label; lists all of them.
     """
-    return scan(dataset, root).rows
+    rows = scan(dataset, root).rows
+    for row in rows:
+        row["source_bytes"] = sum((Path(root) / row[name]).stat().st_size for name in ("path", "label") if row[name])
+    return rows
 
 
 def scan(dataset: Dataset, root: Path | str) -> Scan:
