@@ -27,7 +27,7 @@ demo: $(VENV)/installed
 	@cat results/demo/tables/demo.txt
 	@echo "Report: $(abspath results/demo/report.html)"
 
-results/$(STUDY)/report.html: results/$(STUDY)/scores.tsv
+results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
 test: $(VENV)/installed

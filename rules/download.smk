@@ -11,8 +11,10 @@ rule fetch:
         module=lambda w: module(w.dataset),
         root=lambda w: CONFIG.data_root(w.dataset),
         options=lambda w: options(w.dataset),
+        index=DATA + "/{dataset}/index.tsv",
     shell:
-        "brainpretrain fetch --dataset {params.module} --root {params.root:q} --options {params.options:q} --out {output:q}"
+        "brainpretrain fetch --dataset {params.module} --root {params.root:q} --options {params.options:q}"
+        " --known-index {params.index:q} --out {output:q}"
         " > {log:q} 2>&1"
 
 

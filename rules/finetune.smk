@@ -15,7 +15,7 @@ def finetune_config(wildcards):
             "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
             "recipe": recipe.model_dump(
                 mode="json",
-                exclude={"inference", "augmentation", "augmentation_scratch"},
+                exclude={"inference", "augmentation", "augmentation_scratch", "log_every_steps"},
             ),
             "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json"),
             "policy": CONFIG.augmentations[policy].model_dump(mode="json"),
@@ -55,14 +55,15 @@ rule finetune:
         workers=0,
         launcher="",
         save_every=CONFIG.settings.save_every_steps,
+        log_every=lambda w: CONFIG.finetune[w.recipe].log_every_steps,
         logging="--tensorboard" if CONFIG.settings.tensorboard else "",
     params:
         config=finetune_config,
-        init=lambda w, input: "" if w.init == "scratch" else f"--init {input.init}",
+        init=lambda w, input: [] if w.init == "scratch" else ["--init", input.init],
         work=WORK,
         out=subpath(output.model, parent=True),
     shell:
-        "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init}"
+        "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
         " --devices {resources.devices} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
-        " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
+        " --save-every {resources.save_every} --log-every {resources.log_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

@@ -54,7 +54,7 @@ rule split:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
         ood=lambda w, input: (f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else ""),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule fold:

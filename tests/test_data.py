@@ -1,4 +1,7 @@
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from brainpretrain import data
@@ -61,10 +64,12 @@ def test_a_sample_depends_on_its_number_alone(cohort):
 
 
 def test_foreground_share_is_kept(cases):
-    for fraction, expected in ((0.0, False), (1.0, True)):
-        patches = data.FinetunePatches(cases, LOOKUP, [4] * 3, [4] * 3, fraction, seed=1)
-        hits = [bool((patches[i]["label"] == 1).any()) for i in range(40)]
-        assert all(hits) if expected else not all(hits)
+    shares = []
+    for fraction in (0.0, 0.5, 1.0):
+        patches = data.FinetunePatches(cases, LOOKUP, [2] * 3, [2] * 3, fraction, seed=1)
+        shares.append(np.mean([bool((patches[i]["label"] == 1).any()) for i in range(400)]))
+    assert shares[2] == 1
+    assert abs(shares[1] - (shares[0] + 1) / 2) < 0.08
 
 
 def test_image_and_label_are_cut_alike(cases):
@@ -79,29 +84,40 @@ def test_a_round_takes_every_case_once(cases):
     assert sorted(patches.case_of(i) for i in range(len(cases))) == list(range(len(cases)))
 
 
-def test_incomplete_cases_are_left_out_and_different_grids_refused(cohort):
-    table = read_tsv(cohort.table)
-    assert data.cases(table, cohort.folder, ["T1w", "FLAIR"]) == {}
-    other = table.assign(sequence="FLAIR")
-    other.loc[0, "shape"] = "9 9 9"
-    import pandas as pd
+def test_incomplete_cases_are_left_out(cohort):
+    assert data.cases(read_tsv(cohort.table), cohort.folder, ["T1w", "FLAIR"]) == {}
 
-    with pytest.raises(UserError, match="different grids"):
+
+def test_sequences_on_other_grids_or_crops_are_refused(cohort):
+    table = read_tsv(cohort.table)
+    other = table.assign(sequence="FLAIR")
+    assert len(data.cases(pd.concat([table, other]), cohort.folder, ["T1w", "FLAIR"])) == len(table)
+    geometry = json.loads(other.loc[0, "geometry"])
+    geometry["box"][0] = [n + 1 for n in geometry["box"][0]]  # the same shape, a voxel further
+    other.loc[0, "geometry"] = json.dumps(geometry)
+    with pytest.raises(UserError, match="stored on different grids or crops"):
         data.cases(pd.concat([table, other]), cohort.folder, ["T1w", "FLAIR"])
 
 
+def test_two_volumes_of_one_sequence_are_refused(cohort):
+    table = read_tsv(cohort.table)
+    with pytest.raises(UserError, match="several volumes of one sequence"):
+        data.cases(pd.concat([table, table.head(1).assign(volume="again")]), cohort.folder, ["T1w"])
+
+
 def test_ranks_share_each_global_batch_and_a_resume_goes_on_behind():
-    whole = list(data.StepSampler(4, 5, lambda: 0))
-    ranks = [list(data.StepSampler(4, 5, lambda: 0, rank, 2)) for rank in (0, 1)]
+    whole = list(data.StepSampler(4, 5, 5, lambda: 0))
+    ranks = [list(data.StepSampler(4, 5, 5, lambda: 0, rank, 2)) for rank in (0, 1)]
     assert whole[2] == [8, 9, 10, 11]
     assert [sorted(a + b) for a, b in zip(*ranks, strict=True)] == whole
-    assert list(data.StepSampler(4, 5, lambda: 3)) == whole[3:]
+    assert list(data.StepSampler(4, 5, 5, lambda: 3)) == whole[3:]
+    assert list(data.StepSampler(4, 2, 5, lambda: 3)) == whole[3:4]  # the epoch ends at step 4
     with pytest.raises(UserError, match="global_batch 4 cannot be divided by 3"):
-        data.StepSampler(4, 5, lambda: 0, 0, 3)
+        data.StepSampler(4, 5, 5, lambda: 0, 0, 3)
 
 
 def test_loader_workers_change_nothing(cohort):
     rows = read_tsv(cohort.corpus)
     patches = data.PretrainPatches(rows, cohort.data, [16] * 3, [16] * 3, seed=0)
-    batches = [list(data.loader(patches, data.StepSampler(2, 3, lambda: 0), workers, pin=False)) for workers in (0, 2)]
+    batches = [list(data.loader(patches, data.StepSampler(2, 3, 3, lambda: 0), workers, pin=False)) for workers in (0, 2)]
     assert all(a["image"].equal(b["image"]) and a["seed"].equal(b["seed"]) for a, b in zip(*batches, strict=True))

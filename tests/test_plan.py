@@ -37,17 +37,21 @@ def test_a_row_is_one_line_and_a_list_multiplies(config_dir, paper):
     edit(
         config_dir / "tables.yaml",
         "init: swinunetr}",
-        "init: swinunetr}\n      - {backbone: unet_b, init: amaes, n_train: [10, 40, all]}",
+        "init: swinunetr}\n      - {backbone: unet_b, init: amaes, n_train: [10, 20, 40]}",
     )
     more = plan.make(config.load(config_dir))
     new = set(more.evaluations) - set(paper.evaluations)
     assert set(paper.evaluations) < set(more.evaluations)
-    assert {e.arm.n_train for e in new} == {"10", "40", "all"} and len(new) == 3 * 3 * 6
-    assert [row["title"] for row in more.tables["table4"]["rows"][-3:]] == [
-        "unet_b, amaes, n=10",
-        "unet_b, amaes, n=40",
-        "unet_b, amaes, n=all",
-    ]
+    assert {e.arm.n_train for e in new} == {"10", "40"} and len(new) == 2 * 3 * 6  # 20 is there already
+    titles = [row["title"] for row in more.tables["table4"]["rows"][-3:]]
+    assert titles == ["unet_b, amaes, n=10", "unet_b, amaes, n=20", "unet_b, amaes, n=40"]
+
+
+def test_a_row_that_departs_from_the_tables_default_says_so_in_its_title(config_dir):
+    edit(config_dir / "tables.yaml", "init: swinunetr}", "init: swinunetr}\n      - {backbone: unet_b, n_train: 5}")
+    rows = plan.make(config.load(config_dir)).tables["table4"]["rows"]
+    assert rows[-1]["title"] == "unet_b, scratch, n=5"
+    assert len({row["title"] for row in rows}) == len(rows)
 
 
 def test_one_more_fold_adds_only_that_fold(config_dir, paper):
@@ -62,6 +66,7 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
         ("backbone: swinunetr, init: swinunetr", "backbone: swinunet, init: swinunetr", "no entry 'swinunet' in 'backbones'"),
         ("cohort: ood", "cohort: test", "'wmh_flair' has no fixed test set"),
         ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no 'ood' cohort"),
+        ("init: swinunetr}", "init: swinunetr, n_train: all}", "n_train 'all' leaves no case"),
     ],
 )
 def test_a_table_names_what_does_not_exist(config_dir, old, new, message):

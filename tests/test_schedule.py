@@ -2,7 +2,16 @@ import pytest
 
 from brainpretrain.schedule import stretch_at, stretches, total_steps
 
-PHASE = {"steps": None, "epochs": None, "warmup_steps": 0, "warmup_epochs": 0, "lr": 1.0, "decay": "cosine", "train": "all"}
+PHASE = {
+    "steps": None,
+    "epochs": None,
+    "warmup_steps": 0,
+    "warmup_epochs": 0,
+    "lr": 1.0,
+    "decay": "cosine",
+    "train": "all",
+    "exponent": None,
+}
 
 
 def test_warmup_ends_at_the_peak_and_cosine_at_zero():
@@ -24,7 +33,7 @@ def test_the_curve_rises_and_then_falls():
 
 def test_sawtooth_of_three_phases():
     tooth = PHASE | {"steps": 50, "warmup_steps": 50, "train": "decoder"}
-    found = stretches([tooth, tooth | {"train": "all"}, PHASE | {"steps": 100, "decay": "poly"}], 1)
+    found = stretches([tooth, tooth | {"train": "all"}, PHASE | {"steps": 100, "decay": "poly", "exponent": 0.9}], 1)
     assert total_steps(found) == 200
     assert [stretch_at(found, step).train for step in (0, 49, 50, 100, 199)] == ["decoder", "decoder", "all", "all", "all"]
     assert stretch_at(found, 50).lr_at(50) < stretch_at(found, 49).lr_at(49)

@@ -70,6 +70,21 @@ def test_split_takes_labelled_subjects_of_the_subset():
     assert splits.fold(found, 0, 20)["order"] == ["a"]
 
 
+def test_an_ood_cohort_that_meets_the_pool_is_refused():
+    index = pd.DataFrame(
+        [("a", "FLAIR", "train", "l"), ("d", "FLAIR", "test", "l")], columns=["subject", "sequence", "subset", "label"]
+    )
+    task = {
+        "dataset": "wmh",
+        "sequences": ["FLAIR"],
+        "subsets": ["train"],
+        "split": {"seed": 0, "test_fraction": 0},
+        "ood": {"dataset": "wmh", "subsets": []},
+    }
+    with pytest.raises(UserError, match="1 subjects of the cohort 'ood' are in the pool"):
+        splits.split(index, task, index)
+
+
 def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
     rows = [(s, seq, "train", "ok") for s in SUBJECTS[:10] for seq in ("T1w", "FLAIR")]
     rows += [("bad", "T1w", "train", "rejected"), ("test", "T1w", "test", "ok")]

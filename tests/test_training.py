@@ -28,7 +28,7 @@ def pretrain_here(cohort, folder, config, **changes):
 
 
 def finetune_here(cohort, folder, config, init=None):
-    training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, init, config, run_of(folder))
+    training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, init, config, run_of(folder, log_every=5))
     return folder / "out"
 
 
@@ -96,8 +96,11 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_pat
     assert f"resuming from {last.name}" in done.stdout
     straight = pretrain_here(cohort, tmp_path / "straight", config)
     assert (tmp_path / "out" / "encoder.safetensors").read_bytes() == (straight / "encoder.safetensors").read_bytes()
-    steps = [int(row["step"]) for row in read_log(tmp_path / "out" / "log.csv")]
-    assert steps == sorted(set(steps)) and steps[-1] == 60
+    told = [
+        [(row["epoch"], row["step"], row["loss"], row["val_loss"]) for row in read_log(out / "log.csv")]
+        for out in (tmp_path / "out", straight)
+    ]
+    assert told[0] == told[1] and told[0][-1][:2] == ("30", "60")
     assert not any((tmp_path / "work").iterdir())
 
 
@@ -190,3 +193,35 @@ def test_bf16_convolutions_are_right_where_they_are_allowed(size):
         y.backward(torch.ones_like(y))
         gradients.append(conv.weight.grad.clone())
     assert torch.allclose(*gradients, rtol=0, atol=0.03 * gradients[0].abs().max())
+
+
+def test_tensorboard_is_one_switch(cohort, tmp_path):
+    out = pretrain_here(cohort, tmp_path, tiny.pretrain_config(4), tensorboard=True)
+    (events,) = (out / "tensorboard").glob("events.*")
+    assert events.stat().st_size > 200
+
+
+def test_a_terminal_gets_a_progress_bar_and_no_lines(cohort, tmp_path):
+    """In a pseudo-terminal, as a user at a shell sees it."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    line = command(cohort, tmp_path, tiny.pretrain_config(6), save_every=100)
+    process = subprocess.Popen(line, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm"})
+    os.close(slave)
+    said = b""
+    while True:
+        try:
+            piece = os.read(master, 4096)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        said += piece
+    assert process.wait() == 0, said.decode()
+    assert "Epoch 2: 100%" in said.decode() and "loss=0." in said.decode()
+    assert "epoch 1  step" not in said.decode()

@@ -25,7 +25,16 @@ TASK = {"sequences": ["T1w"], "labels": {"ball": [1]}, "ignore": [], "empty_mask
 
 
 def phase(steps: int, **changes) -> dict:
-    base = {"steps": steps, "epochs": None, "warmup_steps": 0, "warmup_epochs": 0, "lr": 1e-2, "decay": "cosine", "train": "all"}
+    base = {
+        "steps": steps,
+        "epochs": None,
+        "warmup_steps": 0,
+        "warmup_epochs": 0,
+        "lr": 1e-2,
+        "decay": "cosine",
+        "train": "all",
+        "exponent": None,
+    }
     return base | changes
 
 
@@ -53,7 +62,6 @@ def finetune_config(steps: int, **recipe) -> dict:
     base = {
         "patch_size": [16, 16, 16], "global_batch": 2, "phases": [phase(steps)], "optimizer": OPTIMIZER, "precision": "32-true",
         "compile": False, "gradient_clip": None, "revision": 1, "loss": {"name": "dice_ce", "smooth": 1.0}, "foreground_fraction": 0.5,
-        "log_every_steps": 5,
     }  # fmt: skip
     return {"name": "tiny", "seed": 0, "fold": 0, "n_train": "2", "task": TASK, "recipe": base | recipe, "backbone": BACKBONE,
             "policy": {"crop_factor": 1.4142135624}, "preprocess": PREPROCESS}  # fmt: skip

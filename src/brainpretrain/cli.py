@@ -38,9 +38,12 @@ def command(name: str, summary: str, *arguments: tuple) -> Callable:
 def _mapping(text: str) -> dict[str, Any]:
     """A mapping given as JSON text, or as @file with YAML or JSON inside."""
     if text.startswith("@"):
-        from brainpretrain.config import read_yaml
+        path = Path(text[1:])
+        if path.suffix != ".json":
+            from brainpretrain.config import read_yaml
 
-        return read_yaml(Path(text[1:]))
+            return read_yaml(path)
+        text = path.read_text(encoding="utf-8")
     try:
         value = json.loads(text)
     except ValueError as error:
@@ -100,15 +103,20 @@ def list_datasets(args: argparse.Namespace) -> None:
     DATASET,
     arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files"),
     arg("--options", type=_mapping, default={}, metavar="JSON", help="options of an embedded data set"),
+    arg("--known-index", type=Path, metavar="TSV", help="index made earlier: other files than these are an error"),
     OUT,
 )  # fmt: skip
 def fetch(args: argparse.Namespace) -> None:
     """Writes source.json: absolute folder, layout and number of volumes. Embedded data sets are made here."""
     from brainpretrain import datasets
+    from brainpretrain.datasets.fetch import check_index
     from brainpretrain.datasets.fetch import fetch as run
-    from brainpretrain.files import write_json
+    from brainpretrain.files import read_tsv, write_json
 
-    facts = run(datasets.load(args.dataset), args.root, **args.options)
+    dataset = datasets.load(args.dataset)
+    facts = run(dataset, args.root, **args.options)
+    if args.known_index and args.known_index.exists() and dataset.access != "embedded":
+        check_index(dataset, args.root, read_tsv(args.known_index))
     write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
 
@@ -265,6 +273,7 @@ def pretrain(args: argparse.Namespace) -> None:
     SHARDS, SPLIT,
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
     CONFIG, *MACHINE,
+    arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
 )  # fmt: skip
 def finetune(args: argparse.Namespace) -> None:
@@ -275,15 +284,14 @@ def finetune(args: argparse.Namespace) -> None:
     from brainpretrain import training
 
     table, folder = _shard_tables(args.shards)
-    training.finetune(table, folder, args.split, args.init, args.config, _run(args))
+    training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every))
 
 
-def _run(args: argparse.Namespace) -> Any:
+def _run(args: argparse.Namespace, log_every: int = 0) -> Any:
     from brainpretrain import training
 
-    return training.Run(
-        args.out, args.work, args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard
-    )
+    machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard)
+    return training.Run(args.out, args.work, *machine, log_every)
 
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
@@ -314,7 +322,11 @@ def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
 
     table, folder = _shard_tables(args.shards)
     by_subject = data.cases(table, folder, args.task["sequences"])
-    subjects = splits.cohort_subjects(read_json(args.split), set(by_subject), args.n_train, args.cohort)
+    fold = read_json(args.split)
+    wanted = fold["order" if args.cohort == "val" else args.cohort]
+    if unusable := sorted(set(wanted) - set(by_subject)):
+        print(f"{len(unusable)} of {len(wanted)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
+    subjects = splits.cohort_subjects(fold, set(by_subject), args.n_train, args.cohort)
     return [case for subject in subjects for case in by_subject[subject]], Path(read_json(args.source)["root"])
 
 

@@ -22,6 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=1, le=65535)]
 Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
 
 
@@ -77,9 +78,9 @@ class Corpus(Section):
 class Split(Section):
     """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
 
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
-    block: Count = Field(description="this many first cases are disjoint between neighbouring folds")
+    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
 
 
 class OutOfDistribution(Section):
@@ -95,16 +96,24 @@ class Task(Section):
     dataset: Name
     sequences: Annotated[list[str], Field(min_length=1)]
     subsets: list[str] = []
-    labels: dict[str, Annotated[list[int], Field(min_length=1)]] = Field(
+    labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
-    ignore: list[int] = Field([], description="label values that neither train nor score")
+    ignore: list[Label] = Field([], description="label values that neither train nor score")
     empty_masks: Literal["nan", "one"] = Field(
         "nan", description="Dice where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
     )
     preprocess: Name
     split: Split
     ood: OutOfDistribution | None = None
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Task:
+        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"label values stand twice in 'labels' and 'ignore': {twice}")
+        return self
 
 
 class Backbone(Section):
@@ -144,6 +153,7 @@ class Phase(Section):
     warmup_epochs: Annotated[float, Field(ge=0)] = 0
     lr: Positive
     decay: Literal["cosine", "poly", "constant"]
+    exponent: Positive | None = Field(None, description="of the decay 'poly'")
     train: Literal["all", "decoder"] = "all"
 
     @model_validator(mode="after")
@@ -152,6 +162,8 @@ class Phase(Section):
             raise ValueError("a phase needs either 'steps' or 'epochs'")
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError("a phase takes 'warmup_steps' or 'warmup_epochs', not both")
+        if (self.decay == "poly") != (self.exponent is not None):
+            raise ValueError("'exponent' goes with the decay 'poly', and 'poly' needs it")
         return self
 
 
@@ -202,6 +214,12 @@ class Finetune(Training):
     augmentation_scratch: Name = Field(description="policy when training starts from scratch")
     log_every_steps: Count
     inference: Inference
+
+    @model_validator(mode="after")
+    def _in_steps(self) -> Finetune:
+        if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
+            raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
+        return self
 
 
 class Column(Section):
@@ -262,7 +280,7 @@ class Study(Section):
     """The head of a study file."""
 
     title: str
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
     folds: Count
     build: Annotated[list[Name], Field(min_length=1)]
 
@@ -418,11 +436,21 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
     return _merge({key: value for key, value in inherited.items() if key != "note"}, own)
 
 
+# what a choice brings with it: another optimiser, method, architecture or decoder starts with none of the old one's options
+_DEPENDENTS = {"method": ("options",), "architecture": ("options",), "decoder": ("decoder_options",)}
+
+
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` laid over `base`, mapping by mapping; a list or a scalar replaces."""
-    merged = dict(base)
+    """`changes` laid over `base`, mapping by mapping; a list, a scalar or the classes of a task replace.
+
+    Where `changes` chooses another thing (`name`, `method`, `architecture`, `decoder`), the options of the former choice go.
+    """
+    if "name" in changes and changes["name"] != base.get("name"):
+        return dict(changes)
+    dropped = {key for tag, keys in _DEPENDENTS.items() if tag in changes and changes[tag] != base.get(tag) for key in keys}
+    merged = {key: value for key, value in base.items() if key not in dropped}
     for key, value in changes.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "labels"
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 
@@ -447,7 +475,8 @@ def _validate(model: type[BaseModel], content: Any, where: str) -> Any:
 def _explain(model: type[BaseModel], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; {nearest(str(problem['loc'][-1]), _keys_at(model, problem['loc'][:-1]))}"
+        word = str(problem["loc"][-1])
+        return f"{key}: unknown key; {nearest(word, [k for k in _keys_at(model, problem['loc'][:-1]) if k != word])}"
     if problem["type"] == "missing":
         return f"{key}: missing"
     return f"{key}: {problem['msg'].removeprefix('Value error, ')} (found {problem['input']!r})"
@@ -479,36 +508,73 @@ def _deref(node: dict, schema: dict) -> dict:
     return schema["$defs"][node["$ref"].rsplit("/", 1)[-1]] if "$ref" in node else node
 
 
-def build_options(package: str, module: str) -> tuple[set[str], set[str]] | None:
-    """Names of the keyword options of `build` in `<package>/<module>.py`: (all, required). None if there is no such file.
+def build_options(package: str, module: str) -> dict[str, tuple[str, bool]] | None:
+    """Keyword options of `build` in `<package>/<module>.py`: name -> (annotation, required). None if there is no such file.
 
     Read from the source, so that a config is checked without importing torch.
     """
-    path = Path(__file__).parent / package / f"{module}.py"
-    if not path.exists():
+    if module not in named.names(package):
         return None
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "build":
-            keywords = [argument.arg for argument in node.args.kwonlyargs]
-            required = {k for k, d in zip(keywords, node.args.kw_defaults, strict=True) if d is None}
-            return set(keywords), required
-    return None
+    path = Path(__file__).parent / package / f"{module}.py"
+    functions = {n.name: n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)}
+    return _keywords(functions["build"])
+
+
+def decoder_options() -> dict[str, dict[str, tuple[str, bool]]]:
+    """The same for every kind of decoder in `decoders.py`."""
+    body = ast.parse((Path(__file__).parent / "decoders.py").read_text(encoding="utf-8")).body
+    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
+    (kinds,) = (n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "KINDS")
+    assert isinstance(kinds, ast.Dict)
+    found = {}
+    for kind, name in zip(kinds.keys, kinds.values, strict=True):
+        (init,) = (n for n in classes[ast.unparse(name)].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
+        found[ast.literal_eval(kind)] = _keywords(init)  # type: ignore[arg-type]
+    return found
+
+
+def _keywords(function: ast.FunctionDef) -> dict[str, tuple[str, bool]]:
+    pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
+    return {argument.arg: (ast.unparse(argument.annotation or ast.Constant("")), default is None) for argument, default in pairs}
 
 
 def _check_modules(config: Config, origin: dict) -> None:
-    """Every backbone and pretext names a file, with options that its `build` takes."""
-    for section, package, field in (("backbones", "backbones", "architecture"), ("pretexts", "pretext", "method")):
-        for name, entry in getattr(config, section).items():
-            module, where = getattr(entry, field), f"{origin[section, name]}: {section}.{name}"
-            options = build_options(package, module)
-            if options is None:
-                raise UserError(f"there is no {package}/{module}.py", where=where, fix=nearest(module, named.names(package)))
-            known, required = options
-            for key in entry.options:
-                if key not in known:
-                    raise UserError(f"options.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
-            for key in sorted(required - set(entry.options)):
-                raise UserError(f"options.{key}: missing", where=where, fix=f"add '{key}:' below 'options:'")
+    """Every backbone, decoder and pretext exists, with options that it takes."""
+    decoders = decoder_options()
+    for name, entry in config.backbones.items():
+        where = f"{origin['backbones', name]}: backbones.{name}"
+        _check_options("options", entry.options, _options_of("backbones", entry.architecture, where), where)
+        _check_decoder(entry.decoder, entry.decoder_options, decoders, where)
+    for name, entry in config.pretexts.items():
+        where = f"{origin['pretexts', name]}: pretexts.{name}"
+        _check_options("options", entry.options, _options_of("pretext", entry.method, where), where)
+        if "decoder" in entry.options:
+            _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), decoders, where)
+
+
+def _options_of(package: str, module: str, where: str) -> dict[str, tuple[str, bool]]:
+    known = build_options(package, module)
+    if known is None:
+        raise UserError(f"there is no {package}/{module}.py", where=where, fix=nearest(module, named.names(package)))
+    return known
+
+
+def _check_decoder(kind: str, options: dict[str, Any], decoders: dict, where: str) -> None:
+    if kind not in decoders:
+        raise UserError(f"there is no decoder '{kind}'", where=where, fix=nearest(kind, list(decoders)))
+    _check_options("decoder_options", options, decoders[kind], where)
+
+
+def _check_options(field: str, options: dict[str, Any], known: dict[str, tuple[str, bool]], where: str) -> None:
+    """Names, and that a number is a number: YAML reads `6e-1` as text."""
+    for key, value in options.items():
+        if key not in known:
+            raise UserError(f"{field}.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
+        if known[key][0] in ("int", "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise UserError(f"{field}.{key}: {value!r} is no number", where=where, fix="write it with a point, such as 6.0e-1")
+    missing = sorted(key for key, (_, required) in known.items() if required and key not in options)
+    if missing:
+        raise UserError(f"{field}: {', '.join(missing)} missing", where=where, fix=f"add it below '{field}:'")
 
 
 def schema() -> dict[str, Any]:

@@ -6,6 +6,7 @@ samples from s * global_batch on.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,15 +63,21 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
     found: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
     for (subject, session), group in usable.groupby(["subject", "session"], sort=True):
+        if group["sequence"].duplicated().any():
+            raise UserError(
+                f"several volumes of one sequence in one session: {' '.join(group['volume'])}",
+                where=folder,
+                fix="choose one of them: leave the others out of the data set",
+            )
         by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
         if set(by_sequence) != set(sequences) or not by_sequence[sequences[0]]["label_file"]:
             continue
         rows = tuple(by_sequence[sequence] for sequence in sequences)
-        if len({row["shape"] for row in rows}) > 1:
+        if len({row["geometry"] for row in rows}) > 1:
             raise UserError(
-                f"sequences of one case are stored on different grids: {[row['shape'] for row in rows]}",
+                f"the sequences {' '.join(sequences)} of one case are stored on different grids or crops",
                 where=rows[0]["volume"],
-                fix="register them first, or use one sequence",
+                fix="use a preprocess recipe with 'crop: none', register them first, or use one sequence",
             )
         name = f"{subject}_{session}" if session else str(subject)
         found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
@@ -196,32 +203,42 @@ class FinetunePatches(Dataset):
 
 
 class StepSampler:
-    """Batches of sample numbers for the steps that are left; each rank takes its share of a global batch.
+    """Batches of sample numbers for the steps left in an epoch; each rank takes its share of a global batch.
 
     Args:
         global_batch: samples per step over all ranks.
+        epoch_steps: steps of an epoch; nothing is loaded beyond its end, since the next epoch asks anew.
         total_steps: steps of the whole training.
         current_step: asked at the start of every epoch, so a resumed training goes on where it was.
     """
 
     def __init__(
-        self, global_batch: int, total_steps: int, current_step: Callable[[], int], rank: int = 0, world: int = 1
+        self,
+        global_batch: int,
+        epoch_steps: int,
+        total_steps: int,
+        current_step: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if global_batch % world:
             raise UserError(
                 f"global_batch {global_batch} cannot be divided by {world} processes",
                 fix="use a number of devices that divides it",
             )
-        self.global_batch, self.total_steps, self.current_step = global_batch, total_steps, current_step
+        self.global_batch, self.epoch_steps, self.total_steps = global_batch, epoch_steps, total_steps
+        self.current_step = current_step
         self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.current_step(), self.total_steps):
+        start = self.current_step()
+        end = min((start // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
+        for step in range(start, end):
             first = step * self.global_batch
             yield list(range(first + self.rank, first + self.global_batch, self.world))
 
     def __len__(self) -> int:
-        return self.total_steps
+        return min(self.epoch_steps, self.total_steps)
 
 
 def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoader:
@@ -233,4 +250,11 @@ def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoade
         pin_memory=pin,
         persistent_workers=workers > 0,
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_training,
     )
+
+
+def _leave_signals_to_the_training(worker: int) -> None:
+    """Slurm signals every process of a job; a loader process that died of it would end the training before it can save."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -154,19 +154,23 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
                 config.pretext(init, backbone)
                 config.get("corpora", row.corpus or table.corpus, where)
             full_init = init if init == SCRATCH else Pretraining(row.corpus or table.corpus, init, backbone).init
-            title = _title(row, backbone, init, n_train)
+            title = _title(table, row, backbone, init, recipe, n_train)
             yield {"title": title, "backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
 
 
-def _title(row: Row, backbone: str, init: str, n_train: int | str) -> str:
-    """What a printed row is called; a list in the row says which of its values this is."""
+def _title(table: Table, row: Row, backbone: str, init: str, recipe: str, n_train: int | str) -> str:
+    """What a printed row is called: its title or names, and whatever a list or a departure from the table's default adds."""
     parts = [row.title] if row.title else [backbone, init]
     if row.title and isinstance(row.backbone, list):
         parts.append(backbone)
     if row.title and isinstance(row.init, list):
         parts.append(init)
-    if isinstance(row.n_train, list):
+    if isinstance(row.n_train, list) or n_train != table.n_train:
         parts.append(f"n={n_train}")
+    if isinstance(row.recipe, list) or recipe != table.recipe:
+        parts.append(recipe)
+    if row.corpus not in (None, table.corpus) and init != SCRATCH:
+        parts.append(f"on {row.corpus}")
     return ", ".join(parts)
 
 
@@ -187,6 +191,12 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
                 fix="use 'cohort: val' or a test_fraction",
+            )
+        if column.cohort == "val" and any(row["n_train"] == "all" for row in rows):
+            raise UserError(
+                f"n_train 'all' leaves no case of task '{column.task}' for the cohort 'val'",
+                where=f"tables.{name}",
+                fix="use 'cohort: test' and a test_fraction",
             )
     columns = [column.model_dump() for column in table.columns]
     folds = list(range(config.study.folds))

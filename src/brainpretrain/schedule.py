@@ -18,11 +18,12 @@ class Stretch:
     lr: float
     decay: str
     train: str
+    exponent: float | None
 
     def lr_at(self, step: int) -> float:
         """Learning rate of optimiser step `step` (counted from the start of training).
 
-        The warm-up reaches the peak exactly at its end; cosine and poly (exponent 0.9) come to 0 at the end.
+        The warm-up reaches the peak exactly at its end; cosine and poly come to 0 at the end.
         """
         local = step - self.start
         if local < self.warmup_steps:
@@ -32,7 +33,7 @@ class Stretch:
         if self.decay == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * share))
         if self.decay == "poly":
-            return self.lr * (1 - share) ** 0.9
+            return self.lr * (1 - share) ** (self.exponent or 1)
         return self.lr
 
 
@@ -48,7 +49,7 @@ def stretches(phases: list[Mapping[str, Any]], steps_per_epoch: int) -> list[Str
         steps = phase["steps"] or max(1, round(phase["epochs"] * steps_per_epoch))
         warmup = phase["warmup_steps"] or round(phase["warmup_epochs"] * steps_per_epoch)
         start = found[-1].start + found[-1].steps if found else 0
-        found.append(Stretch(start, steps, min(warmup, steps), phase["lr"], phase["decay"], phase["train"]))
+        found.append(Stretch(start, steps, min(warmup, steps), phase["lr"], phase["decay"], phase["train"], phase["exponent"]))
     return found
 
 

@@ -33,8 +33,8 @@ def holdout(subjects: Iterable[str], test_fraction: float, seed: int) -> tuple[l
 def fold_order(pool: list[str], fold: int, block: int, seed: int) -> list[str]:
     """The pool in the order in which this fold draws training subjects; the first n are its n_train, so budgets are nested.
 
-    Folds walk through one shuffled pool in steps of `block`, then reshuffle: neighbouring folds share none of their
-    first `block` subjects as long as the pool allows it, and a further fold changes no earlier one.
+    Folds walk through one shuffled pool in steps of `block`, then reshuffle: the folds of one shuffle share none of
+    their first `block` subjects, and a further fold changes no earlier one.
     """
     folds_per_shuffle = max(1, len(pool) // block)
     shuffle, position = divmod(fold, folds_per_shuffle)
@@ -55,6 +55,13 @@ def split(index: pd.DataFrame, task: Mapping[str, Any], ood_index: pd.DataFrame 
     ood: list[str] = []
     if task["ood"] and ood_index is not None:
         ood = sorted(set(_labelled(ood_index, task["ood"]["subsets"], task["sequences"])))
+        both = sorted(set(ood) & {*pool, *test}) if task["ood"]["dataset"] == task["dataset"] else []
+        if both:
+            raise UserError(
+                f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
+                where=f"task on {task['dataset']}",
+                fix="name the 'subsets' of the task and of its 'ood'",
+            )
     return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "ood": ood,
             "ood_dataset": task["ood"]["dataset"] if task["ood"] else ""}  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 import platform
 import resource
@@ -65,12 +66,11 @@ class Trace(L.Callback):
     there had been no interruption.
     """
 
-    def __init__(self, path: Path, patches_per_step: int, total_steps: int, quiet: bool) -> None:
+    def __init__(self, path: Path, patches_per_step: int, epoch_steps: int, total_steps: int, quiet: bool) -> None:
         self.path = path
-        self.patches_per_step, self.total_steps, self.quiet = patches_per_step, total_steps, quiet
+        self.patches_per_step, self.epoch_steps, self.total_steps, self.quiet = patches_per_step, epoch_steps, total_steps, quiet
         self.train, self.val = Meter(), Meter()
         self.total = 0.0  # seconds of training steps, earlier attempts included, validation and saving not
-        self.rates: list[tuple[int, float, float]] = []
         self.begun: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
@@ -123,7 +123,7 @@ class Trace(L.Callback):
         rate = self.steps * self.patches_per_step / self.seconds
         self.total += self.seconds
         row: dict[str, Any] = {
-            "epoch": trainer.current_epoch + 1,
+            "epoch": -(-trainer.global_step // self.epoch_steps),
             "step": trainer.global_step,
             "seconds": round(self.total, 2),
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.3e}",
@@ -135,13 +135,12 @@ class Trace(L.Callback):
         row |= {name: f"{value:.6g}" for name, value in train.items()}
         if trainer.val_dataloaders is not None:  # the columns stand from the first row on, empty where not validated
             row |= {f"val_{name}": f"{val[name]:.6g}" if val else "" for name in train}
-        self.rates.append((self.steps, self.seconds, self.waited))
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
         if trainer.is_global_zero:
             self._write(row)
         for logger in trainer.loggers:
             logger.log_metrics({name: float(value) for name, value in row.items() if value != ""}, step=trainer.global_step)
-        _stop_if_not_finite(row)
+        require_finite(float(row["loss"]), trainer.global_step)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         new = not self.path.exists()
@@ -161,22 +160,27 @@ class Trace(L.Callback):
                 flush=True,
             )
 
+    def require_finite(self, step: int) -> None:
+        """Looks at the steps since the last row, before a checkpoint is made of them."""
+        if "loss" in self.train.sums:
+            require_finite(float(self.train.sums["loss"]), step)
+
     def summary(self) -> dict[str, float]:
-        """Totals of this attempt, for run.json; the first logged stretch is left out when there are more (warm-up)."""
-        rates = self.rates[1:] or self.rates
-        steps, seconds, waited = (sum(column) for column in zip(*rates, strict=True)) if rates else (0, 0.0, 0.0)
-        return {
-            "patches_per_s": round(steps * self.patches_per_step / seconds, 3) if seconds else 0.0,
-            "data_wait": round(waited / seconds, 4) if seconds else 0.0,
-            "seconds": round(self.total, 1),
-        }
+        """Totals over all attempts, for run.json; the first row is left out of the means when there are more (warm-up)."""
+        rows = read_log(self.path)
+        means = {}
+        for name in ("patches_per_s", "data_wait"):
+            values = [float(row[name]) for row in rows[1:] or rows]
+            means[name] = round(sum(values) / len(values), 4)
+        return {"seconds": float(rows[-1]["seconds"]), **means}
 
 
-def _stop_if_not_finite(row: Mapping[str, Any]) -> None:
-    if row["loss"] in ("nan", "inf", "-inf"):
+def require_finite(loss: float, step: int) -> None:
+    """Raises UserError if the loss is no number any more; what was saved before is still good."""
+    if not math.isfinite(loss):
         raise UserError(
-            f"the loss is {row['loss']} at step {row['step']}",
-            fix="lower lr, set gradient_clip, or use precision bf16-mixed or 32-true; the last checkpoint is kept",
+            f"the loss is {loss} at step {step}",
+            fix="lower lr, set gradient_clip, or use precision bf16-mixed or 32-true; the last checkpoint is from before",
         )
 
 
@@ -188,6 +192,9 @@ def read_log(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
 
 
+SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking costs a round trip
+
+
 class Checkpoints(L.Callback):
     """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM or SIGUSR1.
 
@@ -195,8 +202,10 @@ class Checkpoints(L.Callback):
     step of an epoch waits until validation is done and the epoch is logged.
     """
 
-    def __init__(self, work: Path, every: int) -> None:
-        self.work, self.every, self.caught, self.waiting = work, every, 0, False
+    def __init__(self, work: Path, every: int, trace: Trace) -> None:
+        self.trace = trace
+        self.work, self.every = work, every
+        self.caught, self.stop, self.waiting = 0, False, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         for number in (signal.SIGTERM, signal.SIGUSR1):
@@ -209,6 +218,10 @@ class Checkpoints(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.waiting |= trainer.global_step % self.every == 0
+        if trainer.world_size > 1 and trainer.global_step % SIGNAL_STEPS == 0:
+            self.stop = trainer.strategy.reduce_boolean_decision(bool(self.caught), all=False)
+        elif trainer.world_size == 1:
+            self.stop = bool(self.caught)
         if batch_idx + 1 < trainer.num_training_batches:
             self._save_if_due(trainer)
 
@@ -216,15 +229,17 @@ class Checkpoints(L.Callback):
         self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        if not (self.waiting or self.caught):
+        if not (self.waiting or self.stop):
             return
         self.waiting = False
         step = trainer.global_step
+        self.trace.require_finite(step)
         trainer.save_checkpoint(self.work / checkpoints.name(step))
         if trainer.is_global_zero:
             checkpoints.prune(self.work)
-        if self.caught:
-            print(f"stopped by {signal.Signals(self.caught).name} at step {step}, saved; the same command continues", flush=True)
+        if self.stop:
+            word = signal.Signals(self.caught).name if self.caught else "a signal to another process"
+            print(f"stopped by {word} at step {step}, saved; the same command continues", flush=True)
             sys.exit(EXIT_RESUME)
 
 

@@ -15,6 +15,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import nn
 
 from brainpretrain import backbones, checkpoints, data, decoders, losses, pretext, schedule, splits, trace, weights
@@ -44,6 +45,12 @@ class _Module(L.LightningModule):
         other = {"target": image} if target else {"label": batch["label"]}
         return self.policy.apply(image, params, **other)
 
+    def shown(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The scalars of a step; the loss also stands in the progress bar, where there is one."""
+        if self.trainer.progress_bar_callback:
+            self.log("loss", scalars["loss"], prog_bar=True, logger=False)
+        return scalars
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Freezes or frees the encoder at the border of two phases."""
         train_all = schedule.stretch_at(self.stretches, self.global_step).train == "all"
@@ -56,7 +63,10 @@ class _Module(L.LightningModule):
                 network.compile()
 
     def configure_optimizers(self) -> Any:
-        fused = self.recipe["precision"] != "16-mixed"  # the gradient scaler cannot clip for a fused optimiser
+        # Lightning clips no gradients of a fused optimiser in mixed precision
+        fused = self.recipe["precision"] == "32-true" or (
+            self.recipe["precision"] == "bf16-mixed" and self.recipe["gradient_clip"] is None
+        )
         optimizer = make_optimizer(list(self.parameters()), self.recipe["optimizer"], fused)
         curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.stretch_at(self.stretches, step).lr_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
@@ -74,12 +84,16 @@ class Pretraining(_Module):
         return self.task.encoder
 
     @property
+    def compares_samples(self) -> bool:
+        return getattr(self.task, "compares_samples", False)
+
+    @property
     def decoders(self) -> list[nn.Module]:
         return [module for name, module in self.task.named_children() if name != "encoder"]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image, target = self.augmented(batch, target=True)
-        return self.task(image, target, batch["seed"])
+        return self.shown(self.task(image, target, batch["seed"]))
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image = batch["image"].float()
@@ -103,7 +117,8 @@ class Finetuning(_Module):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image, label = self.augmented(batch, target=False)
-        return {"loss": losses.dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])}
+        loss = losses.dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])
+        return self.shown({"loss": loss})
 
 
 def check_precision(precision: str, patch: list[int], stride: int) -> None:
@@ -150,12 +165,22 @@ class Run:
         threads: CPU threads of this process.
         workers: loader processes.
         save_every: optimiser steps between two checkpoints.
+        log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
     """
 
     def __init__(
-        self, out: Path, work: Path, devices: int, nodes: int, threads: int, workers: int, save_every: int, tensorboard: bool
+        self,
+        out: Path,
+        work: Path,
+        devices: int,
+        nodes: int,
+        threads: int,
+        workers: int,
+        save_every: int,
+        tensorboard: bool,
+        log_every: int = 0,
     ) -> None:
-        self.out, self.work_root, self.save_every = Path(out), Path(work), save_every
+        self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
         self.tensorboard = tensorboard
         torch.set_num_threads(threads)
@@ -178,14 +203,22 @@ class Run:
             print(line, flush=True)
         total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
         tty = sys.stdout.isatty()
-        self.trace = trace.Trace(self.work / "log.csv", global_batch, total, quiet=tty)
-        trainer = self.trainer(module.recipe, total, epoch_steps, bool(val), tty)
+        self.trace = trace.Trace(self.work / "log.csv", global_batch, epoch_steps, total, quiet=tty)
+        trainer = self.trainer(module, total, epoch_steps, bool(val), tty)
         if trainer.world_size != self.devices * self.nodes:
             raise UserError(
                 f"{trainer.world_size} process(es) run, but {self.devices * self.nodes} device(s) were asked for",
                 fix="start one task per device (srun --ntasks-per-node), or let one process start the others",
             )
-        sampler = data.StepSampler(global_batch, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size)
+        if trainer.world_size > 1 and getattr(module, "compares_samples", False):
+            raise UserError(
+                "this pretext compares the samples of a batch with each other, and several devices would each see a part of it",
+                where=module.recipe["method"],
+                fix="use one device",
+            )
+        sampler = data.StepSampler(
+            global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
+        )
         if last:
             print(f"resuming from {last.name} in {self.work}", flush=True)
         self.facts["resumed_from"] = last.name if last else ""
@@ -197,10 +230,11 @@ class Run:
             weights_only=True,
         )
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
-        if trainer.is_global_zero:
-            module.cpu()
 
-    def trainer(self, recipe: Mapping[str, Any], total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
+    def trainer(self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
+        recipe = module.recipe
+        frozen = any(stretch.train != "all" for stretch in module.stretches)
+        ddp = "ddp_find_unused_parameters_true" if frozen else "ddp"
         loggers: list = []
         if self.tensorboard:
             from lightning.pytorch.loggers import TensorBoardLogger
@@ -215,7 +249,7 @@ class Run:
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
             devices=self.devices,
             num_nodes=self.nodes,
-            strategy="ddp" if self.devices * self.nodes > 1 else "auto",
+            strategy=ddp if self.devices * self.nodes > 1 else "auto",
             precision=recipe["precision"],
             gradient_clip_val=recipe["gradient_clip"],
             use_distributed_sampler=False,
@@ -224,7 +258,11 @@ class Run:
             enable_model_summary=False,
             logger=loggers or False,
             log_every_n_steps=epoch_steps,
-            callbacks=[self.trace, trace.Checkpoints(self.work, self.save_every)],
+            callbacks=[
+                self.trace,
+                trace.Checkpoints(self.work, self.save_every, self.trace),
+                *([TQDMProgressBar()] if tty else []),
+            ],
             plugins=[checkpoints.SafeCheckpoints()],
         )
 
@@ -259,7 +297,8 @@ def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) ->
     """Every validation sample once, each rank its share; None without validation volumes."""
     if not dataset:
         return None
-    numbers = list(range(len(dataset.rows)))[trainer.global_rank :: trainer.world_size]
+    every = list(range(len(dataset.rows)))
+    numbers = every[trainer.global_rank :: trainer.world_size] or every[:1]  # a rank without a batch would wait for ever
     size = max(1, global_batch // trainer.world_size)
     return run.loader(dataset, [numbers[i : i + size] for i in range(0, len(numbers), size)])
 
@@ -325,13 +364,13 @@ def _save_reconstructions(path: Path, task: nn.Module, dataset: data.PretrainPat
     """Middle axial slices of what the network makes of the first few samples."""
     n = min(n, len(dataset.rows))
     items = [dataset[number] for number in range(n)]
-    image = torch.stack([item["image"] for item in items]).float()
+    image = torch.stack([item["image"] for item in items]).float().to(next(task.parameters()).device)
     task.eval()
     with torch.no_grad():
         parts = task.reconstruct(image, image, [item["seed"] for item in items])
     middle = image.shape[-1] // 2
-    slices = {name: parts[name][:, 0, :, :, middle].float().numpy() for name in ("input", "masked", "output", "target")}
-    hidden = parts["hidden"][:, 0, :, :, middle].numpy()
+    slices = {name: parts[name][:, 0, :, :, middle].float().cpu().numpy() for name in ("input", "masked", "output", "target")}
+    hidden = parts["hidden"][:, 0, :, :, middle].cpu().numpy()
     names = np.array([dataset.rows[dataset.volume_of(number)]["volume"] for number in range(n)])
     with atomic(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, hidden=hidden, names=names, **slices)
@@ -362,10 +401,10 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     policy, patch = Policy(config["policy"]), recipe["patch_size"]
     lookup = data.label_lookup(task["labels"], task["ignore"])
     train = data.FinetunePatches(cases, lookup, patch, policy.crop_size(patch), recipe["foreground_fraction"], seed)
-    epoch_steps = recipe["log_every_steps"]
+    epoch_steps = run.log_every
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]
-    key = fingerprint(dict(config), stored, sha256(init) if init else "scratch")
+    key = fingerprint(dict(config), stored, sha256(init) if init else "scratch", run.log_every)
     run.fit(module, train, None, key, epoch_steps)
     if run.trainer_facts["global_rank"]:
         return

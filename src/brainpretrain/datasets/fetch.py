@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import inspect
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from brainpretrain.datasets.base import Dataset, scan
-from brainpretrain.errors import UserError, nearest
+from brainpretrain.datasets.base import Dataset, index, scan
+from brainpretrain.errors import UserError
+from brainpretrain.named import check_options
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     """
     if dataset.access == "embedded":
         generate = importlib.import_module(f"{__package__}.{dataset.name}").generate
-        _check_options(dataset, generate, options)
+        check_options(generate, options, where=f"datasets.{dataset.name}.options")
         generate(root, **options)
     elif options:
         problem = f"'{dataset.name}' takes no options, found: {', '.join(options)}"
@@ -48,13 +50,20 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     }
 
 
-def _check_options(dataset: Dataset, generate: Callable[..., Any], options: dict[str, Any]) -> None:
-    where = f"datasets.{dataset.name}.options"
-    parameters = inspect.signature(generate).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-    for key in options:
-        if key not in known:
-            raise UserError(f"unknown option '{key}'", where=where, fix=nearest(key, known))
-    missing = [key for key in known if key not in options]
-    if missing:
-        raise UserError(f"options missing: {', '.join(missing)}", where=where, fix="name them in the config")
+def check_index(dataset: Dataset, root: Path | str, known: pd.DataFrame) -> None:
+    """Compares the files under `root` with an index made earlier, perhaps at another place.
+
+    Raises:
+        UserError: volumes came, went, or changed in size; says how many and names one.
+    """
+    columns = ["volume", "path", "label", "source_bytes"]
+    found = {tuple(str(row[name]) for name in columns) for row in index(dataset, root)}
+    before = set(known[columns].itertuples(index=False, name=None))
+    if found != before:
+        example = min(found ^ before)[0]
+        raise UserError(
+            f"the files of '{dataset.name}' are not those of the index: {len(found - before)} new or changed,"
+            f" {len(before - found)} gone or changed, '{example}' for one",
+            where=root,
+            fix="to take them up, run with `--forcerun index`; else set data_root back",
+        )

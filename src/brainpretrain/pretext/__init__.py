@@ -1,6 +1,7 @@
 """Pretext tasks, one file each. `build(encoder, in_channels, **options)` returns an `nn.Module` with
 
 - `encoder`: the network that is pretrained and transferred; the task's own heads and decoders are beside it,
+- optionally `compares_samples = True`: the loss compares samples of a batch, which several devices would each see in part,
 - `forward(input, target, seeds) -> dict`: `loss` and further scalars to log, among them `loss_zero` and `loss_mean`,
   the error at hidden voxels of guessing zero and of guessing the local mean of the visible voxels,
 - `reconstruct(input, target, seeds) -> dict` with the arrays input, masked, output, target (b c x y z) and

@@ -96,6 +96,8 @@ def _share_range(values: Sequence[float]) -> tuple[float, float]:
 class SwinPretext(nn.Module):
     """Heads for rotation and contrast, and a decoder from the coarsest feature map."""
 
+    compares_samples = True  # the contrast is over the batch, so a device must see all of it
+
     def __init__(
         self,
         encoder: Encoder,
