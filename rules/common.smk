@@ -60,6 +60,20 @@ def cohort_dataset(wildcards):
     return task.ood.dataset if wildcards.cohort == "ood" else task.dataset
 
 
+def cohort_file(task, cohort):
+    """The file that the subjects of a cohort stand in; `val` is what a fold leaves of the pool."""
+    return f"{STUDY}/splits/{task}/{'ood' if cohort == 'ood' else 'subjects'}.json"
+
+
+def fixed_inputs(wildcards):
+    """The subjects of a cohort that is the same in every fold."""
+    return {} if wildcards.cohort == "val" else {"fixed": cohort_file(wildcards.task, wildcards.cohort)}
+
+
+def fixed_option(wildcards, input):
+    return [] if wildcards.cohort == "val" else ["--fixed", input.fixed]
+
+
 def cohort_inputs(wildcards):
     """The data that a cohort of a task lies in."""
     dataset = cohort_dataset(wildcards)

@@ -4,6 +4,7 @@
 rule predict:
     input:
         unpack(cohort_inputs),
+        unpack(fixed_inputs),
         split=SPLIT,
         model=FOLD + "/model.safetensors",
     output:
@@ -16,16 +17,18 @@ rule predict:
         runtime=240,
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
+        fixed=fixed_option,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
         "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --source {input.source:q} --split {input.split:q}"
-        " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} --inference {params.inference:q}"
+        " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
         unpack(cohort_inputs),
+        unpack(fixed_inputs),
         split=SPLIT,
         predictions=FOLD + "/{cohort}/predictions",
     output:
@@ -38,10 +41,11 @@ rule evaluate:
         runtime=120,
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
+        fixed=fixed_option,
         run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
     shell:
         "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --source {input.source:q}"
-        " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort}"
+        " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q}"
         " --run {params.run:q} --out {output:q} > {log:q} 2>&1"
 
 

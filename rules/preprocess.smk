@@ -25,26 +25,15 @@ rule shard:
         " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected} --out {output:q} > {log:q} 2>&1"
 
 
-def split_inputs(wildcards):
-    task = CONFIG.tasks[wildcards.task]
-    ood = {"ood": f"{DATA}/{task.ood.dataset}/index.tsv"} if task.ood else {}
-    return {"index": f"{DATA}/{task.dataset}/index.tsv", **ood}
-
-
 def split_spec(task):
-    """What shapes the split of a task; the block belongs to the folds."""
+    """What shapes the split of a task; the block belongs to the folds, and the ood cohort to no fold."""
     drawn = task.split.model_dump(include={"seed", "test_fraction"})
-    return as_json(
-        {
-            **task.model_dump(mode="json", include={"dataset", "sequences", "subsets", "ood"}),
-            "split": drawn,
-        }
-    )
+    return as_json({**task.model_dump(mode="json", include={"dataset", "sequences", "subsets"}), "split": drawn})
 
 
 rule split:
     input:
-        unpack(split_inputs),
+        index=lambda w: f"{DATA}/{CONFIG.tasks[w.task].dataset}/index.tsv",
     output:
         STUDY + "/splits/{task}/subjects.json",
     log:
@@ -52,9 +41,24 @@ rule split:
     localrule: True
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
-        ood=lambda w, input: (f"--ood-index {input.ood}" if CONFIG.tasks[w.task].ood else ""),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} {params.ood:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule ood:
+    input:
+        index=lambda w: f"{DATA}/{CONFIG.tasks[w.task].ood.dataset}/index.tsv",
+        subjects=STUDY + "/splits/{task}/subjects.json",
+    output:
+        STUDY + "/splits/{task}/ood.json",
+    log:
+        STUDY + "/logs/ood/{task}.log",
+    localrule: True
+    params:
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "ood"),
+    shell:
+        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q} --out {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule fold:
@@ -104,20 +108,23 @@ rule corpus:
         " --corpus {params.corpus:q} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
 
 
-COHORTS = sorted({(e.arm.task, e.cohort) for e in PLAN.evaluations})
+# (task, cohort, file with its subjects) of everything that is scored
+COHORTS = [
+    (task, cohort, cohort_file(task, cohort)) for task, cohort in sorted({(e.arm.task, e.cohort) for e in PLAN.evaluations})
+]
 
 
 rule overlap:
     input:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        subjects=[f"{STUDY}/splits/{task}/subjects.json" for task in PLAN.tasks],
+        subjects=sorted({file for *_, file in COHORTS}),
     output:
         STUDY + "/corpora/{corpus}/overlap.tsv",
     log:
         STUDY + "/logs/overlap/{corpus}.log",
     localrule: True
     params:
-        cohorts=[f"{task}:{cohort}={STUDY}/splits/{task}/subjects.json" for task, cohort in COHORTS],
+        cohorts=[f"{task}:{cohort}={file}" for task, cohort, file in COHORTS],
         protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
     shell:
         "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --protocol {params.protocol}"

@@ -5,7 +5,7 @@ from brainpretrain import splits
 from brainpretrain.errors import UserError
 
 SUBJECTS = [f"s{n:03d}" for n in range(60)]
-SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS, "test": ["t1"], "ood": []}
+SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS}
 
 
 def table(rows):
@@ -55,7 +55,7 @@ def test_too_few_cases_and_empty_cohorts_are_errors():
     with pytest.raises(UserError, match="cohort 'val' has no subjects"):
         splits.cohort_subjects(SPLIT, set(SUBJECTS), "all", "val")
     with pytest.raises(UserError, match="cohort 'ood' has no subjects"):
-        splits.cohort_subjects(SPLIT, set(SUBJECTS), "20", "ood")
+        splits.cohort_subjects(SPLIT, set(SUBJECTS), "20", "ood", {"dataset": "d", "ood": ["unusable"]})
 
 
 def test_split_takes_labelled_subjects_of_the_subset():
@@ -65,9 +65,11 @@ def test_split_takes_labelled_subjects_of_the_subset():
     )
     task = {"dataset": "wmh", "sequences": ["FLAIR"], "subsets": ["train"], "split": {"seed": 0, "test_fraction": 0},
             "ood": {"dataset": "wmh", "subsets": ["test"]}}  # fmt: skip
-    found = splits.split(index, task, index)
-    assert (found["pool"], found["test"], found["ood"], found["ood_dataset"]) == (["a"], [], ["d"], "wmh")
+    found = splits.split(index, task)
+    assert (found["pool"], found["test"]) == (["a"], [])
+    assert splits.ood(index, task, found) == {"dataset": "wmh", "ood": ["d"]}
     assert splits.fold(found, 0, 20)["order"] == ["a"]
+    assert splits.cohort_subjects(splits.fold(found, 0, 20), {"d"}, "1", "ood", splits.ood(index, task, found)) == ["d"]
 
 
 def test_an_ood_cohort_that_meets_the_pool_is_refused():
@@ -82,7 +84,7 @@ def test_an_ood_cohort_that_meets_the_pool_is_refused():
         "ood": {"dataset": "wmh", "subsets": []},
     }
     with pytest.raises(UserError, match="1 subjects of the cohort 'ood' are in the pool"):
-        splits.split(index, task, index)
+        splits.ood(index, task, splits.split(index, task))
 
 
 def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
@@ -101,7 +103,7 @@ def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
 
 def test_a_scored_subject_in_a_strict_corpus_is_an_error():
     rows = pd.DataFrame({"dataset": ["d", "d", "e"], "subject": ["a", "b", "t"]})
-    whole = {"dataset": "d", "pool": ["b", "c"], "test": ["t"], "ood": [], "ood_dataset": ""}
+    whole = {"dataset": "d", "pool": ["b", "c"], "test": ["t"]}
     shared = splits.overlap(rows, splits.evaluated([("task", "test", whole)]))
     splits.check_protocol(shared, "strict")  # subject t of another data set is another person
     shared = splits.overlap(rows, splits.evaluated([("task", "val", whole), ("task", "test", whole)]))

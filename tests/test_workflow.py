@@ -77,7 +77,7 @@ def test_the_transfer_report_lists_every_encoder_tensor(finished):
 def test_training_and_scored_subjects_differ(finished):
     for fold in (0, 1):
         split = read_json(finished.results / f"splits/tissue/fold{fold}.json")
-        assert not set(split["order"]) & set(split["test"])
+        assert not set(split["order"]) & set(read_json(finished.results / "splits/tissue/subjects.json")["test"])
     assert set(read_tsv(finished.results / "corpora/tiny_unlabelled/overlap.tsv")["shared"]) == {"0"}
 
 
@@ -145,6 +145,26 @@ def test_a_new_task_to_evaluate_does_not_pretrain_again(finished):
         jobs = finished.planned()
     assert jobs["finetune"] == 4 and jobs["overlap"] == 1 and jobs["split"] == 1
     assert not {"pretrain", "shard", "corpus"} & set(jobs)
+
+
+def test_a_cohort_that_is_added_trains_nothing_again(finished):
+    with (
+        edited(
+            finished, "config/studies/tiny.yaml", "    split: {seed: 0", "    ood: {dataset: phantom_other}\n    split: {seed: 0"
+        ),
+        edited(
+            finished,
+            "config/studies/tiny.yaml",
+            "  phantom_tiny:",
+            "  phantom_other: {like: phantom_tiny, options: {seed: 9}}\n  phantom_tiny:",
+        ),
+        edited(
+            finished, "config/studies/tiny.yaml", "cohort: test}]", "cohort: test}, {title: other, task: tissue, cohort: ood}]"
+        ),
+    ):
+        jobs = finished.planned()
+    assert jobs["ood"] == 1 and jobs["predict"] == 4 and jobs["overlap"] == 1
+    assert not {"pretrain", "finetune", "split", "fold", "corpus"} & set(jobs)
 
 
 def test_another_preprocessing_runs_everything_below_the_index(finished):

@@ -133,7 +133,7 @@ def make(root: Path, subjects: int = 6) -> Cohort:
     names = [f"s{n}" for n in range(subjects)]
     write_json(
         cohort.split,
-        {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": names, "test": names[-2:], "ood": [], "ood_dataset": ""},
+        {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": names},
     )
     write_json(cohort.source, {"root": str(cohort.raw)})
     return cohort

@@ -164,26 +164,34 @@ def shard(args: argparse.Namespace) -> None:
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
 
 
-@command(
-    "split", "split the subjects of a task into pool and test",
-    INDEX, TASK,
-    arg("--ood-index", type=Path, metavar="TSV", help="index of the out-of-distribution data set"),
-    OUT,
-)  # fmt: skip
+@command("split", "split the subjects of a task into pool and test", INDEX, TASK, OUT)
 def split(args: argparse.Namespace) -> None:
-    """Writes the subjects of pool, fixed test set and ood cohort as JSON, with the seed inside."""
+    """Writes the subjects of pool and fixed test set as JSON, with the seed inside."""
     from brainpretrain import splits
     from brainpretrain.files import read_tsv, write_json
 
-    ood = read_tsv(args.ood_index) if args.ood_index else None
-    found = splits.split(read_tsv(args.index), args.task, ood)
+    found = splits.split(read_tsv(args.index), args.task)
     write_json(args.out, found)
-    print(f"pool {len(found['pool'])}, test {len(found['test'])}, ood {len(found['ood'])} subjects")
+    print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
+
+
+SUBJECTS = arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote")
+
+
+@command("ood", "list the subjects of a task's out-of-distribution cohort", INDEX, TASK, SUBJECTS, OUT)
+def ood(args: argparse.Namespace) -> None:
+    """Writes them as JSON. --index is that of the cohort's data set; a subject of pool or test among them is an error."""
+    from brainpretrain import splits
+    from brainpretrain.files import read_json, read_tsv, write_json
+
+    found = splits.ood(read_tsv(args.index), args.task, read_json(args.subjects))
+    write_json(args.out, found)
+    print(f"ood {len(found['ood'])} subjects")
 
 
 @command(
     "fold", "put the pool into the order in which one fold draws training cases",
-    arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote"),
+    SUBJECTS,
     arg("--fold", type=int, required=True, help="number of the fold, from 0"),
     arg("--block", type=int, required=True, help="this many first cases are disjoint between neighbouring folds"),
     OUT,
@@ -309,10 +317,14 @@ def _joined(paths: list[Path]) -> Any:
 
 
 COHORT = (
-    SHARDS, SOURCE, SPLIT, TASK,
+    SHARDS,
+    SOURCE,
+    SPLIT,
+    TASK,
     arg("--n-train", required=True, help="labelled cases the model saw (a number, or 'all')"),
     arg("--cohort", required=True, choices=["val", "test", "ood"], help="pool less training cases, fixed test set, or ood"),
-)  # fmt: skip
+    arg("--fixed", type=Path, metavar="JSON", help="what `split` (for test) or `ood` (for ood) wrote"),
+)
 
 
 def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
@@ -322,11 +334,11 @@ def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
 
     table, folder = _shard_tables(args.shards)
     by_subject = data.cases(table, folder, args.task["sequences"])
-    fold = read_json(args.split)
-    wanted = fold["order" if args.cohort == "val" else args.cohort]
+    fold, fixed = read_json(args.split), read_json(args.fixed) if args.fixed else {}
+    wanted = fold["order"] if args.cohort == "val" else fixed.get(args.cohort, [])
     if unusable := sorted(set(wanted) - set(by_subject)):
         print(f"{len(unusable)} of {len(wanted)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
-    subjects = splits.cohort_subjects(fold, set(by_subject), args.n_train, args.cohort)
+    subjects = splits.cohort_subjects(fold, set(by_subject), args.n_train, args.cohort, fixed)
     return [case for subject in subjects for case in by_subject[subject]], Path(read_json(args.source)["root"])
 
 

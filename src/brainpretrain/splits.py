@@ -42,34 +42,45 @@ def fold_order(pool: list[str], fold: int, block: int, seed: int) -> list[str]:
     return [str(subject) for subject in np.roll(shuffled, -position * block)]
 
 
-def split(index: pd.DataFrame, task: Mapping[str, Any], ood_index: pd.DataFrame | None = None) -> dict[str, Any]:
-    """Pool, fixed test set and out-of-distribution subjects of a task, JSON-able.
+def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Pool and fixed test set of a task, JSON-able.
 
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label.
-        task: dataset, sequences, subsets, split and ood of the task entry.
-        ood_index: rows of the out-of-distribution data set, if the task has one.
+        task: dataset, sequences, subsets and split of the task entry.
     """
     rule = task["split"]
     pool, test = holdout(_labelled(index, task["subsets"], task["sequences"]), rule["test_fraction"], rule["seed"])
-    ood: list[str] = []
-    if task["ood"] and ood_index is not None:
-        ood = sorted(set(_labelled(ood_index, task["ood"]["subsets"], task["sequences"])))
-        both = sorted(set(ood) & {*pool, *test}) if task["ood"]["dataset"] == task["dataset"] else []
-        if both:
-            raise UserError(
-                f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
-                where=f"task on {task['dataset']}",
-                fix="name the 'subsets' of the task and of its 'ood'",
-            )
-    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "ood": ood,
-            "ood_dataset": task["ood"]["dataset"] if task["ood"] else ""}  # fmt: skip
+    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test}
+
+
+def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
+    """The out-of-distribution cohort of a task, JSON-able. It is no part of the split, so adding one trains nothing again.
+
+    Args:
+        index: rows of the data set of the cohort.
+        task: sequences and ood of the task entry.
+        subjects: what `split` returned for the task.
+
+    Raises:
+        UserError: a subject of it is in the pool or the test set.
+    """
+    spec = task["ood"]
+    found = sorted(set(_labelled(index, spec["subsets"], task["sequences"])))
+    both = sorted(set(found) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
+    if both:
+        raise UserError(
+            f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
+            where=f"task on {subjects['dataset']}",
+            fix="name the 'subsets' of the task and of its 'ood'",
+        )
+    return {"dataset": spec["dataset"], "ood": found}
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
-    """The split of one fold: `subjects` (of `split`) with `order`, the pool in the order of drawing."""
-    facts = {key: value for key, value in subjects.items() if key != "pool"}
-    return facts | {"fold": number, "block": block, "order": fold_order(subjects["pool"], number, block, subjects["seed"])}
+    """The split of one fold: `order` is the pool of `subjects` (of `split`) in the order of drawing."""
+    order = fold_order(subjects["pool"], number, block, subjects["seed"])
+    return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block, "order": order}
 
 
 def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> list[str]:
@@ -97,8 +108,13 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
     return order[: int(n_train)]
 
 
-def cohort_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str) -> list[str]:
-    """Subjects of a cohort: `val` is the pool less this fold's training subjects, `test` and `ood` are fixed.
+def cohort_subjects(
+    fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str, fixed: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Subjects of a cohort: `val` is the pool less this fold's training subjects; `test` and `ood` stand in `fixed`.
+
+    Args:
+        fixed: what `split` (for `test`) or `ood` (for `ood`) returned.
 
     Raises:
         UserError: the cohort is empty.
@@ -107,7 +123,7 @@ def cohort_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: st
         train = set(training_subjects(fold_split, usable, n_train))
         found = sorted(s for s in fold_split["order"] if s in usable and s not in train)
     else:
-        found = [subject for subject in fold_split[cohort] if subject in usable]
+        found = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
     if not found:
         raise UserError(
             f"cohort '{cohort}' has no subjects",
@@ -182,14 +198,14 @@ def overlap(rows: pd.DataFrame, evaluated: Mapping[str, Mapping[str, set[str]]])
 
 
 def evaluated(found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, dict[str, set[str]]]:
-    """Subjects by task and data set that are scored, from (task, cohort, subjects of `split`).
+    """Subjects by task and data set that are scored, from (task, cohort, what `split` or `ood` returned).
 
     The cohort `val` of some fold may hold any subject of the pool.
     """
     subjects: dict[str, dict[str, set[str]]] = {}
     for task, cohort, whole in found:
-        dataset = whole["ood_dataset"] if cohort == "ood" else whole["dataset"]
-        subjects.setdefault(task, {}).setdefault(dataset, set()).update(whole["pool" if cohort == "val" else cohort])
+        by_dataset = subjects.setdefault(task, {})
+        by_dataset.setdefault(whole["dataset"], set()).update(whole["pool" if cohort == "val" else cohort])
     return subjects
 
 

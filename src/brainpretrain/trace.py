@@ -252,7 +252,7 @@ def peak_memory_gb() -> float:
 
 def provenance() -> dict[str, Any]:
     """Who, where, with what: commit, versions, hardware."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return {
         "commit": commit(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -262,6 +262,16 @@ def provenance() -> dict[str, Any]:
         "lightning": version("lightning"),
         "brainpretrain": version("brainpretrain"),
     }
+
+
+def _processor() -> str:
+    """Model name of the CPU, where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def commit() -> str:
