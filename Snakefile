@@ -19,6 +19,10 @@ except UserError as error:
 report: "rules/report/workflow.rst"
 
 
+onstart:
+    tell_moved_data()
+
+
 include: "rules/common.smk"
 include: "rules/download.smk"
 include: "rules/preprocess.smk"

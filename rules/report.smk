@@ -10,9 +10,17 @@ def table_scores(wildcards):
     return [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.table_evaluations(spec)]
 
 
+def table_overlaps(wildcards):
+    """The audits of the corpora behind a table: a strict corpus that shares a subject with a cohort gets no table."""
+    arms = (evaluation.arm for evaluation in PLAN.table_evaluations(PLAN.tables[wildcards.table]))
+    corpora = sorted({arm.pretraining.corpus for arm in arms if arm.pretraining})
+    return [f"{STUDY}/corpora/{corpus}/overlap.tsv" for corpus in corpora]
+
+
 rule table:
     input:
-        table_scores,
+        scores=table_scores,
+        overlaps=table_overlaps,
     output:
         tsv=TABLES + "/{table}.tsv",
         md=TABLES + "/{table}.md",
@@ -39,7 +47,7 @@ rule table:
         spec=lambda w: as_json(PLAN.tables[w.table]),
         out=subpath(output.tsv, parent=True),
     shell:
-        "brainpretrain table --scores {input:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
+        "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule plot_cases:
@@ -222,13 +230,13 @@ def overlay_inputs(wildcards):
     return {
         "scores": results["scores.tsv"],
         "predictions": results["predictions"],
-        **cohort_inputs(wildcards),
     }
 
 
 rule plot_overlays:
     input:
         unpack(overlay_inputs),
+        shards=cohort_shards,
     output:
         report(
             ARM_FIGURE + "/{cohort}.png",
@@ -244,11 +252,12 @@ rule plot_overlays:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,
+        root=cohort_root,
     params:
         folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
     shell:
-        "brainpretrain plot-overlays --evaluations {params.folders:q} --shards {input.shards:q} --source {input.source:q}"
+        "brainpretrain plot-overlays --evaluations {params.folders:q} --shards {input.shards:q} --root {resources.root:q}"
         " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
 
 

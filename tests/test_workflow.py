@@ -92,6 +92,7 @@ def test_training_and_scored_subjects_differ(finished):
         ("config/config.yaml", "tensorboard: false", "tensorboard: true"),
         ("config/preprocess.yaml", "max_rejected_fraction: 0.1", "max_rejected_fraction: 0.2"),
         ("local/config.yaml", "finetune: 1", "finetune: 2"),
+        ("rules/evaluate.smk", "runtime=240", "runtime=60"),
         ("rules/pretrain.smk", "runtime=1440", "runtime=60"),
         ("rules/pretrain.smk", '"""Corpus to encoder.', '"""Another docstring.'),
         ("config/tables.yaml", "n_train: 20", "n_train: 40"),  # of a table this study does not build
@@ -102,8 +103,18 @@ def test_an_edit_that_changes_no_result_runs_nothing(finished, file, old, new):
         assert finished.planned() == {}
 
 
-def test_data_that_moved_are_looked_up_again_and_nothing_else_runs(finished):
-    assert set(finished.planned("--config", "study=tiny", "data_root=elsewhere")) == {"fetch"}
+def test_data_that_moved_run_nothing(finished):
+    assert finished.planned("--config", "study=tiny", "data_root=elsewhere") == {}
+
+
+def test_two_edits_at_once_are_both_seen(finished):
+    """A job may depend on another that runs for a reason of its own: with ancient() the first reason was lost."""
+    with (
+        edited(finished, "config/studies/tiny.yaml", "protocol: strict", "protocol: transductive"),
+        edited(finished, "config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75"),
+    ):
+        jobs = finished.planned("--config", "study=tiny", "data_root=elsewhere")
+    assert jobs["overlap"] == 1 and jobs["pretrain"] == 1 and jobs["finetune"] == 2
 
 
 def test_another_partition_or_thread_count_runs_nothing(finished):
@@ -126,7 +137,7 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
          {"fold": 1, "finetune": 2, "predict": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict", "evaluate", "page_finetuning")}),
         ("config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 3}",
          {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
-        ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1}),
+        ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1, "table": 1}),
     ],
     ids=["fine-tune lr", "inference", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
 )  # fmt: skip
@@ -272,11 +283,9 @@ def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
     shutil.copytree(finished.root / "data" / "phantom_tiny", raw)
     victim = raw / "sub-001/anat/sub-001_T1w.nii.gz"
     victim.write_bytes(victim.read_bytes()[:5000])
-    source = finished.root / "results/data/phantom_tiny/source.json"
-    (tmp_path / "source.json").write_text(json.dumps(read_json(source) | {"root": str(raw)}))
     recipe = tiny.PREPROCESS | {"spacing_mm": [4, 4, 4], "max_voxels": 10**8}
-    index = str(source.parent / "index.tsv")
-    line = ["shard", "--index", index, "--source", str(tmp_path / "source.json"), "--shard", "0", "--n-shards", "1"]
+    index = str(finished.root / "results/data/phantom_tiny/index.tsv")
+    line = ["shard", "--index", index, "--root", str(raw), "--shard", "0", "--n-shards", "1"]
     line += ["--recipe", json.dumps(recipe)]
     assert cli.main([*line, "--max-rejected", "0.5", "--out", str(tmp_path / "a" / "shard000.tsv")]) == 0
     table = read_tsv(tmp_path / "a" / "shard000.tsv").set_index("volume")

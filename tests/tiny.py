@@ -97,10 +97,6 @@ class Cohort:
     def split(self) -> Path:
         return self.root / "fold0.json"
 
-    @property
-    def source(self) -> Path:
-        return self.root / "source.json"
-
 
 def make(root: Path, subjects: int = 6) -> Cohort:
     """Bright balls (label 1) at random places in textured boxes, with oblique and flipped affines among them."""
@@ -135,5 +131,4 @@ def make(root: Path, subjects: int = 6) -> Cohort:
         cohort.split,
         {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": names},
     )
-    write_json(cohort.source, {"root": str(cohort.raw)})
     return cohort

@@ -56,9 +56,7 @@ def _mapping(text: str) -> dict[str, Any]:
 OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write")
 DATASET = arg("--dataset", required=True, metavar="NAME", help="data set, by the name of its module in datasets/")
 INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of the data set")
-SOURCE = arg(
-    "--source", type=Path, required=True, metavar="JSON", help="source.json of the data set (says where the raw files are)"
-)
+ROOT = arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files")
 SHARDS = arg("--shards", type=Path, nargs="+", required=True, metavar="TSV", help="shard tables of the data set")
 DATA = arg("--data", type=Path, required=True, metavar="DIR", help="folder of the preprocessed data sets")
 SPLIT = arg("--split", type=Path, required=True, metavar="JSON", help="split of the fold")
@@ -101,41 +99,36 @@ def list_datasets(args: argparse.Namespace) -> None:
 @command(
     "fetch", "see that a data set is in place, or say exactly what to do",
     DATASET,
-    arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files"),
+    ROOT,
     arg("--options", type=_mapping, default={}, metavar="JSON", help="options of an embedded data set"),
-    arg("--known-index", type=Path, metavar="TSV", help="index made earlier: other files than these are an error"),
     OUT,
 )  # fmt: skip
 def fetch(args: argparse.Namespace) -> None:
-    """Writes source.json: absolute folder, layout and number of volumes. Embedded data sets are made here."""
+    """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here."""
     from brainpretrain import datasets
-    from brainpretrain.datasets.fetch import check_index
     from brainpretrain.datasets.fetch import fetch as run
-    from brainpretrain.files import read_tsv, write_json
+    from brainpretrain.files import write_json
 
-    dataset = datasets.load(args.dataset)
-    facts = run(dataset, args.root, **args.options)
-    if args.known_index and args.known_index.exists() and dataset.access != "embedded":
-        check_index(dataset, args.root, read_tsv(args.known_index))
+    facts = run(datasets.load(args.dataset), args.root, **args.options)
     write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
 
 
-@command("index", "list the volumes of a data set, by file names alone", DATASET, SOURCE, OUT)
+@command("index", "list the volumes of a data set, by file names alone", DATASET, ROOT, OUT)
 def index(args: argparse.Namespace) -> None:
     """Writes index.tsv: volume, subject, session, sequence, subset, site, path, label, channel, source_bytes."""
     from brainpretrain import datasets
     from brainpretrain.datasets.base import index as run
-    from brainpretrain.files import read_json, write_tsv
+    from brainpretrain.files import write_tsv
 
-    rows = run(datasets.load(args.dataset), Path(read_json(args.source)["root"]))
+    rows = run(datasets.load(args.dataset), args.root)
     write_tsv(args.out, rows)
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
 
 
 @command(
     "shard", "preprocess one shard of a data set",
-    INDEX, SOURCE,
+    INDEX, ROOT,
     arg("--recipe", type=_mapping, required=True, metavar="JSON", help="preprocess entry (JSON, or @file.yaml)"),
     arg("--shard", type=int, required=True, metavar="N", help="number of this shard, from 0"),
     arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
@@ -149,12 +142,11 @@ def shard(args: argparse.Namespace) -> None:
     A volume that cannot be used is a row 'rejected' with a reason. A killed shard continues where it was.
     """
     from brainpretrain import shards
-    from brainpretrain.files import read_json, read_tsv, write_tsv
+    from brainpretrain.files import read_tsv, write_tsv
 
     rows = read_tsv(args.index).to_dict("records")
-    root = Path(read_json(args.source)["root"])
     table = shards.build(
-        rows, root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
+        rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
     )
     rejected = table[table["status"] == "rejected"]
     for row in rejected.to_dict("records"):
@@ -318,7 +310,7 @@ def _joined(paths: list[Path]) -> Any:
 
 COHORT = (
     SHARDS,
-    SOURCE,
+    ROOT,
     SPLIT,
     TASK,
     arg("--n-train", required=True, help="labelled cases the model saw (a number, or 'all')"),
@@ -339,7 +331,7 @@ def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
     if unusable := sorted(set(wanted) - set(by_subject)):
         print(f"{len(unusable)} of {len(wanted)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
     subjects = splits.cohort_subjects(fold, set(by_subject), args.n_train, args.cohort, fixed)
-    return [case for subject in subjects for case in by_subject[subject]], Path(read_json(args.source)["root"])
+    return [case for subject in subjects for case in by_subject[subject]], args.root
 
 
 @command(
@@ -476,15 +468,14 @@ def page_run(args: argparse.Namespace) -> None:
 @command(
     "plot-overlays", "draw the worst, the median and the best case",
     arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
-    SHARDS, SOURCE, TASK, OUT,
+    SHARDS, ROOT, TASK, OUT,
 )  # fmt: skip
 def plot_overlays(args: argparse.Namespace) -> None:
     """Outlines of reference and prediction on the slice with most of the reference."""
     from brainpretrain import evaluation, plots
-    from brainpretrain.files import read_json
 
     table, folder = _shard_tables(args.shards)
-    overlays = evaluation.overlays(args.evaluations, table, folder, Path(read_json(args.source)["root"]), args.task)
+    overlays = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
     plots.overlays(overlays, args.out)
 
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import index
-from brainpretrain.datasets.fetch import check_index, fetch
+from brainpretrain.datasets.fetch import fetch
 from brainpretrain.errors import UserError
 
 
@@ -27,18 +25,6 @@ def test_data_in_place(tmp_path: Path) -> None:
         "unexpected_files": 1,
         "left_out": 0,
     }
-
-
-def test_other_files_than_those_of_the_index_are_noticed(tmp_path: Path) -> None:
-    dataset = datasets.load("msd_hippocampus")
-    for path in dataset.layouts[0].examples:
-        (tmp_path / path).parent.mkdir(exist_ok=True)
-        (tmp_path / path).touch()
-    known = pd.DataFrame(index(dataset, tmp_path)).astype(str)
-    check_index(dataset, tmp_path, known)
-    (tmp_path / dataset.layouts[0].examples[0]).write_bytes(b"another volume")
-    with pytest.raises(UserError, match=r"1 new or changed, 1 gone or changed, 'hippocampus-[\s\S]*--forcerun index"):
-        check_index(dataset, tmp_path, known)
 
 
 @pytest.mark.parametrize("name", [name for name in datasets.names() if datasets.load(name).access != "embedded"])

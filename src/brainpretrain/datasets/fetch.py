@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from brainpretrain.datasets.base import Dataset, index, scan
+from brainpretrain.datasets.base import Dataset, scan
 from brainpretrain.errors import UserError
 from brainpretrain.named import check_options
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
@@ -48,22 +45,3 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
         "unexpected_files": len(found.unexpected),
         "left_out": len(found.left_out),
     }
-
-
-def check_index(dataset: Dataset, root: Path | str, known: pd.DataFrame) -> None:
-    """Compares the files under `root` with an index made earlier, perhaps at another place.
-
-    Raises:
-        UserError: volumes came, went, or changed in size; says how many and names one.
-    """
-    columns = ["volume", "path", "label", "source_bytes"]
-    found = {tuple(str(row[name]) for name in columns) for row in index(dataset, root)}
-    before = set(known[columns].itertuples(index=False, name=None))
-    if found != before:
-        example = min(found ^ before)[0]
-        raise UserError(
-            f"the files of '{dataset.name}' are not those of the index: {len(found - before)} new or changed,"
-            f" {len(before - found)} gone or changed, '{example}' for one",
-            where=root,
-            fix="to take them up, run with `--forcerun index`; else set data_root back",
-        )
