@@ -121,7 +121,7 @@ rule overlap:
         STUDY + "/corpora/{corpus}/overlap.tsv",
     log:
         STUDY + "/logs/overlap/{corpus}.log",
-    # No training waits for it (see docs/decisions.md, "No ancient()"), but it goes first, and no table is made without it.
+    # no training waits for it, but it goes first, and no table is made without it: see docs/decisions.md
     priority: 100
     localrule: True
     params:
