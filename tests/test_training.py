@@ -104,6 +104,20 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_pat
     assert not any((tmp_path / "work").iterdir())
 
 
+def test_a_signal_to_every_process_of_a_job_leaves_the_loaders_alone(cohort, tmp_path):
+    """Slurm signals them all; the training must still save and say that it can go on."""
+    line = [*command(cohort, tmp_path, tiny.pretrain_config(4000), 4), "--workers", "1"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    deadline = time.monotonic() + 90
+    while not list(tmp_path.glob("work/*/step-*")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == EXIT_RESUME, said
+    assert "stopped by SIGTERM at step" in said
+
+
 def test_an_edited_recipe_starts_anew(cohort, tmp_path):
     process = start_and_wait_for_step(cohort, tmp_path, tiny.pretrain_config(500), save_every=2, step=4)
     os.kill(process.pid, signal.SIGKILL)
