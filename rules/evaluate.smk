@@ -15,13 +15,15 @@ rule predict:
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
         runtime=240,
+        gpu=1,
+        launcher="",
         root=cohort_root,
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
         fixed=fixed_option,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
-        "brainpretrain predict --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
+        "{resources.launcher} brainpretrain predict --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
         " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
 

@@ -48,9 +48,9 @@ rule finetune:
         STUDY + "/logs/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: 24000 * attempt,
+        mem_mb=lambda wildcards, attempt: 24000 * min(attempt, 2),
         runtime=720,
-        devices=1,
+        gpu=1,
         nodes=1,
         workers=0,
         launcher="",
@@ -65,5 +65,5 @@ rule finetune:
     shell:
         "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
-        " --devices {resources.devices} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
         " --save-every {resources.save_every} --log-every {resources.log_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

@@ -30,9 +30,9 @@ rule pretrain:
         STUDY + "/logs/pretrain/{corpus}/{pretext}/{backbone}.log",
     threads: 8
     resources:
-        mem_mb=lambda wildcards, attempt: 32000 * attempt,
+        mem_mb=lambda wildcards, attempt: 32000 * min(attempt, 2),
         runtime=1440,
-        devices=1,
+        gpu=1,
         nodes=1,
         workers=0,
         launcher="",
@@ -45,5 +45,5 @@ rule pretrain:
         out=subpath(output.encoder, parent=True),
     shell:
         "{resources.launcher} brainpretrain pretrain --corpus {input.corpus:q} --data {params.data:q} --config {params.config:q}"
-        " --devices {resources.devices} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
         " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

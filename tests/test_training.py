@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import checkpoints, training, weights
+from brainpretrain import checkpoints, config, pretext, training, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
-from brainpretrain.trace import EXIT_RESUME, read_log
+from brainpretrain.trace import exit_code, read_log
+from helpers import ROOT
 
 
 def run_of(folder, **changes):
@@ -80,7 +81,7 @@ def test_the_same_training_gives_the_same_bits_whatever_the_machine_does(cohort,
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, EXIT_RESUME), (signal.SIGUSR1, EXIT_RESUME)]
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
 )
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_path, number, code):
     config = tiny.pretrain_config(60)
@@ -88,7 +89,7 @@ def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_pat
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == code
-    if code == EXIT_RESUME:
+    if code > 0:
         assert f"stopped by {signal.Signals(number).name} at step" in said
     ((work),) = (tmp_path / "work").iterdir()
     last, _ = checkpoints.newest(work)
@@ -114,7 +115,7 @@ def test_a_signal_to_every_process_of_a_job_leaves_the_loaders_alone(cohort, tmp
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == EXIT_RESUME, said
+    assert process.returncode == exit_code(signal.SIGTERM) == 143, said
     assert "stopped by SIGTERM at step" in said
 
 
@@ -166,6 +167,67 @@ def test_finetuning_learns_the_ball(cohort, tmp_path):
     assert len(rows) == 20 and float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     _, facts = weights.load(out / "model")
     assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]}
+
+
+def with_processes(cohort, folder, config, count, kind="pretrain"):
+    """A training of `count` processes, started as by hand; its output folder."""
+    if kind == "pretrain":
+        line = command(cohort, folder, config, 1000)
+    else:
+        line = [
+            sys.executable, "-m", "brainpretrain.cli", "finetune", "--shards", str(cohort.table), "--split", str(cohort.split),
+            "--config", json.dumps(config), "--log-every", "3", "--work", str(folder / "work"), "--out", str(folder / "out"),
+        ]  # fmt: skip
+    done = subprocess.run([*line, "--devices", str(count)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read_json(folder / "out" / "run.json")["devices"] == count
+    return folder / "out"
+
+
+def assert_same_training(one, two, weights_file):
+    """Up to the order of sums in floating point."""
+    rows = [read_log(out / "log.csv") for out in (one, two)]
+    assert len(rows[0]) == len(rows[1]) > 1
+    names = [name for name in rows[0][0] if "loss" in name]
+    for left, right in zip(*rows, strict=True):
+        assert [float(left[name]) for name in names] == pytest.approx([float(right[name]) for name in names], rel=1e-4)
+    tensors = [load_file(out / weights_file) for out in (one, two)]
+    for name, tensor in tensors[0].items():
+        assert torch.allclose(tensor, tensors[1][name], rtol=0, atol=2e-4), name
+
+
+@pytest.mark.parametrize("method", pretext.names())
+def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
+    options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
+    optimizer = tiny.OPTIMIZER | {"eps": 1e-3}  # Adam's first steps would blow up differences in the last digit
+    recipe = {"method": method, "options": options, "optimizer": optimizer, "phases": [tiny.phase(4, lr=1e-3)]}
+    one, two = (
+        with_processes(cohort, tmp_path / str(count), tiny.pretrain_config(4, **recipe), count) for count in (1, 2)
+    )
+    assert_same_training(one, two, "encoder.safetensors")
+
+
+def test_two_processes_finetune_as_one_does(cohort, tmp_path):
+    settings = tiny.finetune_config(6, optimizer=tiny.OPTIMIZER | {"eps": 1e-3}, phases=[tiny.phase(6, lr=1e-3)])
+    settings["task"] = tiny.TASK | {"labels": {"ball": [1]}, "ignore": [0]}  # so that samples differ in what counts
+    one, two = (with_processes(cohort, tmp_path / str(count), settings, count, "finetune") for count in (1, 2))
+    assert_same_training(one, two, "model.safetensors")
+
+
+def test_a_second_copy_waits_for_the_first_and_finds_the_work_done(cohort, tmp_path):
+    settings = tiny.pretrain_config(100)
+    first = start_and_wait_for_step(cohort, tmp_path, settings, save_every=10, step=10)
+    first.send_signal(signal.SIGSTOP)
+    second = subprocess.Popen(
+        command(cohort, tmp_path, settings, 10), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while "waiting for its end" not in (line := second.stdout.readline()):
+        assert line, "the second copy did not wait"
+    first.send_signal(signal.SIGCONT)
+    said, _ = second.communicate(timeout=60)
+    first.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (0, 0) and "nothing left to do" in said, said
+    assert read_log(tmp_path / "out" / "log.csv")[-1]["step"] == "100"
 
 
 def test_fewer_processes_than_devices_are_an_error(cohort, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ CONFIG = arg(
     help="what shapes the result (JSON, or @config.yaml of an earlier run)",
 )
 MACHINE = (
-    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) per node; changes the speed, never the result"),
+    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) over all nodes; changes the speed, never the result"),
     arg("--nodes", type=int, default=1, help="nodes"),
     arg("--threads", type=int, default=1, help="CPU threads per process"),
     arg("--workers", type=int, default=0, help="loader processes per device (0: load in the training process)"),

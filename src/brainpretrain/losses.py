@@ -15,7 +15,8 @@ def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: 
     Args:
         logits: (b classes x y z), any float type; the loss is computed in float32.
         label: (b x y z) integer classes.
-        ignored: label value of voxels that count in neither term.
+        ignored: label value of voxels that count in neither term. Cross-entropy is the mean over the other voxels of a sample,
+            then over samples, so that no sample's weight depends on the company it is trained in.
         smooth: added above and below the bar (the paper's code: 1), keeps the Dice of an absent class defined.
     """
     logits, label = logits.float(), label[:, None].long()
@@ -26,5 +27,6 @@ def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: 
     axes = (2, 3, 4)
     overlap = (probability * truth).sum(axes)
     dice = (2 * overlap + smooth) / (probability.sum(axes) + truth.sum(axes) + smooth)
-    entropy = F.cross_entropy(logits, known[:, 0], reduction="none")
-    return 1 - dice.mean() + (entropy * counts[:, 0]).sum() / counts.sum().clamp(min=1)
+    entropy = F.cross_entropy(logits, known[:, 0], reduction="none")[:, None] * counts
+    per_sample = entropy.sum((1, 2, 3, 4)) / counts.sum((1, 2, 3, 4)).clamp(min=1)
+    return 1 - dice.mean() + per_sample.mean()

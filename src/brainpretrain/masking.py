@@ -89,5 +89,9 @@ def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -
 
 
 def hidden_mean(error: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Mean of `error` (b c x y z) over the voxels where `hidden` (b 1 x y z) is True; 0 if there is none."""
-    return (error * hidden).sum() / (hidden.sum() * error.shape[1]).clamp(min=1)
+    """Mean of `error` (b c x y z) over the voxels of a sample where `hidden` (b 1 x y z) is True, then over samples.
+
+    A sample's weight does not depend on the others, so neither on the number of devices. Without a hidden voxel it counts as 0.
+    """
+    axes = (1, 2, 3, 4)
+    return ((error * hidden).sum(axes) / (hidden.sum(axes) * error.shape[1]).clamp(min=1)).mean()

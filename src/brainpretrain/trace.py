@@ -23,7 +23,10 @@ import torch
 from brainpretrain import checkpoints
 from brainpretrain.errors import UserError
 
-EXIT_RESUME = 75  # "temporary failure": start the same command again and it continues
+
+def exit_code(number: int) -> int:
+    """Exit code of a training that saved because of signal `number`: what a shell reports, so a launcher can tell why."""
+    return 128 + number
 
 
 class Meter:
@@ -33,11 +36,12 @@ class Meter:
         self.sums: dict[str, torch.Tensor] = {}
         self.count = 0
 
-    def add(self, values: Mapping[str, Any]) -> None:
+    def add(self, values: Mapping[str, Any], weight: int) -> None:
+        """Adds means over `weight` samples."""
         for name, value in values.items():
-            value = torch.as_tensor(value).detach().float()
+            value = weight * torch.as_tensor(value).detach().float()
             self.sums[name] = value + self.sums[name].to(value.device) if name in self.sums else value
-        self.count += 1
+        self.count += weight
 
     @property
     def state(self) -> dict[str, Any]:
@@ -50,7 +54,7 @@ class Meter:
 
     def read(self, trainer: L.Trainer) -> dict[str, float]:
         """Means over everything added, on all processes, and the meter is empty again. Nothing added, nothing read."""
-        if not self.count:
+        if not self.sums:
             return {}
         count = trainer.strategy.reduce(torch.tensor(float(self.count), device=trainer.strategy.root_device), reduce_op="sum")
         sums = {name: trainer.strategy.reduce(value, reduce_op="sum") for name, value in sorted(self.sums.items())}
@@ -70,6 +74,7 @@ class Trace(L.Callback):
         self.path = path
         self.patches_per_step, self.epoch_steps, self.total_steps, self.quiet = patches_per_step, epoch_steps, total_steps, quiet
         self.train, self.val = Meter(), Meter()
+        self.val_batches = 0  # over all processes
         self.total = 0.0  # seconds of training steps, earlier attempts included, validation and saving not
         self.begun: dict[str, Any] = {}
 
@@ -104,7 +109,7 @@ class Trace(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.train.add(outputs)
+        self.train.add(outputs, len(batch["seed"]))
         self.steps += 1
         self.ready = time.monotonic()
         self.seconds += self.ready - self.started
@@ -112,7 +117,8 @@ class Trace(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self.val.add(outputs)
+        repeated = trainer.global_rank + batch_idx * trainer.world_size >= self.val_batches
+        self.val.add(outputs, 0 if repeated else len(batch["seed"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.ready = time.monotonic()  # validation is not time spent waiting for data
@@ -198,16 +204,20 @@ SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking c
 class Checkpoints(L.Callback):
     """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM or SIGUSR1.
 
-    A signal is honoured after the step that is running: save, say so, exit with `EXIT_RESUME`. What falls on the last
+    A signal is honoured after the step that is running: save, say so, exit with `exit_code`. What falls on the last
     step of an epoch waits until validation is done and the epoch is logged.
     """
 
     def __init__(self, work: Path, every: int, trace: Trace) -> None:
         self.trace = trace
         self.work, self.every = work, every
-        self.caught, self.stop, self.waiting = 0, False, False
+        self.caught, self.stop, self.waiting = 0, 0, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if len(set(over_processes(trainer, trainer.global_step))) > 1:
+            raise UserError(
+                "the processes found different checkpoints to continue from (a late file system)", where=self.work, fix="start again"
+            )
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
 
@@ -218,10 +228,8 @@ class Checkpoints(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.waiting |= trainer.global_step % self.every == 0
-        if trainer.world_size > 1 and trainer.global_step % SIGNAL_STEPS == 0:
-            self.stop = trainer.strategy.reduce_boolean_decision(bool(self.caught), all=False)
-        elif trainer.world_size == 1:
-            self.stop = bool(self.caught)
+        if trainer.world_size == 1 or trainer.global_step % SIGNAL_STEPS == 0:
+            self.stop = max(over_processes(trainer, self.caught))
         if batch_idx + 1 < trainer.num_training_batches:
             self._save_if_due(trainer)
 
@@ -238,9 +246,17 @@ class Checkpoints(L.Callback):
         if trainer.is_global_zero:
             checkpoints.prune(self.work)
         if self.stop:
-            word = signal.Signals(self.caught).name if self.caught else "a signal to another process"
-            print(f"stopped by {word} at step {step}, saved; the same command continues", flush=True)
-            sys.exit(EXIT_RESUME)
+            if trainer.is_global_zero:
+                print(f"stopped by {signal.Signals(self.stop).name} at step {step}, saved; the same command continues", flush=True)
+            sys.exit(exit_code(self.stop))
+
+
+def over_processes(trainer: L.Trainer, number: int) -> list[int]:
+    """What each process holds as `number`; all processes must ask."""
+    if trainer.world_size == 1:
+        return [number]
+    found = trainer.strategy.all_gather(torch.tensor(number, device=trainer.strategy.root_device))
+    return [int(value) for value in found]
 
 
 def peak_memory_gb() -> float:

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from brainpretrain import backbones, checkpoints, data, decoders, losses, pretext, schedule, splits, trace, weights
+from brainpretrain import backbones, checkpoints, data, decoders, locks, losses, pretext, schedule, splits, trace, weights
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
@@ -27,6 +28,7 @@ from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_js
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")  # slurm/launch.sh calls it where it is needed
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # StepSampler is: it asks for the step
 
 
@@ -82,10 +84,6 @@ class Pretraining(_Module):
     @property
     def encoder(self) -> nn.Module:
         return self.task.encoder
-
-    @property
-    def compares_samples(self) -> bool:
-        return getattr(self.task, "compares_samples", False)
 
     @property
     def decoders(self) -> list[nn.Module]:
@@ -161,7 +159,8 @@ class Run:
     Args:
         out: folder of the results.
         work: folder of work folders, where resume state lives until the end.
-        devices, nodes: processes are devices x nodes.
+        devices: GPUs over all nodes, a process each; without a GPU so many CPU processes.
+        nodes: they are spread over so many.
         threads: CPU threads of this process.
         workers: loader processes.
         save_every: optimiser steps between two checkpoints.
@@ -183,39 +182,40 @@ class Run:
         self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
         self.tensorboard = tensorboard
+        if devices % nodes:
+            raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
         torch.set_num_threads(threads)
-        self.facts = trace.provenance() | {"devices": devices * nodes, "threads": threads, "workers": workers}
+        self.facts = trace.provenance() | {"devices": devices, "threads": threads, "workers": workers}
 
     def loader(self, dataset: Any, batches: Any) -> Any:
         return data.loader(dataset, batches, self.workers, torch.cuda.is_available())
 
-    def fit(self, module: _Module, train: Any, val: Any, key: str, epoch_steps: int) -> None:
+    def fit(self, module: _Module, train: Any, val: Any, key: str, epoch_steps: int) -> bool:
         """Trains to the end, from the newest checkpoint of the work folder `key` if there is one.
+
+        Returns:
+            False if another copy of this training ran, was waited for, and has left the results.
 
         Raises:
             UserError: fewer processes run than devices were asked for, or the loss is not finite.
         """
-        self.work = self.work_root / key
-        self.work.mkdir(parents=True, exist_ok=True)
+        self.work, self.key = self.work_root / key, key
         check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
-        last, damaged = checkpoints.newest(self.work)
-        for line in damaged:
-            print(line, flush=True)
         total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
         tty = sys.stdout.isatty()
         self.trace = trace.Trace(self.work / "log.csv", global_batch, epoch_steps, total, quiet=tty)
-        trainer = self.trainer(module, total, epoch_steps, bool(val), tty)
-        if trainer.world_size != self.devices * self.nodes:
+        self.lightning = trainer = self.trainer(module, total, epoch_steps, bool(val), tty)
+        if trainer.world_size != self.devices:
             raise UserError(
-                f"{trainer.world_size} process(es) run, but {self.devices * self.nodes} device(s) were asked for",
-                fix="start one task per device (srun --ntasks-per-node), or let one process start the others",
+                f"{trainer.world_size} process(es) run, but {self.devices} device(s) were asked for",
+                fix="start one task per device (on Slurm: tasks_per_node and launcher, see slurm/README.md)",
             )
-        if trainer.world_size > 1 and getattr(module, "compares_samples", False):
-            raise UserError(
-                "this pretext compares the samples of a batch with each other, and several devices would each see a part of it",
-                where=module.recipe["method"],
-                fix="use one device",
-            )
+        if self.waited_for_another() and self.is_finished():
+            print("another copy of this training has just finished it: nothing left to do", flush=True)
+            return False
+        last, damaged = checkpoints.newest(self.work)
+        for line in damaged:
+            print(line, flush=True)
         sampler = data.StepSampler(
             global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
         )
@@ -230,11 +230,28 @@ class Run:
             weights_only=True,
         )
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
+        return True
+
+    def waited_for_another(self) -> bool:
+        """Takes the work folder for this process, after the end of any other copy of this training that has it.
+
+        A copy exists when Snakemake was killed and started again, or when Slurm requeued a job that Snakemake gave up.
+        The lock goes with the process, however it ends.
+        """
+        place = self.work / f"process{self.lightning.global_rank}.lock"
+        self.lock, waited = locks.take(place, "this training runs in another process; waiting for its end")
+        return waited
+
+    def is_finished(self) -> bool:
+        """The results of this very training are in place."""
+        path = self.out / "run.json"
+        return path.exists() and read_json(path).get("fingerprint") == self.key
 
     def trainer(self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
         recipe = module.recipe
         frozen = any(stretch.train != "all" for stretch in module.stretches)
-        ddp = "ddp_find_unused_parameters_true" if frozen else "ddp"
+        # no running statistics anywhere, so no buffer to keep alike
+        ddp = DDPStrategy(find_unused_parameters=frozen, broadcast_buffers=False)
         loggers: list = []
         if self.tensorboard:
             from lightning.pytorch.loggers import TensorBoardLogger
@@ -247,9 +264,9 @@ class Run:
             check_val_every_n_epoch=recipe.get("val_every_epochs", 1),
             num_sanity_val_steps=0,
             accelerator="gpu" if torch.cuda.is_available() else "cpu",
-            devices=self.devices,
+            devices=self.devices // self.nodes,
             num_nodes=self.nodes,
-            strategy=ddp if self.devices * self.nodes > 1 else "auto",
+            strategy=ddp if self.devices > 1 else "auto",
             precision=recipe["precision"],
             gradient_clip_val=recipe["gradient_clip"],
             use_distributed_sampler=False,
@@ -266,6 +283,11 @@ class Run:
             plugins=[checkpoints.SafeCheckpoints()],
         )
 
+    def end(self) -> None:
+        """All processes leave together: one that left early would look like the end of the training to a waiting copy."""
+        self.lightning.strategy.barrier()
+        self.lock.release()
+
     def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Moves the log to the results, writes config.yaml and run.json, and clears the work folder."""
         import yaml
@@ -277,6 +299,7 @@ class Run:
         run = {
             "kind": kind,
             "name": name,
+            "fingerprint": self.key,
             **self.facts,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "precision": config["recipe"]["precision"],
@@ -294,13 +317,14 @@ class Run:
 
 
 def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) -> Any:
-    """Every validation sample once, each rank its share; None without validation volumes."""
+    """Batches of all validation samples, each process its share; None without validation volumes."""
     if not dataset:
         return None
     every = list(range(len(dataset.rows)))
-    numbers = every[trainer.global_rank :: trainer.world_size] or every[:1]  # a rank without a batch would wait for ever
-    size = max(1, global_batch // trainer.world_size)
-    return run.loader(dataset, [numbers[i : i + size] for i in range(0, len(numbers), size)])
+    batches = [every[first : first + global_batch] for first in range(0, len(every), global_batch)]
+    run.trace.val_batches = len(batches)
+    mine = batches[trainer.global_rank :: trainer.world_size]
+    return run.loader(dataset, mine or batches[:1])  # Lightning wants a batch in every process; this one is not counted
 
 
 def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) -> None:
@@ -327,9 +351,10 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
     epoch_steps = max(1, len(train_rows) // recipe["global_batch"])
     module = Pretraining(task, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     key = fingerprint(dict(config), sha256(corpus))
-    run.fit(module, train, val, key, epoch_steps)
-    if run.trainer_facts["global_rank"]:
+    if not run.fit(module, train, val, key, epoch_steps):
         return
+    if run.trainer_facts["global_rank"]:
+        return run.end()
     facts = {
         "parameters": count(task),
         "encoder_parameters": count(encoder),
@@ -342,6 +367,7 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
         run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, patch, seed)
     )
     run.finish("pretraining", config["name"], config, facts)
+    run.end()
 
 
 def _encoder_facts(config: Mapping[str, Any], run: Run, corpus: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -405,14 +431,16 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]
     key = fingerprint(dict(config), stored, sha256(init) if init else "scratch", run.log_every)
-    run.fit(module, train, None, key, epoch_steps)
-    if run.trainer_facts["global_rank"]:
+    if not run.fit(module, train, None, key, epoch_steps):
         return
+    if run.trainer_facts["global_rank"]:
+        return run.end()
     facts = {"parameters": count(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
     model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
     weights.save(run.out / "model", network.state_dict(), model)
     write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
     run.finish("fine-tuning", config["name"], config, facts)
+    run.end()
 
 
 def build_network(backbone: Mapping[str, Any], in_channels: int, out_channels: int) -> decoders.Segmenter:

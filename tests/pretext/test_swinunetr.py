@@ -40,7 +40,7 @@ def rngs(n: int) -> list[np.random.Generator]:
 
 def test_cut_out_replaces_only_what_it_reports():
     x = torch.rand(4, 1, 32, 32, 32) + torch.arange(4.0).view(4, 1, 1, 1, 1)
-    corrupted, hidden = cut_out(x, rngs(4), Cutout((0.2, 0.3), (0.0, 0.0), (0.05, 0.25)))
+    corrupted, hidden = cut_out(x, x, range(4), rngs(4), Cutout((0.2, 0.3), (0.0, 0.0), (0.05, 0.25)))
     assert torch.equal(corrupted[~hidden], x[~hidden])
     assert ((corrupted[hidden] >= 0) & (corrupted[hidden] <= 1)).all()
     shares = hidden.float().mean((1, 2, 3, 4))
@@ -49,7 +49,7 @@ def test_cut_out_replaces_only_what_it_reports():
 
 def test_swapped_boxes_come_from_the_same_place_of_another_sample():
     x = torch.rand(4, 1, 16, 16, 16) + torch.arange(4.0).view(4, 1, 1, 1, 1)
-    corrupted, hidden = cut_out(x, rngs(4), Cutout((0.0, 0.0), (0.3, 0.3), (0.25, 0.5)))
+    corrupted, hidden = cut_out(x, x, range(4), rngs(4), Cutout((0.0, 0.0), (0.3, 0.3), (0.25, 0.5)))
     assert hidden.any()
     for sample, mask in zip(corrupted[:, 0], hidden[:, 0], strict=True):
         sources = [torch.equal(sample[mask], other[mask]) for other in x[:, 0]]

@@ -1,7 +1,8 @@
 """SwinUNETR pretraining: inpainting, rotation and contrast (Tang et al. 2022; the SwinUNETR row of AMAES Table 4).
 
 Two views of every patch are turned by a multiple of 90 degrees and cut out; the network reconstructs the turned patch,
-names the turn, and recognises the other view of the same patch among all views of the batch.
+names the turn, and recognises the other view of the same patch among all views of the batch. In training the batch is the
+one of all processes together, so their number does not matter.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from brainpretrain import distributed
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import hidden_mean, local_mean
@@ -96,8 +98,6 @@ def _share_range(values: Sequence[float]) -> tuple[float, float]:
 class SwinPretext(nn.Module):
     """Heads for rotation and contrast, and a decoder from the coarsest feature map."""
 
-    compares_samples = True  # the contrast is over the batch, so a device must see all of it
-
     def __init__(
         self,
         encoder: Encoder,
@@ -125,7 +125,7 @@ class SwinPretext(nn.Module):
         turn_logits = self.rotation(rotation_token).float()
         losses = {
             "rotation": F.cross_entropy(turn_logits, turns),
-            "contrast": info_nce(self.contrast(contrast_token), self.temperature),
+            "contrast": info_nce(self._of_all(self.contrast(contrast_token), 2), self.temperature),
             "reconstruction": (self.decoder(features).float() - clean).abs().mean(),
         }
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
@@ -161,8 +161,16 @@ class SwinPretext(nn.Module):
         rngs = [generator(seed, f"swinunetr view {number}") for seed in as_ints(seeds)]
         turns = [int(rng.integers(_TURNS)) for rng in rngs]
         turned, clean = _turn(input, turns), _turn(target, turns)
-        corrupted, hidden = cut_out(turned, rngs, self.cutout)
+        everyone = self._of_all(turned, 1)
+        places = range(len(everyone)) if everyone is turned else distributed.own(torch.arange(len(everyone))).tolist()
+        corrupted, hidden = cut_out(turned, everyone, places, rngs, self.cutout)
         return View(turned, corrupted, clean, hidden, torch.tensor(turns, device=input.device))
+
+    def _of_all(self, x: torch.Tensor, views: int) -> torch.Tensor:
+        """(views b ...) of all processes in training, view by view; validation batches are whole in their process."""
+        if not self.training:
+            return x
+        return torch.cat([distributed.gathered(part) for part in x.chunk(views)]) if distributed.processes() > 1 else x
 
     def _tokens(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         tokens = features.flatten(2)
@@ -175,27 +183,31 @@ class SwinPretext(nn.Module):
         return max(1, round(1 / max(self.cutout.box[0], 1e-3)))
 
 
-def cut_out(x: torch.Tensor, rngs: Sequence[np.random.Generator], cutout: Cutout) -> tuple[torch.Tensor, torch.Tensor]:
+def cut_out(
+    x: torch.Tensor, everyone: torch.Tensor, places: Sequence[int], rngs: Sequence[np.random.Generator], cutout: Cutout
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Replaces boxes by noise in [0, 1], then boxes by the same place of another sample.
 
     Args:
         x: (b c x y z).
-        rngs: one generator per sample.
+        everyone: (n c x y z) samples to take boxes from.
+        places: where the samples of x stand among them.
+        rngs: one generator per sample of x.
 
     Returns:
         Corrupted (b c x y z), hidden bool (b 1 x y z).
     """
     size = x.shape[2:]
     dropped, swapped, partners, noise = [], [], [], []
-    for number, rng in enumerate(rngs):
+    for place, rng in zip(places, rngs, strict=True):
         dropped.append(_boxes(rng, size, cutout.ratio, cutout.box))
-        partners.append(int(rng.integers(len(rngs))))
-        other = partners[-1] != number
+        partners.append(int(rng.integers(len(everyone))))
+        other = partners[-1] != place
         swapped.append(_boxes(rng, size, cutout.swap_ratio, cutout.box) if other else np.zeros(size, dtype=bool))
         noise.append(normal(tuple(x.shape[1:]), int(rng.integers(2**63)), x.device))
     drop, swap = (torch.from_numpy(np.stack(masks))[:, None].to(x.device) for masks in (dropped, swapped))
     corrupted = torch.where(drop, _rescaled(torch.stack(noise)).to(x.dtype), x)
-    return torch.where(swap, x[partners], corrupted), drop | swap
+    return torch.where(swap, everyone[partners], corrupted), drop | swap
 
 
 def _boxes(rng: np.random.Generator, size: Sequence[int], ratio: tuple[float, float], box: tuple[float, float]) -> np.ndarray:
