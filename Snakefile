@@ -20,6 +20,7 @@ report: "rules/report/workflow.rst"
 
 
 onstart:
+    refuse_second_copies()
     tell_moved_data()
 
 

@@ -1,6 +1,8 @@
 """Paths, wildcards, and look-ups into the plan. No number of the method stands in any rule."""
 
 import json
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,3 +99,17 @@ def tell_moved_data():
                 " if other files are there, take them up with --forcerun fetch",
                 file=sys.stderr,
             )
+
+
+def refuse_second_copies():
+    """Jobs of an earlier Snakemake in this folder are still in Slurm's queue: each would be submitted a second time."""
+    if not shutil.which("squeue"):
+        return
+    listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %T %k|%Z"], capture_output=True, text=True)
+    here = [line.split("|")[0] for line in listed.stdout.splitlines() if line.endswith(f"|{Path.cwd()}") and " rule_" in line]
+    if here:
+        numbers = " ".join(line.split()[0] for line in here)
+        raise WorkflowError(
+            f"{len(here)} jobs of an earlier Snakemake in this folder are still in Slurm's queue, the first: {here[0]}. Let them"
+            f" end (what they finish counts), or cancel them (trainings save and continue later): scancel {numbers}"
+        )

@@ -80,9 +80,7 @@ def test_the_same_training_gives_the_same_bits_whatever_the_machine_does(cohort,
     assert (again / "encoder.safetensors").read_bytes() == (encoder / "encoder.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_an_interrupted_training_ends_as_if_nothing_had_happened(cohort, tmp_path, number, code):
     config = tiny.pretrain_config(60)
     process = start_and_wait_for_step(cohort, tmp_path, config, save_every=4, step=8)
@@ -201,9 +199,7 @@ def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
     options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
     optimizer = tiny.OPTIMIZER | {"eps": 1e-3}  # Adam's first steps would blow up differences in the last digit
     recipe = {"method": method, "options": options, "optimizer": optimizer, "phases": [tiny.phase(4, lr=1e-3)]}
-    one, two = (
-        with_processes(cohort, tmp_path / str(count), tiny.pretrain_config(4, **recipe), count) for count in (1, 2)
-    )
+    one, two = (with_processes(cohort, tmp_path / str(count), tiny.pretrain_config(4, **recipe), count) for count in (1, 2))
     assert_same_training(one, two, "encoder.safetensors")
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from brainpretrain import checkpoints
+from brainpretrain import checkpoints, distributed
 from brainpretrain.errors import UserError
 
 
@@ -214,9 +214,11 @@ class Checkpoints(L.Callback):
         self.caught, self.stop, self.waiting = 0, 0, False
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if len(set(over_processes(trainer, trainer.global_step))) > 1:
+        if len(set(distributed.numbers(trainer.global_step, trainer.strategy.root_device))) > 1:
             raise UserError(
-                "the processes found different checkpoints to continue from (a late file system)", where=self.work, fix="start again"
+                "the processes found different checkpoints to continue from (a late file system)",
+                where=self.work,
+                fix="start again",
             )
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
@@ -229,7 +231,7 @@ class Checkpoints(L.Callback):
     ) -> None:
         self.waiting |= trainer.global_step % self.every == 0
         if trainer.world_size == 1 or trainer.global_step % SIGNAL_STEPS == 0:
-            self.stop = max(over_processes(trainer, self.caught))
+            self.stop = max(distributed.numbers(self.caught, trainer.strategy.root_device))
         if batch_idx + 1 < trainer.num_training_batches:
             self._save_if_due(trainer)
 
@@ -247,16 +249,10 @@ class Checkpoints(L.Callback):
             checkpoints.prune(self.work)
         if self.stop:
             if trainer.is_global_zero:
-                print(f"stopped by {signal.Signals(self.stop).name} at step {step}, saved; the same command continues", flush=True)
+                print(
+                    f"stopped by {signal.Signals(self.stop).name} at step {step}, saved; the same command continues", flush=True
+                )
             sys.exit(exit_code(self.stop))
-
-
-def over_processes(trainer: L.Trainer, number: int) -> list[int]:
-    """What each process holds as `number`; all processes must ask."""
-    if trainer.world_size == 1:
-        return [number]
-    found = trainer.strategy.all_gather(torch.tensor(number, device=trainer.strategy.root_device))
-    return [int(value) for value in found]
 
 
 def peak_memory_gb() -> float:

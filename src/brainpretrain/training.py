@@ -251,7 +251,7 @@ class Run:
         recipe = module.recipe
         frozen = any(stretch.train != "all" for stretch in module.stretches)
         # no running statistics anywhere, so no buffer to keep alike
-        ddp = DDPStrategy(find_unused_parameters=frozen, broadcast_buffers=False)
+        ddp = DDPStrategy(find_unused_parameters=frozen, forward_sync_buffers=False)
         loggers: list = []
         if self.tensorboard:
             from lightning.pytorch.loggers import TensorBoardLogger
