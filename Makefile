@@ -4,11 +4,12 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test lint format schema clean
+.PHONY: help demo test test-slurm lint format schema clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
+	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make clean        remove the environment (results stay)"
@@ -32,6 +33,9 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 
 test: $(VENV)/installed
 	pytest
+
+test-slurm: $(VENV)/installed
+	pytest tests/slurm
 
 lint: $(VENV)/installed
 	ruff check src tests

@@ -294,3 +294,23 @@ def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
     assert bad["path"].endswith("sub-001_T1w.nii.gz") and bad["reason"] == "truncated" and "bytes" in bad["detail"]
     assert cli.main([*line, "--max-rejected", "0", "--out", str(tmp_path / "b" / "shard000.tsv")]) == 2
     assert not (tmp_path / "b" / "shard000.tsv").exists()
+
+
+def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
+    """Four fine-tunings on a machine with two GPUs; nothing here computes on them, but all is scheduled as if."""
+    copy = type(finished)(shutil.copytree(finished.root, tmp_path / "copy", symlinks=True))
+    edit(copy.root / "workstation" / "config.yaml", "resources: [gpu=1]", "resources: [gpu=2]")
+    models = sorted(str(path.relative_to(copy.root)) for path in copy.results.rglob("model.safetensors"))
+    variables = {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
+    copy.snakemake("--cores", "16", "--forcerun", *models, "--", *models, profile="workstation", **variables)
+    spans = {}
+    for model in models:
+        fold = (copy.root / model).parent
+        log = copy.results / "logs" / f"{fold.relative_to(copy.results)}.log"
+        gpu = next(line for line in log.read_text().splitlines() if line.startswith("GPU "))
+        run = read_json(fold / "run.json")
+        spans.setdefault(gpu, []).append((run["started"], run["finished"]))
+    assert set(spans) == {"GPU 0", "GPU 1"}
+    for times in spans.values():
+        times.sort()
+        assert all(end <= begin for (_, end), (begin, _) in zip(times, times[1:], strict=False))

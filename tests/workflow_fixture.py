@@ -76,11 +76,12 @@ class Workflow:
     def results(self) -> Path:
         return self.root / "results" / "tiny"
 
-    def snakemake(self, *arguments: str, check: bool = True) -> str:
+    def snakemake(self, *arguments: str, check: bool = True, profile: str = "local", **variables: str) -> str:
         """Runs Snakemake on the study and returns what it printed."""
         bin_dir = Path(sys.executable).parent
-        environment = os.environ | {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
-        line = [str(bin_dir / "snakemake"), "--profile", "local", "--cores", "2", "--config", "study=tiny", *arguments]
+        path = {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+        environment = os.environ | path | variables
+        line = [str(bin_dir / "snakemake"), "--profile", profile, "--cores", "2", "--config", "study=tiny", *arguments]
         done = subprocess.run(line, cwd=self.root, env=environment, capture_output=True, text=True)
         said = done.stdout + done.stderr
         if check:
@@ -99,7 +100,7 @@ class Workflow:
 
 
 def copy(root: Path) -> Workflow:
-    for name in ("config", "rules", "local", "slurm"):
+    for name in ("config", "rules", "local", "workstation", "slurm"):
         shutil.copytree(ROOT / name, root / name)
     shutil.copy(ROOT / "Snakefile", root)
     workflow = Workflow(root)

@@ -479,6 +479,27 @@ def plot_overlays(args: argparse.Namespace) -> None:
     plots.overlays(overlays, args.out)
 
 
+@command(
+    "claim", "run a command on GPUs that nothing else runs on",
+    arg("--gpus", type=int, required=True, metavar="N", help="how many"),
+    arg("line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments"),
+)  # fmt: skip
+def claim(args: argparse.Namespace) -> None:
+    """Waits until N GPUs are free, and becomes the command, with CUDA_VISIBLE_DEVICES set to them.
+
+    Free means: no other command that was started this way runs on it. Without a GPU the command runs on the CPU. The profiles
+    `local` and `workstation` start trainings and predictions this way; on Slurm it is not needed.
+    """
+    from brainpretrain import gpus
+
+    line = args.line[1:] if args.line[:1] == ["--"] else args.line
+    if not line:
+        raise UserError("there is no command to run", fix="write it behind --")
+    taken = gpus.claim(args.gpus, os.environ)
+    print(f"GPU {', '.join(taken)}" if taken else "no GPU to be seen: on the CPU", flush=True)
+    gpus.run_on(taken, line, os.environ)
+
+
 @command("schema", "write the JSON schema of the config, for editors", OUT)
 def schema(args: argparse.Namespace) -> None:
     """Editors that know YAML schemas complete and check the files under config/ with it."""
@@ -519,7 +540,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a subcommand. Exit codes: 0 done, 2 the user can mend it, 75 start again to continue, else a bug."""
+    """Runs a subcommand. Exit codes: 0 done, 2 the user can mend it, 128 + signal saved and can go on, else a bug."""
     argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     if not sys.stdout.isatty():

@@ -1,0 +1,168 @@
+"""What may happen to a training on a cluster. In each case it continues, and what is finished stays finished."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+from on_slurm import LONG, until
+
+from brainpretrain.files import read_json
+from brainpretrain.trace import read_log
+from helpers import edit
+
+FOLDER = "results/tiny/pretrain/tiny_unlabelled/amaes_tiny/unet_micro"
+ENCODER = f"{FOLDER}/encoder.safetensors"
+
+
+def assert_continued(study, saved: int) -> None:
+    """The encoder is there, trained from step `saved` on, its log has every epoch once, and no other rule ran."""
+    run, rows = read_json(study.root / FOLDER / "run.json"), read_log(study.root / FOLDER / "log.csv")
+    assert int(run["resumed_from"].removeprefix("step-")) >= saved
+    assert [int(row["step"]) for row in rows] == list(range(1, LONG + 1))
+    assert set(study.counts()) == {"pretrain"}
+    assert not any((study.root / "results" / "work").iterdir())
+
+
+def pids(study, word: str) -> list[int]:
+    """Processes whose command line holds a word and which run in the folder of the study."""
+    found = []
+    for entry in os.scandir("/proc"):
+        try:
+            if entry.name.isdigit() and os.readlink(f"{entry.path}/cwd") == str(study.root):
+                line = Path(f"{entry.path}/cmdline").read_text()
+                found += [int(entry.name)] if word in line and "brainpretrain" in line.split("\0")[1] else []
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def test_a_cancelled_job_has_saved_and_is_tried_again(longer):
+    head = longer.start("--", ENCODER)
+    saved = longer.checkpoint(40)
+    longer.cluster.run("scancel", longer.running("pretrain"))
+    assert head.wait(300) == 0, longer.said
+    assert_continued(longer, saved)
+    assert [row["state"] for row in longer.jobs()] == ["CANCELLED", "COMPLETED"]
+
+
+def test_the_time_limit_puts_a_job_back_into_the_queue(longer):
+    head = longer.start("--", ENCODER)
+    saved, job = longer.checkpoint(40), longer.running("pretrain")
+    longer.cluster.run(
+        "scancel", "--signal=USR1", job
+    )  # what Slurm sends before the limit: to the tasks, not to the batch script
+    until(lambda: longer.restarts(job) == 1, longer)
+    longer.release(job)
+    assert head.wait(300) == 0, longer.said
+    assert_continued(longer, saved)
+    assert [(row["job"], row["state"]) for row in longer.jobs()] == [(job, "COMPLETED")]
+
+
+def test_slurm_itself_signals_before_the_limit(longer):
+    """With a limit of one minute, the real one."""
+    edit(longer.workflow.study, f"epochs: {LONG}", "epochs: 20000")
+    edit(longer.root / "slurm" / "config.yaml", "--signal=USR1@300", "--signal=USR1@20")
+    longer.start("--set-resources", "pretrain:runtime=1", "--", ENCODER)
+    job = longer.running("pretrain")
+    until(lambda: longer.restarts(job) == 1, longer)
+    assert longer.checkpoint(1)
+
+
+def test_preemption_requeues_the_job(longer):
+    edit(
+        longer.root / "slurm" / "config.yaml",
+        "slurm_partition: gpu\n    gpu_model: h100\n    gpu: 2",
+        "slurm_partition: preempt\n    gpu_model: h100\n    gpu: 2",
+    )
+    head = longer.start("--", ENCODER)
+    saved, job = longer.checkpoint(40), longer.running("pretrain")
+    other = longer.cluster.run(
+        "sbatch", "--parsable", "--partition=gpu", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 5"
+    ).strip()
+    until(lambda: longer.restarts(job) == 1, longer)
+    longer.release(job)
+    assert head.wait(300) == 0, longer.said
+    assert "COMPLETED" in longer.cluster.run("squeue", "-h", "--states=all", "-j", other, "-o", "%T")
+    assert_continued(longer, saved)
+    assert [(row["job"], row["state"]) for row in longer.jobs()] == [(job, "COMPLETED")]
+
+
+def test_a_lost_node_is_no_lost_training(longer):
+    head = longer.start("--", ENCODER)
+    saved, job = longer.checkpoint(40), longer.running("pretrain")
+    node = longer.cluster.run("squeue", "-h", "-j", job, "-o", "%N").strip()
+    longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    try:
+        until(lambda: longer.restarts(job) == 1, longer)
+        longer.release(job)
+        assert head.wait(300) == 0, longer.said
+    finally:
+        longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert_continued(longer, saved)
+    assert [(row["job"], row["state"]) for row in longer.jobs()] == [(job, "COMPLETED")]
+
+
+def test_a_drained_node_finishes_what_it_has(longer):
+    head = longer.start("--", ENCODER)
+    longer.checkpoint(20)
+    job = longer.running("pretrain")
+    node = longer.cluster.run("squeue", "-h", "-j", job, "-o", "%N").strip()
+    longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    try:
+        assert head.wait(300) == 0, longer.said
+    finally:
+        longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    assert_continued_without_break(longer)
+
+
+def assert_continued_without_break(study) -> None:
+    assert read_json(study.root / FOLDER / "run.json")["resumed_from"] == ""
+    assert [row["state"] for row in study.jobs()] == ["COMPLETED"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_costs_one_interval_at_most(longer, victim):
+    head = longer.start("--", ENCODER)
+    saved = longer.checkpoint(40)
+    processes = until(lambda: sorted(pids(longer, "pretrain")), longer)
+    os.kill(processes[victim], signal.SIGKILL)
+    assert head.wait(300) == 0, longer.said
+    assert_continued(longer, saved)
+    assert [row["state"] for row in longer.jobs()] == ["FAILED", "COMPLETED"]
+
+
+def test_a_killed_snakemake_leaves_its_jobs_and_starts_no_second_copy(longer):
+    head = longer.start("--", ENCODER)
+    longer.checkpoint(20)
+    head.kill()
+    head.wait()
+    assert "LockException" in longer.run("--", ENCODER, code=1)
+    longer.run("--unlock")
+    said = longer.run("--", ENCODER, code=1)
+    assert "still in Slurm's queue" in said and f"scancel {longer.running('pretrain')}" in said
+    until(lambda: longer.jobs()[0]["state"] == "COMPLETED", longer)
+    longer.run("--unlock")
+    longer.run("--", ENCODER)
+    assert_continued_without_break(longer)  # what the abandoned job finished was taken
+
+
+def test_an_interrupted_snakemake_cancels_its_jobs_and_continues(longer):
+    head = longer.start("--", ENCODER)
+    saved = longer.checkpoint(40)
+    head.send_signal(signal.SIGINT)
+    assert head.wait(120) != 0
+    until(lambda: longer.jobs()[0]["state"] == "CANCELLED", longer)
+    longer.run("--", ENCODER)
+    assert_continued(longer, saved)
+
+
+def test_a_job_that_always_fails_has_an_end_and_names_its_log(longer):
+    edit(longer.workflow.study, f"epochs: {LONG}, lr: 1.0e-3", f"epochs: {LONG}, lr: 1.0e+30")
+    said = longer.run("--", ENCODER, code=1)
+    assert [row["state"] for row in longer.jobs()] == ["FAILED"] * 3  # the first attempt and two retries
+    assert [row["memory"] for row in longer.jobs()] == ["32000M", "62.50G", "62.50G"]
+    assert "the loss is" in said and "lower lr" in said
+    assert "logs/pretrain/tiny_unlabelled/amaes_tiny/unet_micro.log" in said
