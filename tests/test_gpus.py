@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import subprocess
@@ -44,7 +45,7 @@ def test_no_gpu_has_two_commands_at_a_time(tmp_path, count):
             busy.setdefault(name, []).append((float(begin), float(end)))
     for spans in busy.values():
         spans.sort()
-        assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
 
 
 def test_a_killed_command_frees_its_gpu(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from contextlib import contextmanager
@@ -313,4 +314,4 @@ def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
     assert set(spans) == {"GPU 0", "GPU 1"}
     for times in spans.values():
         times.sort()
-        assert all(end <= begin for (_, end), (begin, _) in zip(times, times[1:], strict=False))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
