@@ -30,7 +30,9 @@ def study(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> OnSlurm
     """The study, run once through Slurm; tests that edit it put it back."""
     found = OnSlurm(workflow_fixture.copy(tmp_path_factory.mktemp("study")), cluster)
     profile = found.root / "slurm" / "config.yaml"
-    profile.write_text(profile.read_text().replace("workers: 7", "workers: 1"))  # the nodes are one machine
+    # all nodes are one small machine
+    text = profile.read_text().replace("workers: 7", "workers: 0")
+    profile.write_text(text + "set-threads: {pretrain: 1, finetune: 1, predict: 1}\n")
     found.run()
     return found
 

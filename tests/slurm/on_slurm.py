@@ -18,7 +18,7 @@ import workflow_fixture
 from helpers import ROOT
 
 # what a site would not shorten: how long after submission, and how often, states are asked for
-LONG = 200  # steps of a training that is to be hit; each epoch is a step
+LONG = 120  # steps of a training that is to be hit; each epoch is a step
 QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10"]
 
 

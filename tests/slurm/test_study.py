@@ -32,7 +32,7 @@ def test_two_gpus_were_two_processes(study):
     run = read_json(study.root / ENCODER.replace("encoder.safetensors", "run.json"))
     assert run["devices"] == 2
     log = next(study.results.glob("logs/pretrain/*/*/*.log")).read_text()
-    assert "2 task(s) on 1 node(s), 8 CPUs each" in log and "MEMBER: 2/2" in log
+    assert "2 task(s) on 1 node(s), 1 CPUs each" in log and "MEMBER: 2/2" in log
 
 
 def test_a_finished_study_submits_nothing(again):
