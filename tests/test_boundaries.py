@@ -12,7 +12,20 @@ import pytest
 from helpers import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-LIGHT = ["config", "plan", "splits", "schedule", "volumes", "shards", "datasets", "datasets.fetch", "cli", "tables", "pages"]
+LIGHT = [
+    "config",
+    "plan",
+    "splits",
+    "schedule",
+    "volumes",
+    "shards",
+    "datasets",
+    "datasets.fetch",
+    "cli",
+    "tables",
+    "pages",
+    "cards",
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -35,6 +48,14 @@ FORBIDDEN = {
     "a second NIfTI reader": r"nib\.load\(|ReadImage\(",
 }
 
+# torch's own format is read in one place, as plain tensors, and written in one place, for nnU-Net
+ALLOWED = {
+    "torch.load or torch.save": [
+        'exporting.py: torch.save({"network_weights": state}, temporary)',
+        'importing.py: return torch.load(path, map_location="cpu", weights_only=True, mmap=True)',
+    ]
+}
+
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_the_library_uses_no(what):
@@ -46,7 +67,7 @@ def test_the_library_uses_no(what):
     ]
     # the template maps come out of an installed package, not from a user
     found = [line for line in found if not line.startswith("synthetic.py: ")]
-    assert found == []
+    assert found == ALLOWED.get(what, [])
 
 
 def test_rules_are_shell_commands_of_the_library():

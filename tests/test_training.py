@@ -64,6 +64,7 @@ def test_pretraining_leaves_all_its_results_and_no_work(encoder):
     run = read_json(encoder / "run.json")
     assert {"commit", "torch", "hardware", "seconds", "peak_memory_gb", "parameters", "patches_per_s", "data_wait"} <= set(run)
     assert (run["steps"], run["volumes"], run["val_volumes"], run["subjects"]) == (10, 5, 1, 6)
+    assert read_json(encoder / "encoder.json")["datasets"] == {"tiny": {"subjects": 6, "volumes": 6}}
     with np.load(encoder / "reconstruction.npz") as panels:
         assert panels["input"].shape == (1, 16, 16) and panels["hidden"].dtype == bool and list(panels["names"]) == ["s5_T1w"]
 

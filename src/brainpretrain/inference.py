@@ -1,11 +1,18 @@
-"""Prediction of a whole volume from overlapping patches."""
+"""What a network makes of a whole volume: a segmentation from overlapping patches, or feature maps in one piece."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+
+from brainpretrain import volumes
+from brainpretrain.backbones.base import Encoder
+from brainpretrain.errors import UserError
 
 
 @torch.no_grad()
@@ -39,3 +46,70 @@ def sliding_window(
         image, tuple(patch_size), batch_size, network, overlap=overlap, mode=weights, padding_mode="constant", cval=0.0
     )
     return cast(torch.Tensor, logits)
+
+
+@torch.inference_mode()
+def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
+    """Feature maps of a volume, finest first.
+
+    Sides that the encoder cannot halve evenly are padded with 0, the value of the background, at the far side, and what
+    lies wholly in the padding is cut off again. So a side of n voxels gives ceil(n / stride) in a map of this stride.
+
+    Args:
+        encoder: in evaluation mode.
+        image: (b c x y z).
+
+    Returns:
+        One map (b channels[i] x/strides[i] ...) per level.
+
+    Raises:
+        UserError: a volume so small that the coarsest map would be one voxel.
+    """
+    size = image.shape[2:]
+    padding = [-n % encoder.divisor for n in size]
+    maps = encoder(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]))
+    return [found[:, :, *(slice(-(-n // stride)) for n in size)] for found, stride in zip(maps, encoder.strides, strict=True)]
+
+
+def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
+    """A volume as an encoder wants it, (b c x y z), float32.
+
+    Args:
+        path: NIfTI, or an array (x y z), (c x y z) or (b c x y z) in a `.npy` file.
+        facts: of the encoder.
+        raw: take the values as they are. Otherwise a NIfTI is prepared with the encoder's preprocess recipe: RAS, cropped,
+            scaled to 0..1, resampled; an array has neither spacing nor orientation and is refused.
+
+    Raises:
+        UserError: no such input, or one that the encoder cannot take.
+    """
+    if path.suffix == ".npy":
+        array = _read_array(path, raw)
+    elif raw:
+        array = volumes.read_volume(path).array
+    elif facts["preprocess"] is None:
+        raise UserError(
+            "the encoder does not say how its volumes were prepared", where=path, fix="import it with --preprocess, or use --raw"
+        )
+    else:
+        recipe = facts["preprocess"]
+        limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+        array = volumes.preprocess(volumes.read_volume(path, limits=limits), None, recipe)[0]
+    image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    image = image[(None,) * (5 - image.ndim)]
+    if image.shape[1] != facts["in_channels"] or not image.isfinite().all():
+        problem = f"shape {list(array.shape)}, where {facts['in_channels']} channel(s) of finite values are wanted"
+        raise UserError(problem, where=path, fix="give (x y z), (c x y z) or (b c x y z)")
+    return image
+
+
+def _read_array(path: Path, raw: bool) -> np.ndarray:
+    if not raw:
+        raise UserError("an array has neither spacing nor orientation", where=path, fix="use --raw, or give a NIfTI file")
+    try:
+        array = np.load(path)
+    except (OSError, ValueError, EOFError) as error:  # ValueError: objects in it, which would need pickle
+        raise UserError(f"no readable array: {error}", where=path, fix="save it with numpy.save, as numbers") from error
+    if array.ndim not in (3, 4, 5) or array.dtype.kind not in "fiub":
+        raise UserError(f"{array.ndim} axes of {array.dtype}", where=path, fix="give numbers (x y z), (c x y z) or (b c x y z)")
+    return array

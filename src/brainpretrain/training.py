@@ -355,9 +355,11 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
         return
     if run.trainer_facts["global_rank"]:
         return run.end()
+    by_dataset = rows.groupby("dataset")["subject"]
     facts = {
         "parameters": count(task),
         "encoder_parameters": count(encoder),
+        "datasets": {name: {"subjects": found.nunique(), "volumes": len(found)} for name, found in by_dataset},
         "volumes": len(train_rows),
         "val_volumes": len(val_rows),
         "subjects": int(rows[["dataset", "subject"]].drop_duplicates().shape[0]),
@@ -454,11 +456,15 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
     """Loads a pretrained encoder, after checking that it saw what this task will show it.
 
     Raises:
-        UserError: another architecture or other preprocessing.
+        UserError: another architecture, or other preprocessing, or unknown preprocessing.
     """
     if init is None:
         return []
     tensors, facts = weights.load(init)
+    if facts["preprocess"] is None:
+        raise UserError(
+            "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
+        )
     for part in ("spacing_mm", "upper_quantile", "crop"):
         pretrained, wanted = facts["preprocess"][part], config["preprocess"][part]
         if pretrained != wanted:

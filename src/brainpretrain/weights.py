@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from brainpretrain import backbones
+from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, read_json, write_json
 
@@ -37,6 +39,23 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         raise UserError(f"no readable safetensors: {error}", where=path, fix="make or fetch the file again") from error
     return tensors, read_json(path.with_suffix(".json"))
+
+
+def encoder(folder: Path | str, in_channels: int | None = None) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder in a folder, in evaluation mode, and its facts.
+
+    Args:
+        folder: with encoder.safetensors and encoder.json.
+        in_channels: of the images to come; without it, those it was trained with.
+
+    Raises:
+        UserError: see `load` and `load_encoder`.
+    """
+    tensors, facts = load(Path(folder) / "encoder")
+    backbone = facts["backbone"]
+    network = backbones.build(backbone["architecture"], in_channels or facts["in_channels"], **backbone["options"])
+    load_encoder(network, tensors)
+    return network.eval(), facts
 
 
 def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide_stem: bool = True) -> list[dict[str, str]]:

@@ -1,32 +1,15 @@
 """Our networks, filled through the tensor names of the authors' checkpoints, give the authors' features."""
 
-import json
-import zlib
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones import mednext, swinunetr, unet
+from reference import assert_matches, fixture, reference_tensor, wave
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
-
-
-def fixture(name: str) -> dict:
-    return json.loads((Path(__file__).parent / "parity" / name).read_text())
-
-
-def reference_tensor(name: str, shape: list[int]) -> torch.Tensor:
-    """The deterministic filling that the fixtures describe."""
-    n = np.arange(np.prod(shape))
-    values = np.cos(n * 0.7548776662466927 + zlib.crc32(name.encode()) % 1000)
-    if len(shape) > 1:
-        values = values * np.sqrt(2 / np.prod(shape[1:]))
-    else:
-        values = 1 + 0.1 * values if name.endswith("weight") else 0.1 * values
-    return torch.from_numpy(values.astype(np.float32).reshape(shape))
 
 
 def fill(network: torch.nn.Module, prefix: str, reference_name, known: dict) -> set[str]:
@@ -34,19 +17,6 @@ def fill(network: torch.nn.Module, prefix: str, reference_name, known: dict) -> 
     names = {own: prefix + reference_name(own) for own in network.state_dict()}
     network.load_state_dict({own: reference_tensor(name, known[name]) for own, name in names.items()}, strict=True)
     return set(names.values())
-
-
-def wave() -> torch.Tensor:
-    i, j, k = np.indices((64, 64, 64))
-    return torch.from_numpy((0.5 + 0.5 * np.sin(0.11 * i + 0.23 * j + 0.31 * k)).astype(np.float32))[None, None]
-
-
-def assert_matches(found: torch.Tensor, expected: dict) -> None:
-    assert list(found.shape) == expected["shape"]
-    scale = expected["std"]
-    assert abs(found.mean().item() - expected["mean"]) < 1e-4 * scale
-    assert abs(found.std().item() - expected["std"]) < 1e-4 * scale
-    np.testing.assert_allclose(found.flatten()[:8].numpy(), expected["first8"], rtol=1e-4, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -65,3 +67,23 @@ def reference_name(name: str) -> str:
     _, stage, conv, rest = name.split(".", 3)
     block = "in_conv" if stage == "0" else f"encoder_conv{stage}"
     return f"{block}.conv{int(conv) + 1}.{rest}"
+
+
+def nnunet_names(name: str) -> list[str]:
+    """Names of our encoder tensor `name` in the encoder of `brainpretrain.nnunet.MaxPoolUNet`: each layer has two there."""
+    _, stage, conv, layer, kind = name.split(".")
+    block = f"stages.{stage}.{0 if stage == '0' else 1}.convs.{conv}"  # behind the first stage, module 0 is the pooling
+    return [f"{block}.{layer}.{kind}", f"{block}.all_modules.{('conv', 'norm').index(layer)}.{kind}"]
+
+
+def nnunet_architecture(encoder: UNet) -> dict[str, Any]:
+    """What nnU-Net builds the same encoder with, but for what all backbones share (`exporting.nnunet_plan`).
+
+    nnU-Net's own plain U-Net strides convolutions where this one pools, so the class is ours.
+    """
+    convs = [len(stage) for stage in encoder.stages]
+    return {
+        "network_class_name": "brainpretrain.nnunet.MaxPoolUNet",
+        "n_conv_per_stage": convs,
+        "n_conv_per_stage_decoder": convs[:-1],
+    }
