@@ -10,6 +10,7 @@ RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
 WORK = f"{RESULTS}/work"
+RELEASE = RESULTS + "/weights/{release}/{backbone}"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
@@ -23,7 +24,8 @@ wildcard_constraints:
     pretext="[a-z0-9_]+",
     backbone="[a-z0-9_]+",
     task="[a-z0-9_]+",
-    init="scratch|[a-z0-9_]+-on-[a-z0-9_]+",
+    init="[a-z0-9_]+(-on-[a-z0-9_]+)?",
+    release="[a-z0-9_]+",
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
     fold=r"\d+",
@@ -46,11 +48,6 @@ def module(dataset):
 def options(dataset):
     """What the project's own data sets are made with, as JSON."""
     return as_json(CONFIG.datasets[dataset].options if dataset in CONFIG.datasets else {})
-
-
-def stored_as(preprocess):
-    """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""
-    return CONFIG.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
 
 
 def shard_tables(dataset, preprocess):

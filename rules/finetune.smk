@@ -19,7 +19,7 @@ def finetune_config(wildcards):
             ),
             "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json"),
             "policy": CONFIG.augmentations[policy].model_dump(mode="json"),
-            "preprocess": stored_as(task.preprocess),
+            "preprocess": CONFIG.stored_as(task.preprocess),
         }
     )
 
@@ -27,9 +27,11 @@ def finetune_config(wildcards):
 def finetune_inputs(wildcards):
     task = CONFIG.tasks[wildcards.task]
     inputs = {"shards": shard_tables(task.dataset, task.preprocess)}
-    if wildcards.init != "scratch":
+    if "-on-" in wildcards.init:
         pretext, corpus = wildcards.init.split("-on-")
         inputs["init"] = PRETRAIN.format(corpus=corpus, pretext=pretext, backbone=wildcards.backbone) + "/encoder.safetensors"
+    elif wildcards.init != "scratch":
+        inputs["init"] = RELEASE.format(release=wildcards.init, backbone=wildcards.backbone) + "/encoder.safetensors"
     return inputs
 
 

@@ -11,7 +11,7 @@ def pretrain_config(wildcards):
             "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
             "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json", include={"architecture", "options"}),
             "policy": CONFIG.augmentations[recipe.augmentation].model_dump(mode="json"),
-            "preprocess": stored_as(CONFIG.corpora[wildcards.corpus].preprocess),
+            "preprocess": CONFIG.stored_as(CONFIG.corpora[wildcards.corpus].preprocess),
         }
     )
 
@@ -47,3 +47,18 @@ rule pretrain:
         "{resources.launcher} brainpretrain pretrain --corpus {input.corpus:q} --data {params.data:q} --config {params.config:q}"
         " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
         " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule model_card:
+    input:
+        facts=PRETRAIN + "/encoder.json",
+        run=PRETRAIN + "/run.json",
+    output:
+        PRETRAIN + "/card.md",
+    log:
+        STUDY + "/logs/model_card/{corpus}/{pretext}/{backbone}.log",
+    localrule: True
+    params:
+        folder=subpath(input.facts, parent=True),
+    shell:
+        "brainpretrain export --encoder {params.folder:q} --format card --out {output:q} > {log:q} 2>&1"

@@ -270,6 +270,7 @@ def table_targets(name):
         if arm.pretraining:
             targets.add(f"{FIGURES}/corpora/{arm.pretraining.corpus}.png")
             targets |= {f"{FIGURES}/{arm.pretraining.path}/{file}" for file in ("loss.svg", "reconstruction.png", "run.html")}
+            targets.add(f"{STUDY}/{arm.pretraining.path}/card.md")
     return sorted(targets)
 
 

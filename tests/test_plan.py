@@ -31,6 +31,7 @@ def test_paths_can_be_read_back(paper):
     assert arm.pretraining == plan.Pretraining("brains45k", "amaes", "unet_b")
     assert plan.Evaluation(arm, 3, "ood").path == f"{arm.path}/fold3/ood"
     assert plan.Arm("t", "b", "scratch", "r", "all").pretraining is None
+    assert plan.Arm("t", "b", "amaes_released", "r", "all").pretraining is None
 
 
 def test_a_row_is_one_line_and_a_list_multiplies(config_dir, paper):
@@ -67,6 +68,9 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
         ("cohort: ood", "cohort: test", "'wmh_flair' has no fixed test set"),
         ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no 'ood' cohort"),
         ("init: swinunetr}", "init: swinunetr, n_train: all}", "n_train 'all' leaves no case"),
+        ("init: swinunetr}", "init: swinunet}", r"no entry 'swinunet' in 'pretexts' or 'weights'[\s\S]*did you mean 'swinunetr'"),
+        ("init: swinunetr}", "init: amaes_release}", r"did you mean 'amaes_released'"),
+        ("init: swinunetr}", "init: amaes_released}", "'amaes_released' has no file for the backbone 'swinunetr'"),
     ],
 )
 def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
@@ -84,3 +88,26 @@ def test_a_study_cannot_take_the_folder_of_the_data(config_dir):
     (config_dir / "studies" / "data.yaml").write_text((config_dir / "studies" / "amaes.yaml").read_text())
     with pytest.raises(UserError, match="a study cannot be called 'data'"):
         plan.make(config.load(config_dir, {"study": "data"}))
+
+
+def test_a_release_is_an_init_that_needs_no_pretraining(paper):
+    released = plan.make(config.load(ROOT / "config", {"study": "released"}))
+    assert released.pretrainings == [] and released.corpora == [] and released.datasets == ["brats21", "isles22", "wmh"]
+    arms = {evaluation.arm for evaluation in released.evaluations}
+    assert {arm.init for arm in arms} == {"scratch", "amaes_released"} and len(arms) == 4 * 2 * 3
+    assert {arm for arm in arms if arm.init == "scratch"} < {evaluation.arm for evaluation in paper.evaluations}
+
+
+def test_a_row_of_releases_and_pretexts_says_which_is_which(config_dir):
+    row = "init: swinunetr}\n      - {backbone: unet_b, init: [amaes, amaes_released], corpus: brains45k_too}"
+    edit(config_dir / "tables.yaml", "init: swinunetr}", row)
+    edit(config_dir / "corpora.yaml", "corpora:", "corpora:\n  brains45k_too: {like: brains45k}")
+    rows = plan.make(config.load(config_dir)).tables["table4"]["rows"]
+    assert [row["title"] for row in rows[-2:]] == ["unet_b, amaes, on brains45k_too", "unet_b, amaes_released"]
+    assert [row["init"] for row in rows[-2:]] == ["amaes-on-brains45k_too", "amaes_released"]
+
+
+def test_a_release_cannot_be_called_like_a_pretext(config_dir):
+    edit(config_dir / "weights.yaml", "amaes_released:", "amaes:")
+    with pytest.raises(UserError, match="amaes would be two inits"):
+        plan.make(config.load(config_dir))

@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 
 import tiny
+from brainpretrain import backbones
+from brainpretrain.backbones import unet
 from brainpretrain.files import read_json, read_tsv
 from helpers import edit
+from reference import stand_in
 
 BELOW_FINETUNE = {
     "predict": 4,
@@ -129,7 +132,7 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
         ("config/studies/tiny.yaml", "inference: {batch: 4}", "inference: {batch: 4, overlap: 0.25}",
          {rule: n for rule, n in BELOW_FINETUNE.items() if "finetuning" not in rule}),
         ("config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75",
-         {"pretrain": 1, "finetune": 2, "plot_pretraining": 1, "plot_reconstructions": 1, "page_pretraining": 1} | half(BELOW_FINETUNE)),
+         {"pretrain": 1, "finetune": 2, "plot_pretraining": 1, "plot_reconstructions": 1, "page_pretraining": 1, "model_card": 1} | half(BELOW_FINETUNE)),
         ("config/augmentations.yaml", "note: all transforms, for training from scratch; the crop is the patch, as in `spatial`.", "noise: {p: 0.3}",
          {"finetune": 2} | half(BELOW_FINETUNE)),
         ("config/studies/tiny.yaml", "labels: {grey matter: [1], white matter: [2], lesion: [3]}", "labels: {tissue: [1, 2], lesion: [3]}",
@@ -157,6 +160,51 @@ def test_a_new_task_to_evaluate_does_not_pretrain_again(finished):
         jobs = finished.planned()
     assert jobs["finetune"] == 4 and jobs["overlap"] == 1 and jobs["split"] == 1
     assert not {"pretrain", "shard", "corpus"} & set(jobs)
+
+
+RELEASE = """weights:
+  released_tiny:
+    page: https://example.org/record
+    licence: null
+    citation: none
+    corpus: a stand-in
+    preprocess: coarse_4mm
+    patch_size: [16, 16, 16]
+    files:
+      unet_micro: {file: tiny.pth, url: https://example.org/tiny.pth}
+tables:
+"""
+
+
+def test_a_released_encoder_is_an_init(finished):
+    """A stand-in with the names of the AMAES code: asked for, imported, fine-tuned from."""
+    encoder = backbones.build("unet", 1, width=4, levels=3, convs_per_stage=2)
+    names = {"model.encoder." + unet.reference_name(name): list(t.shape) for name, t in encoder.state_dict().items()}
+    fold = "results/tiny/finetune/tissue/unet_micro/released_tiny/tiny/n2/fold0"
+    new_row = "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, init: released_tiny}"
+    place = finished.root / "data" / "weights" / "tiny.pth"
+    with (
+        edited(finished, "config/studies/tiny.yaml", "tables:\n", RELEASE),
+        edited(finished, "config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", new_row),
+    ):
+        jobs = finished.planned()
+        assert (jobs["import_weights"], jobs["finetune"], jobs["predict"]) == (1, 2, 2) and "pretrain" not in jobs
+        said = finished.snakemake("--", f"{fold}/model.safetensors", check=False)
+        assert "'released_tiny' are not in place" in said and "https://example.org/tiny.pth and put it there as tiny.pth" in said
+        place.parent.mkdir()
+        stand_in(place, names | {"model.rec_head.out_conv.bias": [1]})
+        finished.snakemake("--", f"{fold}/model.safetensors")
+        assert finished.planned()["finetune"] == 1
+    facts = read_json(finished.root / "results/weights/released_tiny/unet_micro/encoder.json")
+    assert facts["source"]["file"] == "tiny.pth" and facts["preprocess"]["spacing_mm"] == [4, 4, 4]
+    report = read_tsv(finished.root / fold / "transfer.tsv")
+    assert set(report["status"]) == {"loaded"} and len(report) == len(names)
+
+
+def test_every_pretraining_has_a_model_card(finished):
+    (card,) = finished.results.glob("pretrain/*/*/*/card.md")
+    text = card.read_text()
+    assert "| mask ratio | 0.6 |" in text and "phantom_tiny | unknown | 3 | 3 |" in text
 
 
 def test_a_cohort_that_is_added_trains_nothing_again(finished):

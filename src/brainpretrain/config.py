@@ -222,6 +222,28 @@ class Finetune(Training):
         return self
 
 
+class ReleasedFile(Section):
+    """One file of a release; a checksum is None where none is on record."""
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    url: str
+    bytes: Count | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+
+class Release(Section):
+    """Encoders that others have published, a file per backbone. Its name is an `init`."""
+
+    page: str
+    licence: str | None = Field(description="null where it is not known")
+    citation: str
+    corpus: str = Field(description="what they were pretrained on, in words")
+    preprocess: Name
+    patch_size: Size3
+    files: dict[Name, ReleasedFile] = Field(min_length=1, description="by backbone")
+
+
 class Column(Section):
     """A task and the cohort that is scored; `val` is the pool less the training cases of a fold."""
 
@@ -235,7 +257,7 @@ class Row(Section):
 
     title: str = ""
     backbone: Name | list[Name]
-    init: Name | list[Name] = "scratch"
+    init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
     n_train: Count | Literal["all"] | list[Count | Literal["all"]] | None = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
@@ -261,6 +283,7 @@ SECTIONS: dict[str, type[Section]] = {
     "augmentations": PolicyConfig,
     "pretexts": Pretext,
     "finetune": Finetune,
+    "weights": Release,
     "tables": Table,
 }
 
@@ -300,6 +323,7 @@ class Config(BaseModel):
     augmentations: dict[str, PolicyConfig]
     pretexts: dict[str, Pretext]
     finetune: dict[str, Finetune]
+    weights: dict[str, Release]
     tables: dict[str, Table]
 
     def get(self, section: str, name: str, wanted_by: str) -> Any:
@@ -316,6 +340,27 @@ class Config(BaseModel):
     def data_root(self, dataset: str) -> str:
         """Folder of the raw files of a data set."""
         return self.settings.data_roots.get(dataset) or str(Path(self.settings.data_root) / dataset)
+
+    def stored_as(self, preprocess: str) -> dict[str, Any]:
+        """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""
+        return self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+
+    def release(self, name: str, backbone: str) -> dict[str, Any]:
+        """What an import needs to know of the file that a release has for a backbone.
+
+        Raises:
+            UserError: no such release, or none of its files is for this backbone.
+        """
+        found = self.get("weights", name, f"backbone {backbone}")
+        if backbone not in found.files:
+            raise UserError(
+                f"the release '{name}' has no file for the backbone '{backbone}'",
+                where=f"weights.{name}.files",
+                fix=nearest(backbone, list(found.files)),
+            )
+        self.get("preprocess", found.preprocess, f"weights.{name}")
+        facts = found.model_dump(mode="json", exclude={"files"}) | {"preprocess": self.stored_as(found.preprocess)}
+        return {"release": name, **facts, **found.files[backbone].model_dump(mode="json")}
 
     def pretext(self, name: str, backbone: str) -> Pretext:
         """The pretext recipe as `backbone` uses it: its `per_backbone` changes applied."""

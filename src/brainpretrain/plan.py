@@ -1,8 +1,8 @@
 """From tables to runs to paths: what a study has to compute, as plain data. No torch, no files read, no Snakemake.
 
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
-an *evaluation* is a fine-tuning and a cohort. Their paths below `results/<study>/` are made of these words and
-nothing else, so the plan can be read back from a path.
+an *evaluation* is a fine-tuning and a cohort. An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
+Their paths below `results/<study>/` are made of these words and nothing else, so the plan can be read back from a path.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 
 from brainpretrain import datasets
 from brainpretrain.config import Config, Row, Table
-from brainpretrain.errors import UserError
+from brainpretrain.errors import UserError, nearest
 
 SCRATCH = "scratch"
-RESERVED = ("data", "work", "logs")  # folders beside the studies
+RESERVED = ("data", "work", "logs", "weights")  # folders beside the studies
 
 
 @dataclass(frozen=True, order=True)
@@ -54,8 +54,8 @@ class Arm:
 
     @property
     def pretraining(self) -> Pretraining | None:
-        """The pretraining that gives the initial encoder; None from scratch."""
-        if self.init == SCRATCH:
+        """The pretraining that gives the initial encoder; None from scratch and from a release."""
+        if "-on-" not in self.init:
             return None
         pretext, corpus = self.init.split("-on-")
         return Pretraining(corpus, pretext, self.backbone)
@@ -133,6 +133,8 @@ def make(config: Config) -> Plan:
     """
     if config.study_name in RESERVED:
         raise UserError(f"a study cannot be called '{config.study_name}'", where=config.settings.results, fix="rename its file")
+    if twice := sorted(({SCRATCH} | set(config.pretexts)) & set(config.weights)):
+        raise UserError(f"{', '.join(twice)} would be two inits", where="weights", fix="give the release another name")
     tables = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
@@ -150,12 +152,26 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
         for backbone, init, recipe, n_train in itertools.product(*choices):
             config.get("backbones", backbone, where)
             config.get("finetune", recipe, where)
-            if init != SCRATCH:
-                config.pretext(init, backbone)
-                config.get("corpora", row.corpus or table.corpus, where)
-            full_init = init if init == SCRATCH else Pretraining(row.corpus or table.corpus, init, backbone).init
+            full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
             title = _title(table, row, backbone, init, recipe, n_train)
+            if row.corpus not in (None, table.corpus) and full_init != init:
+                title += f", on {row.corpus}"
             yield {"title": title, "backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
+
+
+def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
+    """The full name of an init, once everything that it names is found to exist."""
+    if init == SCRATCH:
+        return init
+    if init in config.weights:
+        config.release(init, backbone)
+        return init
+    if init not in config.pretexts:
+        fix = nearest(init, [SCRATCH, *config.pretexts, *config.weights])
+        raise UserError(f"no entry '{init}' in 'pretexts' or 'weights'", where=where, fix=fix)
+    config.pretext(init, backbone)
+    config.get("corpora", corpus, where)
+    return Pretraining(corpus, init, backbone).init
 
 
 def _title(table: Table, row: Row, backbone: str, init: str, recipe: str, n_train: int | str) -> str:
@@ -169,8 +185,6 @@ def _title(table: Table, row: Row, backbone: str, init: str, recipe: str, n_trai
         parts.append(f"n={n_train}")
     if isinstance(row.recipe, list) or recipe != table.recipe:
         parts.append(recipe)
-    if row.corpus not in (None, table.corpus) and init != SCRATCH:
-        parts.append(f"on {row.corpus}")
     return ", ".join(parts)
 
 
