@@ -11,10 +11,11 @@ fact() { grep -oP "\b$1=\K[0-9]+" <<<"$facts" | head -n 1; }
 nodes=$(fact NumNodes) tasks=$(fact NumTasks) cpus=$(fact CPUs/Task) restarts=$(fact Restarts)
 echo "Slurm job $SLURM_JOB_ID, restarts ${restarts:-0}: $tasks task(s) on $nodes node(s), $cpus CPUs each" >&2
 
-# a session of its own: a signal to the whole job reaches the tasks through Slurm, and must not make srun abort them
+# A session of its own: a signal to the whole job reaches the tasks through Slurm, and must not make srun abort them.
+# After the first task has ended the others get a minute: to end in their own way, or to be killed if they hang.
 trap : TERM USR1
 setsid --wait srun --nodes="$nodes" --ntasks="$tasks" --ntasks-per-node=$((tasks / nodes)) --cpus-per-task="$cpus" \
-  --kill-on-bad-exit=1 "$@"
+  --kill-on-bad-exit=0 --wait=60 "$@"
 code=$?
 
 case $code in
