@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brainpretrain.losses import dice_ce
+from brainpretrain.losses import deep_dice_ce, dice_ce
 
 IGNORED = 255
 
@@ -53,3 +53,15 @@ def test_a_patch_without_known_voxels_is_finite():
 def test_half_precision_logits_give_a_float32_loss():
     logits, label = example()
     assert dice_ce(logits.bfloat16(), label, IGNORED, smooth=1.0).dtype == torch.float32
+
+
+def test_coarser_outputs_count_half_as_much_each_time():
+    generator = torch.Generator().manual_seed(0)
+    label = torch.randint(0, 3, (2, 8, 8, 4), generator=generator)
+    outputs = [torch.randn(2, 3, 8 // step, 8 // step, 4 // step, generator=generator) for step in (1, 2, 4)]
+    terms = [
+        dice_ce(x, label[:, ::step, ::step, ::step], IGNORED, smooth=1.0) for x, step in zip(outputs, (1, 2, 4), strict=True)
+    ]
+    expected = (terms[0] + terms[1] / 2 + terms[2] / 4) / 1.75
+    torch.testing.assert_close(deep_dice_ce(outputs, label, IGNORED, smooth=1.0), expected)
+    assert deep_dice_ce(outputs[0], label, IGNORED, smooth=1.0) == terms[0]

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+
+
+def deep_dice_ce(
+    logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor, ignored: int, *, smooth: float
+) -> torch.Tensor:
+    """`dice_ce` of every output of a network, finest first, weighted 1, 1/2, 1/4 ... and divided by their sum.
+
+    A coarser output is compared with every n-th voxel of the label. Of one output it is plain `dice_ce`.
+    """
+    outputs = [logits] if isinstance(logits, torch.Tensor) else logits
+    weights = [0.5**number for number in range(len(outputs))]
+    steps = [label.shape[-1] // output.shape[-1] for output in outputs]
+    terms = [
+        weight * dice_ce(output, label[:, ::step, ::step, ::step], ignored, smooth=smooth)
+        for weight, step, output in zip(weights, steps, outputs, strict=True)
+    ]
+    return torch.stack(terms).sum() / sum(weights)
 
 
 def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: float) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from brainpretrain import backbones
-from brainpretrain.backbones import check_size, mednext
+from brainpretrain.backbones import mednext, resenc, unetr
 from brainpretrain.errors import UserError
 
 
@@ -12,20 +12,7 @@ def test_an_unknown_architecture_names_the_nearest():
 
 
 def test_names_are_files():
-    assert {"mednext", "swinunetr", "unet"} <= set(backbones.names())
-
-
-def test_sizes_that_fit_pass():
-    check_size([48, 32, 16], 16)
-
-
-@pytest.mark.parametrize(
-    ("size", "message"),
-    [([100, 96, 96], "100: 96 or 112"), ([96, 8, 96], "8: 16"), ([72, 72, 72], "72: 64 or 80"), ([16, 16, 16], "size: 32")],
-)
-def test_sizes_that_do_not_fit(size, message):
-    with pytest.raises(UserError, match=message):
-        check_size(size, 16)
+    assert {"mednext", "resenc", "swinunetr", "unet", "unetr"} <= set(backbones.names())
 
 
 def test_mednext_refuses_levels_that_disagree():
@@ -41,3 +28,31 @@ def test_mednext_up_block_doubles_the_size_and_leaves_the_low_side_empty():
     assert out.shape == (1, 4, 8, 6, 4)
     assert (out[:, :, 0] == 0).all()
     assert (out[:, :, 1:, 1:, 1:] != 0).all()
+
+
+def test_resenc_refuses_levels_that_disagree():
+    with pytest.raises(UserError, match="differ in length"):
+        resenc.build(1, widths=[8, 16], blocks=[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_size": [32, 32, 40]}, "40: 32 or 48"),
+        ({"num_heads": 5}, "5 heads do not divide width 24"),
+        ({"depth": 3}, "4 blocks"),
+    ],
+)
+def test_unetr_refuses_what_cannot_be(change, message):
+    options = {"image_size": [32, 32, 32], "width": 24, "depth": 4, "num_heads": 2, "mlp_width": 48}
+    with pytest.raises(UserError, match=message):
+        unetr.build(1, **options | change)
+
+
+def test_the_position_embedding_of_another_size_lies_between_the_learned_ones():
+    torch.manual_seed(0)
+    encoder = unetr.build(1, image_size=[64, 32, 32], width=24, depth=4, num_heads=2, mlp_width=48)
+    learned = encoder.position.detach().reshape(4, 2, 2, 24)
+    assert torch.equal(encoder.position_at(torch.Size([4, 2, 2])), encoder.position)
+    halved = encoder.position_at(torch.Size([2, 2, 2])).reshape(2, 2, 2, 24)
+    torch.testing.assert_close(halved, (learned[::2] + learned[1::2]) / 2)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from brainpretrain import backbones, config, decoders
-from brainpretrain.backbones import mednext, swinunetr, unet
+from brainpretrain.backbones import mednext, resenc, swinunetr, unet
 from reference import assert_matches, fixture, reference_tensor, wave
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
@@ -39,6 +39,29 @@ def test_features_and_reconstruction(backbone, file, module):
         assert_matches(found, wanted)
     if expected["output"]:
         assert_matches(decoder(features, image), expected["output"])
+
+
+@torch.no_grad()
+def test_residual_encoder_of_nnunet():
+    """Features and outputs of all levels, decoder with one conv per stage and deep supervision."""
+    expected = fixture("nnunet_resenc_small.json")
+    encoder = backbones.build("resenc", 1, widths=expected["widths"], blocks=expected["blocks"])
+    decoder = decoders.build("unet", encoder, 2, convs_per_stage=1, skips=True, heads=3)
+    theirs = {"head": "seg_layers.2", "coarse_heads.0": "seg_layers.1", "coarse_heads.1": "seg_layers.0"}
+
+    def decoder_name(name: str) -> str:
+        path, kind = name.rsplit(".", 1)
+        path = theirs.get(path, path)
+        return f"transpconvs.{path.split('.')[1]}.{kind}" if path.endswith(".up") else f"{path}.{kind}"
+
+    used = fill(encoder, "encoder.", resenc.reference_name, expected["tensors"])
+    used |= fill(decoder, "decoder.", decoder_name, expected["tensors"])
+    assert used == set(expected["tensors"])
+    features = encoder(wave(32, 32, 32))
+    for found, wanted in zip(features, expected["features"], strict=True):
+        assert_matches(found, wanted)
+    for found, wanted in zip(decoder(features, wave(32, 32, 32)), expected["outputs"], strict=True):
+        assert_matches(found, wanted)
 
 
 def test_swin_names_are_those_of_monais_release():

@@ -38,14 +38,16 @@ class Swin(Encoder):
         self.channels = [feature_size * 2**stage for stage in range(len(depths) + 1)]
         self.strides = [_PATCH * 2**stage for stage in range(len(depths) + 1)]
         self.divisor = self.strides[-1]
-        self.swin = SwinTransformer(
-            in_chans=in_channels,
-            embed_dim=feature_size,
-            window_size=(window_size,) * 3,
-            patch_size=(_PATCH,) * 3,
-            depths=depths,
-            num_heads=num_heads,
-        )
+        with torch.device("cpu"):  # MONAI reads numbers from tensors while it builds, which the meta device does not hold
+            swin = SwinTransformer(
+                in_chans=in_channels,
+                embed_dim=feature_size,
+                window_size=(window_size,) * 3,
+                patch_size=(_PATCH,) * 3,
+                depths=depths,
+                num_heads=num_heads,
+            )
+        self.swin = swin.to(torch.get_default_device())
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Input (b c x y z) -> features (b channels[i] x/strides[i] ...), finest first."""

@@ -27,9 +27,9 @@ def build(in_channels: int, *, width: int, levels: int, convs_per_stage: int) ->
 class ConvBlock(nn.Module):
     """Conv 3^3 -> instance norm -> leaky ReLU (slope 0.01)."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
+        self.conv = nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1)
         self.norm = nn.InstanceNorm3d(out_channels, affine=True)
         # Not in place: instance norm returns a view, and autograd would copy it.
         self.activation = nn.LeakyReLU()

@@ -1,0 +1,96 @@
+"""The residual encoder of nnU-Net (Isensee et al. 2024); with the options of L, the network of S3D (Wald et al. 2024)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from brainpretrain.backbones import check_size
+from brainpretrain.backbones.base import Encoder
+from brainpretrain.backbones.unet import ConvBlock
+from brainpretrain.errors import UserError
+
+
+def build(in_channels: int, *, widths: list[int], blocks: list[int]) -> ResEnc:
+    """Residual encoder.
+
+    Args:
+        in_channels: input channels.
+        widths: channels of each level, finest first; their number is the number of levels.
+        blocks: residual blocks per level.
+
+    Raises:
+        UserError: `widths` and `blocks` differ in length.
+    """
+    if len(widths) != len(blocks):
+        raise UserError(
+            f"widths {widths} and blocks {blocks} differ in length", where="backbone 'resenc'", fix="one number per level"
+        )
+    return ResEnc(in_channels, widths, blocks)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3^3 convs with instance norm; the input is added before the second leaky ReLU.
+
+    Where the size is halved, the first conv does it, and the input is average-pooled. Where the number of channels
+    changes, a 1^3 conv without bias and an instance norm bring the input to it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = ConvBlock(in_channels, out_channels, stride)
+        self.conv2 = nn.Conv3d(out_channels, out_channels, kernel_size=3, padding=1)
+        self.norm = nn.InstanceNorm3d(out_channels, affine=True)
+        self.activation = nn.LeakyReLU()
+        self.shortcut = nn.Sequential()
+        if stride > 1:
+            self.shortcut.add_module("pool", nn.AvgPool3d(stride))
+        if in_channels != out_channels:
+            self.shortcut.add_module("conv", nn.Conv3d(in_channels, out_channels, kernel_size=1, bias=False))
+            self.shortcut.add_module("norm", nn.InstanceNorm3d(out_channels, affine=True))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.norm(self.conv2(self.conv1(x))) + self.shortcut(x))
+
+
+class ResEnc(Encoder):
+    """A conv block, then levels of residual blocks; the first block of a level halves the size, but for the finest."""
+
+    def __init__(self, in_channels: int, widths: list[int], blocks: list[int]) -> None:
+        super().__init__()
+        self.in_channels = in_channels
+        self.channels = list(widths)
+        self.strides = [2**level for level in range(len(widths))]
+        self.divisor = self.strides[-1]
+        self.stem = ConvBlock(in_channels, widths[0])
+        self.stages = nn.ModuleList()
+        for level, (before, after, count) in enumerate(zip([widths[0], *widths], widths, blocks, strict=False)):
+            first = ResidualBlock(before, after, stride=2 if level else 1)
+            self.stages.append(nn.Sequential(first, *(ResidualBlock(after, after, stride=1) for _ in range(count - 1))))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Input (b c x y z) -> features (b channels[i] x/strides[i] ...), finest first."""
+        check_size(x.shape[2:], self.divisor)
+        x = self.stem(x)
+        features: list[torch.Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+_REFERENCE_PARTS = {"conv1.conv": "conv1.conv", "conv1.norm": "conv1.norm", "conv2": "conv2.conv", "norm": "conv2.norm",
+                    "shortcut.conv": "skip.1.conv", "shortcut.norm": "skip.1.norm"}  # fmt: skip
+
+
+def reference_name(name: str) -> str:
+    """Name of our encoder tensor `name` in nnU-Net's residual encoder, below `encoder.`.
+
+    nnU-Net's state dict holds each of these a second time, where `conv` is `all_modules.0` and `norm` is `all_modules.1`,
+    and all of it once more below `decoder.encoder.`.
+    """
+    path, kind = name.rsplit(".", 1)
+    if path.startswith("stem."):
+        return f"stem.convs.0.{path.removeprefix('stem.')}.{kind}"
+    _, level, block, part = path.split(".", 3)
+    return f"stages.{level}.blocks.{block}.{_REFERENCE_PARTS[part]}.{kind}"
