@@ -9,57 +9,45 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brainpretrain.errors import UserError
-from brainpretrain.seeds import as_ints, generator
+from brainpretrain.seeds import as_ints, generator, uniform
+from brainpretrain.sizes import ratio_range, token_grid
+
+_FLAT = 1e-6  # added to the variance of a block, so that air can be divided by its deviation
 
 
 def block_mask(
     seeds: Sequence[int] | torch.Tensor,
     size: Sequence[int],
     mask_size: int,
-    mask_ratio: float,
+    mask_ratio: float | Sequence[float],
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
     """Random blocks of voxels to hide (AMAES section 3.2), as bool (b 1 x y z); True = hidden.
 
-    Every sample hides the same number of blocks: all but `int(blocks * (1 - mask_ratio))`. Its mask depends on its
-    own seed alone, not on the batch or the device.
+    Of a ratio's `blocks * (1 - mask_ratio)` blocks the whole ones stay visible and all others are hidden: 19,661 of
+    the 32,768 blocks of 4 voxels in 128^3 at 0.6. A sample's mask depends on its own seed alone, not on the batch or the device.
 
     Args:
         seeds: one per sample.
         size: voxels (x y z).
         mask_size: side of a block in voxels; divides every side of `size`.
-        mask_ratio: share of blocks to hide, 0..1.
+        mask_ratio: share of blocks to hide, 0..1; or [low, high], from which each sample draws its own, uniformly.
 
     Raises:
-        UserError: `mask_size` does not divide `size`, or `mask_ratio` is outside 0..1.
+        UserError: `mask_size` does not divide `size`, or `mask_ratio` is no share and no range of shares.
     """
     grid = token_grid(size, mask_size)
-    if not 0 <= mask_ratio <= 1:
-        raise UserError(f"mask_ratio {mask_ratio} is no share", where="mask_ratio", fix="give a number in 0..1")
+    low, high = ratio_range(mask_ratio)
     blocks = math.prod(grid)
-    visible = int(round(blocks * (1 - mask_ratio), 6))  # 1000 * (1 - 0.9) is 99.99999999999998
     hidden = np.zeros((len(seeds), blocks), dtype=bool)
     for row, seed in zip(hidden, as_ints(seeds), strict=True):
+        ratio = low if low == high else float(uniform(generator(seed, "mask ratio"), (low, high)))
+        visible = int(round(blocks * (1 - ratio), 6))  # 1000 * (1 - 0.9) is 99.99999999999998
         row[generator(seed, "mask").permutation(blocks)[visible:]] = True
     tokens = torch.from_numpy(hidden.reshape(len(seeds), 1, *grid)).to(device)
     for axis in (2, 3, 4):
         tokens = tokens.repeat_interleave(mask_size, dim=axis)
     return tokens
-
-
-def token_grid(size: Sequence[int], mask_size: int) -> list[int]:
-    """Blocks along each axis.
-
-    Raises:
-        UserError: `mask_size` does not divide `size`.
-    """
-    if mask_size < 1 or any(n % mask_size for n in size):
-        valid = [m for m in range(1, min(size) + 1) if all(n % m == 0 for n in size)]
-        raise UserError(
-            f"blocks of {mask_size} do not fit into a patch of {list(size)}", where="mask_size", fix=f"valid sizes: {valid}"
-        )
-    return [n // mask_size for n in size]
 
 
 @torch.no_grad()
@@ -79,7 +67,9 @@ def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -
     visible = (~hidden).to(image.dtype)
     cells = (grid[0], grid[1], grid[2])
     total, weight = (
-        F.avg_pool3d(F.adaptive_avg_pool3d(x, cells), kernel_size=3, stride=1, padding=1) for x in (image * visible, visible)
+        # padded by hand: the pooling itself refuses fewer than 3 cells, whatever its padding
+        F.avg_pool3d(F.pad(F.adaptive_avg_pool3d(x, cells), [1] * 6), kernel_size=3, stride=1)
+        for x in (image * visible, visible)
     )
     axes = (2, 3, 4)
     overall = (image * visible).sum(axes, keepdim=True) / visible.sum(axes, keepdim=True).clamp(min=1)
@@ -95,3 +85,13 @@ def hidden_mean(error: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """
     axes = (1, 2, 3, 4)
     return ((error * hidden).sum(axes) / (hidden.sum(axes) * error.shape[1]).clamp(min=1)).mean()
+
+
+def block_moments(image: torch.Tensor, mask_size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of every block of `image` (b c x y z), spread over its voxels (b c x y z)."""
+
+    def spread(x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(F.avg_pool3d(x, mask_size), size=image.shape[2:], mode="nearest")
+
+    mean = spread(image)
+    return mean, (spread((image - mean).square()) + _FLAT).sqrt()

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from brainpretrain import datasets
+from brainpretrain import backbones, datasets
 from brainpretrain.config import Config, Row, Table
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.sizes import check_size, ratio_range, token_grid
 
 SCRATCH = "scratch"
 RESERVED = ("data", "work", "logs", "weights")  # folders beside the studies
@@ -141,6 +142,7 @@ def make(config: Config) -> Plan:
         tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
     plan = Plan(config, tables)
     _check_names(plan)
+    _check_sizes(plan)
     return plan
 
 
@@ -235,3 +237,23 @@ def _check_names(plan: Plan) -> None:
             config.get("augmentations", policy, f"finetune.{recipe}")
     for dataset in plan.datasets:
         plan.n_shards(dataset)
+
+
+def _check_sizes(plan: Plan) -> None:
+    """Every patch fits the networks that see it and the blocks of its mask, and a mask hides a possible share."""
+    config = plan.config
+    seen = set()
+    for pretraining in plan.pretrainings:
+        recipe, where = config.pretext(pretraining.pretext, pretraining.backbone), f"pretexts.{pretraining.pretext}"
+        seen.add((tuple(recipe.patch_size), pretraining.backbone, where))
+        if "mask_size" in recipe.options:
+            token_grid(recipe.patch_size, recipe.options["mask_size"], f"{where}: mask_size")
+        if "mask_ratio" in recipe.options:
+            ratio_range(recipe.options["mask_ratio"], f"{where}: mask_ratio")
+    for arm in {evaluation.arm for evaluation in plan.evaluations}:
+        seen.add((tuple(config.finetune[arm.recipe].patch_size), arm.backbone, f"finetune.{arm.recipe}"))
+    for patch, name, where in sorted(seen):
+        backbone = config.backbones[name]
+        divisor = backbones.divisor(backbone.architecture, backbone.options)
+        if divisor:
+            check_size(patch, divisor, f"{where}: patch_size, for backbone '{name}'")

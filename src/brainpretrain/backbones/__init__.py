@@ -5,14 +5,16 @@ Where published weights exist, the file also has `reference_name(name)`, from ou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from brainpretrain import named
-from brainpretrain.errors import UserError
+from brainpretrain.sizes import check_size
 
 if TYPE_CHECKING:
     from brainpretrain.backbones.base import Encoder
+
+__all__ = ["build", "check_size", "divisor", "names"]
 
 
 def names() -> list[str]:
@@ -36,29 +38,21 @@ def build(architecture: str, in_channels: int, **options: Any) -> Encoder:
     return builder(in_channels, **options)
 
 
-def check_size(size: Sequence[int], divisor: int) -> None:
-    """Refuses input sizes that an encoder with `divisor` cannot halve evenly.
+def divisor(architecture: str, options: Mapping[str, Any]) -> int | None:
+    """What every side of an image must be a multiple of, from the options alone, so that a dry run can tell.
 
-    Raises:
-        UserError: a side is no multiple of `divisor` (names the nearest valid ones), or the coarsest feature map
-            would be one voxel, which cannot be normalised.
+    None for an architecture that has no case here; then a wrong size is refused by the job and not by the dry run. The
+    contract test asks for a case for every file of this folder and compares it with the network's own `divisor`.
     """
-    size = [int(n) for n in size]
-    if any(n % divisor for n in size):
-        choices = [f"{n}: {_neighbours(n, divisor)}" for n in size if n % divisor]
-        raise UserError(
-            f"size {size} does not fit: every side must be a multiple of {divisor}",
-            where="patch_size",
-            fix=f"nearest valid sizes: {'; '.join(dict.fromkeys(choices))}",
-        )
-    if all(n == divisor for n in size):
-        raise UserError(
-            f"size {size} is too small: the coarsest feature map would be a single voxel",
-            where="patch_size",
-            fix=f"nearest valid size: {2 * divisor}",
-        )
-
-
-def _neighbours(n: int, divisor: int) -> str:
-    below = n // divisor * divisor
-    return f"{below} or {below + divisor}" if below else str(divisor)
+    match architecture:
+        case "unet":
+            return 2 ** (options["levels"] - 1)
+        case "mednext":
+            return 2 ** (len(options["blocks"]) - 1)
+        case "resenc":
+            return 2 ** (len(options["widths"]) - 1)
+        case "swinunetr":  # tokens of 2 voxels, halved after every stage
+            return 2 * 2 ** len(options["depths"])
+        case "unetr":  # tokens of 16 voxels
+            return 16
+    return None

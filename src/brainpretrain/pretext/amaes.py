@@ -11,7 +11,8 @@ from torch import nn
 from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.masking import block_mask, hidden_mean, local_mean, token_grid
+from brainpretrain.masking import block_mask, block_moments, hidden_mean, local_mean
+from brainpretrain.sizes import ratio_range, token_grid
 
 
 def build(
@@ -19,10 +20,11 @@ def build(
     in_channels: int,
     *,
     mask_size: int,
-    mask_ratio: float,
+    mask_ratio: float | list[float],
     loss_on: str,
     decoder: str,
     decoder_options: Mapping[str, Any],
+    normalize_target: bool = False,
 ) -> AMAES:
     """Masked reconstruction.
 
@@ -30,39 +32,59 @@ def build(
         encoder: a backbone.
         in_channels: channels of the patch.
         mask_size: side of a hidden block in voxels.
-        mask_ratio: share of blocks that are hidden, 0..1.
+        mask_ratio: share of blocks that are hidden, 0..1, or [low, high] to draw it for every sample.
         loss_on: `all` voxels, or the `hidden` ones only.
         decoder: kind of decoder, see `decoders.build`.
         decoder_options: its options; the paper's light decoder is {convs_per_stage: 1, skips: false}.
+        normalize_target: reconstruct what is left when each block's mean is subtracted and its deviation divided by
+            (He et al. 2022); not in AMAES.
 
     Raises:
-        UserError: unknown `loss_on`, decoder or decoder option.
+        UserError: unknown `loss_on`, decoder or decoder option, or a bad `mask_ratio`.
     """
     if loss_on not in ("all", "hidden"):
         raise UserError(f"unknown choice '{loss_on}'", where="loss_on", fix=nearest(loss_on, ["all", "hidden"]))
-    return AMAES(encoder, decoders.build(decoder, encoder, in_channels, **decoder_options), mask_size, mask_ratio, loss_on)
+    if decoder_options.get("heads", 1) > 1:
+        raise UserError("a reconstruction has one output", where="decoder_options: heads", fix="leave 'heads' out")
+    ratio_range(mask_ratio)
+    network = decoders.build(decoder, encoder, in_channels, **decoder_options)
+    return AMAES(encoder, network, mask_size, mask_ratio, loss_on, normalize_target)
 
 
 class AMAES(nn.Module):
     """Hides blocks of the input by 0 and reconstructs the target from the rest."""
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module, mask_size: int, mask_ratio: float, loss_on: str) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: nn.Module,
+        mask_size: int,
+        mask_ratio: float | Sequence[float],
+        loss_on: str,
+        normalize_target: bool,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
-        self.mask_size, self.mask_ratio, self.loss_on = mask_size, mask_ratio, loss_on
+        self.mask_size, self.mask_ratio = mask_size, mask_ratio
+        self.loss_on, self.normalize_target = loss_on, normalize_target
 
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean squared errors: `loss` over all or hidden voxels, the others over hidden voxels."""
+        """Mean squared errors: `loss` over all or hidden voxels, the others over hidden voxels.
+
+        With normalised targets both trivial guesses are the mean of each block, whose error is that of guessing 0.
+        """
         hidden, masked, output = self._run(input, seeds)
-        error = (output.float() - target).square()
-        loss_hidden = hidden_mean(error, hidden)
         with torch.no_grad():
             guess = local_mean(masked, hidden, token_grid(input.shape[2:], self.mask_size))
-            baselines = {
-                "loss_zero": hidden_mean(target.square(), hidden),
-                "loss_mean": hidden_mean((guess - target).square(), hidden),
-            }
+        if self.normalize_target:
+            target, guess = self._normalized(target), self._normalized(guess)
+        error = (output.float() - target).square()
+        loss_hidden = hidden_mean(error, hidden)
+        baselines = {
+            "loss_zero": hidden_mean(target.square(), hidden),
+            "loss_mean": hidden_mean((guess - target).square(), hidden),
+        }
         loss = error.mean() if self.loss_on == "all" else loss_hidden
         return {"loss": loss, "loss_hidden": loss_hidden.detach(), **baselines}
 
@@ -70,9 +92,17 @@ class AMAES(nn.Module):
     def reconstruct(
         self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """What the network makes of a batch, to look at."""
+        """What the network makes of a batch, to look at; blocks get their true mean and deviation back where they lost them."""
         hidden, masked, output = self._run(input, seeds)
-        return {"input": input, "masked": masked, "output": output.float(), "target": target, "hidden": hidden}
+        output = output.float()
+        if self.normalize_target:
+            mean, deviation = block_moments(target, self.mask_size)
+            output = output * deviation + mean
+        return {"input": input, "masked": masked, "output": output, "target": target, "hidden": hidden}
+
+    def _normalized(self, image: torch.Tensor) -> torch.Tensor:
+        mean, deviation = block_moments(image, self.mask_size)
+        return (image - mean) / deviation
 
     def _run(self, input: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         hidden = block_mask(seeds, input.shape[2:], self.mask_size, self.mask_ratio, input.device)

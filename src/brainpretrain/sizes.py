@@ -1,0 +1,65 @@
+"""Which sizes fit a network and a mask. Pure Python, so that a dry run can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from brainpretrain.errors import UserError
+
+
+def check_size(size: Sequence[int], divisor: int, where: str = "patch_size") -> None:
+    """Refuses image sizes that an encoder with `divisor` cannot halve evenly.
+
+    Raises:
+        UserError: a side is no multiple of `divisor` (names the nearest valid ones), or the coarsest feature map
+            would be one voxel, which cannot be normalised.
+    """
+    size = [int(n) for n in size]
+    if any(n % divisor for n in size):
+        choices = [f"{n}: {_neighbours(n, divisor)}" for n in size if n % divisor]
+        raise UserError(
+            f"size {size} does not fit: every side must be a multiple of {divisor}",
+            where=where,
+            fix=f"nearest valid sizes: {'; '.join(dict.fromkeys(choices))}",
+        )
+    if all(n == divisor for n in size):
+        raise UserError(
+            f"size {size} is too small: the coarsest feature map would be a single voxel",
+            where=where,
+            fix=f"nearest valid size: {2 * divisor}",
+        )
+
+
+def _neighbours(n: int, divisor: int) -> str:
+    below = n // divisor * divisor
+    return f"{below} or {below + divisor}" if below else str(divisor)
+
+
+def token_grid(size: Sequence[int], mask_size: int, where: str = "mask_size") -> list[int]:
+    """Blocks of a mask along each axis.
+
+    Raises:
+        UserError: `mask_size` does not divide `size`.
+    """
+    if mask_size < 1 or any(n % mask_size for n in size):
+        valid = [m for m in range(1, min(size) + 1) if all(n % m == 0 for n in size)]
+        raise UserError(
+            f"blocks of {mask_size} do not fit into a patch of {list(size)}", where=where, fix=f"valid sizes: {valid}"
+        )
+    return [n // mask_size for n in size]
+
+
+def ratio_range(mask_ratio: float | Sequence[float], where: str = "mask_ratio") -> tuple[float, float]:
+    """Lowest and highest share of blocks to hide; the same number twice if it is not drawn.
+
+    Raises:
+        UserError: neither a share nor [low, high] of two shares.
+    """
+    bounds = list(mask_ratio) if isinstance(mask_ratio, Sequence) else [mask_ratio, mask_ratio]
+    if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1:
+        raise UserError(
+            f"mask_ratio {mask_ratio} is no share and no range of shares",
+            where=where,
+            fix="give a number in 0..1, or [low, high] to draw one per sample",
+        )
+    return bounds[0], bounds[1]
