@@ -29,6 +29,11 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "epochs: 100, warmup: 5, lr: 1.0e-4", r"unknown key; did you mean 'warmup"),
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "warmup_epochs: 5, lr: 1.0e-4", "needs either 'steps' or 'epochs'"),
         ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 6e-1", r"options.mask_ratio: '6e-1' is no number"),
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.3, 9e-1]", r"options.mask_ratio: \[0.3, '9e-1'\] is no list of numbers"),
+        ("backbones.yaml", "blocks: [3, 4, 4, 4, 4]", "blocks: 3", r"options.blocks: 3 is no list of numbers"),
+        ("backbones.yaml", "levels: 5", "levels: [5]", r"options.levels: \[5\] is no number"),
+        ("backbones.yaml", "{pretext: amaes, parameters: 17879617", "{pretext: amaes, classes: 2, parameters: 17879617", r"either 'pretext' or 'classes'"),
+        ("config.yaml", "execution: []", "execution: [fast]", r"execution.0: Input should be 'compile', 'channels_last' or 'checkpointing'"),
         ("pretext.yaml", "decoder: unet", "decoder: unett", r"there is no decoder 'unett'[\s\S]*did you mean 'unet'"),
         ("pretext.yaml", "skips: false", "skip: false", r"decoder_options.skip: unknown key[\s\S]*did you mean 'skips'"),
         ("tasks.yaml", "oedema: [2]", "oedema: [1]", r"label values stand twice in 'labels' and 'ignore': \[1\]"),
@@ -97,6 +102,12 @@ def test_a_backbone_may_change_a_pretext():
     assert loaded.pretext("amaes", "unet_b").global_batch == 16
     changed = loaded.pretext("amaes", "mednext_m")
     assert (changed.global_batch, changed.phases[0].lr, changed.optimizer.amsgrad) == (8, 5e-4, True)
+
+
+def test_what_is_expected_is_not_inherited_and_in_no_recipe():
+    backbones = config.load(ROOT / "config").backbones
+    assert backbones["unet_b"].expected and not backbones["unet_tiny"].expected
+    assert "expected" not in backbones["unet_b"].model_dump()
 
 
 def test_a_note_is_in_no_recipe():

@@ -76,7 +76,9 @@ MACHINE = (
     arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
     arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
-)
+    arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
+        help="how networks are computed; changes speed and memory, but for rounding never the result"),
+)  # fmt: skip
 
 
 @command("datasets", "list the data set modules with access and licence")
@@ -410,7 +412,7 @@ def _run(args: argparse.Namespace, log_every: int = 0) -> Any:
     from brainpretrain import training
 
     machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard)
-    return training.Run(args.out, args.work, *machine, log_every)
+    return training.Run(args.out, args.work, *machine, log_every, args.execution)
 
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
@@ -619,6 +621,27 @@ def claim(args: argparse.Namespace) -> None:
     gpus.run_on(taken, line, os.environ)
 
 
+@command(
+    "params", "count parameters and operations of the networks, beside those of the published ones",
+    arg("backbones", nargs="*", metavar="BACKBONE", help="entries of the catalogue or the study (all, if none is named)"),
+    arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
+    arg("--study", help="a study whose backbones are counted too"),
+    arg("--patch-size", type=int, nargs=3, metavar=("X", "Y", "Z"), help="voxels (that of the first pretext, if not given)"),
+    arg("--json", action="store_true", help="rows as JSON"),
+)  # fmt: skip
+def params(args: argparse.Namespace) -> None:
+    """Encoder alone, network of a pretext, network for so many classes; GFLOP of one patch forward, a multiply-add is two.
+
+    On one input channel. `expected` is what the entry in backbones.yaml says of the published network.
+    """
+    from brainpretrain import config, counts
+
+    loaded = config.load(args.config, {"study": args.study} if args.study else {})
+    patch_size = args.patch_size or next(iter(loaded.pretexts.values())).patch_size
+    rows = [row for name in args.backbones or loaded.backbones for row in counts.rows(loaded, name, patch_size)]
+    print(json.dumps(rows, indent=1) if args.json else counts.text(rows, patch_size))
+
+
 @command("schema", "write the JSON schema of the config, for editors", OUT)
 def schema(args: argparse.Namespace) -> None:
     """Editors that know YAML schemas complete and check the files under config/ with it."""
@@ -663,7 +686,7 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     try:
         args = parser().parse_args(argv)
-        if not sys.stdout.isatty():
+        if not sys.stdout.isatty() and not getattr(args, "json", False):  # what a program reads is JSON and nothing else
             print(f"$ brainpretrain {shlex.join(argv)}", flush=True)
         args.function(args)
     except UserError as error:

@@ -8,6 +8,7 @@ entries, and an entry may start from another one with `like:` and name only what
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -116,6 +117,21 @@ class Task(Section):
         return self
 
 
+class Network(Section):
+    """What is known of one network: that of a pretext, that which tells so many classes apart, or else the encoder alone."""
+
+    pretext: Name | None = None
+    classes: Count | None = None
+    parameters: Count
+    gflop: Positive | None = Field(None, description="10^9 floating-point operations of one forward pass, 2 per multiply-add")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Network:
+        if self.pretext and self.classes:
+            raise ValueError("a network has either 'pretext' or 'classes'")
+        return self
+
+
 class Backbone(Section):
     """`backbones/<architecture>.py` with its options, and the decoder used for fine-tuning."""
 
@@ -123,6 +139,9 @@ class Backbone(Section):
     decoder: Name
     decoder_options: dict[str, Any] = {}
     options: dict[str, Any] = {}
+    expected: list[Network] = Field(
+        [], exclude=True, description="counts of the published network (of your own: counted by hand); tests and `params` compare"
+    )
 
 
 class AdamW(Section):
@@ -175,7 +194,6 @@ class Training(Section):
     phases: Annotated[list[Phase], Field(min_length=1)]
     optimizer: Annotated[AdamW | SGD, Field(discriminator="name")]
     precision: Literal["32-true", "bf16-mixed", "16-mixed"]
-    compile: bool = False
     gradient_clip: Positive | None = None
     revision: int = 1
 
@@ -297,6 +315,9 @@ class Settings(Section):
     results: str
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     tensorboard: bool = False
+    execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
+        [], description="how networks are computed in training (execution.py): speed and memory, not the result"
+    )
 
 
 class Study(Section):
@@ -464,7 +485,7 @@ def _add_entries(found: dict, origin: dict, section: str, content: Any, path: Pa
 
 
 def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[str, ...] = ()) -> dict[str, Any]:
-    """An entry with everything it inherits by `like:`; the note is not inherited."""
+    """An entry with everything it inherits by `like:`, but for what is true of the other one alone (`_OWN`)."""
     where = f"{origin[section, name]}: {section}.{name}"
     if name in chain:
         raise UserError(f"'like' goes in a circle: {' -> '.join((*chain, name))}", where=where, fix="end it somewhere")
@@ -478,8 +499,10 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
     if parent not in entries:
         raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(str(parent), list(entries)))
     inherited = _resolve(section, parent, entries, origin, (*chain, name))
-    return _merge({key: value for key, value in inherited.items() if key != "note"}, own)
+    return _merge({key: value for key, value in inherited.items() if key not in _OWN}, own)
 
+
+_OWN = ("note", "expected")
 
 # what a choice brings with it: another optimiser, method, architecture or decoder starts with none of the old one's options
 _DEPENDENTS = {"method": ("options",), "architecture": ("options",), "decoder": ("decoder_options",)}
@@ -615,11 +638,29 @@ def _check_options(field: str, options: dict[str, Any], known: dict[str, tuple[s
     for key, value in options.items():
         if key not in known:
             raise UserError(f"{field}.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
-        if known[key][0] in ("int", "float") and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise UserError(f"{field}.{key}: {value!r} is no number", where=where, fix="write it with a point, such as 6.0e-1")
+        if wanted := _wanted_instead(value, known[key][0]):
+            raise UserError(
+                f"{field}.{key}: {value!r} is no {wanted}", where=where, fix="write numbers with a point, as in 6.0e-1"
+            )
     missing = sorted(key for key, (_, required) in known.items() if required and key not in options)
     if missing:
         raise UserError(f"{field}: {', '.join(missing)} missing", where=where, fix=f"add it below '{field}:'")
+
+
+def _wanted_instead(value: Any, annotation: str) -> str:
+    """What should stand here, if `annotation` asks for a number or a list of them and `value` is neither; else ''."""
+    words = set(re.findall(r"\w+", annotation))
+    if not words or not words <= {"int", "float", "list", "Sequence"}:
+        return ""
+    may_be_list, may_be_one = "[" in annotation, not annotation.startswith(("list", "Sequence"))
+    if isinstance(value, list) or not may_be_one:
+        fits = may_be_list and isinstance(value, list) and all(_is_number(item) for item in value)
+        return "" if fits else "list of numbers" if may_be_list else "number"
+    return "" if _is_number(value) else "number"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def schema() -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """What every file of backbones/ must keep, on its `<architecture>_tiny` entry of config/backbones.yaml."""
 
+import functools
 from pathlib import Path
 
 import pytest
 import torch
 
-from brainpretrain import backbones, config
+from brainpretrain import backbones, config, decoders, execution
 from brainpretrain.errors import UserError
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
@@ -31,6 +32,52 @@ def test_features_have_the_declared_channels_and_strides(architecture):
     for feature, channels, stride in zip(features, encoder.channels, encoder.strides, strict=True):
         assert feature.shape == (2, channels, *(n // stride for n in image.shape[2:]))
         assert feature.isfinite().all()
+
+
+def test_published_or_declared_counts_are_there_to_compare_with(architecture):
+    known = [entry.expected for entry in ENTRIES.values() if entry.architecture == architecture]
+    assert any(network.parameters for networks in known for network in networks), (
+        f"state the parameters of a {architecture} under 'expected:' in config/backbones.yaml; tests/test_counts.py compares"
+    )
+
+
+def test_the_dry_run_knows_the_divisor(architecture):
+    entries = [entry for entry in ENTRIES.values() if entry.architecture == architecture]
+    for entry in entries:
+        with torch.device("meta"):
+            encoder = backbones.build(architecture, 1, **entry.options)
+        assert backbones.divisor(architecture, entry.options) == encoder.divisor, "add a case to backbones.divisor"
+
+
+@functools.cache
+def run(architecture: str, *how: str) -> tuple[torch.Tensor, list[torch.Tensor], int]:
+    """Logits, gradients and bytes that autograd keeps, of the tiny segmentation network in float64."""
+    entry = ENTRIES[f"{architecture}_tiny"]
+    encoder = tiny(architecture)
+    network = decoders.Segmenter(encoder, decoders.build(entry.decoder, encoder, 2, **entry.decoder_options)).double()
+    execution.apply([network.encoder, network.decoder], how)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        logits = network(image_for(encoder, batch=1).double())
+        held = sum(kept.values())
+    logits.square().mean().backward()
+    return logits.detach(), [parameter.grad for parameter in network.parameters()], held
+
+
+@pytest.mark.parametrize("how", ["checkpointing", "channels_last"])
+def test_another_execution_gives_the_same_logits_and_gradients(architecture, how):
+    logits, gradients, kept = run(architecture)
+    other_logits, other_gradients, other_kept = run(architecture, how)
+    torch.testing.assert_close(other_logits, logits)
+    torch.testing.assert_close(other_gradients, gradients)
+    if how == "checkpointing":
+        assert other_kept < 0.7 * kept
 
 
 def test_several_input_channels(architecture):
