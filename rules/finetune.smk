@@ -55,6 +55,7 @@ rule finetune:
         gpu=1,
         nodes=1,
         workers=0,
+        execution=" ".join(CONFIG.settings.execution),
         launcher="",
         save_every=CONFIG.settings.save_every_steps,
         log_every=lambda w: CONFIG.finetune[w.recipe].log_every_steps,
@@ -67,5 +68,5 @@ rule finetune:
     shell:
         "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
-        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
         " --save-every {resources.save_every} --log-every {resources.log_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

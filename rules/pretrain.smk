@@ -35,6 +35,7 @@ rule pretrain:
         gpu=1,
         nodes=1,
         workers=0,
+        execution=" ".join(CONFIG.settings.execution),
         launcher="",
         save_every=CONFIG.settings.save_every_steps,
         logging="--tensorboard" if CONFIG.settings.tensorboard else "",
@@ -45,7 +46,7 @@ rule pretrain:
         out=subpath(output.encoder, parent=True),
     shell:
         "{resources.launcher} brainpretrain pretrain --corpus {input.corpus:q} --data {params.data:q} --config {params.config:q}"
-        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers}"
+        " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
         " --save-every {resources.save_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
 
 

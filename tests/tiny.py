@@ -48,7 +48,7 @@ def pretrain_config(steps: int, **recipe) -> dict:
     }
     base = {
         "method": "amaes", "options": options, "patch_size": [16, 16, 16], "global_batch": 2, "phases": [phase(steps)],
-        "optimizer": OPTIMIZER, "precision": "32-true", "compile": False, "gradient_clip": None, "val_every_epochs": 1, "revision": 1,
+        "optimizer": OPTIMIZER, "precision": "32-true", "gradient_clip": None, "val_every_epochs": 1, "revision": 1,
     }  # fmt: skip
     policy = {
         "rotation": {"p": 0.5, "p_axis": 0.66, "angle_deg": [-30, 30]},
@@ -61,7 +61,7 @@ def pretrain_config(steps: int, **recipe) -> dict:
 def finetune_config(steps: int, **recipe) -> dict:
     base = {
         "patch_size": [16, 16, 16], "global_batch": 2, "phases": [phase(steps)], "optimizer": OPTIMIZER, "precision": "32-true",
-        "compile": False, "gradient_clip": None, "revision": 1, "loss": {"name": "dice_ce", "smooth": 1.0}, "foreground_fraction": 0.5,
+        "gradient_clip": None, "revision": 1, "loss": {"name": "dice_ce", "smooth": 1.0}, "foreground_fraction": 0.5,
     }  # fmt: skip
     return {"name": "tiny", "seed": 0, "fold": 0, "n_train": "2", "task": TASK, "recipe": base | recipe, "backbone": BACKBONE,
             "policy": {"crop_factor": 1.4142135624}, "preprocess": PREPROCESS}  # fmt: skip

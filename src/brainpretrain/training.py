@@ -6,7 +6,7 @@ import logging
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from brainpretrain import backbones, checkpoints, data, decoders, locks, losses, pretext, schedule, splits, trace, weights
+from brainpretrain import backbones, checkpoints, data, decoders, execution, locks, losses, pretext, schedule, splits, trace, weights
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
@@ -58,11 +58,9 @@ class _Module(L.LightningModule):
         train_all = schedule.stretch_at(self.stretches, self.global_step).train == "all"
         self.encoder.requires_grad_(train_all)
 
-    def configure_model(self) -> None:
-        """Compiles encoder and decoders in place, so that tensor names stay as they are."""
-        if self.recipe["compile"]:
-            for network in (self.encoder, *self.decoders):
-                network.compile()
+    def on_train_start(self) -> None:
+        """What a resume loaded is as the checkpoint has it."""
+        execution.align(self.trainer.optimizers[0])
 
     def configure_optimizers(self) -> Any:
         # Lightning clips no gradients of a fused optimiser in mixed precision
@@ -115,7 +113,7 @@ class Finetuning(_Module):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image, label = self.augmented(batch, target=False)
-        loss = losses.dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])
+        loss = losses.deep_dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])
         return self.shown({"loss": loss})
 
 
@@ -165,6 +163,7 @@ class Run:
         workers: loader processes.
         save_every: optimiser steps between two checkpoints.
         log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
+        execution: how networks are computed, see `execution.apply`.
     """
 
     def __init__(
@@ -178,14 +177,16 @@ class Run:
         save_every: int,
         tensorboard: bool,
         log_every: int = 0,
+        execution: Sequence[str] = (),
     ) -> None:
         self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
-        self.tensorboard = tensorboard
+        self.tensorboard, self.execution = tensorboard, list(execution)
         if devices % nodes:
             raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
         torch.set_num_threads(threads)
-        self.facts = trace.provenance() | {"devices": devices, "threads": threads, "workers": workers}
+        machine = {"devices": devices, "threads": threads, "workers": workers, "execution": self.execution}
+        self.facts = trace.provenance() | machine
 
     def loader(self, dataset: Any, batches: Any) -> Any:
         return data.loader(dataset, batches, self.workers, torch.cuda.is_available())
@@ -201,6 +202,7 @@ class Run:
         """
         self.work, self.key = self.work_root / key, key
         check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
+        execution.apply([module.encoder, *module.decoders], self.execution)
         total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
         tty = sys.stdout.isatty()
         self.trace = trace.Trace(self.work / "log.csv", global_batch, epoch_steps, total, quiet=tty)
