@@ -79,6 +79,64 @@ def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
         plan.make(config.load(config_dir))
 
 
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("pretext.yaml", "patch_size: [128, 128, 128]", "patch_size: [128, 128, 72]",
+         r"multiple of 16[\s\S]*where: pretexts.amaes.*: patch_size, for backbone '\w+'[\s\S]*72: 64 or 80"),
+        ("finetune.yaml", "patch_size: [128, 128, 128]", "patch_size: [112, 112, 112]",
+         r"multiple of 32[\s\S]*where: finetune.amaes: patch_size, for backbone 'swinunetr'[\s\S]*112: 96 or 128"),
+        ("finetune.yaml", "patch_size: [128, 128, 128]", "patch_size: [16, 16, 16]", r"single voxel[\s\S]*nearest valid size: 32"),
+        ("pretext.yaml", "mask_size: 4", "mask_size: 5", r"blocks of 5 do not fit[\s\S]*where: pretexts.amaes.*: mask_size[\s\S]*valid sizes: \[1, 2, 4, 8"),
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 60", r"no share and no range[\s\S]*where: pretexts.amaes.*: mask_ratio"),
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.9, 0.6]", r"no share and no range"),
+    ],
+)  # fmt: skip
+def test_sizes_that_do_not_fit_are_refused_before_any_job(config_dir, file, old, new, message):
+    edit(config_dir / file, old, new)
+    with pytest.raises(UserError, match=message):
+        plan.make(config.load(config_dir))
+
+
+def test_the_ablations_of_the_paper_are_planned():
+    made = plan.make(config.load(ROOT / "config", {"study": "ablations"}))
+    recipes = {name: [made.config.pretexts[row["init"].split("-on-")[0]] for row in spec["rows"] if row["init"] != "scratch"]
+               for name, spec in made.tables.items()}  # fmt: skip
+    decoders = [tuple(r.options["decoder_options"].values()) for r in recipes["decoder"]]
+    assert decoders == [(1, False), (1, True), (2, False), (2, True)]
+    assert {r.augmentation for r in recipes["decoder"]} == {"none"}
+    assert [r.augmentation for r in recipes["table3"]] == ["none", "amaes_spatial", "amaes"]
+    masks = [(r.options["mask_size"], r.options["mask_ratio"]) for r in recipes["mask"]]
+    assert masks == [(4, 0.6), (4, 0.3), (4, 0.75), (4, 0.9), (4, [0.3, 0.9]), (8, 0.6), (16, 0.6)]
+    assert [(r.options["loss_on"], r.options["normalize_target"]) for r in recipes["loss"]] == [
+        ("all", False), ("hidden", False), ("hidden", True), ("all", False)]  # fmt: skip
+    # each is pretrained and fine-tuned once, in whatever tables it stands
+    assert len(made.pretrainings) == len({r.model_dump_json() for found in recipes.values() for r in found}) == 15
+    assert len({e.arm for e in made.evaluations}) == 16
+
+
+def test_an_ablation_differs_from_the_papers_recipe_in_one_thing():
+    pretexts = config.load(ROOT / "config").pretexts
+    paper = pretexts["amaes"].model_dump()
+    for name, entry in pretexts.items():
+        if not name.startswith("amaes_") or "noaug" in name:
+            continue
+        changed = {key for key, value in entry.model_dump().items() if value != paper[key]}
+        assert len(changed) == 1, name
+        (key,) = changed
+        if key == "options":
+            parts = {option for option, value in entry.options.items() if value != paper["options"][option]}
+            assert parts in ({"mask_ratio"}, {"mask_size"}, {"loss_on"}, {"loss_on", "normalize_target"}), name
+
+
+def test_the_two_optimisers():
+    pretexts = config.load(ROOT / "config").pretexts
+    paper, code = pretexts["amaes"].optimizer, pretexts["amaes_code"].optimizer
+    assert (paper.weight_decay, paper.amsgrad) == (3e-5, True)
+    assert (code.weight_decay, code.amsgrad) == (1e-2, False)
+    assert paper.model_dump(exclude={"weight_decay", "amsgrad"}) == code.model_dump(exclude={"weight_decay", "amsgrad"})
+
+
 def test_a_table_knows_its_own_evaluations(paper):
     of_table6 = paper.table_evaluations(paper.tables["table6"])
     assert len(of_table6) == 11 * 6 and {e.cohort for e in of_table6} == {"ood"}

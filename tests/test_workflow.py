@@ -94,6 +94,8 @@ def test_training_and_scored_subjects_differ(finished):
         ("config/finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 3.3e-1"),
         ("config/config.yaml", "save_every_steps: 500", "save_every_steps: 50"),
         ("config/config.yaml", "tensorboard: false", "tensorboard: true"),
+        ("config/config.yaml", "execution: []", "execution: [channels_last, checkpointing]"),
+        ("config/backbones.yaml", "gflop: 516.3", "gflop: 500.0"),
         ("config/preprocess.yaml", "max_rejected_fraction: 0.1", "max_rejected_fraction: 0.2"),
         ("local/config.yaml", "finetune: 1", "finetune: 2"),
         ("rules/evaluate.smk", "runtime=240", "runtime=60"),
@@ -266,6 +268,13 @@ def test_a_touched_input_of_the_same_content_runs_nothing(finished):
 
 def test_a_table_waits_for_no_other_table(finished):
     assert set(finished.planned("--config", "study=amaes", "--", "table6")).isdisjoint({"scores"})
+
+
+def test_the_ablations_plan_from_the_command_line(finished):
+    jobs = finished.planned("--config", "study=ablations", "--", "table3")
+    assert jobs["pretrain"] == 3 and jobs["finetune"] == 18
+    jobs = finished.planned("--config", "study=ablations", "--", "mask")
+    assert jobs["pretrain"] == 7 and jobs["finetune"] == 48
 
 
 def test_a_table_cannot_take_the_name_of_a_step(finished):
