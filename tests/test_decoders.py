@@ -5,6 +5,7 @@ import torch
 
 from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones import unetr
+from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
 
 ENTRIES = config.load(Path(__file__).parents[1] / "config").backbones
@@ -21,10 +22,6 @@ def network(backbone: str, classes: int, kind: str | None = None, options: dict 
             kind or entry.decoder, encoder, classes, **(entry.decoder_options if options is None else options)
         )
     return decoders.Segmenter(encoder, decoder)
-
-
-def count(module: torch.nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters())
 
 
 def test_tensors_of_the_authors_unet():
@@ -70,15 +67,15 @@ def test_skips_matter_only_where_asked():
 
 def test_the_encoders_counts_by_level():
     unet_b, mednext_m = network("unet_b", 1, "unet", STANDARD), network("mednext_m", 1)
-    assert [count(stage) for stage in unet_b.encoder.stages] == [28_704, 166_272, 664_320, 2_655_744, 10_619_904]
-    ups = [(count(stage.up), count(stage.convs)) for stage in unet_b.decoder.stages]
+    assert [parameters(stage) for stage in unet_b.encoder.stages] == [28_704, 166_272, 664_320, 2_655_744, 10_619_904]
+    ups = [(parameters(stage.up), parameters(stage.convs)) for stage in unet_b.decoder.stages]
     assert ups == [(1_048_832, 5_309_952), (262_272, 1_327_872), (65_600, 332_160), (16_416, 83_136)]
-    assert count(unet_b.decoder.head) == 33
-    assert count(mednext_m.encoder.stem) == 64
-    assert [count(stage) for stage in mednext_m.encoder.stages] == [15_456, 107_008, 542_208, 2_132_992, 8_460_288]
-    assert [count(down) for down in mednext_m.encoder.downs] == [12_448, 59_776, 234_240, 927_232]
+    assert parameters(unet_b.decoder.head) == 33
+    assert parameters(mednext_m.encoder.stem) == 64
+    assert [parameters(stage) for stage in mednext_m.encoder.stages] == [15_456, 107_008, 542_208, 2_132_992, 8_460_288]
+    assert [parameters(down) for down in mednext_m.encoder.downs] == [12_448, 59_776, 234_240, 927_232]
     light = network("unet_b", 1, "unet", LIGHT)
-    assert [count(stage.convs) for stage in light.decoder.stages] == [1_770_240, 442_752, 110_784, 27_744]
+    assert [parameters(stage.convs) for stage in light.decoder.stages] == [1_770_240, 442_752, 110_784, 27_744]
 
 
 def test_resenc_l_with_other_channels():
@@ -87,9 +84,9 @@ def test_resenc_l_with_other_channels():
         for channels, classes, total in ((1, 1, 102_348_965), (4, 4, 102_353_972), (1, 31, 102_373_115)):
             encoder = backbones.build("resenc", channels, **entry.options)
             decoder = decoders.build("unet", encoder, classes, **entry.decoder_options)
-            assert count(encoder) + count(decoder) == total
+            assert parameters(encoder) + parameters(decoder) == total
         # S3D's densifying convs and mask tokens are not in it
-        assert [count(stage) for stage in encoder.stages] == [55_488, 611_584, 3_329_280, 20_391_424, 32_718_720, 33_189_120]
+        assert [parameters(stage) for stage in encoder.stages] == [55_488, 611_584, 3_329_280, 20_391_424, 32_718_720, 33_189_120]
 
 
 @pytest.mark.parametrize(("backbone", "heads"), [("unet_tiny", 4), ("resenc_tiny", 2), ("unetr_tiny", 3)])

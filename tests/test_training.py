@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import checkpoints, config, pretext, training, weights
+from brainpretrain import checkpoints, config, evaluation, pretext, training, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.trace import exit_code, read_log
@@ -255,6 +255,17 @@ def test_a_second_copy_waits_for_the_first_and_finds_the_work_done(cohort, tmp_p
     first.communicate(timeout=60)
     assert (first.returncode, second.returncode) == (0, 0) and "nothing left to do" in said, said
     assert read_log(tmp_path / "out" / "log.csv")[-1]["step"] == "100"
+
+
+def test_deep_supervision_trains_every_output_and_predicts_with_one(cohort, tmp_path):
+    config = tiny.finetune_config(40)
+    config["backbone"] = tiny.BACKBONE | {"decoder_options": {"convs_per_stage": 1, "skips": True, "heads": 3}}
+    out = finetune_here(cohort, tmp_path, config)
+    rows = read_log(out / "log.csv")
+    assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
+    network, _ = evaluation.load_model(out / "model")
+    assert network(torch.rand(1, 1, 16, 16, 16, device=next(network.parameters()).device)).shape == (1, 2, 16, 16, 16)
+    assert {f"decoder.{name}.weight" for name in ("head", "coarse_heads.0", "coarse_heads.1")} <= set(network.state_dict())
 
 
 def test_fewer_processes_than_devices_are_an_error(cohort, tmp_path, monkeypatch):

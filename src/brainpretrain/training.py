@@ -19,8 +19,22 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from brainpretrain import backbones, checkpoints, data, decoders, execution, locks, losses, pretext, schedule, splits, trace, weights
+from brainpretrain import (
+    backbones,
+    checkpoints,
+    data,
+    decoders,
+    execution,
+    locks,
+    losses,
+    pretext,
+    schedule,
+    splits,
+    trace,
+    weights,
+)
 from brainpretrain.augment.policy import Policy
+from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
 
@@ -359,8 +373,8 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
         return run.end()
     by_dataset = rows.groupby("dataset")["subject"]
     facts = {
-        "parameters": count(task),
-        "encoder_parameters": count(encoder),
+        "parameters": parameters(task),
+        "encoder_parameters": parameters(encoder),
         "datasets": {name: {"subjects": found.nunique(), "volumes": len(found)} for name, found in by_dataset},
         "volumes": len(train_rows),
         "val_volumes": len(val_rows),
@@ -439,7 +453,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
         return
     if run.trainer_facts["global_rank"]:
         return run.end()
-    facts = {"parameters": count(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
+    facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
     model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
     weights.save(run.out / "model", network.state_dict(), model)
     write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
@@ -481,8 +495,3 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
         f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
     )
     return report
-
-
-def count(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
