@@ -11,16 +11,24 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from reference import assert_matches, checksum, filled, fixture, wave
 
-OPTIONS = {"width": 4, "levels": 3, "convs_per_stage": 2}
+OPTIONS = {
+    "unet": {"width": 4, "levels": 3, "convs_per_stage": 2},
+    "resenc": {"widths": [4, 8, 10], "blocks": [1, 2, 1]},
+}
+RECORDED = {"unet": "nnunet_max_pool.json", "resenc": "nnunet_resenc_export.json"}
+
+
+def saved(folder, architecture):
+    encoder = filled(backbones.build(architecture, 1, **OPTIONS[architecture]))
+    facts = {"name": "small", "backbone": {"architecture": architecture, "options": OPTIONS[architecture]}, "in_channels": 1,
+             "preprocess": tiny.PREPROCESS | {"spacing_mm": [1, 2, 3]}, "patch_size": [16, 32, 48]}  # fmt: skip
+    weights.save(folder / "encoder", encoder.state_dict(), facts)
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path):
-    encoder = filled(backbones.build("unet", 1, **OPTIONS))
-    facts = {"name": "small", "backbone": {"architecture": "unet", "options": OPTIONS}, "in_channels": 1,
-             "preprocess": tiny.PREPROCESS | {"spacing_mm": [1, 2, 3]}, "patch_size": [16, 32, 48]}  # fmt: skip
-    weights.save(tmp_path / "encoder", encoder.state_dict(), facts)
-    return tmp_path
+    return saved(tmp_path, "unet")
 
 
 def written(folder, *options):
@@ -29,9 +37,10 @@ def written(folder, *options):
     return torch.load(out, weights_only=True)["network_weights"], read_json(out.with_suffix(".json"))
 
 
-def test_names_shapes_and_values_are_those_that_nnunet_loaded(folder):
-    expected = fixture("nnunet_max_pool.json")["tensors"]
-    state, _ = written(folder)
+@pytest.mark.parametrize("architecture", RECORDED)
+def test_names_shapes_and_values_are_those_that_nnunet_loaded(tmp_path, architecture):
+    expected = fixture(RECORDED[architecture])["tensors"]
+    state, _ = written(saved(tmp_path, architecture))
     assert {name: list(tensor.shape) for name, tensor in state.items()} == {n: t["shape"] for n, t in expected.items()}
     for name, tensor in state.items():
         if "encoder." in name:
@@ -39,10 +48,11 @@ def test_names_shapes_and_values_are_those_that_nnunet_loaded(folder):
 
 
 @torch.no_grad()
-def test_the_features_that_nnunet_computed_are_ours(folder):
-    encoder, _ = weights.encoder(folder)
+@pytest.mark.parametrize("architecture", RECORDED)
+def test_the_features_that_nnunet_computed_are_ours(tmp_path, architecture):
+    encoder, _ = weights.encoder(saved(tmp_path, architecture))
     features = encoder.double()(wave().double())
-    for found, wanted in zip(features, fixture("nnunet_max_pool.json")["features"], strict=True):
+    for found, wanted in zip(features, fixture(RECORDED[architecture])["features"], strict=True):
         assert_matches(found, wanted)
 
 
@@ -80,6 +90,13 @@ def test_a_card_lies_beside_every_export(folder):
     written(folder)
     text = (folder / "export" / "small.md").read_text()
     assert text.startswith("# small\n") and "| spacing mm | 1, 2, 3 |" in text
+
+
+def test_the_plan_names_nnunets_own_residual_network(tmp_path):
+    _, plan = written(saved(tmp_path, "resenc"))
+    found = plan["configurations"][exporting.CONFIGURATION]["architecture"]
+    assert found["network_class_name"].endswith(".ResidualEncoderUNet")
+    assert found["arch_kwargs"]["n_blocks_per_stage"] == [1, 2, 1] and found["arch_kwargs"]["features_per_stage"] == [4, 8, 10]
 
 
 def test_what_nnunet_has_no_network_for_is_refused(tmp_path):

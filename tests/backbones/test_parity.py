@@ -54,7 +54,7 @@ def test_residual_encoder_of_nnunet():
         path = theirs.get(path, path)
         return f"transpconvs.{path.split('.')[1]}.{kind}" if path.endswith(".up") else f"{path}.{kind}"
 
-    used = fill(encoder, "encoder.", resenc.reference_name, expected["tensors"])
+    used = fill(encoder, "encoder.", lambda name: resenc.nnunet_names(name)[0], expected["tensors"])
     used |= fill(decoder, "decoder.", decoder_name, expected["tensors"])
     assert used == set(expected["tensors"])
     features = encoder(wave(32, 32, 32))

@@ -1,6 +1,7 @@
 """Encoders, one file each, with a function `build(in_channels, **options)` that returns a `base.Encoder`.
 
-Where published weights exist, the file also has `reference_name(name)`, from our tensor names to theirs.
+Where published weights exist, the file also has `reference_name(name)`, from our tensor names to theirs; where nnU-Net has the
+same network, `nnunet_names(name)` and `nnunet_architecture(encoder)`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -79,18 +81,22 @@ class ResEnc(Encoder):
         return features
 
 
-_REFERENCE_PARTS = {"conv1.conv": "conv1.conv", "conv1.norm": "conv1.norm", "conv2": "conv2.conv", "norm": "conv2.norm",
-                    "shortcut.conv": "skip.1.conv", "shortcut.norm": "skip.1.norm"}  # fmt: skip
+def nnunet_names(name: str) -> list[str]:
+    """Names of our encoder tensor `name` in nnU-Net's residual encoder: each layer has two there."""
+    *path, kind = name.split(".")
+    if path[0] == "stem":
+        block, layer = "stem.convs.0", path[1]
+    else:
+        _, level, number, *inside = path
+        conv = {"conv1": "conv1", "shortcut": "skip.1"}.get(inside[0], "conv2")  # in a skip, module 0 is the pooling
+        block, layer = f"stages.{level}.blocks.{number}.{conv}", "norm" if inside[-1] == "norm" else "conv"
+    return [f"{block}.{layer}.{kind}", f"{block}.all_modules.{('conv', 'norm').index(layer)}.{kind}"]
 
 
-def reference_name(name: str) -> str:
-    """Name of our encoder tensor `name` in nnU-Net's residual encoder, below `encoder.`.
-
-    nnU-Net's state dict holds each of these a second time, where `conv` is `all_modules.0` and `norm` is `all_modules.1`,
-    and all of it once more below `decoder.encoder.`.
-    """
-    path, kind = name.rsplit(".", 1)
-    if path.startswith("stem."):
-        return f"stem.convs.0.{path.removeprefix('stem.')}.{kind}"
-    _, level, block, part = path.split(".", 3)
-    return f"stages.{level}.blocks.{block}.{_REFERENCE_PARTS[part]}.{kind}"
+def nnunet_architecture(encoder: ResEnc) -> dict[str, Any]:
+    """What nnU-Net builds the same encoder with, but for what all backbones share (`exporting.nnunet_plan`)."""
+    return {
+        "network_class_name": "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet",
+        "n_blocks_per_stage": [len(stage) for stage in encoder.stages],
+        "n_conv_per_stage_decoder": [1] * (len(encoder.stages) - 1),
+    }
