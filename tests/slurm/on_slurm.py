@@ -85,8 +85,9 @@ class OnSlurm:
         return int(self.cluster.run("scontrol", "show", "job", job).split("Restarts=")[1].split()[0])
 
     def release(self, job: str) -> None:
-        """Slurm lets a requeued job wait two minutes; the tests do not."""
+        """Slurm lets a requeued job wait two minutes, until its nodes are free of it; the tests look whether they are."""
         until(lambda: "State=PENDING" in self.cluster.run("scontrol", "show", "job", job))
+        until(lambda: f"slurmstepd: [{job}." not in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout)
         self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def running(self, rule: str) -> str:
