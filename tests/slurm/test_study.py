@@ -84,7 +84,7 @@ def test_another_row_of_the_table_is_its_own_jobs(again):
 
 
 def test_two_nodes_by_the_profile_alone(again):
-    edit(again.root / "slurm" / "config.yaml", "nodes: 1 ", "nodes: 2 ")
+    edit(again.root / "slurm" / "config.yaml", "nodes: 1\n", "nodes: 2\n")
     edit(again.root / "slurm" / "config.yaml", "gpu: 2 ", "gpu: 4 ")
     edit(again.workflow.study, "global_batch: 2", "global_batch: 4")
     again.run("--", ENCODER)
