@@ -88,6 +88,7 @@ class OnSlurm:
         """Slurm lets a requeued job wait two minutes, until its nodes are free of it; the tests look whether they are."""
         until(lambda: "State=PENDING" in self.cluster.run("scontrol", "show", "job", job))
         until(lambda: f"slurmstepd: [{job}." not in subprocess.run(["ps", "ax"], capture_output=True, text=True).stdout)
+        time.sleep(3)  # slurmd notices a moment later
         self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def running(self, rule: str) -> str:
