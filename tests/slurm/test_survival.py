@@ -66,10 +66,12 @@ def test_slurm_itself_signals_before_the_limit(longer):
     edit(longer.workflow.study, f"epochs: {LONG}", "epochs: 20000")
     edit(longer.root / "slurm" / "config.yaml", "--signal=USR1@300", "--signal=USR1@20")
     edit(longer.root / "slurm" / "config.yaml", "    nodes: 1\n", "    runtime: 1\n    nodes: 1\n")
-    longer.start("--", ENCODER)
+    head = longer.start("--", ENCODER)
     job = longer.running("pretrain")
     until(lambda: longer.restarts(job) == 1, longer)
     assert longer.checkpoint(1)
+    head.kill()
+    head.wait()
 
 
 def test_preemption_requeues_the_job(longer):
