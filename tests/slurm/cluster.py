@@ -63,7 +63,7 @@ MaxJobCount=20000
 KillWait=20
 CompleteWait=0
 InactiveLimit=0
-SlurmdTimeout=30
+SlurmdTimeout=10
 AccountingStorageType=accounting_storage/none
 NodeName=n[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory={mem} Gres=gpu:h100:{gpus} State=UNKNOWN
 PartitionName=cpu Nodes=ALL Default=YES MaxTime=1-0 DefaultTime=10 PriorityTier=10
@@ -116,12 +116,19 @@ class Cluster:
         self._start("slurmctld", "-i", "-c", "-f", f"{self.folder}/slurm.conf")
         for node in range(1, NODES + 1):
             (self.folder / f"spool/n{node}").mkdir(exist_ok=True)
-            self._start("slurmd", "-N", f"n{node}", "-f", f"{self.folder}/slurm.conf")
+            self.start_node(f"n{node}")
         for _ in range(120):
             if self._idle_nodes() == NODES:
                 return
             time.sleep(0.5)
         raise RuntimeError(f"the nodes of Slurm do not come up:\n{self._logs()}")
+
+    def start_node(self, node: str) -> None:
+        self._start("slurmd", "-N", node, "-f", f"{self.folder}/slurm.conf")
+
+    def kill_node(self, node: str) -> None:
+        """As if its power were cut, but for the jobs' own processes, which the caller kills."""
+        os.kill(int((self.folder / f"run/slurmd.{node}.pid").read_text()), signal.SIGKILL)
 
     def down(self) -> None:
         """Ends all jobs and daemons, by their process ids only, and takes the node names out of /etc/hosts."""

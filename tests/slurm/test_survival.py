@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,17 +28,19 @@ def assert_continued(study, saved: int) -> None:
     assert not any((study.root / "results" / "work").iterdir())
 
 
-def pids(study, word: str) -> list[int]:
-    """Processes whose command line holds a word and which run in the folder of the study."""
-    found = []
-    for entry in os.scandir("/proc"):
-        try:
-            if entry.name.isdigit() and os.readlink(f"{entry.path}/cwd") == str(study.root):
-                line = Path(f"{entry.path}/cmdline").read_text()
-                found += [int(entry.name)] if word in line and "brainpretrain" in line.split("\0")[1] else []
-        except (OSError, IndexError):
-            continue
+def processes(study) -> dict[int, str]:
+    """Command lines of all processes that run in the folder of the study."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == study.root:
+                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
     return found
+
+
+def trainings(study) -> list[int]:
+    """The training's own processes."""
+    return sorted(pid for pid, line in processes(study).items() if re.match(r"\S*python\S* \S*/brainpretrain pretrain", line))
 
 
 def test_a_cancelled_job_has_saved_and_is_tried_again(longer):
@@ -97,13 +101,16 @@ def test_a_lost_node_is_no_lost_training(longer):
     head = longer.start("--", ENCODER)
     saved, job = longer.checkpoint(40), longer.running("pretrain")
     node = longer.cluster.run("squeue", "-h", "-j", job, "-o", "%N").strip()
-    longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+    longer.cluster.kill_node(node)
+    for pid in processes(longer).keys() - {head.pid}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     try:
-        until(lambda: longer.restarts(job) == 1, longer)
+        until(lambda: longer.restarts(job) == 1, longer)  # once Slurm has missed the node
         longer.release(job)
         assert head.wait(300) == 0, longer.said
     finally:
-        longer.cluster.run("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        longer.cluster.start_node(node)
     assert_continued(longer, saved)
     assert [(row["job"], row["state"]) for row in longer.jobs()] == [(job, "COMPLETED")]
 
@@ -130,8 +137,7 @@ def assert_continued_without_break(study) -> None:
 def test_a_killed_process_costs_one_interval_at_most(longer, victim):
     head = longer.start("--", ENCODER)
     saved = longer.checkpoint(40)
-    processes = until(lambda: sorted(pids(longer, "pretrain")), longer)
-    os.kill(processes[victim], signal.SIGKILL)
+    os.kill(trainings(longer)[victim], signal.SIGKILL)
     assert head.wait(300) == 0, longer.said
     assert_continued(longer, saved)
     assert [row["state"] for row in longer.jobs()] == ["FAILED", "COMPLETED"]
