@@ -126,9 +126,12 @@ class Cluster:
     def start_node(self, node: str) -> None:
         self._start("slurmd", "-N", node, "-f", f"{self.folder}/slurm.conf")
 
-    def kill_node(self, node: str) -> None:
-        """As if its power were cut, but for the jobs' own processes, which the caller kills."""
-        os.kill(int((self.folder / f"run/slurmd.{node}.pid").read_text()), signal.SIGKILL)
+    def kill_node(self, node: str, job: str) -> None:
+        """As if the power of a node were cut that runs one job; the job's own processes the caller kills."""
+        listed = subprocess.run(["ps", "axo", "pid,args"], capture_output=True, text=True).stdout.splitlines()
+        steps = [int(line.split()[0]) for line in listed if f"slurmstepd: [{job}." in line]
+        for pid in [int((self.folder / f"run/slurmd.{node}.pid").read_text()), *steps]:
+            os.kill(pid, signal.SIGKILL)
 
     def down(self) -> None:
         """Ends all jobs and daemons, by their process ids only, and takes the node names out of /etc/hosts."""

@@ -101,7 +101,7 @@ def test_a_lost_node_is_no_lost_training(longer):
     head = longer.start("--", ENCODER)
     saved, job = longer.checkpoint(40), longer.running("pretrain")
     node = longer.cluster.run("squeue", "-h", "-j", job, "-o", "%N").strip()
-    longer.cluster.kill_node(node)
+    longer.cluster.kill_node(node, job)
     for pid in processes(longer).keys() - {head.pid}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
