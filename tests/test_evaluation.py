@@ -31,9 +31,8 @@ def predictions(cohort, cases, tmp_path_factory):
     """Predictions of a network that has learned the ball."""
     root = tmp_path_factory.mktemp("trained")
     config = tiny.finetune_config(120) | {"n_train": "4"}
-    run = training.Run(
-        root / "out", root / "work", devices=1, nodes=1, threads=2, workers=0, save_every=1000, tensorboard=False, log_every=40
-    )
+    machine = {"devices": 1, "nodes": 1, "threads": 2, "workers": 0, "save_every": 1000, "tensorboard": False, "max_idle": 3}
+    run = training.Run(root / "out", root / "work", **machine, log_every=40)
     training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, None, config, run)
     evaluation.predict(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
     return root / "predictions"

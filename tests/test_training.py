@@ -19,7 +19,15 @@ from helpers import ROOT
 
 
 def run_of(folder, **changes):
-    options = {"devices": 1, "nodes": 1, "threads": 1, "workers": 0, "save_every": 1000, "tensorboard": False} | changes
+    options = {
+        "devices": 1,
+        "nodes": 1,
+        "threads": 1,
+        "workers": 0,
+        "save_every": 1000,
+        "tensorboard": False,
+        "max_idle": 3,
+    } | changes
     return training.Run(folder / "out", folder / "work", **options)
 
 
@@ -59,7 +67,15 @@ def encoder(cohort, tmp_path_factory):
 
 def test_pretraining_leaves_all_its_results_and_no_work(encoder):
     names = sorted(path.name for path in encoder.iterdir())
-    assert names == ["config.yaml", "encoder.json", "encoder.safetensors", "log.csv", "reconstruction.npz", "run.json"]
+    assert names == [
+        "config.yaml",
+        "encoder.json",
+        "encoder.safetensors",
+        "history.jsonl",
+        "log.csv",
+        "reconstruction.npz",
+        "run.json",
+    ]
     assert not any((encoder.parent / "work").iterdir())
     run = read_json(encoder / "run.json")
     assert {"commit", "torch", "hardware", "seconds", "peak_memory_gb", "parameters", "patches_per_s", "data_wait"} <= set(run)

@@ -75,6 +75,7 @@ MACHINE = (
     arg("--workers", type=int, default=0, help="loader processes per device (0: load in the training process)"),
     arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
     arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
+    arg("--max-idle-attempts", type=int, default=5, metavar="N", help="attempts in a row that save nothing"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
     arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
         help="how networks are computed; changes speed and memory, but for rounding never the result"),
@@ -411,7 +412,7 @@ def export(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace, log_every: int = 0) -> Any:
     from brainpretrain import training
 
-    machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard)
+    machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
     return training.Run(args.out, args.work, *machine, log_every, args.execution)
 
 
@@ -640,6 +641,30 @@ def params(args: argparse.Namespace) -> None:
     patch_size = args.patch_size or next(iter(loaded.pretexts.values())).patch_size
     rows = [row for name in args.backbones or loaded.backbones for row in counts.rows(loaded, name, patch_size)]
     print(json.dumps(rows, indent=1) if args.json else counts.text(rows, patch_size))
+
+
+@command(
+    "status", "show what became of every training",
+    arg("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the results"),
+    arg("--study", metavar="NAME", help="this study alone"),
+    arg("--json", action="store_true", help="print all of it as JSON, with the trainings that are not begun"),
+)  # fmt: skip
+def status(args: argparse.Namespace) -> None:
+    """Reads the run folders: state, step, patches per second, time to the end, trouble, and what was lost.
+
+    seen: since the last sign of life. lost: steps that had to be, or will have to be, done again. Run in the root of the
+    repository, it counts what is not begun too.
+    """
+    from rich.console import Console
+
+    from brainpretrain import status as reading
+
+    trainings = reading.collect(args.results, args.study)
+    if args.json:
+        print(json.dumps([vars(training) for training in trainings], indent=2))
+    else:
+        width = None if sys.stdout.isatty() else 200  # a pipe has no width
+        Console(width=width).print(reading.rendered(trainings))
 
 
 @command("schema", "write the JSON schema of the config, for editors", OUT)

@@ -314,6 +314,7 @@ class Settings(Section):
     data_roots: dict[str, str] = {}
     results: str
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
+    max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
     tensorboard: bool = False
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
         [], description="how networks are computed in training (execution.py): speed and memory, not the result"

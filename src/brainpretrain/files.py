@@ -9,11 +9,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from brainpretrain.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes a third of a second, and half of the commands write no table
 
 
 @contextmanager
@@ -88,6 +89,8 @@ def read_json(path: Path | str) -> Any:
 
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:
     """Writes a table as TSV, atomically. `columns` fixes names and order, also for a table without rows."""
+    import pandas as pd
+
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=columns)
     with atomic(path) as temporary:
         frame.to_csv(temporary, sep="\t", index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
@@ -99,6 +102,8 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
     Raises:
         UserError: the file is missing, empty, or lacks a column of `numbers`.
     """
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except FileNotFoundError as error:

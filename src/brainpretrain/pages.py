@@ -138,7 +138,7 @@ def count(number: int, noun: str) -> str:
 # --- run card
 
 SECTIONS = {
-    "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from"],
+    "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from", "attempts", "redone_steps"],
     "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold"],
     "Training": ["parameters", "encoder_parameters", "steps", "patches_per_s", "data_wait", "peak_memory_gb"],
     "Hardware": ["hardware", "devices", "precision", "threads"],

@@ -22,6 +22,7 @@ import torch
 
 from brainpretrain import checkpoints, distributed
 from brainpretrain.errors import UserError
+from brainpretrain.history import History
 
 
 def exit_code(number: int) -> int:
@@ -208,8 +209,8 @@ class Checkpoints(L.Callback):
     step of an epoch waits until validation is done and the epoch is logged.
     """
 
-    def __init__(self, work: Path, every: int, trace: Trace) -> None:
-        self.trace = trace
+    def __init__(self, work: Path, every: int, trace: Trace, history: History) -> None:
+        self.trace, self.history = trace, history
         self.work, self.every = work, every
         self.caught, self.stop, self.waiting = 0, 0, False
 
@@ -247,7 +248,9 @@ class Checkpoints(L.Callback):
         trainer.save_checkpoint(self.work / checkpoints.name(step))
         if trainer.is_global_zero:
             checkpoints.prune(self.work)
+        self.history.saved(step)
         if self.stop:
+            self.history.stopped(signal.Signals(self.stop).name)
             if trainer.is_global_zero:
                 print(
                     f"stopped by {signal.Signals(self.stop).name} at step {step}, saved; the same command continues", flush=True

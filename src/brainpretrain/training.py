@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 import warnings
@@ -37,6 +38,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
+from brainpretrain.history import History, recorded
 
 # one line per epoch is ours to write; Lightning's own lines are advice and hardware lists, told again in run.json
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -89,6 +91,8 @@ class _Module(L.LightningModule):
 class Pretraining(_Module):
     """A pretext task on batches of `data.PretrainPatches`."""
 
+    kind = "pretraining"
+
     def __init__(self, task: nn.Module, *args: Any) -> None:
         super().__init__(*args)
         self.task = task
@@ -112,6 +116,8 @@ class Pretraining(_Module):
 
 class Finetuning(_Module):
     """Supervised segmentation on batches of `data.FinetunePatches`."""
+
+    kind = "fine-tuning"
 
     def __init__(self, network: decoders.Segmenter, *args: Any) -> None:
         super().__init__(*args)
@@ -176,6 +182,7 @@ class Run:
         threads: CPU threads of this process.
         workers: loader processes.
         save_every: optimiser steps between two checkpoints.
+        max_idle: attempts in a row without a new checkpoint after which no further one is made.
         log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
         execution: how networks are computed, see `execution.apply`.
     """
@@ -190,12 +197,14 @@ class Run:
         workers: int,
         save_every: int,
         tensorboard: bool,
+        max_idle: int,
         log_every: int = 0,
         execution: Sequence[str] = (),
     ) -> None:
         self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
-        self.tensorboard, self.execution = tensorboard, list(execution)
+        self.tensorboard, self.max_idle, self.execution = tensorboard, max_idle, list(execution)
+        self.history: History | None = None
         if devices % nodes:
             raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
         torch.set_num_threads(threads)
@@ -212,9 +221,10 @@ class Run:
             False if another copy of this training ran, was waited for, and has left the results.
 
         Raises:
-            UserError: fewer processes run than devices were asked for, or the loss is not finite.
+            UserError: fewer processes run than devices were asked for, the loss is not finite, or attempts get nowhere.
         """
         self.work, self.key = self.work_root / key, key
+        self.history = History(self.work)
         check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
         execution.apply([module.encoder, *module.decoders], self.execution)
         total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
@@ -235,8 +245,14 @@ class Run:
         sampler = data.StepSampler(
             global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
         )
-        if last:
-            print(f"resuming from {last.name} in {self.work}", flush=True)
+        if trainer.is_global_zero:
+            about = {
+                "kind": module.kind,
+                "out": os.path.relpath(self.out.resolve(), self.work_root.resolve().parent),
+                "total_steps": total,
+                "patches_per_step": global_batch,
+            }
+            self.history.begin(about, last.name if last else "", self.max_idle, lambda: trainer.global_step)
         self.facts["resumed_from"] = last.name if last else ""
         trainer.fit(
             module,
@@ -293,7 +309,7 @@ class Run:
             log_every_n_steps=epoch_steps,
             callbacks=[
                 self.trace,
-                trace.Checkpoints(self.work, self.save_every, self.trace),
+                trace.Checkpoints(self.work, self.save_every, self.trace, self.history),
                 *([TQDMProgressBar()] if tty else []),
             ],
             plugins=[checkpoints.SafeCheckpoints()],
@@ -305,7 +321,7 @@ class Run:
         self.lock.release()
 
     def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Moves the log to the results, writes config.yaml and run.json, and clears the work folder."""
+        """Moves log and history to the results, writes config.yaml and run.json, and clears the work folder."""
         import yaml
 
         with atomic(self.out / "log.csv") as temporary:
@@ -321,6 +337,7 @@ class Run:
             "precision": config["recipe"]["precision"],
             "peak_memory_gb": round(trace.peak_memory_gb(), 3),
             **self.trace.summary(),
+            **self.history.summary(),
             "steps": self.trainer_facts["steps"],
             **facts,
             "config": dict(config),
@@ -329,6 +346,7 @@ class Run:
         tensorboard = self.work / "tensorboard"
         if tensorboard.exists():
             shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
+        self.history.finish(self.out)
         shutil.rmtree(self.work, ignore_errors=True)
 
 
@@ -343,6 +361,7 @@ def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) ->
     return run.loader(dataset, mine or batches[:1])  # Lightning wants a batch in every process; this one is not counted
 
 
+@recorded
 def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) -> None:
     """Trains a pretext task and writes encoder.safetensors|json, log.csv, run.json, config.yaml, reconstruction.npz.
 
@@ -420,6 +439,7 @@ def _save_reconstructions(path: Path, task: nn.Module, dataset: data.PretrainPat
         np.savez_compressed(stream, hidden=hidden, names=names, **slices)
 
 
+@recorded
 def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None, config: Mapping[str, Any], run: Run) -> None:
     """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
 
