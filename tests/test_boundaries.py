@@ -25,6 +25,8 @@ LIGHT = [
     "tables",
     "pages",
     "cards",
+    "history",
+    "status",
 ]
 
 
