@@ -182,8 +182,7 @@ def recorded(train: Callable[..., None]) -> Callable[..., None]:
         try:
             train(*args)
         except BaseException as error:
-            if args[-1].history:
-                args[-1].history.failed(error)
+            args[-1].failed(error)
             raise
 
     return wrapped

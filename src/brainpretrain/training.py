@@ -205,6 +205,7 @@ class Run:
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
         self.tensorboard, self.max_idle, self.execution = tensorboard, max_idle, list(execution)
         self.history: History | None = None
+        self.lock: locks.Lock | None = None
         if devices % nodes:
             raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
         torch.set_num_threads(threads)
@@ -319,6 +320,13 @@ class Run:
         """All processes leave together: one that left early would look like the end of the training to a waiting copy."""
         self.lightning.strategy.barrier()
         self.lock.release()
+
+    def failed(self, error: BaseException) -> None:
+        """Leaves a line of the error, and the work folder to the next attempt."""
+        if self.history:
+            self.history.failed(error)
+        if self.lock:
+            self.lock.release()
 
     def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         """Moves log and history to the results, writes config.yaml and run.json, and clears the work folder."""
