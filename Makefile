@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema clean
+.PHONY: help demo test test-slurm lint format schema environment clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
+	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make clean        remove the environment (results stay)"
 
 # torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
@@ -49,6 +50,10 @@ format: $(VENV)/installed
 
 schema: $(VENV)/installed
 	brainpretrain schema --out config/schema.json
+
+environment:
+	{ sed '/- pip:$$/q' envs/environment.yaml; sed -n 's/^[^#].*/      - &/p' requirements.lock; } > envs/environment.new
+	mv envs/environment.new envs/environment.yaml
 
 clean:
 	rm -rf $(VENV)

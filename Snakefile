@@ -19,6 +19,10 @@ except UserError as error:
 report: "rules/report/workflow.rst"
 
 
+# used with `--sdm apptainer` and built before, see envs/README.md
+container: "envs/brainpretrain.sif"
+
+
 onstart:
     refuse_second_copies()
     tell_moved_data()

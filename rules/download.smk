@@ -11,6 +11,8 @@ rule fetch:
     log:
         RESULTS + "/logs/fetch/{dataset}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     resources:
         root=lambda w: CONFIG.data_root(w.dataset),
     params:
@@ -29,6 +31,8 @@ rule index:
     log:
         RESULTS + "/logs/index/{dataset}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     resources:
         root=lambda w: CONFIG.data_root(w.dataset),
     params:

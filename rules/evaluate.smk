@@ -11,6 +11,8 @@ rule predict:
         directory(FOLD + "/{cohort}/predictions"),
     log:
         STUDY + "/logs/predict/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 4
     resources:
         mem_mb=lambda wildcards, attempt: 16000 * attempt,
@@ -38,6 +40,8 @@ rule evaluate:
         FOLD + "/{cohort}/scores.tsv",
     log:
         STUDY + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -61,5 +65,7 @@ rule scores:
     log:
         STUDY + "/logs/scores.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     shell:
         "brainpretrain scores {input:q} --out {output:q} > {log:q} 2>&1"

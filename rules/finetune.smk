@@ -48,6 +48,8 @@ rule finetune:
         config=FOLD + "/config.yaml",
     log:
         STUDY + "/logs/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 8
     resources:
         mem_mb=lambda wildcards, attempt: 24000 * min(attempt, 2),

@@ -8,6 +8,8 @@ rule shard:
         DATA + "/{dataset}/{preprocess}/shard{shard}.tsv",
     log:
         RESULTS + "/logs/shard/{dataset}/{preprocess}/{shard}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
@@ -38,6 +40,8 @@ rule split:
     log:
         STUDY + "/logs/split/{task}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
     shell:
@@ -53,6 +57,8 @@ rule ood:
     log:
         STUDY + "/logs/ood/{task}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "ood"),
     shell:
@@ -68,6 +74,8 @@ rule fold:
     log:
         STUDY + "/logs/fold/{task}/{fold}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         block=lambda w: CONFIG.tasks[w.task].split.block,
     shell:
@@ -96,6 +104,8 @@ rule corpus:
     log:
         STUDY + "/logs/corpus/{corpus}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         data=DATA,
         corpus=lambda w: as_json(CONFIG.corpora[w.corpus], "sources", "val_fraction"),
@@ -124,6 +134,8 @@ rule overlap:
     # no training waits for it, but it goes first, and no table is made without it: see docs/decisions.md
     priority: 100
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         cohorts=[f"{task}:{cohort}={file}" for task, cohort, file in COHORTS],
         protocol=lambda w: CONFIG.corpora[w.corpus].protocol,

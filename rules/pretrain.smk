@@ -28,6 +28,8 @@ rule pretrain:
         reconstruction=PRETRAIN + "/reconstruction.npz",
     log:
         STUDY + "/logs/pretrain/{corpus}/{pretext}/{backbone}.log",
+    conda:
+        "../envs/environment.yaml"
     threads: 8
     resources:
         mem_mb=lambda wildcards, attempt: 32000 * min(attempt, 2),

@@ -43,6 +43,8 @@ rule table:
     log:
         STUDY + "/logs/table/{table}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         spec=lambda w: as_json(PLAN.tables[w.table]),
         out=subpath(output.tsv, parent=True),
@@ -63,6 +65,8 @@ rule plot_cases:
     log:
         STUDY + "/logs/plot_cases/{table}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         spec=lambda w: as_json(PLAN.tables[w.table]),
     shell:
@@ -83,6 +87,8 @@ rule plot_composition:
     log:
         STUDY + "/logs/plot_composition/{corpus}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         data=DATA,
         shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
@@ -109,6 +115,8 @@ rule page_rejected:
     log:
         STUDY + "/logs/page_rejected.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         data=DATA,
         shards=[f"{name}={table}" for name, table in study_shards()],
@@ -132,6 +140,8 @@ rule plot_pretraining:
     log:
         STUDY + "/logs/plot_pretraining/{corpus}/{pretext}/{backbone}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         title="{pretext} on {corpus}, {backbone}",
     shell:
@@ -154,6 +164,8 @@ rule plot_reconstructions:
     log:
         STUDY + "/logs/plot_reconstructions/{corpus}/{pretext}/{backbone}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     shell:
         "brainpretrain plot-reconstructions {input:q} --out {output:q} > {log:q} 2>&1"
 
@@ -174,6 +186,8 @@ rule page_pretraining:
     log:
         STUDY + "/logs/page_pretraining/{corpus}/{pretext}/{backbone}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     shell:
         "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
 
@@ -198,6 +212,8 @@ rule plot_finetuning:
     log:
         STUDY + "/logs/plot_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         title="{task}, {backbone}, {init}, n={n_train}",
     shell:
@@ -220,6 +236,8 @@ rule page_finetuning:
     log:
         STUDY + "/logs/page_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     shell:
         "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
 
@@ -249,6 +267,8 @@ rule plot_overlays:
         ),
     log:
         STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=30,

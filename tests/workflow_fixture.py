@@ -100,8 +100,8 @@ class Workflow:
 
 
 def copy(root: Path) -> Workflow:
-    for name in ("config", "rules", "local", "workstation", "slurm"):
-        shutil.copytree(ROOT / name, root / name)
+    for name in ("config", "envs", "rules", "local", "workstation", "slurm"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("*.sif"))
     shutil.copy(ROOT / "Snakefile", root)
     workflow = Workflow(root)
     workflow.study.write_text(STUDY)

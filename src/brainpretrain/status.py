@@ -225,7 +225,10 @@ def rendered(trainings: list[Training]) -> Group:
         mine = [training for training in trainings if training.study == study]
         counts = Counter(training.state for training in mine)
         title = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-        parts += [Text(f"{study or 'by hand'}: {title}", style="bold"), _table(mine), *_troubles(mine), Text()]
+        parts.append(Text(f"{study or 'by hand'}: {title}", style="bold"))
+        begun = [training for training in mine if training.state != "not begun"]
+        parts += [_table(begun), *_troubles(begun)] if begun else []
+        parts.append(Text())
     return Group(*parts[:-1])
 
 
@@ -235,17 +238,16 @@ def _table(trainings: list[Training]) -> Table:
     for name in ("state", "step", "patches/s", "left", "seen", "attempts", "lost"):
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
     for t in trainings:
-        if t.state != "not begun":
-            table.add_row(
-                t.run,
-                Text(t.state, style=STATES[t.state]),
-                f"{t.step}/{t.total_steps}" if t.total_steps else "",
-                f"{t.patches_per_s:.1f}" if t.patches_per_s else "",
-                duration(t.left_s),
-                duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
-                str(t.attempts or ""),
-                f"{t.lost_steps} steps" if t.lost_steps else "",
-            )
+        table.add_row(
+            t.run,
+            Text(t.state, style=STATES[t.state]),
+            f"{t.step}/{t.total_steps}" if t.total_steps else "",
+            f"{t.patches_per_s:.1f}" if t.patches_per_s else "",
+            duration(t.left_s),
+            duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
+            str(t.attempts or ""),
+            f"{t.lost_steps} steps" if t.lost_steps else "",
+        )
     return table
 
 
