@@ -50,6 +50,8 @@ rule import_weights:
     log:
         RESULTS + "/logs/import_weights/{release}/{backbone}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     resources:
         root=CONFIG.data_root("weights"),
     params:

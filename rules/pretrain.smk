@@ -62,6 +62,8 @@ rule model_card:
     log:
         STUDY + "/logs/model_card/{corpus}/{pretext}/{backbone}.log",
     localrule: True
+    conda:
+        "../envs/environment.yaml"
     params:
         folder=subpath(input.facts, parent=True),
     shell:
