@@ -65,7 +65,7 @@ class OnSlurm:
 
     @property
     def said(self) -> str:
-        return (self.root / "run.log").read_text()[-8000:]
+        return (self.root / "run.log").read_text()
 
     def jobs(self) -> list[dict[str, str]]:
         """Every job of this copy that Slurm has seen since `forget`, in order, as Slurm tells it."""
