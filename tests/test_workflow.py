@@ -94,6 +94,8 @@ def test_training_and_scored_subjects_differ(finished):
         ("config/finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 3.3e-1"),
         ("config/config.yaml", "save_every_steps: 500", "save_every_steps: 50"),
         ("config/config.yaml", "tensorboard: false", "tensorboard: true"),
+        ("config/config.yaml", "max_idle_attempts: 5", "max_idle_attempts: 9"),
+        ("envs/environment.yaml", "  - make\n", "  - make\n  - tar\n"),
         ("config/config.yaml", "execution: []", "execution: [channels_last, checkpointing]"),
         ("config/backbones.yaml", "gflop: 516.3", "gflop: 500.0"),
         ("config/preprocess.yaml", "max_rejected_fraction: 0.1", "max_rejected_fraction: 0.2"),

@@ -72,7 +72,7 @@ def collect(results: Path, study: str | None = None) -> list[Training]:
     """All trainings below a results folder, or those of one study, in the order of their paths.
 
     Raises:
-        UserError: there is no trace of such a study.
+        UserError: there is none.
     """
     known: dict[tuple[str, str], Training] = {}
     for training in (*_finished(results), *_at_work(results)):
@@ -84,9 +84,10 @@ def collect(results: Path, study: str | None = None) -> list[Training]:
     for name, run in _planned(results, {study} if study else {training.study for training in known.values()}):
         known.setdefault((name, run), Training(name, run, "not begun"))
     found = [training for training in known.values() if study is None or training.study == study]
-    if study and not found:
+    if not found:
         names = sorted({training.study for training in known.values() if training.study})
-        raise UserError(f"no trace of a study '{study}'", where=results, fix=nearest(study, names))
+        fix = nearest(study, names) if study else "give --results, or start a study"
+        raise UserError(f"no trace of a study '{study}'" if study else "no trace of a training", where=results, fix=fix)
     return sorted(found, key=lambda training: (training.study, _order(training.run)))
 
 
@@ -127,21 +128,14 @@ def _at_work(results: Path) -> Iterator[Training]:
 
 def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts: list[list[history.Event]]) -> Training:
     """A training that has not ended in results: running, or ended before."""
-    sign, last = history.alive(work), attempts[-1][-1]
-    end = history.ending(attempts[-1], work)
-    state = {"stop": "interrupted", "end": "interrupted", "error": "failed", "refused": "failed"}.get(last["event"], "silent")
-    if state == "silent" and history.is_alive(sign):
-        state = "running"
-    saved = max((int(folder.name.removeprefix("step-")) for folder in work.glob("step-*")), default=0)
+    sign, last, end = history.alive(work), attempts[-1][-1], history.ending(attempts[-1], work)
     out = Path(about["out"])
-    log = _log(results, out)
-    trouble = {"failed": last.get("line", ""), "running": _standstill(sign)}.get(state, end["told"])
-    if state != "running":
-        later = _trouble(log) if log and Path(log).stat().st_mtime >= datetime.fromisoformat(last["time"]).timestamp() else ""
-        state, trouble = ("failed", later) if later else (state, trouble)
-        trouble += f"; continues from step {saved}"
     elsewhere = out.parts[0] == ".."
-    speed = sign.get("patches_per_s", 0.0) if state == "running" else 0.0
+    log = _log(results, out)
+    saved = max((int(folder.name.removeprefix("step-")) for folder in work.glob("step-*")), default=0)
+    state, trouble = _outcome(sign, last, end["told"], log)
+    running = state == "running"
+    speed = sign.get("patches_per_s", 0.0) if running else 0.0
     left = (about["total_steps"] - end["step"]) * about["patches_per_step"]
     return Training(
         "" if elsewhere else out.parts[0],
@@ -153,15 +147,22 @@ def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts
         left_s=left / speed if speed else None,
         seen_s=min(history.age_s(moment["time"]) for moment in (sign, last) if moment),
         attempts=len(attempts),
-        lost_steps=sum(events[0]["redone"] for events in attempts) + (max(0, end["step"] - saved) if state != "running" else 0),
-        trouble=trouble,
+        lost_steps=sum(events[0]["redone"] for events in attempts) + (0 if running else max(0, end["step"] - saved)),
+        trouble=trouble if running else f"{trouble}; continues from step {saved}",
         log=log,
         work=str(work),
     )
 
 
-def _standstill(sign: dict[str, Any]) -> str:
-    return f"no step for {duration(sign['still_s'])}" if sign.get("still_s", 0) > history.SILENT_S else ""
+def _outcome(sign: dict[str, Any], last: history.Event, told: str, log: str) -> tuple[str, str]:
+    """State and trouble, from the last sign of life, the last event, how the attempt ended, and the log of the job."""
+    state = {"stop": "interrupted", "end": "interrupted", "error": "failed", "refused": "failed"}.get(last["event"], "silent")
+    if state == "silent" and history.is_alive(sign):
+        still = sign.get("still_s", 0)
+        return "running", f"no step for {duration(still)}" if still > history.SILENT_S else ""
+    if log and Path(log).stat().st_mtime >= datetime.fromisoformat(last["time"]).timestamp() and (line := _trouble(log)):
+        return "failed", line  # of another process, or of an attempt that did not get as far as a history
+    return state, last["line"] if state == "failed" else told
 
 
 def _only_logged(results: Path) -> Iterator[Training]:
