@@ -71,6 +71,18 @@ def work_of(results, name):
     return results / "none"
 
 
+def copy_of(results, folder):
+    """All of it, but for the checkpoints of the running training, which come and go."""
+    running = str(work_of(results, "running"))
+    return Path(
+        shutil.copytree(
+            results,
+            folder / "results",
+            ignore=lambda place, names: [name for name in names if place == running and name.startswith((".", "step-"))],
+        )
+    )
+
+
 def set_back(path, seconds):
     """Lets the last sign of life be older."""
     sign = read_json(path)
@@ -175,7 +187,7 @@ def test_an_empty_folder_is_said_to_be_empty(tmp_path, capsys):
 
 def test_the_later_of_two_settings_counts(cohort, results, tmp_path):
     """A run that is trained again with other settings: its old results or its old work folder are history."""
-    copied = Path(shutil.copytree(results, tmp_path / "results"))
+    copied = copy_of(results, tmp_path)
     name = RUN.format("finished")
     run(cohort, copied, "finished", tiny.pretrain_config(60, **NAN))  # by hand: nobody removed run.json
     (again,) = [training for training in status.collect(copied) if training.run == name]
@@ -188,7 +200,7 @@ def test_the_later_of_two_settings_counts(cohort, results, tmp_path):
 
 
 def test_a_newer_log_tells_of_an_attempt_that_did_not_get_far(results, tmp_path):
-    copied = Path(shutil.copytree(results, tmp_path / "results"))
+    copied = copy_of(results, tmp_path)
     log = copied / "tiny/logs/pretrain/corpus/amaes/stopped.log"
     log.write_text(
         "$ brainpretrain pretrain\nTraceback (most recent call last):\n  File x\nModuleNotFoundError: No module named 'torch'\nsrun: x\n"
@@ -200,7 +212,7 @@ def test_a_newer_log_tells_of_an_attempt_that_did_not_get_far(results, tmp_path)
 
 
 def test_a_standstill_is_told(results, tmp_path):
-    copied = Path(shutil.copytree(results, tmp_path / "results"))
+    copied = copy_of(results, tmp_path)
     path = work_of(copied, "running") / "alive.json"
     write_json(path, read_json(path) | {"still_s": 700, "host": "another", "time": history._now()})
     (training,) = [training for training in status.collect(copied) if training.run.endswith("running")]
@@ -231,7 +243,7 @@ def test_what_is_not_begun_is_counted_in_the_root_of_the_repository(repository, 
 
 
 def test_a_config_that_is_being_edited_hides_only_what_is_not_begun(repository, results, capsys):
-    shutil.copytree(results, "results")
+    copy_of(results, repository.root)
     edit(repository.study, "folds: 2", "folds: two")
     assert {training.state for training in status.collect(Path("results"), "tiny")} == set(status.STATES) - {"not begun"}
     assert "what is not begun is not known" in capsys.readouterr().err
