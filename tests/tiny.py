@@ -53,6 +53,7 @@ def pretrain_config(steps: int, **recipe) -> dict:
     policy = {
         "rotation": {"p": 0.5, "p_axis": 0.66, "angle_deg": [-30, 30]},
         "noise": {"p": 0.5, "sigma": [0.01, 0.1]},
+        "interpolation": "cubic",
         "crop_factor": 1.4142135624,
     }
     return {"name": "tiny", "seed": 0, "recipe": base | recipe, "backbone": BACKBONE, "policy": policy, "preprocess": PREPROCESS}

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from brainpretrain import shards
+from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 
 IGNORED = 255  # class of a voxel that neither trains nor scores
@@ -113,15 +114,14 @@ def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence
 
 
 def crop_box(
-    start: Sequence[int], patch: Sequence[int], crop: Sequence[int], shape: Sequence[int]
+    start: Sequence[int], wanted: Sequence[tuple[int, int]], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
-    """The part of the volume inside a crop that is centred on the patch, and the padding that completes it."""
+    """The part of a volume inside a box that is counted from the start of a patch, and the padding that completes it."""
     box, padding = [], []
-    for s, p, c, size in zip(start, patch, crop, shape, strict=True):
-        low = s - (c - p) // 2
-        high = low + c
+    for first, (low, high), size in zip(start, wanted, shape, strict=True):
+        n, low, high = high - low, first + low, first + high
         box.append(slice(min(max(low, 0), size), min(max(high, 0), size)))
-        padding.append((max(0, min(-low, c)), max(0, min(high - size, c))))
+        padding.append((max(0, min(-low, n)), max(0, min(high - size, n))))
     return tuple(box), padding
 
 
@@ -133,12 +133,12 @@ def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]]
 class PretrainPatches(Dataset):
     """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
 
-    Items: image float16 (1 x y z) of `crop` size, seed.
+    Items: image float16 (1 x y z), the box that `policy` needs, its draws, seed.
     """
 
-    def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], crop: Sequence[int], seed: int) -> None:
+    def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int) -> None:
         self.rows, self.folder = rows.to_dict("records"), Path(folder)
-        self.patch, self.crop, self.seed = list(patch), list(crop), seed
+        self.patch, self.policy, self.seed = list(patch), policy, seed
         self._epoch, self._order = -1, np.arange(0)
 
     def volume_of(self, number: int) -> int:
@@ -153,22 +153,23 @@ class PretrainPatches(Dataset):
         seed = sample_seed(self.seed, number)
         shape = [int(n) for n in row["shape"].split()]
         start = random_start(np.random.default_rng(seed), shape, self.patch)
-        box, padding = crop_box(start, self.patch, self.crop, shape)
+        draws = self.policy.draw(seed, 1, self.patch)
+        box, padding = crop_box(start, draws.box, shape)
         image = _read(lambda b: shards.load(self.folder, row, b)[None], box, padding, lead=1)
-        return {"image": torch.from_numpy(image), "seed": seed}
+        return {"image": torch.from_numpy(image), "draws": draws, "seed": seed}
 
 
 @dataclass
 class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
-    Items: image float16 (c x y z) and label uint8 (x y z) of `crop` size, seed.
+    Items: image float16 (c x y z) and label uint8 (x y z), the box that `policy` needs, its draws, seed.
     """
 
     cases: list[Case]
     lookup: np.ndarray
     patch: list[int]
-    crop: list[int]
+    policy: Policy
     foreground_fraction: float
     seed: int
     _foreground: dict[int, np.ndarray] = field(default_factory=dict)
@@ -196,10 +197,11 @@ class FinetunePatches(Dataset):
         if rng.random() < self.foreground_fraction and len(self.foreground(which)):
             voxel = self.foreground(which)[rng.integers(len(self.foreground(which)))]
             start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
-        box, padding = crop_box(start, self.patch, self.crop, case.shape)
+        draws = self.policy.draw(seed, len(case.rows), self.patch)
+        box, padding = crop_box(start, draws.box, case.shape)
         image = _read(case.image, box, padding, lead=1)
         label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
-        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "seed": seed}
+        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
 
 
 class StepSampler:
@@ -241,11 +243,18 @@ class StepSampler:
         return min(self.epoch_steps, self.total_steps)
 
 
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch: seeds as a tensor, all else as lists, since each sample brings as many voxels as its draws need."""
+    batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
+    return batch | {"seed": torch.tensor(batch["seed"])}
+
+
 def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoader:
     """DataLoader over a batch sampler; workers live as long as the training."""
     return DataLoader(
         dataset,
         batch_sampler=batches,
+        collate_fn=collate,
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,

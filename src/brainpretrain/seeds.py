@@ -20,6 +20,12 @@ def generator(seed: int, purpose: str) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(purpose.encode())])
 
 
+def fires(seed: int, purpose: str, p: float) -> np.random.Generator | None:
+    """The generator of one sample for something that happens with probability p; None if it does not happen."""
+    rng = generator(seed, purpose)
+    return rng if rng.random() < p else None
+
+
 def as_ints(seeds: Sequence[int] | torch.Tensor) -> list[int]:
     """Seeds of a batch as plain ints, also from the tensor that a collate function makes of them."""
     return seeds.tolist() if isinstance(seeds, torch.Tensor) else list(seeds)

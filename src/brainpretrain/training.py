@@ -56,12 +56,9 @@ class _Module(L.LightningModule):
         self.recipe, self.policy, self.stretches = recipe, policy, stretches
         self.patch = recipe["patch_size"]
 
-    def augmented(self, batch: Mapping[str, Any], target: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(input, target or label) of patch size; spatial transforms move both, intensity ones the input only."""
-        image = batch["image"].float()
-        params = self.policy.sample(batch["seed"], list(image.shape[1:]), self.patch)
-        other = {"target": image} if target else {"label": batch["label"]}
-        return self.policy.apply(image, params, **other)
+    def augmented(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input, and label if the batch has one or else target; spatial transforms move both, intensity ones the input."""
+        return self.policy.apply(batch["image"], batch["draws"], batch.get("label"))
 
     def shown(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The scalars of a step; the loss also stands in the progress bar, where there is one."""
@@ -106,11 +103,11 @@ class Pretraining(_Module):
         return [module for name, module in self.task.named_children() if name != "encoder"]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image, target = self.augmented(batch, target=True)
+        image, target = self.augmented(batch)
         return self.shown(self.task(image, target, batch["seed"]))
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image = batch["image"].float()
+        image = torch.stack(batch["image"]).float()
         return self.task(image, image, batch["seed"])
 
 
@@ -132,7 +129,7 @@ class Finetuning(_Module):
         return [self.network.decoder]
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image, label = self.augmented(batch, target=False)
+        image, label = self.augmented(batch)
         loss = losses.deep_dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])
         return self.shown({"loss": loss})
 
@@ -389,8 +386,9 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
     task = pretext.build(recipe["method"], encoder, 1, **recipe["options"])
     policy, patch = Policy(config["policy"]), recipe["patch_size"]
     train_rows, val_rows = rows[rows["role"] == "train"], rows[rows["role"] == "val"]
-    train = data.PretrainPatches(train_rows, folder, patch, policy.crop_size(patch), seed)
-    val = data.PretrainPatches(val_rows, folder, patch, patch, seed + 1) if len(val_rows) else None
+    train = data.PretrainPatches(train_rows, folder, patch, policy, seed)
+    plain = Policy({})
+    val = data.PretrainPatches(val_rows, folder, patch, plain, seed + 1) if len(val_rows) else None
     epoch_steps = max(1, len(train_rows) // recipe["global_batch"])
     module = Pretraining(task, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     key = fingerprint(dict(config), sha256(corpus))
@@ -409,7 +407,7 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
     }
     weights.save(run.out / "encoder", encoder.state_dict(), _encoder_facts(config, run, corpus, facts))
     _save_reconstructions(
-        run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, patch, seed)
+        run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, plain, seed)
     )
     run.finish("pretraining", config["name"], config, facts)
     run.end()
@@ -472,7 +470,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     report = _load_init(network, init, config)
     policy, patch = Policy(config["policy"]), recipe["patch_size"]
     lookup = data.label_lookup(task["labels"], task["ignore"])
-    train = data.FinetunePatches(cases, lookup, patch, policy.crop_size(patch), recipe["foreground_fraction"], seed)
+    train = data.FinetunePatches(cases, lookup, patch, policy, recipe["foreground_fraction"], seed)
     epoch_steps = run.log_every
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]

@@ -26,8 +26,23 @@ def test_policies_of_the_project():
     assert active("none") == []
     assert active("spatial") == ["rotation", "scale"]
     assert active("amaes_spatial") == SPATIAL
-    assert active("amaes") == active("amaes_finetune") == SPATIAL + list(TRANSFORMS)
+    for name in ("amaes", "amaes_linear", "amaes_reference", "amaes_finetune"):
+        assert active(name) == SPATIAL + list(TRANSFORMS)
     assert POLICIES["amaes"].gibbs.kept == [96 / 128, 1.0]
+
+
+def differing(one: str, other: str) -> set[str]:
+    return {
+        name
+        for name in PolicyConfig.model_fields
+        if name != "note" and getattr(POLICIES[one], name) != getattr(POLICIES[other], name)
+    }
+
+
+def test_variants_differ_in_what_they_are_named_for():
+    assert differing("amaes", "amaes_linear") == {"interpolation"}
+    assert differing("amaes", "amaes_reference") == {"resample_always", "separate_kspace", "gibbs", "gamma"}
+    assert differing("amaes", "amaes_finetune") == {"crop_factor"}
 
 
 @pytest.mark.parametrize(
@@ -41,6 +56,12 @@ def test_policies_of_the_project():
         ({"noise": {"p": 0.2, "sigma": [-1, 0]}}, "greater than or equal to 0"),
         ({"noise": {"p": 0.2, "sigma": [0, float("inf")]}}, "finite"),
         ({"gibbs": {"p": 0.2, "kept": [96, 128]}}, "less than or equal to 1"),
+        ({"gibbs": {"p": 0.2}}, "give either 'kept' or 'lines'"),
+        ({"gibbs": {"p": 0.2, "kept": [0.75, 1], "lines": [96, 128]}}, "give either 'kept' or 'lines'"),
+        ({"gamma": {"p": 0.2, "below": [0.5, 1], "above": [1, 2], "p_above": 0.5, "p_invert": 0.05}}, "epsilon"),
+        ({"scale": {"p": 0.2, "factor": [0.9, 1.1]}}, "spatial transforms need 'interpolation'"),
+        ({"resample_always": True}, "spatial transforms need 'interpolation'"),
+        ({"interpolation": "nearest"}, "'cubic' or 'linear'"),
         ({"ghosting": {"p": 0.2, "alpha": [0.8, 0.9], "spacing": [0, 2]}}, "greater than or equal to 1"),
         ({"scale": {"p": 0.2, "factor": [0.9, 1.1], "p_axis": 1}}, "p_axis"),
         ({"crop_factor": 0.5}, "greater than or equal to 1"),

@@ -7,9 +7,9 @@ uniformly. The order of the keys means nothing: the order of application is that
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def _ordered(values: list[float]) -> list[float]:
@@ -83,9 +83,20 @@ class Ghosting(Transform):
 
 
 class Gibbs(Transform):
-    """Ringing: only the central share `kept` of the lines of k-space along a random axis stays."""
+    """Ringing: only the central lines of k-space along a random axis stay.
 
-    kept: ShareRange
+    Their number is a share `kept` of the patch, or `lines` as in the published code: absolute, an odd one made even, and
+    with more lines than the patch has only its highest frequencies stay, which wipes it out.
+    """
+
+    kept: ShareRange | None = None
+    lines: CountRange | None = None
+
+    @model_validator(mode="after")
+    def _one_number(self) -> Gibbs:
+        if (self.kept is None) == (self.lines is None):
+            raise ValueError("give either 'kept' or 'lines'")
+        return self
 
 
 class LowResolution(Transform):
@@ -97,16 +108,18 @@ class LowResolution(Transform):
 
 
 class BiasField(Transform):
-    """Multiplies by 1 - sum over axes of ((x - c) / size)^2, centre c anywhere in the patch."""
+    """Multiplies by 1 - sum over axes of ((x - c) / size)^2, c being any voxel of the patch."""
 
 
 class Gamma(Transform):
     """Intensities to the power of gamma between the extremes of the patch.
 
     Gamma comes from `above` with probability `p_above`, else from `below`; with `p_invert` it works on the inverted
-    patch, which is inverted back.
+    patch, which is inverted back. `epsilon` is added to the range that intensities are divided by: next to nothing keeps
+    the range, 1 is the published code's, which halves an image in [0, 1] before the power.
     """
 
+    epsilon: Positive
     below: PositiveRange
     above: PositiveRange
     p_above: Share
@@ -121,6 +134,20 @@ class PolicyConfig(BaseModel):
     crop_factor: Annotated[float, Field(ge=1)] = Field(
         1.0, description="spatial transforms read a crop this many times as large as the patch, so borders need no filling"
     )
+    interpolation: Literal["cubic", "linear"] | None = Field(
+        None,
+        description="how spatial transforms read an image: cubic B-spline as in the paper's code, or trilinear: faster, blurs",
+    )
+    resample_always: bool = Field(
+        False,
+        description="every sample is resampled about the centre of its crop, even if nothing is drawn: half a voxel off the"
+        " grid where the crop is odd and the patch even (the published code)",
+    )
+    separate_kspace: bool = Field(
+        False,
+        description="where ghosting and Gibbs ringing both fire, each takes a magnitude of its own (the published code)"
+        " instead of one after both",
+    )
     rotation: Rotation | None = None
     scale: Scale | None = None
     elastic: Elastic | None = None
@@ -132,3 +159,14 @@ class PolicyConfig(BaseModel):
     low_resolution: LowResolution | None = None
     bias_field: BiasField | None = None
     gamma: Gamma | None = None
+
+    @property
+    def is_spatial(self) -> bool:
+        """Whether anything may move voxels."""
+        return self.resample_always or any(fields and fields.p > 0 for fields in (self.rotation, self.scale, self.elastic))
+
+    @model_validator(mode="after")
+    def _says_how_to_read(self) -> PolicyConfig:
+        if self.is_spatial and self.interpolation is None:
+            raise ValueError("spatial transforms need 'interpolation'")
+        return self

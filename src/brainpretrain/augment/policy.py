@@ -1,22 +1,28 @@
-"""A policy draws parameters per sample on the CPU and applies them to a batch on its device.
+"""A policy draws what happens to a sample on the CPU, and applies it to a batch on its device.
 
-Rule: spatial transforms move image and target alike, intensity transforms change the image only.
+Rule: spatial transforms move image and label alike, intensity transforms change the input only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.errors import UserError
-from brainpretrain.seeds import as_ints, generator
 
-Params = dict[str, Any]
+
+class Draws(NamedTuple):
+    """What happens to one sample."""
+
+    size: tuple[int, ...]  # of the patch that comes out (x y z)
+    box: spatial.Box  # what has to be read
+    move: spatial.Move | None
+    intensity: dict[str, intensity.Draws]  # by transform, in the order of application
 
 
 class Policy:
@@ -30,131 +36,88 @@ class Policy:
         self.config = config if isinstance(config, PolicyConfig) else PolicyConfig.model_validate(config)
 
     def crop_size(self, patch_size: Sequence[int]) -> list[int]:
-        """Size of the crop to load for a patch: larger if a spatial transform may read beyond the patch (181 for 128)."""
-        spatials = (self.config.rotation, self.config.scale, self.config.elastic)
-        factor = self.config.crop_factor if any(fields and fields.p > 0 for fields in spatials) else 1.0
+        """Size of the crop around a patch that spatial transforms may read (181 for 128); beyond lies its minimum."""
+        factor = self.config.crop_factor if self.config.is_spatial else 1.0
         return [int(factor * n) for n in patch_size]
 
-    def sample(self, seeds: Sequence[int] | torch.Tensor, shape: Sequence[int], patch_size: Sequence[int]) -> Params:
-        """Draws what happens to each sample; depends on its seed alone, not on batch or device.
-
-        Args:
-            seeds: one per sample, ints >= 0.
-            shape: (c x y z) of the crops that are loaded.
-            patch_size: (x y z) of the patches that come out.
-
-        Returns:
-            `size`, the patch size, and, for each transform that fires at all, a mapping of CPU tensors: `samples` (k),
-            the places in the batch, and its parameters (k ...).
+    def draw(self, seed: int, channels: int, patch_size: Sequence[int]) -> Draws:
+        """What happens to the sample of this seed, an int >= 0; it depends on nothing else.
 
         Raises:
-            UserError: the crop is smaller than the patch.
+            UserError: the patch has an axis of a single voxel, along which nothing can be interpolated.
         """
-        size = tuple(int(n) for n in patch_size)
-        if any(crop < n for crop, n in zip(shape[1:], size, strict=True)):
-            raise UserError(f"a crop of {list(shape[1:])} holds no patch of {list(size)}", fix="load crops of `crop_size`")
-        seeds, shape = as_ints(seeds), (int(shape[0]), *size)
-        params: Params = {"size": size, **self._sample_spatial(seeds, size)}
-        for name, transform in intensity.TRANSFORMS.items():
-            drawn = self._draw(seeds, name, lambda rng, fields, draw=transform.draw: draw(rng, fields, shape))
-            if drawn:
-                params[name] = _stack(drawn)
-        return params
-
-    def _draw(self, seeds: Sequence[int], name: str, draw: Any) -> dict[int, Any]:
-        """Draws of the samples on which transform `name` fires, by place in the batch."""
-        fields = getattr(self.config, name)
-        drawn = {}
-        if fields is not None:
-            for place, seed in enumerate(seeds):
-                rng = generator(seed, name)
-                found = draw(rng, fields) if rng.random() < fields.p else None
-                if found is not None:
-                    drawn[place] = found
-        return drawn
-
-    def _sample_spatial(self, seeds: Sequence[int], size: tuple[int, ...]) -> Params:
-        rotations = self._draw(seeds, "rotation", spatial.draw_rotation)
-        scales = self._draw(seeds, "scale", spatial.draw_scale)
-        shifts = self._draw(seeds, "elastic", lambda rng, fields: spatial.draw_elastic(rng, fields, size))
-        params: Params = {}
-        for name, places in (
-            ("affine", (rotations.keys() | scales.keys()) - shifts.keys()),
-            ("elastic", shifts.keys()),  # and whatever else fires on these samples: one resampling for all
-        ):
-            drawn = {}
-            for place in sorted(places):
-                matrix = rotations.get(place, np.eye(3)) @ scales.get(place, np.eye(3))
-                drawn[place] = {"matrix": matrix} | ({"shift": shifts[place]} if place in shifts else {})
-            if drawn:
-                params[name] = _stack(drawn)
-        return params
+        size, crop = tuple(int(n) for n in patch_size), self.crop_size(patch_size)
+        move = spatial.draw_move(seed, self.config, size, crop)
+        if move is not None and min(size) < 2:
+            raise UserError(f"spatial transforms cannot move a patch of {list(size)}", fix="use at least 2 voxels per axis")
+        box = spatial.box(move, self.config, size, crop)
+        return Draws(size, box, move, intensity.draw(seed, self.config, (channels, *size)))
 
     @torch.no_grad()
     def apply(
-        self,
-        image: torch.Tensor,
-        params: Params,
-        *,
-        target: torch.Tensor | None = None,
-        label: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Augments a batch on its device, in float32.
+        self, images: Sequence[torch.Tensor], draws: Sequence[Draws], labels: Sequence[torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Augments a batch on its device, in float32; what becomes of a sample depends on no other.
 
         Args:
-            image: (b c x y z), the crops that `params` were drawn for.
-            params: from `sample`.
-            target: image (b c x y z) that moves along, trilinear; pass `image` itself to have it resampled once.
-            label: integers (b x y z) that move along, nearest neighbour. Give a target or a label, not both.
+            images: per sample (c x y z) of any float type, the box that it asked for in `draws`.
+            draws: per sample, from `draw`.
+            labels: per sample integers (x y z) of the same box.
 
         Returns:
-            Image, and target or label, of patch size. A sample on which nothing fires is the centre of its crop, bit
-            by bit. The two may share memory: do not write into them.
+            Input (b c x y z) and what it is trained for: the labels (b x y z), moved by nearest neighbour, or if there are
+            none the image as it was before intensity transforms. A sample on which nothing fires is its patch, bit by
+            bit. The two may share memory: do not write into them.
+
+        Raises:
+            UserError: an image or label is not as large as its box.
         """
-        with torch.autocast(image.device.type, enabled=False):
-            moved = _move(image.float(), params, spatial.sample_image)
-            other = None
-            if label is not None:
-                other = _move(label[:, None], params, spatial.sample_label)[:, 0]
-            elif target is not None:
-                other = moved if target is image else _move(target.float(), params, spatial.sample_image)
-            return _change_intensity(moved, params), other
+        _check(images, draws)
+        _check(labels or (), draws)
+        with _exact(images[0].device):
+            moved = _moved_images(images, draws, self.config.interpolation == "cubic")
+            target = moved if labels is None else _moved_labels(labels, draws)
+            if labels is None and any(drawn.intensity for drawn in draws):
+                moved = moved.clone()
+            for x, drawn in zip(moved, draws, strict=True):
+                intensity.change(x, drawn.intensity)
+        return moved, target
 
 
-def _move(x: torch.Tensor, params: Params, read: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Centre crop, and the spatial transforms of the samples on which one fires; `read` samples x at a grid."""
-    size, crop = params["size"], tuple(x.shape[2:])
-    out = spatial.centre_crop(x, size)
-    if "affine" in params or "elastic" in params:
-        out = out.clone()
-    for name in ("affine", "elastic"):
-        if name in params:
-            places, drawn = _on(params[name], x.device)
-            out[places] = read(x[places], spatial.sampling_grid(drawn["matrix"], drawn.get("shift"), crop, size))
-    return out.contiguous()
+def _check(arrays: Sequence[torch.Tensor], draws: Sequence[Draws]) -> None:
+    for array, drawn in zip(arrays, draws, strict=False):
+        wanted = [high - low for low, high in drawn.box]
+        if list(array.shape[-3:]) != wanted:
+            raise UserError(f"{list(array.shape[-3:])} voxels were read, {wanted} were drawn", fix="read the `box` of the draws")
 
 
-def _change_intensity(x: torch.Tensor, params: Params) -> torch.Tensor:
-    """Intensity transforms in their order, each clipped to the range it found in a sample's channel."""
-    names = [name for name in intensity.TRANSFORMS if name in params]
-    out = x.clone() if names else x
-    for name in names:
-        places, drawn = _on(params[name], x.device)
-        before = out[places]
-        low, high = (extreme[..., None, None, None] for extreme in before.flatten(2).aminmax(dim=2))
-        out[places] = intensity.TRANSFORMS[name].apply(before, **drawn).clamp(low, high)
+def _moved_images(images: Sequence[torch.Tensor], draws: Sequence[Draws], cubic: bool) -> torch.Tensor:
+    out = torch.empty(len(draws), images[0].shape[0], *draws[0].size, device=images[0].device)
+    for image, drawn, result in zip(images, draws, out, strict=True):
+        if drawn.move is None:
+            result.copy_(image)
+        else:
+            spatial.resample(image.float(), drawn.move, [low for low, _ in drawn.box], cubic, result)
     return out
 
 
-def _on(drawn: Mapping[str, torch.Tensor], device: torch.device) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Places in the batch and the other parameters, on `device`."""
-    moved = {key: value.to(device, non_blocking=True) for key, value in drawn.items()}
-    return moved.pop("samples"), moved
+def _moved_labels(labels: Sequence[torch.Tensor], draws: Sequence[Draws]) -> torch.Tensor:
+    out = torch.empty(len(draws), *draws[0].size, dtype=labels[0].dtype, device=labels[0].device)
+    for label, drawn, result in zip(labels, draws, out, strict=True):
+        if drawn.move is None:
+            result.copy_(label)
+        else:
+            spatial.resample_label(label, drawn.move, [low for low, _ in drawn.box], result)
+    return out
 
 
-def _stack(drawn: Mapping[int, Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-    """Draws by place -> one tensor per parameter; real numbers as float32."""
-    keys = next(iter(drawn.values())).keys()
-    stacked = {key: torch.from_numpy(np.stack([np.asarray(one[key]) for one in drawn.values()])) for key in keys}
-    stacked = {key: value.float() if value.is_floating_point() else value for key, value in stacked.items()}
-    return {"samples": torch.tensor(list(drawn), dtype=torch.int64), **stacked}
+@contextmanager
+def _exact(device: torch.device) -> Iterator[None]:
+    """Float32 in full, whatever a training allows its network: no autocast, no TF32 in matrix products."""
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(allowed)

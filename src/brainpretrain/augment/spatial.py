@@ -1,23 +1,58 @@
 """Rotation, scale and elastic deformation as one resampling (AMAES Appendix B, 'Spatial').
 
-Coordinates are voxels relative to the patch centre. An output voxel at g reads the input at (g + d) R s, as row
-vectors: d is the elastic shift there, R = Rx Ry Rz the rotation and s the scale.
+Coordinates are voxels. An output voxel, at g from the middle of the patch, reads the image at centre + (g + d) R s, as
+row vectors: d is the elastic shift there, R = Rx Ry Rz the rotation and s the scale. What a sample reads is drawn
+first, so that a loader reads only that (`box`).
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brainpretrain.augment.config import Elastic, Rotation, Scale
-from brainpretrain.seeds import uniform
+from brainpretrain.augment.config import Elastic, PolicyConfig, Rotation, Scale
+from brainpretrain.seeds import fires, uniform
 
 # The elastic shift varies over sigma, so nodes this much denser show all of it; trilinear in between.
 _NODES_PER_SIGMA = 2.5
+# A cubic spline's weights fall by 0.268 per voxel: a voxel this far outside the box would change the result by 3e-5.
+_SPLINE_MARGIN = 8
+# CPU kernels take seconds to compile, in every process; a smaller patch is done sooner with torch's operators.
+_WORTH_COMPILING = 64**3
+
+
+class Move(NamedTuple):
+    """Where the voxels of one sample come from."""
+
+    matrix: np.ndarray  # (3 3) float64, rotation times scale
+    shift: np.ndarray | None  # elastic, at nodes: (3 nx ny nz) float32; corner nodes lie on the patch's corner voxels
+    centre: np.ndarray  # (3), the point that lands in the middle of the patch, from the centre of the patch's first voxel
+
+
+Box = tuple[tuple[int, int], ...]  # per axis from low to below high, counted from the patch's first voxel
+
+
+def draw_move(seed: int, config: PolicyConfig, size: Sequence[int], crop: Sequence[int]) -> Move | None:
+    """What the spatial transforms of a policy do to the sample of this seed; None if they leave it alone."""
+    rotation = scale = shift = None
+    if config.rotation and (rng := fires(seed, "rotation", config.rotation.p)):
+        rotation = draw_rotation(rng, config.rotation)
+    if config.scale and (rng := fires(seed, "scale", config.scale.p)):
+        scale = draw_scale(rng, config.scale)
+    if config.elastic and (rng := fires(seed, "elastic", config.elastic.p)):
+        shift = draw_elastic(rng, config.elastic, size)
+    if rotation is None and scale is None and shift is None and not config.resample_always:
+        return None
+    matrix = (np.eye(3) if rotation is None else rotation) * (1.0 if scale is None else scale)
+    odd = np.mod(np.subtract(crop, size), 2) if config.resample_always else 0
+    return Move(matrix, shift, (np.array(size) - 1 + odd) / 2)
 
 
 def draw_rotation(rng: np.random.Generator, fields: Rotation) -> np.ndarray | None:
@@ -27,27 +62,29 @@ def draw_rotation(rng: np.random.Generator, fields: Rotation) -> np.ndarray | No
     return rotation_matrix(angles) if chosen.any() else None
 
 
-def draw_scale(rng: np.random.Generator, fields: Scale) -> np.ndarray:
-    """Scale as a matrix."""
-    return np.eye(3) * uniform(rng, fields.factor)
+def draw_scale(rng: np.random.Generator, fields: Scale) -> float:
+    """Factor that multiplies the sampled extent."""
+    return float(uniform(rng, fields.factor))
 
 
 def draw_elastic(rng: np.random.Generator, fields: Elastic, size: Sequence[int]) -> np.ndarray:
     """Shift in voxels at the nodes of a coarse grid, float32 (3 nx ny nz); corner nodes lie on the patch's corner voxels.
 
-    Per axis the field that `Elastic` describes: on a grid of spacing h, the sum of the noise in a cell has variance
-    h^3 / 3. Outside the patch there is no noise, so the shifts fade towards the faces.
+    Per axis the field that `Elastic` describes, with the same covariance: a node stands for the noise of the voxels around
+    it, of variance 1/3 each. Outside the patch there is no noise, so the shifts fade towards the faces.
     """
     spacing = fields.sigma_voxels[0] / _NODES_PER_SIGMA
     alpha, sigma = uniform(rng, fields.alpha), uniform(rng, fields.sigma_voxels)
     nodes = [max(2, math.ceil((n - 1) / spacing) + 1) for n in size]
-    steps = [max(n - 1, 1) / (count - 1) for n, count in zip(size, nodes, strict=True)]
-    field = rng.standard_normal((3, *nodes)) * alpha * math.sqrt(math.prod(steps) / 3)
-    for axis, (count, step) in enumerate(zip(nodes, steps, strict=True), start=1):
+    field = rng.standard_normal((3, *nodes)) * alpha / math.sqrt(3)
+    for axis, (count, n) in enumerate(zip(nodes, size, strict=True), start=1):
+        step = max(n - 1, 1) / (count - 1)
+        cell = np.full(count, step)
+        cell[[0, -1]] = (step + 1) / 2
         distance = np.subtract.outer(np.arange(count), np.arange(count)) * step
-        kernel = np.exp(-0.5 * (distance / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma)
+        kernel = np.exp(-0.5 * (distance / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma) * np.sqrt(cell)
         field = np.moveaxis(np.tensordot(kernel, field, axes=(1, axis)), 0, axis)
-    return field.astype(np.float32)
+    return np.ascontiguousarray(field, dtype=np.float32)
 
 
 def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -62,50 +99,123 @@ def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:
     return matrix
 
 
-def centre_start(crop: Sequence[int], size: Sequence[int]) -> list[int]:
-    """First voxel of the patch in the middle of a crop, as the loader cuts it."""
-    return [(c - n) // 2 for c, n in zip(crop, size, strict=True)]
+def crop_box(crop: Sequence[int], size: Sequence[int]) -> Box:
+    """The crop around the patch; of an odd number of voxels too many, the larger half lies behind."""
+    return tuple((-((c - n) // 2), c - (c - n) // 2) for c, n in zip(crop, size, strict=True))
 
 
-def centre_crop(x: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """The middle (b c x y z) of a crop; a view."""
-    start = centre_start(x.shape[2:], size)
-    return x[(..., *(slice(s, s + n) for s, n in zip(start, size, strict=True)))]
+def box(move: Move | None, config: PolicyConfig, size: Sequence[int], crop: Sequence[int]) -> Box:
+    """What a sample reads: the patch if nothing moves, else all that the move needs of the crop."""
+    if move is None:
+        return crop_box(size, size)
+    limits = crop_box(crop, size)
+    if config.resample_always:
+        return limits
+    reach = (np.array(size) - 1) / 2 + (0 if move.shift is None else np.abs(move.shift).max((1, 2, 3)))
+    extent = reach @ np.abs(move.matrix)
+    margin = _SPLINE_MARGIN if config.interpolation == "cubic" else 0
+    low, high = np.floor(move.centre - extent) - margin, np.floor(move.centre + extent) + 2 + margin
+    needed = zip(low.astype(int).tolist(), high.astype(int).tolist(), limits, strict=True)
+    return tuple((max(a, least), min(b, most)) for a, b, (least, most) in needed)
 
 
-def sampling_grid(matrix: torch.Tensor, shift: torch.Tensor | None, crop: Sequence[int], size: Sequence[int]) -> torch.Tensor:
-    """Where each output voxel reads the crop, as `grid_sample` (align_corners) wants it: (k x y z 3), last axis z y x.
+def resample(image: torch.Tensor, move: Move, start: Sequence[int], cubic: bool, out: torch.Tensor) -> None:
+    """Moves an image into `out` (c x y z), clipped to its range; outside it lies its minimum, by channel.
 
     Args:
-        matrix: (k 3 3), rotation times scale.
-        shift: elastic shifts at nodes (k 3 nx ny nz), or None.
-        crop: size of what is read.
-        size: size of the output.
+        image: float32 (c ...), what was read, at least 2 voxels per axis.
+        move: what to do.
+        start: the first voxel of `image`, counted from that of the patch.
+        cubic: B-spline interpolation with mirrored ends (scipy's order 3), else trilinear.
+        out: float32, on the device of `image`.
     """
-    device = matrix.device
+    centre = move.centre - np.array(start)
+    if out.device.type == "cpu" and out[0].numel() >= _WORTH_COMPILING:
+        _resample_compiled(image, move, centre, cubic, out)
+        return
+    positions = _positions(move, centre, out.shape[1:], out.device)
+    last = positions.new_tensor(image.shape[1:]).view(3, 1, 1, 1) - 1
+    outside = ((positions < 0) | (positions > last)).any(0)
+    positions = positions.clamp(min=0).minimum(last)
+    low, high = image.amin((1, 2, 3), keepdim=True), image.amax((1, 2, 3), keepdim=True)
+    values = _cubic(image, positions) if cubic else _linear(image, positions)
+    torch.where(outside, low, values.clamp(low, high), out=out)
+
+
+def resample_label(label: torch.Tensor, move: Move, start: Sequence[int], out: torch.Tensor) -> None:
+    """Moves integers (...) into `out` (x y z), nearest neighbour; outside lies 0. `start` as in `resample`."""
+    nearest = _positions(move, move.centre - np.array(start), out.shape, out.device).add_(0.5).floor_().long()
+    outside = torch.zeros_like(nearest[0], dtype=torch.bool)
+    index = torch.zeros_like(nearest[0])
+    for line, n in zip(nearest, label.shape, strict=True):
+        outside |= (line < 0) | (line >= n)
+        index = index * n + line.clamp(0, n - 1)
+    out.copy_(label.flatten()[index].masked_fill_(outside, 0))
+
+
+def _resample_compiled(image: torch.Tensor, move: Move, centre: np.ndarray, cubic: bool, out: torch.Tensor) -> None:
+    from brainpretrain.augment import kernels
+
+    nodes = np.empty((3, 0, 0, 0), np.float32) if move.shift is None else move.shift
+    for channel, result in zip(image.contiguous().numpy(), out.numpy(), strict=True):
+        values = kernels.coefficients(channel) if cubic else channel
+        low, high = channel.min(), channel.max()
+        kernels.resample(values, cubic, channel.shape, move.matrix, centre, nodes, low, high, result)
+
+
+def _positions(move: Move, centre: np.ndarray, size: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Where each voxel of a patch reads an image (3 x y z)."""
     axes = []
     for axis, n in enumerate(size):
         line = torch.arange(n, dtype=torch.float32, device=device) - (n - 1) / 2
-        axes.append(line.view([n if a == axis else 1 for a in range(3)])[None])
-    if shift is not None:
-        full = F.interpolate(shift, size=list(size), mode="trilinear", align_corners=True)
-        axes = [line + full[:, axis] for axis, line in enumerate(axes)]
-    start = centre_start(crop, size)
-    read = []
-    for axis, (c, s, n) in enumerate(zip(crop, start, size, strict=True)):
+        axes.append(line.view([n if a == axis else 1 for a in range(3)]))
+    if move.shift is not None:
+        nodes = torch.from_numpy(move.shift).to(device, non_blocking=True)[None]
+        full = F.interpolate(nodes, size=list(size), mode="trilinear", align_corners=True)[0]
+        axes = [line + shift for line, shift in zip(axes, full, strict=True)]
+    positions = torch.empty(3, *size, device=device)
+    for axis, position in enumerate(positions):
         # Sums instead of a matrix product, which a GPU might do in TF32: too coarse for coordinates.
-        column = [matrix[:, row, axis].view(-1, 1, 1, 1) for row in range(3)]
-        voxel = sum(line * factor for line, factor in zip(axes, column, strict=True)) + (s + (n - 1) / 2)
-        read.append(voxel * (2 / max(c - 1, 1)) - 1)
-    return torch.stack(read[::-1], dim=-1)
+        x, y, z = (line * float(factor) for line, factor in zip(axes, move.matrix[:, axis], strict=True))
+        torch.add(x + float(centre[axis]) + y, z, out=position)
+    return positions
 
 
-def sample_image(image: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Trilinear; outside the crop lies the minimum of each channel. (k c ...) float -> (k c x y z)."""
-    floor = image.amin((2, 3, 4), keepdim=True)
-    return F.grid_sample(image - floor, grid, mode="bilinear", padding_mode="zeros", align_corners=True) + floor
+def _linear(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Trilinear interpolation of values (c ...) at positions (3 x y z) inside them."""
+    scale = 2 / (positions.new_tensor(values.shape[1:]) - 1)
+    grid = (positions.movedim(0, -1) * scale - 1).flip(-1)
+    return F.grid_sample(values[None], grid[None], mode="bilinear", padding_mode="border", align_corners=True)[0]
 
 
-def sample_label(label: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    """Nearest; outside the crop lies 0. Integer values up to 2^24."""
-    return F.grid_sample(label.float(), grid, mode="nearest", padding_mode="zeros", align_corners=True).to(label.dtype)
+def _cubic(image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Cubic B-spline interpolation: its 64 taps are eight trilinear reads between neighbouring coefficients.
+
+    Per axis, taps w0 and w1 (w2 and w3) are one linear read that lies between them, w1 / (w0 + w1) behind the first.
+    """
+    coefficients = image
+    for axis in (1, 2, 3):
+        matrix = _spline_matrix(image.shape[axis]).to(image.device)
+        coefficients = torch.tensordot(matrix, coefficients, dims=([1], [axis])).movedim(0, axis)
+    voxel = positions.floor()
+    t = positions - voxel
+    behind = t**3 / 6  # w3
+    near = 2 / 3 - t * t * (1 - t / 2)  # w1
+    back = 1 / 6 + t * (0.5 + t * (0.5 - t / 3))  # w2 + w3
+    reads = ((1 - back, voxel + near / (1 - back)), (back, voxel + 2 + behind / back))
+    out = torch.zeros(image.shape[0], *positions.shape[1:], device=image.device)
+    for sides in itertools.product(reads, repeat=3):
+        weight = functools.reduce(torch.mul, [side[0][axis] for axis, side in enumerate(sides)])
+        out += weight * _linear(coefficients, torch.stack([side[1][axis] for axis, side in enumerate(sides)]))
+    return out
+
+
+@functools.lru_cache(maxsize=256)
+def _spline_matrix(n: int) -> torch.Tensor:
+    """float32 (n+3 n): from n >= 2 samples to their cubic B-spline coefficients, with one mirrored before and two behind."""
+    index = np.arange(-1, n + 2) % (2 * n - 2)
+    index = np.minimum(index, 2 * n - 2 - index)
+    taps = (np.eye(n + 3, k=-1) + 4 * np.eye(n + 3) + np.eye(n + 3, k=1))[1 : n + 1] / 6
+    collocation = np.zeros((n, n))
+    np.add.at(collocation.T, index, taps.T)
+    return torch.from_numpy(np.linalg.inv(collocation)[index].astype(np.float32))
