@@ -136,7 +136,7 @@ class PolicyConfig(BaseModel):
     )
     interpolation: Literal["cubic", "linear"] | None = Field(
         None,
-        description="how spatial transforms read an image: cubic B-spline as in the paper's code, or trilinear: faster, blurs",
+        description="how spatial transforms read an image: cubic B-spline as the published code, or trilinear: faster, blurs",
     )
     resample_always: bool = Field(
         False,
