@@ -1,0 +1,229 @@
+"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7).
+
+    make bench-augmentation
+
+Two tables: the expected cost of a sample, drawn with the probabilities of the paper; and each transform by itself, with the
+same parameters on both sides and the largest difference of the results, which shows that both compute the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import harness
+import numpy as np
+from harness import ROOT, Missing, Party
+
+from brainpretrain import config, shards
+from brainpretrain.augment import intensity, spatial
+from brainpretrain.augment.policy import Policy
+from brainpretrain.files import read_tsv, write_json, write_tsv
+
+HERE = Path(__file__).parent
+SHARED = ROOT.parent / "shared" / "data"
+REAL = [
+    *(f"oasis_trt20_mindboggle/OASIS-TRT-20-{n:02d}/T1_brain.nii.gz" for n in (1, 2)),
+    *(f"isles22/{case}/FLAIR.nii.gz" for case in ("docker_case_A", "sub-strokecase0009")),
+]
+POLICIES = ("amaes", "amaes_linear", "amaes_reference")
+TARGETS = {"amaes": 14, "amaes_linear": 25}
+
+
+def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
+    """Preprocesses volumes into a shard, for this project, and into float32 .npy, for the peer; returns the latter."""
+    rows = [
+        {column: "" for column in shards.INDEX_COLUMNS} | {"volume": f"v{n}", "subject": f"s{n}", "path": str(path)}
+        for n, path in enumerate(volumes)
+    ]
+    table = shards.build(rows, "/", work, recipe, 0, 1)
+    shards.check_rejected(table, 0)
+    write_tsv(work / "table.tsv", table)
+    paths = []
+    for row in read_tsv(work / "table.tsv").to_dict("records"):
+        paths.append(str(work / f"{row['volume']}.npy"))
+        np.save(paths[-1], shards.load(work, row).astype(np.float32))
+    return paths
+
+
+def inputs(work: Path, settings: config.Config) -> tuple[list[Path], str]:
+    """Real volumes where they are, else the phantom, and a line that says which."""
+    real = [SHARED / name for name in REAL if (SHARED / name).exists()]
+    if real:
+        return real, f"{len(real)} real volumes at 1 mm: " + ", ".join(path.parent.name for path in real)
+    from brainpretrain.datasets import phantom
+
+    options = settings.datasets["phantom"].options | {"subjects": 0, "unlabelled_subjects": 1}
+    phantom.generate(work / "phantom", **options)
+    made = sorted((work / "phantom").rglob("*.nii.gz"))
+    return made, f"{len(made)} synthetic volumes (no real ones in {SHARED.name})"
+
+
+def turn(degrees: float, factor: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The same rotation about each axis and scale, as this project and as the peer wants it."""
+    angles = [float(np.radians(degrees)) * sign for sign in (1, -1, 0.5)]
+    matrix = spatial.rotation_matrix(angles) * factor
+    ours = {"matrix": matrix.tolist(), "cubic": True}
+    return ours, {"p_rot": 1, "p_scale": 1, "p_deform": 0, "angles": angles, "factor": factor, "alpha": 0, "sigma": 1}
+
+
+def bend() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Elastic deformation by itself; each draws a field of its own."""
+    peer = {"p_rot": 0, "p_scale": 0, "p_deform": 1, "angles": [0, 0, 0], "factor": 1, "alpha": 400, "sigma": 25}
+    return {"alpha": 400, "sigma": 25}, peer
+
+
+def transforms(patch: int) -> dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]]:
+    """Row of the table -> transform, our numbers, the peer's, and whether the results must be equal.
+
+    What the peer draws inside follows from numpy's seed 0, and is drawn here likewise.
+    """
+    size, half = [patch] * 3, patch // 2 + 13
+    draws = np.random.RandomState(0)
+    voxel = [int(draws.randint(0, n)) for n in size]
+    draws = np.random.RandomState(0)
+    gamma = draws.uniform(1, 2) if draws.random_sample() >= 0.5 else draws.uniform(0.5, 1)
+    ghosts, ringing = intensity.ghosting_gains(patch, 0.9, 5).tolist(), intensity.gibbs_gains(patch, 3 * patch // 4).tolist()
+    noise = {"sigma": 1e-3, "seed": 1}, {"mean": 0.0, "sigma": 1e-3}
+    return {
+        "spatial, nothing drawn": ("spatial", *turn(0, 1), True),
+        "rotation and scale, cubic": ("spatial", *turn(15, 1.05), True),
+        "elastic, cubic": ("elastic", *bend(), False),
+        "additive noise": ("noise", *noise, False),
+        "blur, sigma 0.7": ("blur", {"sigma": [0.7]}, {"sigma": 0.7}, True),
+        "multiplicative noise": ("multiplicative_noise", *noise, False),
+        "motion ghosting": ("ghosting", {"lines": [(0, ghosts)]}, {"alpha": 0.9, "num_reps": 5, "axis": 0}, True),
+        "Gibbs ringing": ("gibbs", {"lines": [(2, ringing)]}, {"num_sample": 3 * patch // 4, "axis": 2}, True),
+        "low resolution, 1 axis": ("low_resolution", {"voxels": [[half, patch, patch]]}, {"target_shape": [half, patch, patch]}, True),
+        "low resolution, 3 axes": ("low_resolution", {"voxels": [[half] * 3]}, {"target_shape": [half] * 3}, True),
+        "bias field": ("bias_field", {"centre": [v / patch for v in voxel]}, {}, True),
+        "gamma (their epsilon)": ("gamma", {"gamma": gamma, "invert": False, "epsilon": 1.0}, {"gamma_range": [0.5, 2.0], "epsilon": 1.0}, True),
+    }  # fmt: skip
+
+
+def by_transform(ours: Party, peer: Party | None, work: Path, patch: int, crop: int, repeats: int) -> list[dict[str, Any]]:
+    """Seconds of each transform, and the largest difference of its results."""
+    sources = {}
+    volume = np.load(work / "v0.npy")
+    for name, side in (("patch", patch), ("crop", crop)):
+        missing = [(max(0, side - n) // 2, -(-max(0, side - n) // 2)) for n in volume.shape]
+        whole = np.pad(volume, missing)
+        start = [(n - side) // 2 for n in whole.shape]
+        sources[name] = str(work / f"{name}.npy")
+        np.save(sources[name], whole[tuple(slice(s, s + side) for s in start)])
+    rows = []
+    for label, (transform, mine, theirs, equal) in transforms(patch).items():
+        source = sources["crop" if transform in ("spatial", "elastic") else "patch"]
+        columns = {"ours": lambda n: [ours("one", transform=transform, source=source, numbers=mine)]}  # noqa: B023
+        if peer:
+            kind = "spatial" if transform == "elastic" else transform
+            columns["peer"] = lambda n: [peer("one", transform=kind, source=source, numbers=theirs, seed=0)]  # noqa: B023
+        print(label, file=sys.stderr)
+        found = harness.interleaved(columns, repeats)
+        times = {
+            name: statistics.median(harness.mean(values) for values in rounds[1:] or rounds) for name, rounds in found.items()
+        }
+        difference = None
+        if peer and equal:
+            results = [np.load(work / f"{who}.npy") for who in ("ours", "peer")]
+            difference = float(np.abs(results[0] - results[1]).max())
+        rows.append({"transform": label, **times, "difference": difference})
+    return rows
+
+
+def by_sample(ours: Party, peer: Party | None, rounds: int, draws: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Seconds of drawn samples, from disk and from memory, by policy; `peer` is the peer's."""
+    found = {}
+    for source, task in (("disk", "augmented"), ("memory", "augmented_from_memory")):
+        columns = {
+            policy: lambda n, policy=policy, task=task: ours(task, policy=policy, first=n * draws, count=draws)
+            for policy in POLICIES
+        }
+        if peer:
+            columns["peer"] = lambda n, task=task: peer(task, first=n * draws, count=draws)
+        for column in columns.values():
+            column(0)  # compiles, and reads files into memory
+        found[source] = {name: harness.summary(times) for name, times in harness.interleaved(columns, rounds).items()}
+    return found
+
+
+def sample_table(samples: dict[str, dict[str, dict[str, float]]], peer: str) -> str:
+    """Markdown of `by_sample`, with ratios of medians beside their targets."""
+    rows = []
+    for source, columns in samples.items():
+        reference = columns.get("peer")
+        for name, numbers in columns.items():
+            ratio = reference["median_of_rounds"] / numbers["median_of_rounds"] if reference else None
+            label = peer if name == "peer" else f"`{name}`"
+            spread = f"{1e3 * numbers['mean']:.1f} ± {1e3 * numbers['error']:.1f}"
+            target = f"{TARGETS[name]}x" if name in TARGETS else ""
+            shown = "not measured" if ratio is None else "" if name == "peer" else f"{ratio:.1f}x"
+            rows.append([f"{source} to tensor", label, f"{1e3 * numbers['median_of_rounds']:.1f}", spread, shown, target])
+        if not reference:
+            rows.append([f"{source} to tensor", peer, "not measured", "", "", ""])
+    return harness.table(
+        ["from", "pipeline", "CPU ms per sample", "mean ± standard error", "faster than the peer", "target"], rows
+    )
+
+
+def transform_table(rows: list[dict[str, Any]], peer: str) -> str:
+    """Markdown of `by_transform`."""
+    lines = []
+    for row in rows:
+        theirs = f"{1e3 * row['peer']:.1f}" if "peer" in row else "not measured"
+        ratio = f"{row['peer'] / row['ours']:.1f}x" if "peer" in row else ""
+        difference = "own draws" if row["difference"] is None else f"{row['difference']:.1e}"
+        lines.append([row["transform"], f"{1e3 * row['ours']:.1f}", theirs, ratio, difference if "peer" in row else ""])
+    return harness.table(["transform", "brainpretrain, CPU ms", f"{peer}, CPU ms", "ratio", "largest difference"], lines)
+
+
+def main() -> None:
+    """Runs the benchmark and prints both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has yucca 1.1.7")
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--draws", type=int, default=12, help="samples per round")
+    parser.add_argument("--repeats", type=int, default=6, help="of each transform; the first one warms up")
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=ROOT / "results/bench/augmentation.json")
+    parser.add_argument("--page", type=Path, help="page with a section 'augmentation' to write the tables to")
+    args = parser.parse_args()
+    settings = config.load(ROOT / "config")
+    policies = {name: settings.augmentations[name] for name in POLICIES}
+    crop = Policy(policies["amaes"]).crop_size([args.patch] * 3)[0]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        volumes, what = inputs(work, settings)
+        paths = store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json"))
+        given = {
+            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "crop": crop, "volumes": paths,
+            "policies": {name: policy.model_dump(mode="json") for name, policy in policies.items()},
+        }  # fmt: skip
+        ours = Party(HERE / "party_brainpretrain.py", given | {"out": str(work / "ours.npy")}, core=args.core)
+        try:
+            peer = Party(HERE / "party_yucca.py", given | {"out": str(work / "peer.npy")}, python=args.peer, core=args.core)
+            name = peer.name
+        except Missing as reason:
+            peer, name = None, "yucca 1.1.7"
+            print(f"no peer: {reason}", file=sys.stderr)
+        samples = by_sample(ours, peer, args.rounds, args.draws)
+        transforms = by_transform(ours, peer, work, args.patch, crop, args.repeats)
+    facts = harness.facts() | {
+        "inputs": what,
+        "command": f"python bench/augmentation.py --rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}",
+    }
+    write_json(args.json, {"facts": facts, "peer": name, "samples": samples, "transforms": transforms})
+    said = f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}, {what}."
+    text = "\n\n".join((said, sample_table(samples, name), transform_table(transforms, name)))
+    print(text)
+    if args.page:
+        harness.write_section(args.page, "augmentation", text)
+
+
+if __name__ == "__main__":
+    main()

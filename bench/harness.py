@@ -1,0 +1,168 @@
+"""Times this project beside other programs: every program in a process of its own, on one core, in interleaved rounds.
+
+A program under test is a *party*: a Python file that offers tasks (`serve`), run by an interpreter that has what it
+needs. The parties stay alive and take turns in random order, so a machine that slows down slows all of them. What counts
+is CPU time of the process (`process_time`): others on the machine hardly change it. Standard library only, since parties run
+in environments of their own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "BLOSC")}
+
+
+class Missing(Exception):
+    """A party cannot run here; the text says why."""
+
+
+class Party:
+    """A running party.
+
+    Args:
+        script: its file.
+        arguments: JSON values for it.
+        python: interpreter of its environment.
+        core: where it runs.
+
+    Raises:
+        Missing: no such interpreter, or the party stops before it is ready.
+    """
+
+    def __init__(self, script: Path, arguments: Mapping[str, Any], python: Path | str = sys.executable, core: int = 0) -> None:
+        if not Path(python).exists():
+            raise Missing(f"{python} does not exist")
+        self.process = subprocess.Popen(
+            [str(python), str(script), json.dumps(arguments), str(core)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | ONE_THREAD,
+        )
+        self.name = self._answer()["ready"]
+
+    def __call__(self, task: str, **arguments: Any) -> Any:
+        """Runs a task and returns what it returns."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([task, arguments]) + "\n")
+        self.process.stdin.flush()
+        return self._answer()["result"]
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        if not line:
+            raise Missing(f"the process ended with code {self.process.wait()}; its message stands above")
+        return json.loads(line)
+
+    def close(self) -> None:
+        """Ends the process."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:
+    """What a party calls at its end: answers requests until there are no more. Whatever it prints goes to stderr."""
+    os.sched_setaffinity(0, {int(sys.argv[2])})
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    answers.write(json.dumps({"ready": name}) + "\n")
+    for line in sys.stdin:
+        task, arguments = json.loads(line)
+        answers.write(json.dumps({"result": tasks[task](**arguments)}) + "\n")
+
+
+def arguments() -> dict[str, Any]:
+    """What the party was given."""
+    return json.loads(sys.argv[1])
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """CPU time of one call."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def interleaved(
+    columns: Mapping[str, Callable[[int], Sequence[float]]], rounds: int, seed: int = 0
+) -> dict[str, list[list[float]]]:
+    """Per column and round the seconds that it returned; the order is drawn anew in every round.
+
+    Args:
+        columns: by name, what to run in a round, given its number: it returns the seconds of each sample.
+    """
+    rng, found = random.Random(seed), {name: [] for name in columns}
+    for number in range(rounds):
+        for name in rng.sample(sorted(columns), len(columns)):
+            found[name].append(list(columns[name](number)))
+        print(
+            f"round {number + 1} of {rounds}: " + ", ".join(f"{n} {1e3 * mean(v[-1]):.1f} ms" for n, v in found.items()),
+            file=sys.stderr,
+        )
+    return found
+
+
+def mean(values: Sequence[float]) -> float:
+    return statistics.fmean(values)
+
+
+def summary(rounds: Sequence[Sequence[float]]) -> dict[str, float]:
+    """Seconds per sample: median over rounds of a round's mean, and mean and its standard error over all samples."""
+    every = [value for values in rounds for value in values]
+    error = statistics.stdev(every) / len(every) ** 0.5 if len(every) > 1 else float("nan")
+    return {"median_of_rounds": statistics.median(map(mean, rounds)), "mean": mean(every), "error": error, "samples": len(every)}
+
+
+def facts() -> dict[str, str]:
+    """Machine, date and commit."""
+    cpu = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor()
+    )
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "-uno", "--", "src", "bench", "config"], capture_output=True, text=True
+    ).stdout
+    return {
+        "machine": f"{cpu}, {os.cpu_count()} cores, one used",
+        "load": f"{os.getloadavg()[1]:.1f}",
+        "date": datetime.date.today().isoformat(),
+        "commit": commit + ("+" if changed else ""),
+        "python": platform.python_version(),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown; all columns but the first are aligned to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write_section(path: Path, name: str, text: str) -> None:
+    """Replaces what stands in a page between `<!-- name -->` and `<!-- end name -->`."""
+    first, last = f"<!-- {name} -->", f"<!-- end {name} -->"
+    page = path.read_text(encoding="utf-8")
+    head, rest = page.split(first, 1)
+    path.write_text(f"{head}{first}\n{text}\n{last}{rest.split(last, 1)[1]}", encoding="utf-8")
