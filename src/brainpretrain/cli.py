@@ -667,6 +667,32 @@ def status(args: argparse.Namespace) -> None:
         Console(width=width).print(reading.rendered(trainings))
 
 
+@command(
+    "plot-augmentation", "draw what each transform of an augmentation policy does",
+    arg("volume", type=Path, metavar="NIFTI", help="volume to show"),
+    arg("--policy", type=_entry("augmentations"), required=True, metavar="NAME",
+        help="entry of config/augmentations.yaml (or JSON, or @file.yaml)"),
+    arg("--preprocess", type=_entry("preprocess"), required=True, metavar="NAME",
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
+    arg("--patch-size", type=int, nargs=3, required=True, metavar="N", help="voxels"),
+    arg("--seed", type=int, default=0, help="of the sample"),
+    arg("--title", default="", help="above the figure"),
+    arg("--credit", default="", help="below the figure: whose image it is, and its licence"),
+    OUT,
+)  # fmt: skip
+def plot_augmentation(args: argparse.Namespace) -> None:
+    """Each transform by itself, sure to fire: the middle axial slice before, after, and the difference."""
+    from brainpretrain import plots, volumes
+    from brainpretrain.augment.config import PolicyConfig
+    from brainpretrain.augment.pictures import pictures
+
+    recipe = args.preprocess
+    limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    image = volumes.preprocess(volumes.read_volume(args.volume, limits=limits), None, recipe)[0]
+    found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
+    plots.augmentations(found, args.out, args.title, args.credit)
+
+
 @command("schema", "write the JSON schema of the config, for editors", OUT)
 def schema(args: argparse.Namespace) -> None:
     """Editors that know YAML schemas complete and check the files under config/ with it."""

@@ -241,6 +241,39 @@ def _reconstruction_words(stack: Mapping[str, np.ndarray], errors: np.ndarray, i
     return f"{words}\nhidden {errors[i][hidden].mean():.3f}" if hidden.any() else words
 
 
+# --- augmentation
+
+_BLOCKS = 3  # transforms side by side
+
+
+def augmentations(pictures: Sequence[tuple[str, str, np.ndarray, np.ndarray]], path: Path | str, title: str, credit: str) -> None:
+    """What each transform does: before, after, and the difference on a scale of its own.
+
+    Args:
+        pictures: name, what was drawn, and axial slices (x y) in 0..1 before and after.
+        path: .png or .svg.
+        title: above the figure.
+        credit: below it, whose image it is.
+    """
+    rows = -(-len(pictures) // _BLOCKS)
+    with _figure(path, 1580, 60 + 210 * rows) as figure:
+        figure.suptitle(title, fontweight="bold")
+        figure.supxlabel(credit, fontsize=8, color=GREY)
+        axes = figure.subplots(rows, 3 * _BLOCKS, squeeze=False).reshape(-1, 3)
+        for triple in axes:
+            for one in triple:
+                one.set_axis_off()
+        for (before, after, difference), (name, words, image, changed) in zip(axes, pictures, strict=False):
+            _slice(before, image)
+            _slice(after, changed)
+            change = changed - image
+            most = float(np.abs(change).max()) or 1.0
+            difference.imshow(change.T, cmap="RdBu_r", vmin=-most, vmax=most, origin="lower", interpolation="nearest")
+            before.set_title(name, loc="left")
+            after.set_title(fill(words, 26), fontsize=8, fontweight="normal")
+            difference.set_title(f"difference,\nup to {np.abs(change).max():.2g}", fontsize=8, fontweight="normal")
+
+
 def _slice(axes: Axes, image: np.ndarray, *, top: float = 1.0, aspect: float = 1.0, colours: str = "gray") -> AxesImage:
     """An axial slice (x y) in RAS: anterior up, left is left."""
     axes.set_axis_off()
