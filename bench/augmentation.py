@@ -12,8 +12,9 @@ import argparse
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import harness
 import numpy as np
@@ -77,32 +78,41 @@ def bend() -> tuple[dict[str, Any], dict[str, Any]]:
     return {"alpha": 400, "sigma": 25}, peer
 
 
-def transforms(patch: int) -> dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]]:
-    """Row of the table -> transform, our numbers, the peer's, and whether the results must be equal.
+class Pair(NamedTuple):
+    """A transform with the same parameters for this project and for the peer."""
 
-    What the peer draws inside follows from numpy's seed 0, and is drawn here likewise.
-    """
-    size, half = [patch] * 3, patch // 2 + 13
+    transform: str
+    ours: dict[str, Any]
+    peer: dict[str, Any]
+    equal: bool = True  # the results must be; else each draws its own noise
+
+
+def pairs(patch: int) -> dict[str, Pair]:
+    """Rows of the table. What the peer draws inside follows from numpy's seed 0, and is drawn here likewise."""
+    half, kept = patch // 2 + 13, 3 * patch // 4
     draws = np.random.RandomState(0)
-    voxel = [int(draws.randint(0, n)) for n in size]
+    voxel = [int(draws.randint(0, patch)) for _ in range(3)]
     draws = np.random.RandomState(0)
     gamma = draws.uniform(1, 2) if draws.random_sample() >= 0.5 else draws.uniform(0.5, 1)
-    ghosts, ringing = intensity.ghosting_gains(patch, 0.9, 5).tolist(), intensity.gibbs_gains(patch, 3 * patch // 4).tolist()
-    noise = {"sigma": 1e-3, "seed": 1}, {"mean": 0.0, "sigma": 1e-3}
+    ghosts, ringing = intensity.ghosting_gains(patch, 0.9, 5).tolist(), intensity.gibbs_gains(patch, kept).tolist()
+    noise = {"sigma": 1e-3, "seed": 1}, {"mean": 0.0, "sigma": 1e-3}, False
+    one, three = [half, patch, patch], [half] * 3
     return {
-        "spatial, nothing drawn": ("spatial", *turn(0, 1), True),
-        "rotation and scale, cubic": ("spatial", *turn(15, 1.05), True),
-        "elastic, cubic": ("elastic", *bend(), False),
-        "additive noise": ("noise", *noise, False),
-        "blur, sigma 0.7": ("blur", {"sigma": [0.7]}, {"sigma": 0.7}, True),
-        "multiplicative noise": ("multiplicative_noise", *noise, False),
-        "motion ghosting": ("ghosting", {"lines": [(0, ghosts)]}, {"alpha": 0.9, "num_reps": 5, "axis": 0}, True),
-        "Gibbs ringing": ("gibbs", {"lines": [(2, ringing)]}, {"num_sample": 3 * patch // 4, "axis": 2}, True),
-        "low resolution, 1 axis": ("low_resolution", {"voxels": [[half, patch, patch]]}, {"target_shape": [half, patch, patch]}, True),
-        "low resolution, 3 axes": ("low_resolution", {"voxels": [[half] * 3]}, {"target_shape": [half] * 3}, True),
-        "bias field": ("bias_field", {"centre": [v / patch for v in voxel]}, {}, True),
-        "gamma (their epsilon)": ("gamma", {"gamma": gamma, "invert": False, "epsilon": 1.0}, {"gamma_range": [0.5, 2.0], "epsilon": 1.0}, True),
-    }  # fmt: skip
+        "spatial, nothing drawn": Pair("spatial", *turn(0, 1)),
+        "rotation and scale, cubic": Pair("spatial", *turn(15, 1.05)),
+        "elastic, cubic": Pair("elastic", *bend(), False),
+        "additive noise": Pair("noise", *noise),
+        "blur, sigma 0.7": Pair("blur", {"sigma": [0.7]}, {"sigma": 0.7}),
+        "multiplicative noise": Pair("multiplicative_noise", *noise),
+        "motion ghosting": Pair("ghosting", {"lines": [(0, ghosts)]}, {"alpha": 0.9, "num_reps": 5, "axis": 0}),
+        "Gibbs ringing": Pair("gibbs", {"lines": [(2, ringing)]}, {"num_sample": kept, "axis": 2}),
+        "low resolution, 1 axis": Pair("low_resolution", {"voxels": [one]}, {"target_shape": one}),
+        "low resolution, 3 axes": Pair("low_resolution", {"voxels": [three]}, {"target_shape": three}),
+        "bias field": Pair("bias_field", {"centre": [v / patch for v in voxel]}, {}),
+        "gamma (their epsilon)": Pair(
+            "gamma", {"gamma": gamma, "invert": False, "epsilon": 1.0}, {"gamma_range": [0.5, 2.0], "epsilon": 1.0}
+        ),
+    }
 
 
 def by_transform(ours: Party, peer: Party | None, work: Path, patch: int, crop: int, repeats: int) -> list[dict[str, Any]]:
@@ -116,39 +126,46 @@ def by_transform(ours: Party, peer: Party | None, work: Path, patch: int, crop: 
         sources[name] = str(work / f"{name}.npy")
         np.save(sources[name], whole[tuple(slice(s, s + side) for s in start)])
     rows = []
-    for label, (transform, mine, theirs, equal) in transforms(patch).items():
-        source = sources["crop" if transform in ("spatial", "elastic") else "patch"]
-        columns = {"ours": lambda n: [ours("one", transform=transform, source=source, numbers=mine)]}  # noqa: B023
+    for label, pair in pairs(patch).items():
+        source = sources["crop" if pair.transform in ("spatial", "elastic") else "patch"]
+        columns = {"ours": partial(_ours_alone, ours, pair, source)}
         if peer:
-            kind = "spatial" if transform == "elastic" else transform
-            columns["peer"] = lambda n: [peer("one", transform=kind, source=source, numbers=theirs, seed=0)]  # noqa: B023
+            columns["peer"] = partial(_peer_alone, peer, pair, source)
         print(label, file=sys.stderr)
         found = harness.interleaved(columns, repeats)
-        times = {
-            name: statistics.median(harness.mean(values) for values in rounds[1:] or rounds) for name, rounds in found.items()
-        }
+        times = {name: statistics.median(map(harness.mean, rounds[1:] or rounds)) for name, rounds in found.items()}
         difference = None
-        if peer and equal:
+        if peer and pair.equal:
             results = [np.load(work / f"{who}.npy") for who in ("ours", "peer")]
             difference = float(np.abs(results[0] - results[1]).max())
         rows.append({"transform": label, **times, "difference": difference})
     return rows
 
 
+def _ours_alone(ours: Party, pair: Pair, source: str, number: int) -> list[float]:
+    return [ours("one", transform=pair.transform, source=source, numbers=pair.ours)]
+
+
+def _peer_alone(peer: Party, pair: Pair, source: str, number: int) -> list[float]:
+    kind = "spatial" if pair.transform == "elastic" else pair.transform
+    return [peer("one", transform=kind, source=source, numbers=pair.peer, seed=0)]
+
+
 def by_sample(ours: Party, peer: Party | None, rounds: int, draws: int) -> dict[str, dict[str, dict[str, float]]]:
     """Seconds of drawn samples, from disk and from memory, by policy; `peer` is the peer's."""
     found = {}
     for source, task in (("disk", "augmented"), ("memory", "augmented_from_memory")):
-        columns = {
-            policy: lambda n, policy=policy, task=task: ours(task, policy=policy, first=n * draws, count=draws)
-            for policy in POLICIES
-        }
+        columns = {policy: partial(_samples, ours, task, draws, policy=policy) for policy in POLICIES}
         if peer:
-            columns["peer"] = lambda n, task=task: peer(task, first=n * draws, count=draws)
+            columns["peer"] = partial(_samples, peer, task, draws)
         for column in columns.values():
             column(0)  # compiles, and reads files into memory
         found[source] = {name: harness.summary(times) for name, times in harness.interleaved(columns, rounds).items()}
     return found
+
+
+def _samples(party: Party, task: str, draws: int, number: int, **options: str) -> list[float]:
+    return party(task, first=number * draws, count=draws, **options)
 
 
 def sample_table(samples: dict[str, dict[str, dict[str, float]]], peer: str) -> str:

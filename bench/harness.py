@@ -129,22 +129,20 @@ def summary(rounds: Sequence[Sequence[float]]) -> dict[str, float]:
 
 
 def facts() -> dict[str, str]:
-    """Machine, date and commit."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor()
-    )
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(
-        [*git, "status", "--porcelain", "-uno", "--", "src", "bench", "config"], capture_output=True, text=True
-    ).stdout
+    """Machine, date and commit; '+' behind the commit when code or config differ from it."""
+    names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    changed = _git("status", "--porcelain", "-uno", "--", "src", "bench", "config")
     return {
-        "machine": f"{cpu}, {os.cpu_count()} cores, one used",
+        "machine": f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, one used",
         "load": f"{os.getloadavg()[1]:.1f}",
         "date": datetime.date.today().isoformat(),
-        "commit": commit + ("+" if changed else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+" if changed else ""),
         "python": platform.python_version(),
     }
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _lines(path: str) -> list[str]:
