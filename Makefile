@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment clean
+.PHONY: help demo test test-slurm lint format schema environment bench-augmentation clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
+	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
 	@echo "make clean        remove the environment (results stay)"
 
 # torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
@@ -39,13 +40,13 @@ test-slurm: $(VENV)/installed
 	pytest tests/slurm
 
 lint: $(VENV)/installed
-	ruff check src tests
-	ruff format --check src tests
+	ruff check src tests bench
+	ruff format --check src tests bench
 	snakefmt --check Snakefile rules
 
 format: $(VENV)/installed
-	ruff check --fix src tests
-	ruff format src tests
+	ruff check --fix src tests bench
+	ruff format src tests bench
 	snakefmt Snakefile rules
 
 schema: $(VENV)/installed
@@ -55,5 +56,16 @@ environment:
 	{ sed '/- pip:$$/q' envs/environment.yaml; sed -n 's/^[^#].*/      - &/p' requirements.lock; } > envs/environment.new
 	mv envs/environment.new envs/environment.yaml
 
+# peers of the benchmarks, in an environment of their own, with the versions that this project has itself where they share a package
+bench/.venv/installed: bench/requirements.txt requirements.lock
+	$(PYTHON) -m venv bench/.venv
+	bench/.venv/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	bench/.venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock -r bench/requirements.txt
+	touch $@
+
+bench-augmentation: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/augmentation.py --page docs/benchmarks.md
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) bench/.venv

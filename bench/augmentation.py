@@ -16,14 +16,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness
 import numpy as np
-from harness import ROOT, Missing, Party
 
+import harness
 from brainpretrain import config, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_json, write_tsv
+from harness import ROOT, Missing, Party
 
 HERE = Path(__file__).parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+_ANSWER = "answer: "  # how a party's lines begin; others are a library's
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "BLOSC")}
 
 
@@ -63,27 +64,26 @@ class Party:
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise Missing(f"the process ended with code {self.process.wait()}; its message stands above")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line.startswith(_ANSWER):
+                return json.loads(line.removeprefix(_ANSWER))
+            sys.stderr.write(line)  # what a library prints
+        self.close()
+        raise Missing(f"the process ended with code {self.process.returncode}; its message stands above")
 
     def close(self) -> None:
         """Ends the process."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait()
+        self.process.communicate()
 
 
 def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:
-    """What a party calls at its end: answers requests until there are no more. Whatever it prints goes to stderr."""
-    os.sched_setaffinity(0, {int(sys.argv[2])})
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    answers.write(json.dumps({"ready": name}) + "\n")
+    """What a party calls at its end: answers requests until there are no more."""
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        os.sched_setaffinity(0, {int(sys.argv[2])})
+    print(_ANSWER + json.dumps({"ready": name}), flush=True)
     for line in sys.stdin:
         task, arguments = json.loads(line)
-        answers.write(json.dumps({"result": tasks[task](**arguments)}) + "\n")
+        print(_ANSWER + json.dumps({"result": tasks[task](**arguments)}), flush=True)
 
 
 def arguments() -> dict[str, Any]:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import arguments, seconds, serve
 
 from brainpretrain import data, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.config import Elastic
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv
+from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
 GIVEN = arguments()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import arguments, seconds, serve
 from yucca.functional import transforms as functional
 from yucca.modules.data.augmentation import transforms
 from yucca.modules.data.augmentation.transforms.cropping_and_padding import CropPad
+
+from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
 np.random.seed(0)

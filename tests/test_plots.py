@@ -93,7 +93,13 @@ def corpus_and_tables(n: int = 30) -> tuple[pd.DataFrame, dict[str, pd.DataFrame
     return corpus.assign(role=["val" if i < 3 else "train" for i in range(len(corpus))]), tables
 
 
+def augmented(n: int = 5) -> list[tuple]:
+    before = np.random.default_rng(0).random((32, 24), np.float32)
+    return [(f"transform {i}", f"drawn {i}", before, before * (1 - 0.1 * i)) for i in range(n)]
+
+
 FIGURES: dict[str, Callable[[Path, Path], None]] = {
+    "augmentations.png": lambda path, tmp: plots.augmentations(augmented(12), path, "amaes", "CC BY"),
     "loss.svg": lambda path, tmp: plots.loss_curves(log(), path, "amaes on ixi"),
     "reconstructions.png": lambda path, tmp: plots.reconstructions(npz(tmp / "r.npz"), path),
     "overlays.png": lambda path, tmp: plots.overlays(
@@ -252,6 +258,14 @@ def test_a_perfect_reconstruction_is_drawn(tmp_path: Path) -> None:
 def picks(dice: list[float | str]) -> list[tuple[str, str]]:
     table = scores({("scratch", "0", f"v{i}", "x"): value for i, value in enumerate(dice)})
     return [(pick["rank"], pick["volume"]) for pick in plots.pick_cases(table)]
+
+
+def test_augmentations_say_what_they_show(tmp_path: Path) -> None:
+    plots.augmentations(augmented(), tmp_path / "a.svg", "amaes", "Lesjak et al., CC BY")
+    said = words(tmp_path / "a.svg")
+    for expected in ("amaes", "Lesjak et al., CC BY", "transform 0", "drawn 4", "up to 0.4"):
+        assert expected in said
+    assert "up to 0 " in said + " "  # nothing changed is said, too
 
 
 def test_worst_median_and_best_case() -> None:

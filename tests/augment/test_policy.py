@@ -1,4 +1,5 @@
 import math
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 import torch
 
 from brainpretrain import config
-from brainpretrain.augment import spatial
+from brainpretrain.augment import intensity, spatial
+from brainpretrain.augment import policy as policy_module
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.augment.intensity import TRANSFORMS
 from brainpretrain.augment.policy import Draws, Policy
@@ -186,6 +188,25 @@ def test_both_ways_to_resample_give_the_same_augmentation(monkeypatch):
         results.append(run(policy, SEEDS, whole, PATCH))
     for compiled, plain in zip(*results, strict=True):
         torch.testing.assert_close(compiled, plain, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["amaes", "amaes_linear", "amaes_reference"])
+def test_all_of_it_stays_on_the_device_of_the_batch(name, monkeypatch):
+    """With shapes alone, on torch's `meta` device, where an operation with a tensor of the CPU fails."""
+    monkeypatch.setattr(policy_module, "_exact", lambda device: nullcontext())
+    monkeypatch.setattr(intensity, "normal", lambda shape, seed, device: torch.empty(shape, device=device))
+    with pytest.raises(RuntimeError):
+        torch.ones(3, device="meta") + torch.ones(3)
+    policy, fired = Policy(POLICIES[name]), set()
+    for seed in range(60):
+        drawn = policy.draw(seed, 2, [64] * 3)
+        fired |= set(drawn.intensity) | {f"moved {drawn.move is not None}"}
+        sides = [high - low for low, high in drawn.box]
+        image, label = torch.empty(2, *sides, device="meta"), torch.empty(sides, device="meta", dtype=torch.uint8)
+        found, target = policy.apply([image], [drawn])
+        assert found.device == target.device == image.device and found.shape == target.shape == (1, 2, 64, 64, 64)
+        assert policy.apply([image], [drawn], [label])[1].dtype == torch.uint8
+    assert set(INTENSITY) | {"moved True"} <= fired
 
 
 def test_an_image_that_is_not_the_box_is_refused():

@@ -1,0 +1,70 @@
+"""The harness of the benchmarks in `bench/`."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import pytest
+
+from helpers import ROOT
+
+
+@pytest.fixture
+def harness(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module("harness")
+
+
+PARTY = """
+import sys
+sys.path.insert(0, {bench!r})
+from harness import arguments, seconds, serve
+print("what a library prints does not disturb")
+serve("test", {{"add": lambda a, b: a + b + arguments()["c"], "spend": lambda: seconds(lambda: sum(range(10**6)))}})
+"""
+
+
+def test_a_party_answers_from_a_process_of_its_own(harness, tmp_path):
+    script = tmp_path / "party.py"
+    script.write_text(PARTY.format(bench=str(ROOT / "bench")))
+    party = harness.Party(script, {"c": 3})
+    assert party.name == "test" and party("add", a=1, b=2) == 6
+    assert 0 < party("spend") < 5
+    party.close()
+    assert party.process.returncode == 0
+
+
+def test_a_party_that_cannot_run_is_missing(harness, tmp_path):
+    with pytest.raises(harness.Missing, match="does not exist"):
+        harness.Party(tmp_path / "x.py", {}, python=tmp_path / "python")
+    (tmp_path / "x.py").write_text("raise SystemExit(3)")
+    with pytest.raises(harness.Missing, match="code 3"):
+        harness.Party(tmp_path / "x.py", {})
+
+
+def test_rounds_are_interleaved_and_every_column_runs_in_each(harness):
+    order = []
+    columns = {name: lambda number, name=name: order.append((number, name)) or [float(number), 2.0] for name in "abc"}
+    found = harness.interleaved(columns, 4)
+    assert found == {name: [[float(n), 2.0] for n in range(4)] for name in "abc"}
+    rounds = [[name for n, name in order if n == number] for number in range(4)]
+    assert all(sorted(names) == list("abc") for names in rounds) and len({tuple(names) for names in rounds}) > 1
+
+
+def test_the_summary_is_the_median_of_the_rounds(harness):
+    found = harness.summary([[1.0, 3.0], [10.0, 10.0], [3.0, 3.0]])
+    assert found["median_of_rounds"] == 3 and found["mean"] == 5 and found["samples"] == 6
+    assert found["error"] == pytest.approx(math.sqrt(((16 + 4 + 25 + 25 + 4 + 4) / 5) / 6))
+
+
+def test_a_section_is_replaced_and_the_rest_of_the_page_stays(harness, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("above\n<!-- one -->\nold\n<!-- end one -->\nbelow\n")
+    harness.write_section(page, "one", harness.table(["a", "b"], [["x", "1"]]))
+    assert page.read_text() == "above\n<!-- one -->\n| a | b |\n| --- | ---: |\n| x | 1 |\n<!-- end one -->\nbelow\n"
+
+
+def test_facts_name_the_machine_and_the_commit(harness):
+    facts = harness.facts()
+    assert "cores" in facts["machine"] and len(facts["date"]) == 10 and facts["commit"]
