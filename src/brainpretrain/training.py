@@ -107,8 +107,8 @@ class Pretraining(_Module):
         return self.shown(self.task(image, target, batch["seed"]))
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image = torch.stack(batch["image"]).float()
-        return self.task(image, image, batch["seed"])
+        image, target = self.augmented(batch)  # with a policy that draws nothing
+        return self.task(image, target, batch["seed"])
 
 
 class Finetuning(_Module):
