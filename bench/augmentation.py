@@ -1,4 +1,4 @@
-"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7).
+"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7), and nnU-Net's.
 
     make bench-augmentation
 
@@ -31,8 +31,14 @@ REAL = [
     *(f"oasis_trt20_mindboggle/OASIS-TRT-20-{n:02d}/T1_brain.nii.gz" for n in (1, 2)),
     *(f"isles22/{case}/FLAIR.nii.gz" for case in ("docker_case_A", "sub-strokecase0009")),
 ]
+PEERS = {"yucca": "party_yucca.py", "nnunet": "party_nnunet.py"}
+SOURCES = {
+    "disk": ("augmented", ("yucca", "nnunet")),
+    "memory": ("augmented_from_memory", ("yucca",)),
+}  # task, peers that have it
 POLICIES = ("amaes", "amaes_linear", "amaes_reference")
-TARGETS = {"amaes": 14, "amaes_linear": 25}
+# at least so many times faster than yucca and nnU-Net
+TARGETS = {"amaes": ("14x", "1.2x"), "amaes_linear": ("25x", "2x")}
 
 
 def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
@@ -151,13 +157,14 @@ def _peer_alone(peer: Party, pair: Pair, source: str, number: int) -> list[float
     return [peer("one", transform=kind, source=source, numbers=pair.peer, seed=0)]
 
 
-def by_sample(ours: Party, peer: Party | None, rounds: int, draws: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of drawn samples, from disk and from memory, by policy; `peer` is the peer's."""
+def by_sample(ours: Party, peers: dict[str, Party], rounds: int, draws: int) -> dict[str, dict[str, dict[str, float]]]:
+    """Seconds of drawn samples, from disk and (the reference pipeline only) from memory, by policy and by peer."""
     found = {}
     for source, task in (("disk", "augmented"), ("memory", "augmented_from_memory")):
         columns = {policy: partial(_samples, ours, task, draws, policy=policy) for policy in POLICIES}
-        if peer:
-            columns["peer"] = partial(_samples, peer, task, draws)
+        columns |= {
+            name: partial(_samples, peer, task, draws) for name, peer in peers.items() if source == "disk" or name == "yucca"
+        }
         for column in columns.values():
             column(0)  # compiles, and reads files into memory
         found[source] = {name: harness.summary(times) for name, times in harness.interleaved(columns, rounds).items()}
@@ -168,40 +175,46 @@ def _samples(party: Party, task: str, draws: int, number: int, **options: str) -
     return party(task, first=number * draws, count=draws, **options)
 
 
-def sample_table(samples: dict[str, dict[str, dict[str, float]]], peer: str) -> str:
-    """Markdown of `by_sample`, with ratios of medians beside their targets."""
+def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[str, str]) -> str:
+    """Markdown of `by_sample`, with ratios of medians beside their targets; `names` of the peers."""
     rows = []
     for source, columns in samples.items():
-        reference = columns.get("peer")
-        for name, numbers in columns.items():
-            ratio = reference["median_of_rounds"] / numbers["median_of_rounds"] if reference else None
-            label = peer if name == "peer" else f"`{name}`"
-            spread = f"{1e3 * numbers['mean']:.1f} ± {1e3 * numbers['error']:.1f}"
-            target = f"{TARGETS[name]}x" if name in TARGETS else ""
-            shown = "not measured" if ratio is None else "" if name == "peer" else f"{ratio:.1f}x"
-            rows.append([f"{source} to tensor", label, f"{1e3 * numbers['median_of_rounds']:.1f}", spread, shown, target])
-        if not reference:
-            rows.append([f"{source} to tensor", peer, "not measured", "", "", ""])
-    return harness.table(
-        ["from", "pipeline", "CPU ms per sample", "mean ± standard error", "faster than the peer", "target"], rows
-    )
+        for name in (*POLICIES, *SOURCES[source][1]):
+            row = [f"{source} to tensor", names.get(name, f"`{name}`")]
+            if numbers := columns.get(name):
+                row += [_ms(numbers["median_of_rounds"]), f"{_ms(numbers['mean'])} ± {_ms(numbers['error'])}"]
+            else:
+                row += ["not measured", ""]
+            for peer, target in zip(PEERS, TARGETS.get(name, ("", "")), strict=True):
+                if name in POLICIES and peer in columns:
+                    ratio = columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"]
+                    row += [f"{ratio:.1f}x", target]
+                else:
+                    row += ["", ""]
+            rows.append(row)
+    ratios = [word for peer in PEERS for word in (f"against {names[peer]}", "at least")]
+    return harness.table(["from", "pipeline", "CPU ms per sample", "mean ± standard error", *ratios], rows)
+
+
+def _ms(time_s: float) -> str:
+    return f"{1e3 * time_s:.1f}"
 
 
 def transform_table(rows: list[dict[str, Any]], peer: str) -> str:
     """Markdown of `by_transform`."""
     lines = []
     for row in rows:
-        theirs = f"{1e3 * row['peer']:.1f}" if "peer" in row else "not measured"
+        theirs = _ms(row["peer"]) if "peer" in row else "not measured"
         ratio = f"{row['peer'] / row['ours']:.1f}x" if "peer" in row else ""
         difference = "own draws" if row["difference"] is None else f"{row['difference']:.1e}"
-        lines.append([row["transform"], f"{1e3 * row['ours']:.1f}", theirs, ratio, difference if "peer" in row else ""])
+        lines.append([row["transform"], _ms(row["ours"]), theirs, ratio, difference if "peer" in row else ""])
     return harness.table(["transform", "brainpretrain, CPU ms", f"{peer}, CPU ms", "ratio", "largest difference"], lines)
 
 
 def main() -> None:
     """Runs the benchmark and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peer", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has yucca 1.1.7")
+    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--draws", type=int, default=12, help="samples per round")
@@ -222,21 +235,20 @@ def main() -> None:
             "policies": {name: policy.model_dump(mode="json") for name, policy in policies.items()},
         }  # fmt: skip
         ours = Party(HERE / "party_brainpretrain.py", given | {"out": str(work / "ours.npy")}, core=args.core)
-        try:
-            peer = Party(HERE / "party_yucca.py", given | {"out": str(work / "peer.npy")}, python=args.peer, core=args.core)
-            name = peer.name
-        except Missing as reason:
-            peer, name = None, "yucca 1.1.7"
-            print(f"no peer: {reason}", file=sys.stderr)
-        samples = by_sample(ours, peer, args.rounds, args.draws)
-        transforms = by_transform(ours, peer, work, args.patch, crop, args.repeats)
-    facts = harness.facts() | {
-        "inputs": what,
-        "command": f"python bench/augmentation.py --rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}",
-    }
-    write_json(args.json, {"facts": facts, "peer": name, "samples": samples, "transforms": transforms})
+        peers, names = {}, {"yucca": "yucca 1.1.7", "nnunet": "nnU-Net 2.8"}
+        for name, script in PEERS.items():
+            try:
+                peers[name] = Party(HERE / script, given | {"out": str(work / "peer.npy")}, python=args.peers, core=args.core)
+                names[name] = peers[name].name
+            except Missing as reason:
+                print(f"no {names[name]}: {reason}", file=sys.stderr)
+        samples = by_sample(ours, peers, args.rounds, args.draws)
+        transforms = by_transform(ours, peers.get("yucca"), work, args.patch, crop, args.repeats)
+    options = f"--rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}"
+    facts = harness.facts() | {"inputs": what, "command": f"python bench/augmentation.py {options}"}
+    write_json(args.json, {"facts": facts, "peers": names, "samples": samples, "transforms": transforms})
     said = f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}, {what}."
-    text = "\n\n".join((said, sample_table(samples, name), transform_table(transforms, name)))
+    text = "\n\n".join((said, sample_table(samples, names), transform_table(transforms, names["yucca"])))
     print(text)
     if args.page:
         harness.write_section(args.page, "augmentation", text)
