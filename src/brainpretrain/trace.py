@@ -112,6 +112,8 @@ class Trace(L.Callback):
     ) -> None:
         self.train.add(outputs, len(batch["seed"]))
         self.steps += 1
+        if batch_idx + 1 == trainer.num_training_batches and torch.cuda.is_available():
+            torch.cuda.synchronize()  # or the last step of an epoch would be finished in another's time
         self.ready = time.monotonic()
         self.seconds += self.ready - self.started
 

@@ -1,0 +1,401 @@
+"""Measures pretraining on this machine's GPU, in less than ten minutes: rate, augmentation, waiting for data, memory.
+
+Every number comes from the training command itself (`training.pretrain`): real stored volumes (phantoms), loader
+processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. Beside the rate
+stands the floor: the operations of the step over the rate at which the device multiplies large matrices.
+
+    python bench/throughput.py --out results/throughput --page docs/results/throughput.md
+
+`--device none` measures nothing and writes the tables with what is known without a device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+BACKBONES = ["unet_b", "unet_xl", "mednext_m", "mednext_l", "swinunetr"]
+EXECUTION = ["channels_last", "compile+channels_last", "compile", "checkpointing"]
+# AMAES: 31 h with the light decoder on two H100, which makes 39.7 patches/s
+PAPER = {"patch": 128, "volumes": 44308, "epochs": 100, "gpus": 2, "patches_per_s": 39.7}
+NOT_MEASURED = "not measured"
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "cpu", "none"], default="cuda")
+    parser.add_argument("--backbones", nargs="+", default=BACKBONES, metavar="NAME")
+    parser.add_argument("--batches", type=int, nargs="+", default=[8, 2], metavar="N", help="the first is measured longest")
+    parser.add_argument("--max-batch", type=int, default=128, help="end of the search for the largest batch that fits")
+    parser.add_argument("--patch", type=int, default=128, help="voxels per side")
+    parser.add_argument("--execution", nargs="*", default=EXECUTION, metavar="A+B", help="execution options, joined by +")
+    parser.add_argument("--steps", type=int, default=60, help="steps of an epoch of the first batch size")
+    parser.add_argument("--short-steps", type=int, default=20, help="steps of an epoch of all else")
+    parser.add_argument("--volumes", type=int, default=6, help="phantoms to make and store")
+    parser.add_argument("--spacing-mm", type=float, nargs=2, default=[0.9, 1.2], help="of the phantoms, lowest and highest")
+    parser.add_argument("--workers", type=int, default=8, help="loader processes")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training process")
+    parser.add_argument("--matrix", type=int, default=8192, help="side of the matrices of the floor")
+    parser.add_argument("--minutes", type=float, default=9, help="nothing is begun after so many")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of throughput.json and throughput.md")
+    parser.add_argument("--page", type=Path, help="a Markdown page whose part between the marks is replaced by the tables")
+    return parser.parse_args(argv)
+
+
+# --- what is measured
+
+
+def jobs(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Trainings without and with execution options."""
+    plain = {"batch": args.batches[0], "execution": [], "steps": args.steps}
+    yield from ({"backbone": name, **plain} for name in args.backbones)
+    short = plain | {"steps": args.short_steps}
+    yield from ({"backbone": name, **short, "batch": batch} for batch in args.batches[1:] for name in args.backbones)
+    options = [option.split("+") for option in args.execution]
+    yield from ({"backbone": name, **short, "execution": option} for option in options for name in args.backbones)
+
+
+def doubled(batch: int, most: int, fits: Callable[[int], bool]) -> None:
+    """Tries twice the batch, twice that and so on, until one does not fit or is above `most`."""
+    while (batch := 2 * batch) <= most and fits(batch):
+        pass
+
+
+class Bench:
+    """Trainings on stored phantoms.
+
+    Args:
+        config: of the project.
+        folder: of the phantoms, raw and stored; kept between runs.
+    """
+
+    def __init__(self, args: argparse.Namespace, config: Any, folder: Path) -> None:
+        self.args, self.config, self.folder = args, config, folder
+        self.corpus = stored_phantoms(config, folder, args.volumes, args.spacing_mm, max(1, args.workers))
+
+    def measure(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        """The job with what was found: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
+        import torch
+
+        try:
+            found = self.train(**job)
+        except torch.OutOfMemoryError:
+            found = {"error": "out of memory"}
+        except Exception as error:  # one network that fails must not cost the numbers of the others
+            found = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
+        print(json.dumps({**job, **found}), flush=True)
+        return {**job, **found}
+
+    def train(self, backbone: str, batch: int, execution: Sequence[str], steps: int) -> dict[str, Any]:
+        """Two epochs of a pretraining; the second is measured."""
+        import torch
+
+        from brainpretrain import files, trace, training
+
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+        with tempfile.TemporaryDirectory(dir=self.folder) as place, stopwatch() as spans:
+            work = Path(place)
+            repeated = self.corpus.loc[self.corpus.index.repeat(-(-batch * steps // len(self.corpus)))]
+            files.write_tsv(work / "corpus.tsv", repeated.head(batch * steps))
+            run = training.Run(
+                work / "out", work / "work", 1, 1, self.args.threads, self.args.workers, 10**9, False, execution=execution
+            )
+            training.pretrain(work / "corpus.tsv", self.folder, self.recipe(backbone, batch), run)
+            row = trace.read_log(work / "out" / "log.csv")[-1]
+            augmented = sum(span() for span in spans[-steps:])
+        seconds = steps * batch / float(row["patches_per_s"])
+        return {
+            "patches_per_s": float(row["patches_per_s"]),
+            "augmentation": round(augmented / seconds, 4),
+            "data_wait": float(row["data_wait"]),
+            "peak_memory_gb": float(row["peak_memory_gb"]) if on_gpu else None,  # of a CPU process: also that of earlier jobs
+        }
+
+    def recipe(self, backbone: str, batch: int) -> dict[str, Any]:
+        """What `brainpretrain pretrain` is given, with another patch, batch and number of epochs."""
+        name = pretext_of(self.config, backbone)
+        pretext = self.config.pretext(name, backbone)
+        recipe = pretext.model_dump(mode="json", exclude={"per_backbone", "augmentation"})
+        phases = [recipe["phases"][0] | {"epochs": 2}]
+        return {
+            "name": f"{name}/{backbone}",
+            "seed": 0,
+            "recipe": recipe | {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases},
+            "backbone": self.config.backbones[backbone].model_dump(mode="json", include={"architecture", "options"}),
+            "policy": self.config.augmentations[pretext.augmentation].model_dump(mode="json"),
+            "preprocess": self.config.stored_as("amaes"),
+        }
+
+
+def pretext_of(config: Any, backbone: str) -> str:
+    """The pretext whose network is counted first for this backbone, see `counts.rows`: that of the paper's Table 4."""
+    named = [network.pretext for network in config.backbones[backbone].expected if network.pretext]
+    return named[0] if named else next(iter(config.pretexts))
+
+
+def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequence[float], workers: int) -> Any:
+    """Makes phantoms, preprocesses and stores them as the workflow does, and returns the corpus of them."""
+    import pandas as pd
+
+    from brainpretrain import datasets, shards, splits
+    from brainpretrain.datasets.base import index
+    from brainpretrain.datasets.fetch import fetch
+
+    phantom, options = datasets.load("phantom"), config.datasets["phantom"].options
+    options = options | {"subjects": 0, "unlabelled_subjects": volumes, "sequences": ["T1w"]}
+    options["grid"] = options["grid"] | {"spacing_mm": list(spacing_mm)}
+    fetch(phantom, folder / "raw", **options)
+    stored = folder / "phantom"
+    table = shards.build(index(phantom, folder / "raw"), folder / "raw", stored, config.stored_as("amaes"), 0, 1, workers)
+    table = pd.DataFrame(table.assign(file="phantom/" + table["file"]))
+    source = {"dataset": "phantom", "sequences": [], "subsets": [], "pool_of": None}
+    return splits.corpus({"phantom": table}, {"sources": [source], "val_fraction": 0}, {}, 0)
+
+
+@contextmanager
+def stopwatch() -> Iterator[list[Callable[[], float]]]:
+    """Inside, each call that augments a batch adds a function to the list, which returns its seconds on the device."""
+    from brainpretrain import training
+
+    spans: list[Callable[[], float]] = []
+    plain = training.Pretraining.augmented
+
+    def timed(*args: Any, **options: Any) -> Any:
+        start = mark()
+        result = plain(*args, **options)
+        spans.append(between(start, mark()))
+        return result
+
+    training.Pretraining.augmented = timed
+    try:
+        yield spans
+    finally:
+        training.Pretraining.augmented = plain
+
+
+def mark() -> Any:
+    """A moment: of the GPU's own queue if there is one, so that nobody waits for it."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def between(start: Any, end: Any) -> Callable[[], float]:
+    """Seconds between two marks, to be asked for when the work is done."""
+    return lambda: end - start if isinstance(start, float) else start.elapsed_time(end) / 1e3
+
+
+def matrix_rate(side: int, seconds: float = 2) -> float:
+    """Operations per second in products of square bf16 matrices."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(side, side, device=device, dtype=torch.bfloat16) for _ in range(2))
+
+    def timed(times: int) -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        for _ in range(times):
+            torch.mm(a, b)
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    timed(5)
+    times = max(1, int(seconds / timed(5) * 5))
+    return 2 * side**3 * times / timed(times)
+
+
+# --- what is written
+
+
+def tables(results: Mapping[str, Any]) -> str:
+    """The results as Markdown."""
+    return "\n\n".join([_settings(results), _rates(results), _memory(results), _options(results)])
+
+
+def _settings(results: Mapping[str, Any]) -> str:
+    machine, rate = results["machine"], results["matrix_flops_per_s"]
+    measured = f"{rate / 1e12:.4g} TFLOP/s" if rate else NOT_MEASURED
+    where = (
+        f"{machine['hardware']}, torch {machine['torch']}, {machine['started']}, commit `{machine['commit'][:9]}`"
+        if machine
+        else ""
+    )
+    return f"Machine: {where or NOT_MEASURED}. Products of bf16 matrices of {results['settings']['matrix']}²: {measured}."
+
+
+def _rates(results: Mapping[str, Any]) -> str:
+    batch, gpu_rate = results["settings"]["batches"][0], PAPER["patches_per_s"] / PAPER["gpus"]
+    alike = results["settings"]["patch"] == PAPER["patch"]  # else the paper's figures are of another task
+    rows = []
+    for entry in results["networks"]:
+        row, floor = _find(results, entry, batch, []), _floor(results, entry)
+        rate = row.get("patches_per_s")
+        hours = PAPER["volumes"] * PAPER["epochs"] / rate / 3600 if rate and alike else None
+        rows.append(
+            [
+                entry["backbone"],
+                entry["pretext"],
+                f"{entry['forward_gflop'] * 3e-3:.4g}",
+                _number(row, "patches_per_s", "{:.4g}"),
+                _text(floor, "{:.4g}"),
+                _text(rate and floor and 100 * rate / floor, "{:.3g} %"),
+                _number(row, "augmentation", "{:.1%}"),
+                _number(row, "data_wait", "{:.1%}"),
+                _text(rate / gpu_rate if rate and alike else None, "{:.3g}x"),
+                _text(hours, "{:.3g}"),
+            ]
+        )
+    header = [
+        "network", "pretext", "TFLOP per patch and step", f"patches/s, batch {batch}", "floor, patches/s", "of the floor",
+        "augmentation", "data wait", "to the paper's rate per GPU", "100 epochs at this rate, h",
+    ]  # fmt: skip
+    return _markdown(header, rows)
+
+
+def _memory(results: Mapping[str, Any]) -> str:
+    batches, rows = sorted(results["settings"]["batches"]), []
+    for entry in results["networks"]:
+        found = [_number(_find(results, entry, batch, []), "peak_memory_gb", "{:.3g}") for batch in batches]
+        fitting = [row for row in _rows(results, entry, []) if row.get("peak_memory_gb")]
+        largest = max(fitting, key=lambda row: row["batch"], default={})
+        refused = any(row.get("error") == "out of memory" for row in _rows(results, entry, []))
+        found += [_number(largest, "batch", "{}" if refused else "{} or more"), _number(largest, "peak_memory_gb", "{:.3g}")]
+        rows.append([entry["backbone"], *found])
+    header = ["peak memory in GiB", *(f"batch {batch}" for batch in batches), "largest batch (doubled)", "peak there"]
+    return _markdown(header, rows)
+
+
+def _options(results: Mapping[str, Any]) -> str:
+    batch, options, rows = results["settings"]["batches"][0], results["settings"]["execution"], []
+    for entry in results["networks"]:
+        plain, cells = _find(results, entry, batch, []), []
+        for option in options:
+            row = _find(results, entry, batch, option.split("+"))
+            ratio = "patches_per_s" in row and "patches_per_s" in plain and row["patches_per_s"] / plain["patches_per_s"]
+            cells.append(_number(row, "patches_per_s", "{:.4g}") + (f" ({ratio:.2f}x)" if ratio else ""))
+            cells.append(_number(row, "peak_memory_gb", "{:.3g}"))
+        rows.append([entry["backbone"], *cells])
+    header = [f"patches/s and peak GiB, batch {batch}", *(cell for option in options for cell in (option, "GiB"))]
+    return _markdown(header, rows)
+
+
+def _rows(results: Mapping[str, Any], entry: Mapping[str, Any], execution: Sequence[str]) -> list[Mapping[str, Any]]:
+    return [row for row in results["rows"] if row["backbone"] == entry["backbone"] and row["execution"] == list(execution)]
+
+
+def _find(results: Mapping[str, Any], entry: Mapping[str, Any], batch: int, execution: Sequence[str]) -> Mapping[str, Any]:
+    return next((row for row in _rows(results, entry, execution) if row["batch"] == batch), {})
+
+
+def _floor(results: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None:
+    """Patches per second if the step ran at the rate of the matrix product; a step is three forward passes."""
+    rate = results["matrix_flops_per_s"]
+    return rate and rate / (3e9 * entry["forward_gflop"])
+
+
+def _number(row: Mapping[str, Any], name: str, form: str) -> str:
+    return _text(row.get(name), form) if "error" not in row else f"failed ({row['error']})"
+
+
+def _text(value: Any, form: str) -> str:
+    return NOT_MEASURED if value is None else form.format(value)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
+    """throughput.json, throughput.md, and the part of a page between `<!-- tables -->` and `<!-- end of tables -->`."""
+    from brainpretrain import files
+
+    files.write_json(out / "throughput.json", results)
+    with files.atomic(out / "throughput.md") as temporary:
+        temporary.write_text(tables(results) + "\n", encoding="utf-8")
+    if page:
+        head, rest = page.read_text(encoding="utf-8").split("<!-- tables -->", 1)
+        tail = rest.split("<!-- end of tables -->", 1)[1]
+        with files.atomic(page) as temporary:
+            temporary.write_text(f"{head}<!-- tables -->\n{tables(results)}\n<!-- end of tables -->{tail}", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = arguments(argv)
+    start = time.monotonic()
+    if args.device != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
+
+    from brainpretrain import config, counts, trace
+
+    loaded = config.load(ROOT / "config")
+    networks = []
+    for name in args.backbones:
+        method = pretext_of(loaded, name)
+        gflop = counts.flops(loaded, name, method, None, [args.patch] * 3) / 1e9
+        networks.append({"backbone": name, "pretext": method, "forward_gflop": round(gflop, 1 if gflop > 10 else 4)})
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "page")}
+    results: dict[str, Any] = {
+        "settings": settings,
+        "machine": None,
+        "matrix_flops_per_s": None,
+        "networks": networks,
+        "rows": [],
+    }
+    if args.device != "none":
+        import torch
+
+        if args.device == "cuda" and not torch.cuda.is_available():
+            raise SystemExit("error: torch sees no GPU\n  fix:   --device cpu, or --device none for the tables alone")
+        results |= {"machine": trace.provenance(), "matrix_flops_per_s": matrix_rate(args.matrix)}
+        fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
+    write(results, args.out, args.page)
+    print(tables(results))
+    return int(any(row.get("error") not in (None, "out of memory") for row in results["rows"]))
+
+
+def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start: float) -> None:
+    """Measures one after another, what matters most first, until time is up; writes what there is after each."""
+
+    def add(job: Mapping[str, Any]) -> bool:
+        if time.monotonic() - start > 60 * args.minutes:
+            return False
+        results["rows"].append(bench.measure(job))
+        write(results, args.out, None)
+        return "error" not in results["rows"][-1]
+
+    every = list(jobs(args))
+    for job in every:
+        if not job["execution"]:
+            add(job)
+    for name in args.backbones if args.device == "cuda" else []:  # a CPU's memory has no end that can be met unharmed
+        larger = {"backbone": name, "execution": [], "steps": 3}
+        doubled(max(args.batches), args.max_batch, lambda batch, larger=larger: add({**larger, "batch": batch}))
+    for job in every:
+        if job["execution"]:
+            add(job)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
