@@ -4,12 +4,13 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment bench-augmentation clean
+.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-throughput clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
+	@echo "make bench-throughput  pretraining on this machine's GPU, in ten minutes: docs/results/throughput.md"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
@@ -38,6 +39,10 @@ test: $(VENV)/installed
 
 test-slurm: $(VENV)/installed
 	pytest tests/slurm
+
+bench-throughput: $(VENV)/installed
+	python bench/throughput.py --out results/throughput --page docs/results/throughput.md
+	cp results/throughput/throughput.json docs/results/throughput.json
 
 lint: $(VENV)/installed
 	ruff check src tests bench

@@ -137,6 +137,17 @@ def test_the_two_optimisers():
     assert paper.model_dump(exclude={"weight_decay", "amsgrad"}) == code.model_dump(exclude={"weight_decay", "amsgrad"})
 
 
+@pytest.mark.parametrize(
+    ("backbone", "lr", "batch"), [("unet_xl", 1e-4, 16), ("unet_b", 1e-4, 16), ("mednext_l", 1e-4, 8), ("mednext_m", 5e-4, 8)]
+)
+def test_the_paper_pretrains_by_network(backbone, lr, batch):
+    """Appendix A of AMAES."""
+    recipe = config.load(ROOT / "config").pretext("amaes", backbone)
+    (phase,) = recipe.phases
+    assert (phase.lr, recipe.global_batch) == (lr, batch)
+    assert (phase.epochs, phase.warmup_epochs, phase.decay, recipe.precision) == (100, 5, "cosine", "bf16-mixed")
+
+
 def test_a_table_knows_its_own_evaluations(paper):
     of_table6 = paper.table_evaluations(paper.tables["table6"])
     assert len(of_table6) == 11 * 6 and {e.cohort for e in of_table6} == {"ood"}

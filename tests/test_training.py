@@ -88,8 +88,15 @@ def test_pretraining_leaves_all_its_results_and_no_work(encoder):
 def test_the_log_has_a_row_per_epoch_with_baselines_and_validation(encoder):
     rows = read_log(encoder / "log.csv")
     assert [int(row["step"]) for row in rows] == [2, 4, 6, 8, 10]  # 5 training volumes, batch 2: 2 steps per epoch
-    assert {"loss", "val_loss", "loss_zero", "loss_mean", "lr", "patches_per_s", "data_wait"} <= set(rows[0])
+    assert {"loss", "val_loss", "loss_zero", "loss_mean", "lr", "patches_per_s", "data_wait", "peak_memory_gb"} <= set(rows[0])
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
+
+
+def test_validation_sees_the_same_patches_and_masks_in_every_epoch(encoder):
+    """What guesses without learning has the same error each time; in training it has not."""
+    rows = read_log(encoder / "log.csv")
+    for name in ("loss_zero", "loss_mean"):
+        assert len({row[f"val_{name}"] for row in rows}) == 1 < len({row[name] for row in rows})
 
 
 def test_the_same_training_gives_the_same_bits_whatever_the_machine_does(cohort, tmp_path, encoder):
