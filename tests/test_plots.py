@@ -175,6 +175,15 @@ def test_loss_curves_of_a_pretraining(tmp_path: Path) -> None:
     assert "Validation Dice" not in text
 
 
+def test_the_loss_beside_the_baselines_is_that_of_hidden_voxels(tmp_path: Path) -> None:
+    everywhere = log()[["step", "loss", "val_loss", "loss_zero"]]
+    hidden = everywhere.assign(loss_hidden=everywhere["loss"], val_loss_hidden=everywhere["val_loss"])
+    plots.loss_curves(everywhere, tmp_path / "everywhere.svg")
+    plots.loss_curves(hidden.assign(loss=9.0, val_loss=9.0), tmp_path / "hidden.svg")
+    axes_and_words = words(tmp_path / "hidden.svg")
+    assert axes_and_words.replace("Loss at hidden voxels", "Loss") == words(tmp_path / "everywhere.svg")
+
+
 def test_loss_curves_of_a_fine_tuning(tmp_path: Path) -> None:
     plots.loss_curves(log()[["step", "loss", "lr"]].assign(val_dice=0.8), tmp_path / "loss.svg")
     text = words(tmp_path / "loss.svg")

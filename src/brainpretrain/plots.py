@@ -110,9 +110,11 @@ def read_log(path: Path | str) -> pd.DataFrame:
 def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "") -> None:
     """Loss with its trivial baselines, validation Dice, learning rate, throughput, waiting, memory over steps.
 
+    Where loss_hidden is logged, it and val_loss_hidden stand for the loss: the baselines are of hidden voxels too.
+
     Args:
-        log: what `read_log` returned: step and any of loss, val_loss, loss_zero, loss_mean, val_loss_zero,
-            val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
+        log: what `read_log` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
+            val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
             peak_memory_gb.
         path: .svg or .png.
         title: above the figure.
@@ -178,12 +180,17 @@ def _thinned(log: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 def _draw_loss(axes: Axes, log: pd.DataFrame) -> None:
     from matplotlib.ticker import LogLocator
 
+    title = "Loss"
+    if _known(log, "loss_hidden"):
+        title = "Loss at hidden voxels"
+        log = log.drop(columns=["loss", "val_loss"], errors="ignore")
+        log = log.rename(columns={"loss_hidden": "loss", "val_loss_hidden": "val_loss"})
     values = []
     for name, words, colour, style, width in LOSSES:
         if _known(log, name):
             _draw_series(axes, log, name, 1, colour, label=words, linestyle=style, linewidth=width)
             values.append(log[name].replace([np.inf, -np.inf], np.nan).dropna())
-    axes.set_title("Loss", loc="left")
+    axes.set_title(title, loc="left")
     if not values:
         _say(axes, "no loss was logged")
         return
