@@ -328,7 +328,7 @@ def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
-    """throughput.json, throughput.md, and the part of a page between `<!-- tables -->` and `<!-- end of tables -->`."""
+    """throughput.json, throughput.md, and the part of a page between `<!-- tables -->` and `<!-- end tables -->`."""
     from brainpretrain import files
 
     files.write_json(out / "throughput.json", results)
@@ -336,9 +336,9 @@ def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
         temporary.write_text(tables(results) + "\n", encoding="utf-8")
     if page:
         head, rest = page.read_text(encoding="utf-8").split("<!-- tables -->", 1)
-        tail = rest.split("<!-- end of tables -->", 1)[1]
+        tail = rest.split("<!-- end tables -->", 1)[1]
         with files.atomic(page) as temporary:
-            temporary.write_text(f"{head}<!-- tables -->\n{tables(results)}\n<!-- end of tables -->{tail}", encoding="utf-8")
+            temporary.write_text(f"{head}<!-- tables -->\n{tables(results)}\n<!-- end tables -->{tail}", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

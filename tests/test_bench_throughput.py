@@ -28,7 +28,7 @@ def bench():
 def folder(tmp_path_factory):
     """What a run on the CPU leaves."""
     out = tmp_path_factory.mktemp("bench")
-    (out / "page.md").write_text("before <!-- tables -->old<!-- end of tables --> behind")
+    (out / "page.md").write_text("before <!-- tables -->old<!-- end tables --> behind")
     line = "--device cpu --backbones unet_tiny --batches 2 1 --patch 32 --execution checkpointing --steps 3 --short-steps 2"
     line += f" --volumes 2 --spacing-mm 3 3.5 --workers 1 --matrix 64 --out {out} --page {out}/page.md"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
@@ -53,7 +53,7 @@ def test_the_tables_show_what_was_measured(bench, folder):
     results = read_json(folder / "throughput.json")
     text = (folder / "throughput.md").read_text()
     assert text == bench.tables(results) + "\n"
-    assert (folder / "page.md").read_text() == f"before <!-- tables -->\n{text}<!-- end of tables --> behind"
+    assert (folder / "page.md").read_text() == f"before <!-- tables -->\n{text}<!-- end tables --> behind"
     cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| unet_tiny")]
     rates, memory, options = cells
     rate, flops = results["rows"][0]["patches_per_s"], 3e9 * results["networks"][0]["forward_gflop"]
@@ -98,7 +98,7 @@ def test_the_batch_is_doubled_until_it_does_not_fit(bench):
 
 def test_the_page_is_that_of_its_results(bench):
     results = json.loads(PAGE.with_suffix(".json").read_text())
-    shown = PAGE.read_text().split("<!-- tables -->\n")[1].split("\n<!-- end of tables -->")[0]
+    shown = PAGE.read_text().split("<!-- tables -->\n")[1].split("\n<!-- end tables -->")[0]
     assert shown == bench.tables(results)
     assert [entry["backbone"] for entry in results["networks"]] == bench.BACKBONES
     (known,) = (entry for entry in results["networks"] if entry["backbone"] == "unet_b")
