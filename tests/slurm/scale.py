@@ -1,6 +1,6 @@
 """The paper's whole study on the test cluster, with empty work: what planning, submitting and polling cost at that size.
 
-    python tests/slurm/scale.py FOLDER [TARGET ...]
+    python tests/slurm/scale.py FOLDER [--until shard]
 
 The command `brainpretrain` is replaced by one that only makes the declared outputs; the index has a row for each of the paper's
 volumes. Snakemake, the profile, the plugin, Slurm and the launcher are the real ones. Prints what was measured.
@@ -56,7 +56,7 @@ def make(folder: Path) -> dict[str, str]:
     sys.path.insert(0, str(ROOT / "src"))
     from brainpretrain import config, datasets, plan
 
-    for name in ("config", "rules", "slurm", "Snakefile"):
+    for name in ("config", "rules", "slurm", "envs", "Snakefile"):
         (folder / name).symlink_to(ROOT / name)
     names = plan.make(config.load(ROOT / "config")).datasets
     rows = {name: (datasets.load(name).expected or {}).get("volumes", 0) for name in names}
@@ -82,7 +82,7 @@ def snakemake(folder: Path, environment: dict[str, str], *arguments: str) -> tup
     return time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, log.read_text()
 
 
-def main(folder: Path, targets: list[str]) -> None:
+def main(folder: Path, arguments: list[str]) -> None:
     folder.mkdir(parents=True)
     cluster = Cluster(folder / "cluster", port=28817)
     variables = make(folder)
@@ -90,14 +90,14 @@ def main(folder: Path, targets: list[str]) -> None:
     environment = os.environ | cluster.environment | variables | {"PATH": path}
     cluster.up()
     try:
-        seconds, memory, said = snakemake(folder, environment, "-n", "--", *(targets or ["all"]))
+        seconds, memory, said = snakemake(folder, environment, "-n", *arguments)
         total = next(line.split()[1] for line in said.splitlines() if line.startswith("total "))
         print(f"dry run: {total} jobs planned in {seconds:.1f} s, {memory:.2f} GiB", flush=True)
-        seconds, memory, said = snakemake(folder, environment, "--", *(targets or ["all"]))
+        seconds, memory, said = snakemake(folder, environment, *arguments)
         states = Counter(cluster.run("squeue", "--noheader", "--states=all", "--format=%T").split())
         polls = len((folder / "polls.txt").read_text().splitlines())
         print(f"run: {dict(states)} Slurm jobs, {seconds:.0f} s, Snakemake's peak {memory:.2f} GiB, {polls} calls of squeue")
-        seconds, memory, said = snakemake(folder, environment, "--", *(targets or ["all"]))
+        seconds, memory, said = snakemake(folder, environment, *arguments)
         assert "Nothing to be done" in said
         print(f"second call: nothing to be done, {seconds:.1f} s")
     finally:
