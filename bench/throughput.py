@@ -22,12 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+import harness
+
 BACKBONES = ["unet_b", "unet_xl", "mednext_m", "mednext_l", "swinunetr"]
 EXECUTION = ["channels_last", "compile+channels_last", "compile", "checkpointing"]
 # AMAES: 31 h with the light decoder on two H100, which makes 39.7 patches/s
 PAPER = {"patch": 128, "volumes": 44308, "epochs": 100, "gpus": 2, "patches_per_s": 39.7}
-NOT_MEASURED = "not measured"
+NOT_MEASURED, OUT_OF_MEMORY = "not measured", "out of memory"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -89,7 +90,7 @@ class Bench:
         try:
             found = self.train(**job)
         except torch.OutOfMemoryError:
-            found = {"error": "out of memory"}
+            found = {"error": OUT_OF_MEMORY}
         except Exception as error:  # one network that fails must not cost the numbers of the others
             found = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         torch.compiler.reset()
@@ -112,8 +113,9 @@ class Bench:
             repeated = self.corpus.loc[self.corpus.index.repeat(-(-batch * steps // len(self.corpus)))]
             files.write_tsv(work / "corpus.tsv", repeated.head(batch * steps))
             run = training.Run(
-                work / "out", work / "work", 1, 1, self.args.threads, self.args.workers, 10**9, False, execution=execution
-            )
+                out=work / "out", work=work / "work", devices=1, nodes=1, threads=self.args.threads, workers=self.args.workers,
+                save_every=10**9, max_idle=1, tensorboard=False, execution=execution,
+            )  # fmt: skip
             training.pretrain(work / "corpus.tsv", self.folder, self.recipe(backbone, batch), run)
             row = trace.read_log(work / "out" / "log.csv")[-1]
             augmented = sum(span() for span in spans[-steps:])
@@ -270,7 +272,7 @@ def _rates(results: Mapping[str, Any]) -> str:
         "network", "pretext", "TFLOP per patch and step", f"patches/s, batch {batch}", "floor, patches/s", "of the floor",
         "augmentation", "data wait", "to the paper's rate per GPU", "100 epochs at this rate, h",
     ]  # fmt: skip
-    return _markdown(header, rows)
+    return harness.table(header, rows)
 
 
 def _memory(results: Mapping[str, Any]) -> str:
@@ -279,11 +281,11 @@ def _memory(results: Mapping[str, Any]) -> str:
         found = [_number(_find(results, entry, batch, []), "peak_memory_gb", "{:.3g}") for batch in batches]
         fitting = [row for row in _rows(results, entry, []) if row.get("peak_memory_gb")]
         largest = max(fitting, key=lambda row: row["batch"], default={})
-        refused = any(row.get("error") == "out of memory" for row in _rows(results, entry, []))
+        refused = any(row.get("error") == OUT_OF_MEMORY for row in _rows(results, entry, []))
         found += [_number(largest, "batch", "{}" if refused else "{} or more"), _number(largest, "peak_memory_gb", "{:.3g}")]
         rows.append([entry["backbone"], *found])
     header = ["peak memory in GiB", *(f"batch {batch}" for batch in batches), "largest batch (doubled)", "peak there"]
-    return _markdown(header, rows)
+    return harness.table(header, rows)
 
 
 def _options(results: Mapping[str, Any]) -> str:
@@ -297,7 +299,7 @@ def _options(results: Mapping[str, Any]) -> str:
             cells.append(_number(row, "peak_memory_gb", "{:.3g}"))
         rows.append([entry["backbone"], *cells])
     header = [f"patches/s and peak GiB, batch {batch}", *(cell for option in options for cell in (option, "GiB"))]
-    return _markdown(header, rows)
+    return harness.table(header, rows)
 
 
 def _rows(results: Mapping[str, Any], entry: Mapping[str, Any], execution: Sequence[str]) -> list[Mapping[str, Any]]:
@@ -315,16 +317,13 @@ def _floor(results: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None
 
 
 def _number(row: Mapping[str, Any], name: str, form: str) -> str:
-    return _text(row.get(name), form) if "error" not in row else f"failed ({row['error']})"
+    if "error" in row:
+        return row["error"] if row["error"] == OUT_OF_MEMORY else "failed"
+    return _text(row.get(name), form)
 
 
 def _text(value: Any, form: str) -> str:
     return NOT_MEASURED if value is None else form.format(value)
-
-
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
@@ -335,10 +334,7 @@ def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
     with files.atomic(out / "throughput.md") as temporary:
         temporary.write_text(tables(results) + "\n", encoding="utf-8")
     if page:
-        head, rest = page.read_text(encoding="utf-8").split("<!-- tables -->", 1)
-        tail = rest.split("<!-- end tables -->", 1)[1]
-        with files.atomic(page) as temporary:
-            temporary.write_text(f"{head}<!-- tables -->\n{tables(results)}\n<!-- end tables -->{tail}", encoding="utf-8")
+        harness.write_section(page, "tables", tables(results))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -349,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from brainpretrain import config, counts, trace
 
-    loaded = config.load(ROOT / "config")
+    loaded = config.load(harness.ROOT / "config")
     networks = []
     for name in args.backbones:
         method = pretext_of(loaded, name)
@@ -372,7 +368,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
     write(results, args.out, args.page)
     print(tables(results))
-    return int(any(row.get("error") not in (None, "out of memory") for row in results["rows"]))
+    return int(any(row.get("error") not in (None, OUT_OF_MEMORY) for row in results["rows"]))
 
 
 def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start: float) -> None:

@@ -1,6 +1,6 @@
 """The benchmark of pretraining, run for real at a tiny size. No number that a clock gave is judged."""
 
-import importlib.util
+import importlib
 import json
 import os
 import subprocess
@@ -16,12 +16,10 @@ SCRIPT = ROOT / "bench" / "throughput.py"
 PAGE = ROOT / "docs" / "results" / "throughput.md"
 
 
-@pytest.fixture(scope="module")
-def bench():
-    spec = importlib.util.spec_from_file_location("throughput", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    return importlib.import_module("throughput")
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +30,8 @@ def folder(tmp_path_factory):
     line = "--device cpu --backbones unet_tiny --batches 2 1 --patch 32 --execution checkpointing --steps 3 --short-steps 2"
     line += f" --volumes 2 --spacing-mm 3 3.5 --workers 1 --matrix 64 --out {out} --page {out}/page.md"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, str(SCRIPT), *line.split()], check=True, capture_output=True, env=environment)
+    done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     return out
 
 
@@ -82,10 +81,10 @@ def test_a_network_that_fails_costs_no_other_its_numbers(bench):
         [line.strip("| ").split(" | ") for line in bench.tables(results).splitlines() if line.startswith(f"| {n} |")]
         for n in "ab"
     )
-    assert a[0][3] == "failed (ValueError: no)" and a[0][4] == "2000"
+    assert a[0][3] == "failed" and a[0][4] == "2000"
     assert b[0][3:9] == ["39.7", "2000", "1.99 %", "4.0%", "0.1%", "2x"]
     assert float(b[0][9]) == pytest.approx(31, abs=0.1)  # hours: the paper's, who needed two GPUs for this rate
-    assert a[1][1:] == ["not measured", "failed (ValueError: no)", "not measured", "not measured"]
+    assert a[1][1:] == ["not measured", "failed", "not measured", "not measured"]
     assert b[1][1:] == ["not measured", "20", "16", "41"]
 
 
