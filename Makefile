@@ -37,8 +37,11 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 test: $(VENV)/installed
 	pytest
 
+# two clusters beside each other: most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed
-	pytest tests/slurm
+	@log=$$(mktemp); pytest --durations=0 tests/slurm/test_survival.py >$$log 2>&1 & survival=$$!; \
+	pytest --durations=0 tests/slurm/test_study.py; study=$$?; \
+	wait $$survival; code=$$?; cat $$log; rm $$log; exit $$((study > code ? study : code))
 
 bench-throughput: $(VENV)/installed
 	python bench/throughput.py --out results/throughput --page docs/results/throughput.md

@@ -89,7 +89,7 @@ def missing() -> list[str]:
 @dataclass
 class Cluster:
     folder: Path
-    port: int = 27817
+    port: int = 20000 + os.getpid() % 4000 * 10  # several clusters may run beside each other
 
     @property
     def environment(self) -> dict[str, str]:
@@ -196,12 +196,12 @@ class Cluster:
                 path.touch()
         return path
 
-    @staticmethod
-    def _name_nodes(present: bool) -> None:
+    def _name_nodes(self, present: bool) -> None:
         if os.access(HOSTS, os.W_OK):
-            lines = [line for line in HOSTS.read_text().splitlines() if MARK not in line]
+            mark = f"{MARK} {self.folder}"
+            lines = [line for line in HOSTS.read_text().splitlines() if not line.endswith(mark)]
             names = " ".join(f"n{node}" for node in range(1, NODES + 1))
-            HOSTS.write_text("\n".join([*lines, *([f"127.0.0.1 {names} {MARK}"] if present else [])]) + "\n")
+            HOSTS.write_text("\n".join([*lines, *([f"127.0.0.1 {names} {mark}"] if present else [])]) + "\n")
 
     def _start(self, *command: str) -> None:
         program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin:/sbin")

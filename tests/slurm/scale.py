@@ -84,7 +84,7 @@ def snakemake(folder: Path, environment: dict[str, str], *arguments: str) -> tup
 
 def main(folder: Path, arguments: list[str]) -> None:
     folder.mkdir(parents=True)
-    cluster = Cluster(folder / "cluster", port=28817)
+    cluster = Cluster(folder / "cluster")
     variables = make(folder)
     path = f"{folder}/bin{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{cluster.environment['PATH']}"
     environment = os.environ | cluster.environment | variables | {"PATH": path}
