@@ -54,7 +54,7 @@ class OnSlurm:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )  # fmt: skip
 
-    def run(self, *arguments: str, code: int = 0, timeout_s: int = 400) -> str:
+    def run(self, *arguments: str, code: int = 0, timeout_s: int = 600) -> str:
         process = self.start(*arguments)
         try:
             process.wait(timeout_s)
