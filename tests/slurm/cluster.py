@@ -60,6 +60,7 @@ ReturnToService=2
 SlurmdParameters=config_overrides
 MinJobAge=7200
 MaxJobCount=20000
+FirstJobId={job}
 KillWait=20
 CompleteWait=0
 InactiveLimit=0
@@ -167,6 +168,7 @@ class Cluster:
             host=socket.gethostname().split(".")[0],
             user=getpass.getuser(),
             port=self.port,
+            job=self.port * 100,  # the kernel's groups of processes are named by job: two clusters must not share a number
             first=self.port + 1,
             last=self.port + NODES,
             nodes=NODES,
