@@ -177,7 +177,7 @@ def assert_same(folder, encoder):
 
 def test_an_imported_encoder_is_finetuned_like_one_of_ours(cohort, tmp_path):
     path = saved(tmp_path / "theirs.pth", amaes_state())
-    run = training.Run(tmp_path / "run", tmp_path / "work", 1, 1, 1, 0, 1000, False, 5)
+    run = training.Run(tmp_path / "run", tmp_path / "work", 1, 1, 1, 0, 1000, False, log_every=5, max_idle=5)
     table, recipe = read_tsv(cohort.table), tiny.finetune_config(1, phases=[tiny.phase(1, lr=1e-12)])
     take(path, tmp_path / "unknown")
     with pytest.raises(UserError, match=r"does not say how its volumes were prepared[\s\S]*--preprocess"):
