@@ -360,7 +360,10 @@ def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
     """Four fine-tunings on a machine with two GPUs; nothing here computes on them, but all is scheduled as if."""
     copy = type(finished)(shutil.copytree(finished.root, tmp_path / "copy", symlinks=True))
     edit(copy.root / "workstation" / "config.yaml", "resources: [gpu=1]", "resources: [gpu=2]")
-    models = sorted(str(path.relative_to(copy.root)) for path in copy.results.rglob("model.safetensors"))
+    arms = [
+        copy.results / "finetune/tissue/unet_micro" / init / "tiny/n2" for init in ("scratch", "amaes_tiny-on-tiny_unlabelled")
+    ]
+    models = [f"{(arm / f'fold{fold}').relative_to(copy.root)}/model.safetensors" for arm in arms for fold in (0, 1)]
     variables = {"CUDA_VISIBLE_DEVICES": "0,1", "TMPDIR": str(tmp_path)}
     copy.snakemake("--cores", "16", "--forcerun", *models, "--", *models, profile="workstation", **variables)
     spans = {}
