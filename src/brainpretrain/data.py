@@ -265,5 +265,5 @@ def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoade
 
 def _leave_signals_to_the_training(worker: int) -> None:
     """Slurm signals every process of a job; a loader process that died of it would end the training before it can save."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

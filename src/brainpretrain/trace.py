@@ -205,10 +205,10 @@ SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking c
 
 
 class Checkpoints(L.Callback):
-    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM or SIGUSR1.
+    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM, SIGUSR1 or Ctrl-C.
 
     A signal is honoured after the step that is running: save, say so, exit with `exit_code`. What falls on the last
-    step of an epoch waits until validation is done and the epoch is logged.
+    step of an epoch waits until validation is done and the epoch is logged. A second Ctrl-C ends at once.
     """
 
     def __init__(self, work: Path, every: int, trace: Trace, history: History) -> None:
@@ -223,10 +223,12 @@ class Checkpoints(L.Callback):
                 where=self.work,
                 fix="start again",
             )
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
+        if number == self.caught == signal.SIGINT:
+            raise KeyboardInterrupt
         self.caught = number
 
     def on_train_batch_end(
