@@ -9,7 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cluster import Cluster
@@ -17,8 +17,8 @@ from cluster import Cluster
 import workflow_fixture
 from helpers import ROOT
 
-# what a site would not shorten: how long after submission, and how often, states are asked for
 LONG = 120  # steps of a training that is to be hit; each epoch is a step
+# what a site would not shorten: how long after submission, and how often, states are asked for
 QUICK = ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10"]
 
 
@@ -28,7 +28,6 @@ class OnSlurm:
 
     workflow: workflow_fixture.Workflow
     cluster: Cluster
-    before: set[str] = field(default_factory=set)
 
     @property
     def root(self) -> Path:
@@ -68,18 +67,15 @@ class OnSlurm:
         return (self.root / "run.log").read_text()
 
     def jobs(self) -> list[dict[str, str]]:
-        """Every job of this copy that Slurm has seen since `forget`, in order, as Slurm tells it."""
+        """Every job of this copy that Slurm has seen, in order, as Slurm tells it."""
         fields = {"job": "%i", "rule": "%k", "state": "%T", "memory": "%m", "folder": "%Z"}
         listed = self.cluster.run("squeue", "--noheader", "--states=all", "--sort=i", f"--format={'|'.join(fields.values())}")
         rows = [dict(zip(fields, line.split("|"), strict=True)) for line in listed.splitlines()]
-        return [row for row in rows if row["folder"] == str(self.root) and row["job"] not in self.before]
+        return [row for row in rows if row["folder"] == str(self.root)]
 
     def counts(self) -> dict[str, int]:
         """Jobs by rule that Slurm ran."""
         return dict(Counter(row["rule"].removeprefix("rule_").split("_wildcards")[0] for row in self.jobs()))
-
-    def forget(self) -> None:
-        self.before |= {row["job"] for row in self.jobs()}
 
     def restarts(self, job: str) -> int:
         return int(self.cluster.run("scontrol", "show", "job", job).split("Restarts=")[1].split()[0])
