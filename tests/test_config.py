@@ -43,6 +43,12 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("finetune.yaml", "decay: cosine", "decay: poly", r"'poly' needs it"),
         ("finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 33", r"less than or equal to 1 \(found 33\)"),
         ("finetune.yaml", "precision: 16-mixed", "precision: fp16", r"'16-mixed' \(found 'fp16'\)"),
+        ("finetune.yaml", "decoder: linear", "decoder: linaer", r"finetune.amaes_linear[\s\S]*did you mean 'linear'"),
+        ("finetune.yaml", "decoder: linear", "decoder_options: {skips: true}", r"'decoder_options' goes with 'decoder'"),
+        ("finetune.yaml", "decoder: linear", "decoder: linear\n    decoder_options: {skips: true}", r"decoder_options.skips: unknown key"),
+        ("finetune.yaml", "train: decoder}", "train: stem}", r"'decoder' or 'decoder_and_stem' \(found 'stem'\)"),
+        ("finetune.yaml", "name: squared_dice_ce", "name: dice", r"'dice_ce' or 'squared_dice_ce' \(found 'dice'\)"),
+        ("finetune.yaml", "precision: bf16-mixed", "stem: halve", r"'divide' or 'repeat' \(found 'halve'\)"),
         ("tables.yaml", "recipe: amaes", "recipe: amas", r"no entry 'amas' in 'finetune'[\s\S]*did you mean 'amaes'"),
         ("config.yaml", "study: amaes", "study: amaas", r"no study 'amaas'[\s\S]*did you mean 'amaes'"),
         ("config.yaml", "results: results", "result: results", r"result: unknown key; did you mean 'results'"),
@@ -95,6 +101,18 @@ def test_another_optimiser_or_method_starts_without_the_options_of_the_old_one(c
     loaded = config.load(config_dir).finetune
     assert loaded["sgd"].optimizer.momentum == 0.99
     assert loaded["slow"].optimizer.amsgrad and loaded["slow"].optimizer.weight_decay == 0
+
+
+def test_every_recipe_says_where_it_is_from():
+    for name, entry in config.read_yaml(ROOT / "config" / "finetune.yaml")["finetune"].items():
+        assert entry["note"].startswith(("AMAES", "S3D", "nnU-Net", "Zhang et al.", "no paper", "the phases of `s3d`")), name
+
+
+def test_a_stem_that_is_divided_is_not_told():
+    """It came later than many a finished training, which must not run again."""
+    recipe = config.load(ROOT / "config").finetune["amaes"]
+    assert recipe.stem == "divide" and "stem" not in recipe.model_dump(mode="json")
+    assert recipe.model_copy(update={"stem": "repeat"}).model_dump(mode="json")["stem"] == "repeat"
 
 
 def test_a_backbone_may_change_a_pretext():

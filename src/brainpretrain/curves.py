@@ -77,11 +77,11 @@ def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str)
 
 def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, Artist]:
     """One recipe; returns its shades."""
-    points, unit = _planned(name, phases)
+    points, end, unit = _planned(name, phases)
     shades = draw(axes, points, color=plots.BLUE, linewidth=1.6)
     peak = points["lr"].max()
     axes.set_title(name, loc="left", fontsize=10)
-    axes.set_xlim(0, points["step"].iloc[-1])
+    axes.set_xlim(0, end)
     axes.set_ylim(0, 1.1 * peak)
     axes.set_yticks([0, peak], ["0", f"{peak:g}"])
     axes.locator_params(axis="x", nbins=4)
@@ -91,15 +91,15 @@ def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> d
     return shades
 
 
-def _planned(name: str, phases: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, str]:
-    """Points of a recipe's curve with the x axis in its own unit, and that unit."""
-    counted = {"epochs" if phase["epochs"] or phase["warmup_epochs"] else "steps" for phase in phases}
-    if counted == {"steps"}:
-        return pd.DataFrame(schedule.points(schedule.stretches(list(phases), 1), PER_PHASE)), "steps"
-    if any(phase["steps"] or phase["warmup_steps"] for phase in phases):
+def _planned(name: str, phases: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, float, str]:
+    """Points of a recipe's curve with steps counted in its own unit, their end, and that unit."""
+    in_epochs = any(phase["epochs"] or phase["warmup_epochs"] for phase in phases)
+    if in_epochs and any(phase["steps"] or phase["warmup_steps"] for phase in phases):
         raise UserError(
             f"'{name}' gives phases in steps and in epochs: how they compare depends on the data",
-            fix="draw it after training: schedule.tsv",
+            fix="train; schedule.tsv beside log.csv has the curve",
         )
-    points = pd.DataFrame(schedule.points(schedule.stretches(list(phases), _EPOCH), PER_PHASE))
-    return points.assign(step=points["step"] / _EPOCH), "epochs"
+    unit, scale = ("epochs", _EPOCH) if in_epochs else ("steps", 1)
+    found = schedule.stretches(list(phases), scale)
+    points = pd.DataFrame(schedule.points(found, PER_PHASE))
+    return points.assign(step=points["step"] / scale), schedule.total_steps(found) / scale, unit

@@ -60,6 +60,11 @@ class _Module(L.LightningModule):
         self.recipe, self.policy, self.stretches = recipe, policy, stretches
         self.patch = recipe["patch_size"]
 
+    @property
+    def freezes(self) -> bool:
+        """Some phase leaves a part of the network as it is."""
+        return any(stretch.train != "all" for stretch in self.stretches)
+
     def augmented(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Input, and label if the batch has one or else target; spatial transforms move both, intensity ones the input."""
         return self.policy.apply(batch["image"], batch["draws"], batch.get("label"))
@@ -84,10 +89,11 @@ class _Module(L.LightningModule):
         execution.align(self.trainer.optimizers[0])
 
     def configure_optimizers(self) -> Any:
+        precision, clips = self.recipe["precision"], self.recipe["gradient_clip"] is not None
         # Lightning clips no gradients of a fused optimiser in mixed precision
-        fused = self.recipe["precision"] == "32-true" or (
-            self.recipe["precision"] == "bf16-mixed" and self.recipe["gradient_clip"] is None
-        )
+        fused = precision == "32-true" or (precision == "bf16-mixed" and not clips)
+        # fused SGD wants momentum of all parameters or of none: those that are freed later have none yet
+        fused &= not (self.freezes and self.recipe["optimizer"]["name"] == "sgd")
         optimizer = make_optimizer(list(self.parameters()), self.recipe["optimizer"], fused)
         curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.stretch_at(self.stretches, step).lr_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
@@ -289,9 +295,8 @@ class Run:
 
     def trainer(self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
         recipe = module.recipe
-        frozen = any(stretch.train != "all" for stretch in module.stretches)
         # no running statistics anywhere, so no buffer to keep alike
-        ddp = DDPStrategy(find_unused_parameters=frozen, forward_sync_buffers=False)
+        ddp = DDPStrategy(find_unused_parameters=module.freezes, forward_sync_buffers=False)
         loggers: list = []
         if self.tensorboard:
             from lightning.pytorch.loggers import TensorBoardLogger
