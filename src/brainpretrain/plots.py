@@ -169,8 +169,10 @@ def _draw_small(figure: Figure, log: pd.DataFrame, schedule: pd.DataFrame | None
         if name == "lr" and schedule is not None:
             from brainpretrain import curves  # here, since it draws with this module
 
+            axes.lines[0].set(linestyle="none", marker=".", markersize=4)  # rows of a log may be too few for a curve
             shades = curves.draw(axes, schedule, color=BLUE, linewidth=1, zorder=1)
-            axes.set_title(", ".join([words, *shades]), loc="left", fontsize=10)
+            if shades:
+                axes.legend(list(shades.values()), list(shades), loc="upper right", fontsize=8)
             top = max(top, schedule["lr"].max())
         axes.set_ylim(0, 1.1 * scale * top or 1)
         axes.yaxis.set_major_formatter("{x:g}")
