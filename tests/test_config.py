@@ -103,18 +103,6 @@ def test_another_optimiser_or_method_starts_without_the_options_of_the_old_one(c
     assert loaded["slow"].optimizer.amsgrad and loaded["slow"].optimizer.weight_decay == 0
 
 
-def test_every_recipe_says_where_it_is_from():
-    for name, entry in config.read_yaml(ROOT / "config" / "finetune.yaml")["finetune"].items():
-        assert entry["note"].startswith(("AMAES", "S3D", "nnU-Net", "Zhang et al.", "no paper", "the phases of `s3d`")), name
-
-
-def test_a_stem_that_is_divided_is_not_told():
-    """It came later than many a finished training, which must not run again."""
-    recipe = config.load(ROOT / "config").finetune["amaes"]
-    assert recipe.stem == "divide" and "stem" not in recipe.model_dump(mode="json")
-    assert recipe.model_copy(update={"stem": "repeat"}).model_dump(mode="json")["stem"] == "repeat"
-
-
 def test_a_backbone_may_change_a_pretext():
     loaded = config.load(ROOT / "config")
     assert loaded.pretext("amaes", "unet_b").global_batch == 16

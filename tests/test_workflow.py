@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shlex
 import shutil
 from contextlib import contextmanager
 
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 import tiny
-import workflow_fixture
 from brainpretrain import backbones
 from brainpretrain.backbones import unet
 from brainpretrain.files import read_json, read_tsv
@@ -279,18 +277,6 @@ def test_the_ablations_plan_from_the_command_line(finished):
     assert jobs["pretrain"] == 3 and jobs["finetune"] == 18
     jobs = finished.planned("--config", "study=ablations", "--", "mask")
     assert jobs["pretrain"] == 7 and jobs["finetune"] == 48
-
-
-def test_recipes_side_by_side_plan_from_the_command_line(tmp_path):
-    said = workflow_fixture.copy(tmp_path).snakemake("-n", "-p", "--config", "study=finetuning")
-    lines = [line for line in said.splitlines() if "brainpretrain finetune " in line]
-    given = [json.loads(next(word for word in shlex.split(line) if word.startswith('{"backbone"'))) for line in lines]
-    assert len(given) == 2 * 6 * 6 and said.count("brainpretrain pretrain ") == 1
-    encoders = {word for line in lines for word in shlex.split(line) if word.endswith("encoder.safetensors")}
-    assert encoders == {"results/finetuning/pretrain/brains45k/amaes/unet_b/encoder.safetensors"}
-    linear = [config for config in given if "amaes_linear" in config["name"]]
-    assert len(linear) == 12 and {config["backbone"]["decoder"] for config in linear} == {"linear"}
-    assert {phase["train"] for config in linear for phase in config["recipe"]["phases"]} == {"decoder"}
 
 
 def test_a_table_cannot_take_the_name_of_a_step(finished):
