@@ -2,26 +2,10 @@
 
 
 def finetune_config(wildcards):
-    """What shapes a fine-tuning, and nothing else (prediction has its own part of the recipe)."""
-    recipe = CONFIG.finetune[wildcards.recipe]
-    task = CONFIG.tasks[wildcards.task]
-    policy = recipe.augmentation_scratch if wildcards.init == "scratch" else recipe.augmentation
-    return as_json(
-        {
-            "name": f"{wildcards.task}/{wildcards.backbone}/{wildcards.init}/{wildcards.recipe}/n{wildcards.n_train}/fold{wildcards.fold}",
-            "seed": CONFIG.study.seed,
-            "fold": int(wildcards.fold),
-            "n_train": wildcards.n_train,
-            "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
-            "recipe": recipe.model_dump(
-                mode="json",
-                exclude={"inference", "augmentation", "augmentation_scratch", "log_every_steps"},
-            ),
-            "backbone": CONFIG.backbones[wildcards.backbone].model_dump(mode="json"),
-            "policy": CONFIG.augmentations[policy].model_dump(mode="json"),
-            "preprocess": CONFIG.stored_as(task.preprocess),
-        }
-    )
+    """What shapes a fine-tuning, as JSON."""
+    w = wildcards
+    arm = brainpretrain.plan.Arm(w.task, w.backbone, w.init, w.recipe, w.n_train)
+    return as_json(brainpretrain.plan.finetune_config(CONFIG, arm, int(w.fold)))
 
 
 def finetune_inputs(wildcards):

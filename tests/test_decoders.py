@@ -42,6 +42,11 @@ def test_tensors_of_the_authors_unet():
         ("resenc_tiny", "unet", LIGHT | {"skips": True}),
         ("unetr_tiny", "unet", STANDARD),
         ("unetr_tiny", "unetr", {"feature_size": 4}),
+        ("unet_tiny", "linear", {}),
+        ("mednext_tiny", "linear", {}),
+        ("resenc_tiny", "linear", {}),
+        ("swinunetr_tiny", "linear", {}),
+        ("unetr_tiny", "linear", {}),
     ],
 )
 def test_logits_are_at_full_resolution_and_reach_every_parameter(backbone, kind, options):
@@ -53,6 +58,18 @@ def test_logits_are_at_full_resolution_and_reach_every_parameter(backbone, kind,
     logits.square().mean().backward()
     assert all(p.grad is not None for p in found.parameters())
     assert not any(getattr(module, "inplace", False) for module in found.modules())
+
+
+def test_a_linear_probe_is_one_convolution_of_all_enlarged_feature_maps():
+    torch.manual_seed(0)
+    found = network("unet_tiny", 3, "linear", {}, meta=False)
+    image = torch.rand(2, 1, 16, 8, 24)
+    features = found.encoder(image)
+    side_by_side = torch.cat([torch.nn.functional.interpolate(f, size=(16, 8, 24), mode="trilinear") for f in features], dim=1)
+    weight = torch.cat([head.weight for head in found.decoder.heads], dim=1)
+    assert parameters(found.decoder) == 3 * sum(found.encoder.channels) + 3
+    wanted = torch.nn.functional.conv3d(side_by_side, weight, found.decoder.heads[0].bias)
+    torch.testing.assert_close(found(image), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_skips_matter_only_where_asked():

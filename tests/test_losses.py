@@ -1,7 +1,10 @@
+from typing import get_args
+
 import pytest
 import torch
 
-from brainpretrain.losses import deep_dice_ce, dice_ce
+from brainpretrain import config
+from brainpretrain.losses import KINDS, deep, dice_ce, squared_dice_ce
 
 IGNORED = 255
 
@@ -19,6 +22,26 @@ def test_equals_monai():
     label[1] = label[1].clamp(max=1)  # class 2 is absent in one sample
     monai = DiceCELoss(softmax=True, to_onehot_y=True, smooth_nr=1, smooth_dr=1)(logits, label[:, None].long())
     torch.testing.assert_close(dice_ce(logits, label, IGNORED, smooth=1.0), monai)
+
+
+def test_squared_dice_equals_monai():
+    """With what Zhang et al. give MONAI's loss."""
+    from monai.losses import DiceCELoss
+
+    logits, label = example()
+    label[1] = label[1].clamp(max=1)  # class 2 is absent in one sample
+    monai = DiceCELoss(softmax=True, to_onehot_y=True, squared_pred=True, smooth_nr=0, smooth_dr=1e-6)
+    found, wanted = squared_dice_ce(logits, label, IGNORED, smooth=1e-6), monai(logits, label[:, None].long())
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(torch.autograd.grad(found, logits), torch.autograd.grad(wanted, logits))
+
+
+def test_a_recipe_can_name_every_loss_and_gets_that_one():
+    assert set(get_args(config.Loss.model_fields["name"].annotation)) == set(KINDS)
+    logits, label = example()
+    for name, loss in KINDS.items():
+        assert deep(logits, label, IGNORED, name=name, smooth=0.5) == loss(logits, label, IGNORED, smooth=0.5)
+    assert dice_ce(logits, label, IGNORED, smooth=0.5) != squared_dice_ce(logits, label, IGNORED, smooth=0.5)
 
 
 def test_by_hand():
@@ -63,5 +86,5 @@ def test_coarser_outputs_count_half_as_much_each_time():
         dice_ce(x, label[:, ::step, ::step, ::step], IGNORED, smooth=1.0) for x, step in zip(outputs, (1, 2, 4), strict=True)
     ]
     expected = (terms[0] + terms[1] / 2 + terms[2] / 4) / 1.75
-    torch.testing.assert_close(deep_dice_ce(outputs, label, IGNORED, smooth=1.0), expected)
-    assert deep_dice_ce(outputs[0], label, IGNORED, smooth=1.0) == terms[0]
+    torch.testing.assert_close(deep(outputs, label, IGNORED, name="dice_ce", smooth=1.0), expected)
+    assert deep(outputs[0], label, IGNORED, name="dice_ce", smooth=1.0) == terms[0]

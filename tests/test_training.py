@@ -75,6 +75,7 @@ def test_pretraining_leaves_all_its_results_and_no_work(encoder):
         "log.csv",
         "reconstruction.npz",
         "run.json",
+        "schedule.tsv",
     ]
     assert not any((encoder.parent / "work").iterdir())
     run = read_json(encoder / "run.json")

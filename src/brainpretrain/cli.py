@@ -538,13 +538,38 @@ def plot_cases(args: argparse.Namespace) -> None:
     arg("--title", default="", help="above the figure"), OUT,
 )  # fmt: skip
 def plot_loss(args: argparse.Namespace) -> None:
-    """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory."""
+    """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory.
+
+    Where schedule.tsv lies beside the first log, the planned learning rate stands behind the logged one, with what was frozen.
+    """
     import pandas as pd
 
     from brainpretrain import plots
+    from brainpretrain.files import read_tsv
 
     log = pd.concat([plots.read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
-    plots.loss_curves(log, args.out, args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else ""))
+    planned = args.logs[0].with_name("schedule.tsv")
+    schedule = read_tsv(planned, numbers=["step", "lr", "phase"]) if planned.exists() else None
+    title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
+    plots.loss_curves(log, args.out, title, schedule)
+
+
+@command(
+    "plot-schedule", "draw the learning rates of recipes, before anything is trained",
+    arg("recipes", nargs="*", metavar="RECIPE", help="entries of config/finetune.yaml (all, if nothing is named)"),
+    arg("--pretexts", nargs="+", default=[], metavar="NAME", help="entries of config/pretext.yaml, drawn too"),
+    arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
+    arg("--study", help="a study whose recipes are known too"), OUT,
+)  # fmt: skip
+def plot_schedule(args: argparse.Namespace) -> None:
+    """A panel per recipe: warm-ups, decays, and what is frozen meanwhile."""
+    from brainpretrain import config, curves
+
+    loaded = config.load(args.config, {"study": args.study} if args.study else {})
+    wanted = args.recipes or ([] if args.pretexts else list(loaded.finetune))
+    entries = [(name, loaded.get("finetune", name, "command line")) for name in wanted]
+    entries += [(f"pretext {name}", loaded.get("pretexts", name, "command line")) for name in args.pretexts]
+    curves.recipes({name: [phase.model_dump() for phase in entry.phases] for name, entry in entries}, args.out)
 
 
 @command(

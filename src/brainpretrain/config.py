@@ -173,7 +173,9 @@ class Phase(Section):
     lr: Positive
     decay: Literal["cosine", "poly", "constant"]
     exponent: Positive | None = Field(None, description="of the decay 'poly'")
-    train: Literal["all", "decoder"] = "all"
+    train: Literal["all", "all_but_stem", "decoder", "decoder_and_stem"] = Field(
+        "all", description="the rest is frozen; the stem is the convolution of the encoder that reads the image"
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Phase:
@@ -217,9 +219,9 @@ class Inference(Section):
 
 
 class Loss(Section):
-    """`losses.py`; `smooth` keeps the Dice of an absent class defined."""
+    """A loss of `losses.py`; `smooth` keeps the Dice of an absent class defined."""
 
-    name: Literal["dice_ce"]
+    name: Literal["dice_ce", "squared_dice_ce"]
     smooth: Positive
 
 
@@ -227,6 +229,13 @@ class Finetune(Training):
     """Fine-tuning on n_train labelled cases; `inference` is what prediction uses."""
 
     loss: Loss
+    stem: Literal["divide", "repeat"] = Field(
+        "divide",
+        exclude_if=lambda stem: stem == "divide",  # so the field, which came later, made no finished training run again
+        description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
+    )
+    decoder: Name | None = Field(None, description="a decoder to use instead of the backbone's own, such as 'linear'")
+    decoder_options: dict[str, Any] = {}
     foreground_fraction: Share
     augmentation: Name = Field(description="policy when the encoder was pretrained")
     augmentation_scratch: Name = Field(description="policy when training starts from scratch")
@@ -237,6 +246,12 @@ class Finetune(Training):
     def _in_steps(self) -> Finetune:
         if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
             raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
+        return self
+
+    @model_validator(mode="after")
+    def _options_of_a_decoder(self) -> Finetune:
+        if self.decoder_options and not self.decoder:
+            raise ValueError("'decoder_options' goes with 'decoder'; options of the backbone's own decoder stand in its entry")
         return self
 
 
@@ -614,6 +629,9 @@ def _check_modules(config: Config, origin: dict) -> None:
         where = f"{origin['backbones', name]}: backbones.{name}"
         _check_options("options", entry.options, _options_of("backbones", entry.architecture, where), where)
         _check_decoder(entry.decoder, entry.decoder_options, decoders, where)
+    for name, entry in config.finetune.items():
+        if entry.decoder:
+            _check_decoder(entry.decoder, entry.decoder_options, decoders, f"{origin['finetune', name]}: finetune.{name}")
     for name, entry in config.pretexts.items():
         where = f"{origin['pretexts', name]}: pretexts.{name}"
         _check_options("options", entry.options, _options_of("pretext", entry.method, where), where)

@@ -1,7 +1,7 @@
 """Decoders over any encoder of `backbones/`, and the segmentation network.
 
 Every decoder is called with the encoder's feature maps, finest first, and the network's input, and returns
-(b out x y z) at full resolution. Only the kinds `swinunetr` and `unetr` look at the input: their finest skip starts there.
+(b out x y z) at full resolution. Only the kinds `swinunetr` and `unetr` look into the input: their finest skip starts there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from brainpretrain.backbones.base import Encoder
@@ -193,6 +194,24 @@ class UNETRDecoder(nn.Module):
         return self.out(self.decoder2(x, self.encoder1(image)))
 
 
+class LinearDecoder(nn.Module):
+    """Linear probe: logits are a linear function of the encoder's feature maps at each voxel.
+
+    It is one 1^3 convolution of all feature maps, each enlarged (trilinear) to the size of the image and laid side by side.
+    Convolution and enlargement commute, so each map is convolved first, with classes instead of channels to enlarge.
+    """
+
+    def __init__(self, encoder: Encoder, out_channels: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(
+            nn.Conv3d(channels, out_channels, kernel_size=1, bias=level == 0) for level, channels in enumerate(encoder.channels)
+        )
+
+    def forward(self, features: list[torch.Tensor], image: torch.Tensor) -> torch.Tensor:
+        maps = [head(feature) for head, feature in zip(self.heads, features, strict=True)]
+        return torch.stack([F.interpolate(x, size=image.shape[2:], mode="trilinear") for x in maps]).sum(0)
+
+
 def _residual(in_channels: int, out_channels: int) -> nn.Module:
     """MONAI's residual block of two 3^3 convs."""
     from monai.networks.blocks.unetr_block import UnetrBasicBlock
@@ -224,7 +243,13 @@ def _not_in_place(network: nn.Module) -> None:
             module.inplace = False
 
 
-KINDS = {"unet": UNetDecoder, "mednext": MedNeXtDecoder, "swinunetr": SwinUNETRDecoder, "unetr": UNETRDecoder}
+KINDS = {
+    "unet": UNetDecoder,
+    "mednext": MedNeXtDecoder,
+    "swinunetr": SwinUNETRDecoder,
+    "unetr": UNETRDecoder,
+    "linear": LinearDecoder,
+}
 
 
 def reference_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Losses of segmentation."""
+"""Losses of segmentation. A recipe names one of `KINDS`."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 import torch.nn.functional as F
 
 
-def deep_dice_ce(
-    logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor, ignored: int, *, smooth: float
+def deep(
+    logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor, ignored: int, *, name: str, smooth: float
 ) -> torch.Tensor:
-    """`dice_ce` of every output of a network, finest first, weighted 1, 1/2, 1/4 ... and divided by their sum.
+    """The loss `name` of every output of a network, finest first, weighted 1, 1/2, 1/4 ... and divided by their sum.
 
-    A coarser output is compared with every n-th voxel of the label. Of one output it is plain `dice_ce`.
+    A coarser output is compared with every n-th voxel of the label. Of one output it is the plain loss.
     """
     outputs = [logits] if isinstance(logits, torch.Tensor) else logits
     weights = [0.5**number for number in range(len(outputs))]
     steps = [label.shape[-1] // output.shape[-1] for output in outputs]
     terms = [
-        weight * dice_ce(output, label[:, ::step, ::step, ::step], ignored, smooth=smooth)
+        weight * KINDS[name](output, label[:, ::step, ::step, ::step], ignored, smooth=smooth)
         for weight, step, output in zip(weights, steps, outputs, strict=True)
     ]
     return torch.stack(terms).sum() / sum(weights)
@@ -38,14 +38,35 @@ def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: 
             then over samples, so that no sample's weight depends on the company it is trained in.
         smooth: added above and below the bar (the paper's code: 1), keeps the Dice of an absent class defined.
     """
+    probability, truth, entropy = _parts(logits, label, ignored)
+    overlap = (probability * truth).sum(_AXES)
+    dice = (2 * overlap + smooth) / (probability.sum(_AXES) + truth.sum(_AXES) + smooth)
+    return 1 - dice.mean() + entropy
+
+
+def squared_dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: float) -> torch.Tensor:
+    """As `dice_ce`, with Dice as 2 sum(p y) / (sum(p^2) + sum(y) + smooth) (Zhang et al., fine-tuning).
+
+    Nothing is added above the bar, so the Dice of a class that the patch does not hold is 0 whatever is predicted: it adds a
+    constant to the loss and nothing to its gradient.
+    """
+    probability, truth, entropy = _parts(logits, label, ignored)
+    overlap = (probability * truth).sum(_AXES)
+    dice = 2 * overlap / (probability.square().sum(_AXES) + truth.sum(_AXES) + smooth)
+    return 1 - dice.mean() + entropy
+
+
+KINDS = {"dice_ce": dice_ce, "squared_dice_ce": squared_dice_ce}
+_AXES = (2, 3, 4)
+
+
+def _parts(logits: torch.Tensor, label: torch.Tensor, ignored: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Probabilities and one-hot truth (b classes x y z), 0 where ignored, and the mean cross-entropy; see `dice_ce`."""
     logits, label = logits.float(), label[:, None].long()
     counts = label != ignored
     known = label.masked_fill(~counts, 0)
     truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, known, True) & counts
     probability = logits.softmax(dim=1) * counts
-    axes = (2, 3, 4)
-    overlap = (probability * truth).sum(axes)
-    dice = (2 * overlap + smooth) / (probability.sum(axes) + truth.sum(axes) + smooth)
     entropy = F.cross_entropy(logits, known[:, 0], reduction="none")[:, None] * counts
     per_sample = entropy.sum((1, 2, 3, 4)) / counts.sum((1, 2, 3, 4)).clamp(min=1)
-    return 1 - dice.mean() + per_sample.mean()
+    return probability, truth, per_sample.mean()

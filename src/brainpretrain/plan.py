@@ -219,6 +219,30 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
     return {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
 
 
+def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
+    """What shapes a fine-tuning, and nothing else, as plain data (prediction has its own part of the recipe).
+
+    The two arms of a comparison differ by their name, and by the policy where the recipe gives two.
+    """
+    recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
+    policy = recipe.augmentation_scratch if arm.init == SCRATCH else recipe.augmentation
+    backbone = config.backbones[arm.backbone].model_dump(mode="json")
+    if recipe.decoder:
+        backbone |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
+    elsewhere = {"inference", "augmentation", "augmentation_scratch", "log_every_steps", "decoder", "decoder_options"}
+    return {
+        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
+        "seed": config.study.seed,
+        "fold": fold,
+        "n_train": arm.n_train,
+        "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
+        "recipe": recipe.model_dump(mode="json", exclude=elsewhere),
+        "backbone": backbone,
+        "policy": config.augmentations[policy].model_dump(mode="json"),
+        "preprocess": config.stored_as(task.preprocess),
+    }
+
+
 def _check_names(plan: Plan) -> None:
     """Every name below the tables resolves: data sets, preprocess recipes, policies."""
     config = plan.config

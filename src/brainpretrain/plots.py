@@ -107,7 +107,7 @@ def read_log(path: Path | str) -> pd.DataFrame:
     return log.apply(pd.to_numeric, errors="coerce")
 
 
-def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "") -> None:
+def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: pd.DataFrame | None = None) -> None:
     """Loss with its trivial baselines, validation Dice, learning rate, throughput, waiting, memory over steps.
 
     Where loss_hidden is logged, it and val_loss_hidden stand for the loss: the baselines are of hidden voxels too.
@@ -118,6 +118,7 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "") -> None:
             peak_memory_gb.
         path: .svg or .png.
         title: above the figure.
+        schedule: planned learning rates (schedule.tsv), drawn behind those of the log, with what is frozen.
     """
     log, rows_per_point = _thinned(log)
     note = f"each point is the mean of {rows_per_point} lines of the log" if rows_per_point > 1 else ""
@@ -132,7 +133,7 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "") -> None:
             loss = left.subplots()
         _draw_loss(loss, log)
         left.supxlabel("step", fontsize=10)
-        _draw_small(right, log)
+        _draw_small(right, log, schedule)
 
 
 SMALL_PANELS = [
@@ -157,14 +158,23 @@ def _known(log: pd.DataFrame, name: str) -> bool:
     return name in log and bool(log[name].notna().any())
 
 
-def _draw_small(figure: Figure, log: pd.DataFrame) -> None:
+def _draw_small(figure: Figure, log: pd.DataFrame, schedule: pd.DataFrame | None) -> None:
     panels = [panel for panel in SMALL_PANELS if _known(log, panel[0])]
     if not panels:
         return
     for axes, (name, words, scale) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         _draw_series(axes, log, name, scale, DARK)
         axes.set_title(words, loc="left", fontsize=10)
-        axes.set_ylim(0, 1.1 * scale * log[name].max() or 1)
+        top = log[name].max()
+        if name == "lr" and schedule is not None:
+            from brainpretrain import curves  # here, since it draws with this module
+
+            axes.lines[0].set(linestyle="none", marker=".", markersize=4)  # rows of a log may be too few for a curve
+            shades = curves.draw(axes, schedule, color=BLUE, linewidth=1, zorder=1)
+            if shades:
+                axes.legend(list(shades.values()), list(shades), loc="upper right", fontsize=8)
+            top = max(top, schedule["lr"].max())
+        axes.set_ylim(0, 1.1 * scale * top or 1)
         axes.yaxis.set_major_formatter("{x:g}")
     figure.supxlabel("step", fontsize=10)
 

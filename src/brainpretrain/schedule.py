@@ -53,6 +53,24 @@ def stretches(phases: list[Mapping[str, Any]], steps_per_epoch: int) -> list[Str
     return found
 
 
+def points(found: list[Stretch], per_phase: int) -> list[dict[str, Any]]:
+    """The learning-rate curve as few rows: step, lr, phase (from 1) and train; between two rows of a phase it is near straight.
+
+    Args:
+        found: what `stretches` returned.
+        per_phase: rows spread evenly over a phase, beside those where its curve begins, bends and ends.
+    """
+    rows = []
+    for number, one in enumerate(found, start=1):
+        last = one.steps - 1
+        local = {0, min(one.warmup_steps, last), last} | {round(last * k / per_phase) for k in range(per_phase)}
+        rows += [
+            {"step": one.start + step, "lr": one.lr_at(one.start + step), "phase": number, "train": one.train}
+            for step in sorted(local)
+        ]
+    return rows
+
+
 def total_steps(found: list[Stretch]) -> int:
     """Optimiser steps of all phases together."""
     return found[-1].start + found[-1].steps

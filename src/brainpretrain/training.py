@@ -35,6 +35,7 @@ from brainpretrain import (
     weights,
 )
 from brainpretrain.augment.policy import Policy
+from brainpretrain.backbones.base import stem
 from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
@@ -48,6 +49,9 @@ warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # StepSampler is: it asks for the step
 
 
+SCHEDULE = "schedule.tsv"  # the planned learning rates, beside log.csv; no rule declares it, see docs/decisions.md
+
+
 class _Module(L.LightningModule):
     """What both trainings share: batches augmented on the device, phases, optimiser."""
 
@@ -55,6 +59,11 @@ class _Module(L.LightningModule):
         super().__init__()
         self.recipe, self.policy, self.stretches = recipe, policy, stretches
         self.patch = recipe["patch_size"]
+
+    @property
+    def freezes(self) -> bool:
+        """Some phase leaves a part of the network as it is."""
+        return any(stretch.train != "all" for stretch in self.stretches)
 
     def augmented(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
         """Input, and label if the batch has one or else target; spatial transforms move both, intensity ones the input."""
@@ -67,19 +76,24 @@ class _Module(L.LightningModule):
         return scalars
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Freezes or frees the encoder at the border of two phases."""
-        train_all = schedule.stretch_at(self.stretches, self.global_step).train == "all"
-        self.encoder.requires_grad_(train_all)
+        """Freezes and frees parts of the encoder at the border of two phases.
+
+        Nothing moves what is frozen: it gets no gradient, and optimisers pass over what has none, with weight decay and momentum.
+        """
+        train = schedule.stretch_at(self.stretches, self.global_step).train
+        self.encoder.requires_grad_(train in ("all", "all_but_stem"))
+        stem(self.encoder).requires_grad_(train in ("all", "decoder_and_stem"))
 
     def on_train_start(self) -> None:
         """What a resume loaded is as the checkpoint has it."""
         execution.align(self.trainer.optimizers[0])
 
     def configure_optimizers(self) -> Any:
+        precision, clips = self.recipe["precision"], self.recipe["gradient_clip"] is not None
         # Lightning clips no gradients of a fused optimiser in mixed precision
-        fused = self.recipe["precision"] == "32-true" or (
-            self.recipe["precision"] == "bf16-mixed" and self.recipe["gradient_clip"] is None
-        )
+        fused = precision == "32-true" or (precision == "bf16-mixed" and not clips)
+        # fused SGD wants momentum of all parameters or of none: those that are freed later have none yet
+        fused &= not (self.freezes and self.recipe["optimizer"]["name"] == "sgd")
         optimizer = make_optimizer(list(self.parameters()), self.recipe["optimizer"], fused)
         curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.stretch_at(self.stretches, step).lr_at(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
@@ -130,7 +144,7 @@ class Finetuning(_Module):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image, label = self.augmented(batch)
-        loss = losses.deep_dice_ce(self.network(image), label, data.IGNORED, smooth=self.recipe["loss"]["smooth"])
+        loss = losses.deep(self.network(image), label, data.IGNORED, **self.recipe["loss"])
         return self.shown({"loss": loss})
 
 
@@ -250,6 +264,8 @@ class Run:
                 "total_steps": total,
                 "patches_per_step": global_batch,
             }
+            curve = schedule.points(module.stretches, per_phase=50)
+            write_tsv(self.work / SCHEDULE, [row | {"lr": f"{row['lr']:.6g}"} for row in curve])
             self.history.begin(about, last.name if last else "", self.max_idle, lambda: trainer.global_step)
         self.facts["resumed_from"] = last.name if last else ""
         trainer.fit(
@@ -279,9 +295,8 @@ class Run:
 
     def trainer(self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
         recipe = module.recipe
-        frozen = any(stretch.train != "all" for stretch in module.stretches)
         # no running statistics anywhere, so no buffer to keep alike
-        ddp = DDPStrategy(find_unused_parameters=frozen, forward_sync_buffers=False)
+        ddp = DDPStrategy(find_unused_parameters=module.freezes, forward_sync_buffers=False)
         loggers: list = []
         if self.tensorboard:
             from lightning.pytorch.loggers import TensorBoardLogger
@@ -326,11 +341,12 @@ class Run:
             self.lock.release()
 
     def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Moves log and history to the results, writes config.yaml and run.json, and clears the work folder."""
+        """Moves log, schedule and history to the results, writes config.yaml and run.json, and clears the work folder."""
         import yaml
 
-        with atomic(self.out / "log.csv") as temporary:
-            shutil.copyfile(self.work / "log.csv", temporary)
+        for file in ("log.csv", SCHEDULE):
+            with atomic(self.out / file) as temporary:
+                shutil.copyfile(self.work / file, temporary)
         with atomic(self.out / "config.yaml") as temporary:
             temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
         run = {
@@ -515,8 +531,9 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
                 where=init,
                 fix="give the task and the corpus the same preprocess recipe",
             )
-    report = weights.load_encoder(network.encoder, tensors)
-    repeated = sum(row["status"] == "repeated" for row in report)
+    divide = config["recipe"].get("stem", "divide") == "divide"  # left out of the recipe where it is the default
+    report = weights.load_encoder(network.encoder, tensors, divide)
+    repeated = sum(row["status"] != "loaded" for row in report)
     print(
         f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
     )

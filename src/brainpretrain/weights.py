@@ -69,7 +69,8 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide
         tensors: state dict of the pretrained encoder.
 
     Returns:
-        The transfer report: one row per tensor with tensor, shape and status (loaded or repeated).
+        The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, or `repeated, divided
+        by <c>`.
 
     Raises:
         UserError: a tensor is missing, left over, or of another shape; the message lists each.
@@ -82,8 +83,9 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide
         tensor, wanted = tensors[name], own[name].shape
         status = "loaded"
         if tensor.shape != wanted and _is_stem(tensor.shape, wanted):
-            tensor = tensor.repeat_interleave(wanted[1], dim=1) / (wanted[1] if divide_stem else 1)
-            status = "repeated"
+            tensor, status = tensor.repeat_interleave(wanted[1], dim=1), "repeated"
+            if divide_stem:
+                tensor, status = tensor / wanted[1], f"repeated, divided by {wanted[1]}"
         if tensor.shape != wanted:
             problems.append(f"other shape: {name} is {list(tensor.shape)}, the encoder wants {list(wanted)}")
         filled[name] = tensor

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config, decoders, execution
+from brainpretrain import backbones, config, decoders, execution, weights
+from brainpretrain.backbones.base import stem
 from brainpretrain.errors import UserError
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
@@ -84,6 +85,32 @@ def test_several_input_channels(architecture):
     encoder = tiny(architecture, in_channels=3)
     assert encoder.in_channels == 3
     assert [f.shape[1] for f in encoder(image_for(encoder))] == encoder.channels
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+def test_a_stem_repeated_and_divided_sees_equal_channels_as_one(architecture, channels):
+    one, several = (
+        tiny(architecture).double(),
+        tiny(architecture, channels).double(),
+    )  # or norms of few voxels round alike to 1e-4
+    for parameter in several.parameters():
+        torch.nn.init.normal_(parameter)  # so that nothing is equal by the seed
+    report = weights.load_encoder(several, one.state_dict(), divide_stem=True)
+    (name,) = (name for name, parameter in several.named_parameters() if parameter is stem(several).weight)
+    changed = {row["tensor"]: row["status"] for row in report if row["status"] != "loaded"}
+    assert changed == {name: f"repeated, divided by {channels}"}  # the stem is what reads the image, and nothing else is
+    image = image_for(one).double()
+    with torch.no_grad():
+        found, wanted = several(image.expand(-1, channels, -1, -1, -1)), one(image)
+    for feature, expected in zip(found, wanted, strict=True):
+        torch.testing.assert_close(feature, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_stem_may_be_repeated_as_it_is(architecture):
+    one, several = tiny(architecture), tiny(architecture, 3)
+    report = weights.load_encoder(several, one.state_dict(), divide_stem=False)
+    assert [row["status"] for row in report if row["status"] != "loaded"] == ["repeated"]
+    assert all(torch.equal(stem(several).weight[:, channel], stem(one).weight[:, 0]) for channel in range(3))
 
 
 def test_a_step_of_backward_changes_the_features(architecture):

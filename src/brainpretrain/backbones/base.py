@@ -19,3 +19,11 @@ class Encoder(nn.Module):
     channels: list[int]
     strides: list[int]
     divisor: int
+
+
+def stem(encoder: Encoder) -> nn.Conv3d:
+    """The convolution that reads the image: the first one of `encoder`, as the contract test sees to.
+
+    No other tensor depends on the number of input channels.
+    """
+    return next(module for module in encoder.modules() if isinstance(module, nn.Conv3d))
