@@ -177,7 +177,7 @@ def scan(dataset: Dataset, root: Path | str) -> Scan:
     raise NotInPlace(
         f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files)}",
         where=root,
-        fix=_how_to_place(dataset, root),
+        fix=how_to_place(dataset, root),
     )
 
 
@@ -188,7 +188,7 @@ def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
     return next((layout.name for layout in fitting), "")
 
 
-def _how_to_place(dataset: Dataset, root: Path | str) -> str:
+def how_to_place(dataset: Dataset, root: Path | str) -> str:
     """What a user does to get the files of a data set and where they go."""
     if dataset.access == "embedded":
         return "make it: run the fetch step of the workflow"
@@ -316,7 +316,7 @@ def _label(pattern: Pattern, match: re.Match[str], present: set[str]) -> tuple[s
     if pattern.label is None:
         return "", ""
     stem = pattern.label.format(**match.groupdict(default=""))
-    candidates = [stem + extension for extension in EXTENSIONS]
+    candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.string[-3:])
     return next((path for path in candidates if path in present), ""), candidates[0]
 
 

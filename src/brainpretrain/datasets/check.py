@@ -14,12 +14,13 @@ import yaml
 
 from brainpretrain import datasets
 from brainpretrain.datasets import bids
-from brainpretrain.datasets.base import EXTENSIONS, Dataset, Scan, list_files, recognises, scan, some
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, list_files, recognises, scan, some
 from brainpretrain.errors import UserError
 from brainpretrain.nifti import BadVolume, read_header
 
 PROBED = 2000  # files that are held against the layouts of all data sets
 PROBLEMS = 20  # of the problems, how many are printed
+SHOWN = 12  # of sequences and labels
 VOLUMES_PER_SHARD = 256
 # nnU-Net's free names of channels, in lower case
 CHANNELS = {"t1": "T1w", "t1w": "T1w", "t1gd": "T1ce", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2w", "t2w": "T2w",
@@ -47,7 +48,7 @@ def understand(folder: Path | str) -> dict[str, Any]:
         found = scan(dataset, root)
     except UserError as error:
         found, problems = Scan("", [], [], []), [str(error)]
-    spacing, shape, bad = _grids(root, [row["path"] for row in found.rows])
+    spacing, shape, bad = _grids(root, found.rows)
     count = {key: len({row[key] for row in found.rows} - {""}) for key in ("subject", "session", "site")}
     if module in datasets.TEMPLATES:
         options = options | {"n_shards": max(1, math.ceil(len(found.rows) / VOLUMES_PER_SHARD))}
@@ -81,7 +82,7 @@ def report(facts: Mapping[str, Any]) -> str:
     lines.append("  " + ", ".join(counts))
     for key in ("sequences", "subsets", "labels"):
         if facts[key]:
-            lines.append(f"  {key + ':':11}" + ", ".join(f"{name} {value}" for name, value in facts[key].items()))
+            lines.append(f"  {key + ':':11}" + some([f"{name} {value}" for name, value in facts[key].items()], SHOWN))
     for key, unit in (("spacing_mm", "mm"), ("shape", "voxels")):
         if facts[key]:
             ranges = " x ".join(f"{low:g}" if low == high else f"{low:g}..{high:g}" for low, high in facts[key])
@@ -89,7 +90,7 @@ def report(facts: Mapping[str, Any]) -> str:
     if facts["left_out"]:
         lines.append(f"  {facts['left_out']} volumes are left out by the selection of series")
     if facts["unexpected"]:
-        lines.append(f"  {len(facts['unexpected'])} files that nothing uses: {some(facts['unexpected'])}")
+        lines.append(f"  unused:    {some(facts['unexpected'])}")
     if facts["problems"]:
         lines.append(f"  {len(facts['problems'])} problems:")
         lines += [f"    {problem}" for problem in facts["problems"][:PROBLEMS]]
@@ -168,18 +169,18 @@ def _bids(volumes: list[str]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ headers and YAML
 
 
-def _grids(root: Path, paths: list[str]) -> tuple[list[list[float]], list[list[int]], list[str]]:
+def _grids(root: Path, rows: list[Row]) -> tuple[list[list[float]], list[list[int]], list[str]]:
     """Lowest and highest spacing and size of each axis, and what headers are broken."""
     spacings, shapes, problems = [], [], []
-    for path in dict.fromkeys(paths):
+    for path, channel in {row["path"]: row["channel"] for row in rows}.items():
         try:
             header = read_header(root / path)
         except BadVolume as error:
             problems.append(f"{path}: {error.problem}")
             continue
         size = [int(n) for n in header["dim"][1 : 1 + max(3, int(header["dim"][0]))]]
-        if len(size) > 3 and math.prod(size[3:]) > 1:
-            problems.append(f"{path}: {len(size)}-D {tuple(size)}, a volume has 3 dimensions (a 4-D file needs a column 'channel')")
+        if math.prod(size[3:]) > 1 and channel == "":
+            problems.append(f"{path}: {len(size)}-D {tuple(size)} where 3-D is needed")
         shapes.append(size[:3])
         spacings.append([round(float(v), 4) for v in header["pixdim"][1:4]])
     axes = [[min(axis), max(axis)] for axis in zip(*spacings, strict=True)]
@@ -189,4 +190,4 @@ def _grids(root: Path, paths: list[str]) -> tuple[list[list[float]], list[list[i
 def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:
     name = module if module not in datasets.TEMPLATES else "mydata"
     entry = "" if module == name else yaml.safe_dump({"datasets": {name: {"module": module, "options": options}}}, sort_keys=False)
-    return entry + yaml.safe_dump({"data_roots": {name: str(root.absolute())}})
+    return entry + yaml.safe_dump({"data_roots": {name: str(root.resolve())}})

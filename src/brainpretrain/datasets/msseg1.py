@@ -34,7 +34,7 @@ DATASET = Dataset(
                 *(f"{PATIENT}/Preprocessed_Data/{name}_preprocessed.nii.gz" for name in SEQUENCES),
                 f"{PATIENT}/Masks/Consensus.nii.gz",
             ),
-            unused=(r"(?:.+/)?(?:Raw_Data/[^/]+|Masks/(?!Consensus)[^/]+)",),
+            unused=(r"(?:.+/)?(?:Raw_Data/[^/]+|Masks/ManualSegmentation_\d+\.nii\.gz)",),
         ),
     ),
     labels={1: "lesion"},

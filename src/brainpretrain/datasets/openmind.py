@@ -10,7 +10,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Row, Scan, duplicates, refuse, volume_id
+from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Row, Scan, duplicates, how_to_place, refuse, volume_id
 
 TABLE = "openneuro_metadata.csv"
 EXAMPLES = (TABLE, "OpenMind/ds000117/sub-01/ses-mri/anat/sub-01_ses-mri_acq-mprage_T1w.nii.gz")
@@ -23,14 +23,14 @@ def _list(dataset: Dataset, root: Path) -> Scan:
         raise NotInPlace(
             f"the data set '{dataset.name}' is not in place: there is no {TABLE}",
             where=root,
-            fix=f"download from {dataset.page}; files:\n    " + "\n    ".join(EXAMPLES),
+            fix=how_to_place(dataset, root),
         )
     with open(tables[0], newline="", encoding="utf-8") as stream:
         listed = [_row(line, tables[0].parent.relative_to(root)) for line in csv.DictReader(stream)]
     rows = sorted((row for row in listed if (root / row["path"]).is_file()), key=lambda row: row["volume"])
     if not rows:
         problem = f"none of the {len(listed)} volumes of {TABLE} is in place, such as {listed[0]['path'] if listed else ''}"
-        raise NotInPlace(problem, where=root, fix=f"download from {dataset.page}")
+        raise NotInPlace(problem, where=root, fix=how_to_place(dataset, root))
     refuse(dataset, root, duplicates(rows), [])
     return Scan("openneuro_metadata.csv", rows, [], [])
 
