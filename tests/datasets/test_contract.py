@@ -202,8 +202,13 @@ def test_names_of_one_patient_are_resolved(tmp_path: Path) -> None:
     cases = [f"BraTS2021_{number}" for number in ("00557", "00639", "00758", "00626", "00000")]
     build(tmp_path, [f"{case}/{case}_{kind}.nii.gz" for case in cases for kind in ("t1", "t1ce", "t2", "flair", "seg")])
     rows = index(datasets.load("brats21"), tmp_path)
-    assert {row["subject"]: row["patient"] for row in rows} == dict(zip(cases, [cases[1], cases[1], cases[3], cases[3], cases[4]], strict=True))
-    found = splits.split(pd.DataFrame(rows), {"dataset": "brats21", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0}})
+    assert {row["subject"]: row["patient"] for row in rows} == dict(
+        zip(cases, [cases[1], cases[1], cases[3], cases[3], cases[4]], strict=True)
+    )
+    found = splits.split(
+        pd.DataFrame(rows),
+        {"dataset": "brats21", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0}},
+    )
     assert found["pool"] == sorted(cases) and found["patients"] == {case: found["patients"][case] for case in sorted(cases[:4])}
 
 
@@ -295,7 +300,9 @@ def test_missing_sequences_are_named(case: tuple[Dataset, Layout], tmp_path: Pat
     required = {name for pattern in layout.patterns for name in pattern.required}
     if not required:
         return
-    gone = next(row for row in index(dataset, root) if row["sequence"] in required and row["subset"] == "train" or not dataset.labels)
+    gone = next(
+        row for row in index(dataset, root) if (row["sequence"] in required and row["subset"] == "train") or not dataset.labels
+    )
     (root / gone["path"]).unlink()
     with pytest.raises(UserError) as error:
         index(dataset, root)

@@ -41,7 +41,12 @@ def write(path: Path, array: np.ndarray = ARRAY, kind: str = "short", encoding: 
 
 @pytest.mark.parametrize(
     ("kind", "dtype", "encoding", "endian"),
-    [("short", "<i2", "gzip", "little"), ("unsigned char", "<u1", "raw", ""), ("float", "<f4", "gz", "little"), ("int16", ">i2", "raw", "big")],
+    [
+        ("short", "<i2", "gzip", "little"),
+        ("unsigned char", "<u1", "raw", ""),
+        ("float", "<f4", "gz", "little"),
+        ("int16", ">i2", "raw", "big"),
+    ],
 )
 def test_voxels_and_place_are_kept(tmp_path: Path, kind: str, dtype: str, encoding: str, endian: str) -> None:
     array = np.abs(ARRAY).astype(dtype)
@@ -96,7 +101,9 @@ def test_han_seg_is_converted_once_and_indexed(tmp_path: Path) -> None:
     facts = fetch(dataset, tmp_path)
     assert (facts["volumes"], facts["unexpected_files"]) == (2, 0)
     rows = index(dataset, tmp_path)
-    assert [row["path"] for row in rows] == [f"nifti/HaN-Seg/set_1/case_01/case_01_{name}.nii.gz" for name in ("IMG_CT", "IMG_MR_T1")]
+    assert [row["path"] for row in rows] == [
+        f"nifti/HaN-Seg/set_1/case_01/case_01_{name}.nii.gz" for name in ("IMG_CT", "IMG_MR_T1")
+    ]
     before = [(tmp_path / row["path"]).stat().st_mtime_ns for row in rows]
     fetch(dataset, tmp_path)
     assert [(tmp_path / row["path"]).stat().st_mtime_ns for row in rows] == before

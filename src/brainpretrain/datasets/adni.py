@@ -5,9 +5,7 @@ Series that come as DICOM are read once they are converted: below `nifti/`, on t
 
 from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence
 
-SERIES = (
-    r"(?P<subject>\d{3}_S_\d{4,5})/(?P<sequence>[^/]+)/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
-)
+SERIES = r"(?P<subject>\d{3}_S_\d{4,5})/(?P<sequence>[^/]+)/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
 
 DATASET = Dataset(
     name="adni",
@@ -23,9 +21,7 @@ DATASET = Dataset(
         Layout(
             name="LONI, NIfTI",
             patterns=(
-                Pattern(
-                    image=rf"{CONVERTED}/(?:.+/)?{SERIES}(?P<run_file>[^/]+)", subset="unlabelled", sequence=guess_sequence
-                ),
+                Pattern(image=rf"{CONVERTED}/(?:.+/)?{SERIES}(?P<run_file>[^/]+)", subset="unlabelled", sequence=guess_sequence),
                 Pattern(image=SERIES + "[^/]+", subset="unlabelled", sequence=guess_sequence),
             ),
             examples=(

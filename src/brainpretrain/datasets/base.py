@@ -147,9 +147,10 @@ def index(dataset: Dataset, root: Path | str) -> list[Row]:
     """The volumes of a data set under `root`, read off file names; no file is opened.
 
     Returns:
-        One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, patient (the
-        subject, or the name to use where one patient has several), session ('' if none), sequence, subset, site, path, label ('' if none), channel (index into a 4-D file, else ''),
-        source_bytes (size of the image and its label: a file that was replaced changes the index).
+        One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, patient (the subject, or
+        the name to use where one patient has several), session ('' if none), sequence, subset, site, path, label (''
+        if none), channel (index into a 4-D file, else ''), source_bytes (size of the image and its label: a file that
+        was replaced changes the index).
         Paths are relative to `root`, POSIX.
 
     Raises:
@@ -239,9 +240,7 @@ def _first_match(layout: Layout, path: str) -> tuple[Pattern, re.Match[str]] | N
     return None
 
 
-def _scan_layout(
-    dataset: Dataset, layout: Layout, root: Path, candidates: list[str], present: set[str], found: list
-) -> Scan:
+def _scan_layout(dataset: Dataset, layout: Layout, root: Path, candidates: list[str], present: set[str], found: list) -> Scan:
     used, rows, left_out, problems = set(), [], [], []
     for path, pattern, match in found:
         used.add(path)
@@ -259,12 +258,15 @@ def _scan_layout(
                 problems.append(f"label missing: {wanted} (of {path})")
             rows.append(row)
     unexpected = [path for path in candidates if path not in used]
-    refuse(dataset, root, [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)], unexpected)
+    refuse(dataset.name, root, [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)], unexpected)
     rows.sort(key=lambda row: row["volume"])
     return Scan(layout.name, rows, unexpected, left_out)
 
 
-def refuse(dataset: Dataset, root: Path, problems: list[str], unexpected: list[str]) -> None:
+UNPACK_AGAIN = "unpack the archive again, rename what has another name, and remove copies"
+
+
+def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], fix: str = UNPACK_AGAIN) -> None:
     """Raises UserError with all `problems`, if there are any, and volumes that may be what is missing."""
     if not problems:
         return
@@ -273,9 +275,9 @@ def refuse(dataset: Dataset, root: Path, problems: list[str], unexpected: list[s
         problems = [*problems, f"volumes that nothing uses: {some(volumes)}"]
     count = len(problems) - bool(volumes)
     raise UserError(
-        "\n  ".join([f"{count} problems in the files of '{dataset.name}':", *problems]),
-        where=root,
-        fix="unpack the archive again, rename what has another name, and remove copies",
+        "\n  ".join([f"{count} problems in the files of '{name}':", *problems]),
+        where=where,
+        fix=fix,
     )
 
 

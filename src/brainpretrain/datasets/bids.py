@@ -29,7 +29,7 @@ class Bids(Options):
 
     sequences: dict[str, str] = SEQUENCES
     label: str | None = None
-    label_sequences: list[str] = []
+    label_sequences: tuple[str, ...] = ()
     partly_labelled: bool = False
 
     @field_validator("label")
@@ -54,7 +54,7 @@ def describe(**options: Any) -> Dataset:
         given,
         title="BIDS folder",
         layouts=(Layout("BIDS", _patterns(given), ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",), (NOT_RAW,)),),
-        label_sequences=tuple(given.label_sequences) or (names if given.label else ()),
+        label_sequences=given.label_sequences or (names if given.label else ()),
     )
 
 

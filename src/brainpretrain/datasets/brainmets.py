@@ -31,9 +31,7 @@ DATASET = Dataset(
                     label="{top}train/{subject}/seg",
                     required=tuple(SEQUENCES.values()),
                 ),
-                Pattern(
-                    image="test/" + IMAGE, subset="unlabelled", sequence=SEQUENCES, required=tuple(SEQUENCES.values())
-                ),
+                Pattern(image="test/" + IMAGE, subset="unlabelled", sequence=SEQUENCES, required=tuple(SEQUENCES.values())),
             ),
             examples=(
                 *(f"train/Mets_001/{name}.nii.gz" for name in (*SEQUENCES, "seg")),

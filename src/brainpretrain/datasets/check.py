@@ -189,5 +189,7 @@ def _grids(root: Path, rows: list[Row]) -> tuple[list[list[float]], list[list[in
 
 def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:
     name = module if module not in datasets.TEMPLATES else "mydata"
-    entry = "" if module == name else yaml.safe_dump({"datasets": {name: {"module": module, "options": options}}}, sort_keys=False)
+    entry = (
+        "" if module == name else yaml.safe_dump({"datasets": {name: {"module": module, "options": options}}}, sort_keys=False)
+    )
     return entry + yaml.safe_dump({"data_roots": {name: str(root.resolve())}})

@@ -51,7 +51,7 @@ def _list(dataset: Dataset, root: Path, file: str) -> Scan:
     twice = sorted({volume for volume in volumes if volumes.count(volume) > 1})
     if twice:
         problems.append(f"volumes that stand twice (give them a 'run'): {some(twice)}")
-    refuse(dataset, table, problems, [])
+    refuse(dataset.name, table, problems, [], fix="mend these lines of the table")
     return Scan("table", sorted(rows, key=lambda row: row["volume"]), [], [])
 
 

@@ -66,7 +66,10 @@ def status(row: Mapping[str, Any]) -> str:
 
 def markdown(names: Iterable[str]) -> str:
     """The table of docs/data_access.md, made from the modules."""
-    lines = ["| data set | what | access | volumes | BRAINS-45K | place, for instance | licence |", "|---|---|---|---:|---:|---|---|"]
+    lines = [
+        "| data set | what | access | volumes | BRAINS-45K | place, for instance | licence |",
+        "|---|---|---|---:|---:|---|---|",
+    ]
     for name in names:
         dataset = datasets.load(name)
         expected = f"{dataset.expected['volumes']:,}" if dataset.expected else "not stated"

@@ -15,7 +15,9 @@ class NnUNet(Options):
     """`sequences`: of the channels 0000, 0001, ... in this order. `case`: regular expression for the name of a case."""
 
     sequences: Annotated[list[str], Field(min_length=1)]
-    case: str = Field(r"(?P<subject>[^/]+)", description="with the group `subject`, and `session` or `site` where names hold them")
+    case: str = Field(
+        r"(?P<subject>[^/]+)", description="with the group `subject`, and `session` or `site` where names hold them"
+    )
     test_labels: bool = Field(False, description="labelsTs holds the labels of imagesTs")
 
     @field_validator("case")
@@ -43,7 +45,9 @@ def describe(**options: Any) -> Dataset:
     common: dict[str, Any] = {"sequence": sequences, "required": tuple(given.sequences)}
     image = rf"(?P<case>{given.case})_(?P<sequence>\d{{4}})"
     train = Pattern(image=f"imagesTr/{image}", subset="train", label="{top}labelsTr/{case}", **common)
-    labelled: dict[str, Any] = {"subset": "test", "label": "{top}labelsTs/{case}"} if given.test_labels else {"subset": "unlabelled"}
+    labelled: dict[str, Any] = (
+        {"subset": "test", "label": "{top}labelsTs/{case}"} if given.test_labels else {"subset": "unlabelled"}
+    )
     test = Pattern(image=f"imagesTs/{image}", **labelled, **common)
     examples = [f"imagesTr/case_{channel}.nii.gz" for channel in sequences] + ["labelsTr/case.nii.gz"]
     return dataset(

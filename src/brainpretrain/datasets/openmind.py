@@ -10,7 +10,18 @@ import csv
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Row, Scan, duplicates, how_to_place, refuse, volume_id
+from brainpretrain.datasets.base import (
+    Archive,
+    Dataset,
+    Layout,
+    NotInPlace,
+    Row,
+    Scan,
+    duplicates,
+    how_to_place,
+    refuse,
+    volume_id,
+)
 
 TABLE = "openneuro_metadata.csv"
 EXAMPLES = (TABLE, "OpenMind/ds000117/sub-01/ses-mri/anat/sub-01_ses-mri_acq-mprage_T1w.nii.gz")
@@ -31,7 +42,7 @@ def _list(dataset: Dataset, root: Path) -> Scan:
     if not rows:
         problem = f"none of the {len(listed)} volumes of {TABLE} is in place, such as {listed[0]['path'] if listed else ''}"
         raise NotInPlace(problem, where=root, fix=how_to_place(dataset, root))
-    refuse(dataset, root, duplicates(rows), [])
+    refuse(dataset.name, root, duplicates(rows), [])
     return Scan("openneuro_metadata.csv", rows, [], [])
 
 

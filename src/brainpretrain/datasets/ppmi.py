@@ -5,9 +5,7 @@ Series that come as DICOM are read once they are converted: below `nifti/`, on t
 
 from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence
 
-SERIES = (
-    r"(?P<subject>\d{4,6})/(?P<series>(?P<sequence>[^/]+))/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
-)
+SERIES = r"(?P<subject>\d{4,6})/(?P<series>(?P<sequence>[^/]+))/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
 ACCEPT = ("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa")
 REJECT = ("resting_state", "fmri", "corrected", "mt", "repeat", "space", "2d")
 
