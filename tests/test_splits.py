@@ -120,18 +120,20 @@ def test_no_fold_trains_on_a_patient_whom_it_scores():
     alone = splits.split(index_of({name: name for name in names}), task)
     pool, test = alone["pool"], alone["test"]
     assert alone["patients"] == {}
-    patients = {name: name for name in names} | {pool[0]: test[0], pool[1]: pool[2]}
+    first, other = (splits.fold_order(pool, number, 5, seed=3)[0] for number in (0, 1))  # trained on by different folds
+    leaked = next(name for name in pool if name not in (first, other))
+    patients = {name: name for name in names} | {leaked: test[0], first: other}
     found = splits.split(index_of(patients), task)
     assert (found["pool"], found["test"]) == (pool, test)  # drawn by name, as published
-    assert found["patients"] == {pool[0]: test[0], test[0]: test[0], pool[1]: pool[2], pool[2]: pool[2]}
-    assert splits.training_pool(found) == pool[1:]
+    assert found["patients"] == {leaked: test[0], test[0]: test[0], first: other, other: other}
+    assert splits.training_pool(found) == [name for name in pool if name != leaked]
     for number in range(6):
         fold = splits.fold(found, number, 5)
-        assert sorted(fold["order"]) == pool[1:]
+        assert sorted(fold["order"]) == splits.training_pool(found)
         train = splits.training_subjects(fold, set(names), "5")
         val = splits.cohort_subjects(fold, set(names), "5", "val")
         assert not {patients[name] for name in train} & {patients[name] for name in val}
-        assert len(val) == len(pool) - 1 - 5 - (len({pool[1], pool[2]} & set(train)) == 1)
+        assert len(val) == len(pool) - 1 - 5 - (number in (0, 1))  # the other name is left out where one is trained on
         assert splits.cohort_subjects(fold, set(names), "5", "test", found) == test
 
 
