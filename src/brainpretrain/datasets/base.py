@@ -219,16 +219,16 @@ def guess_sequence(text: str) -> str:
 
 def list_files(root: Path) -> list[str]:
     """Relative POSIX paths of all files, links followed once, hidden files (`._*` of macOS too) left out."""
-    found, seen = [], set()
+    found, seen, above = [], set(), len(os.fspath(root))
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in seen:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:
             subfolders.clear()
             continue
-        seen.add(here)
+        seen.add((here.st_dev, here.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        base = Path(folder).relative_to(root)
-        found += [(base / name).as_posix() for name in names if not name.startswith(".")]
+        below = folder[above:].lstrip("/")
+        found += [f"{below}/{name}" if below else name for name in names if not name.startswith(".")]
     return sorted(found)
 
 
