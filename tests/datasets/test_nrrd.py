@@ -11,7 +11,7 @@ import pytest
 
 from brainpretrain import datasets
 from brainpretrain.datasets import nrrd
-from brainpretrain.datasets.base import NotInPlace, index
+from brainpretrain.datasets.base import NotInPlace, index, scan
 from brainpretrain.datasets.fetch import fetch
 from brainpretrain.errors import UserError
 from brainpretrain.volumes import read_volume
@@ -128,5 +128,8 @@ def test_converted_series_of_loni_are_found_beside_those_that_came_as_nifti(tmp_
     for path in (f"nifti/{series}/a_e1.nii.gz", f"nifti/{series}/a_e2.nii.gz", f"{series[:-1]}9/b.nii", f"{series}/1.dcm"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
+    (tmp_path / f"nifti/{series}/a_e1.json").touch()
+    (tmp_path / "nifti/dicom.tsv").touch()
     rows = index(datasets.load(name), tmp_path)
+    assert scan(datasets.load(name), tmp_path).unexpected == []
     assert len(rows) == 3 and {row["sequence"] for row in rows} == {"FLAIR"} and len({row["subject"] for row in rows}) == 1

@@ -29,7 +29,7 @@ DATASET = Dataset(
                 "ADNI_002_S_0413_MR_MPR__GradWarp__B1_Correction__N3__Scaled_S13893_I40657.nii",
                 "ADNI/002_S_0413/Axial_FLAIR/2017-06-21_13_23_38.0/I863054/ADNI_002_S_0413_MR_Axial_FLAIR_I863054.nii",
             ),
-            unused=(r".*\.(?:dcm|xml)",),
+            unused=(r".*\.(?:dcm|xml|json|tsv)",),
         ),
     ),
     labels={},

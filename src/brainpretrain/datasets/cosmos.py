@@ -28,6 +28,7 @@ DATASET = Dataset(
                 ),
             ),
             examples=(f"{CONVERTED}/Training_dataset/0_P113_U/series.nii.gz",),
+            unused=(r".*\.(?:dcm|json|tsv)",),
         ),
     ),
     labels={},

@@ -43,7 +43,7 @@ DATASET = Dataset(
                 "DATA/3102/MPRAGE_GRAPPA/2011-03-17_10_12_00.0/I224563/PPMI_3102_MR_MPRAGE_GRAPPA_S101_I224563.nii",
                 "DATA/3102/AX_T2_FLAIR/2012-03-20_09_01_13.0/I301122/nifti/PPMI_3102_MR_AX_T2_FLAIR_S102_I301122.nii",
             ),
-            unused=(r".*\.(?:dcm|xml)",),
+            unused=(r".*\.(?:dcm|xml|json|tsv)",),
         ),
     ),
     labels={},
