@@ -162,7 +162,7 @@ def fetch(args: argparse.Namespace) -> None:
     write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
     if facts["unexpected"]:
-        print(f"{facts['unexpected_files']} files that nothing uses, such as {', '.join(facts['unexpected'])}")
+        print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
     if facts["left_out"]:
         print(f"{facts['left_out']} volumes left out by the selection of series")
 

@@ -45,7 +45,7 @@ def parse(model: type[T], options: Mapping[str, Any]) -> T:
 
 def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
     """A data set of the user's own, of which no page, archive or count is known."""
-    common = {
+    common: dict[str, Any] = {
         "access": "place",
         "page": "",
         "licence": options.licence,
