@@ -46,7 +46,7 @@ def module(dataset):
 
 
 def options(dataset):
-    """What the project's own data sets are made with, as JSON."""
+    """What a data set of the project's or the user's own is described with, as JSON."""
     return as_json(CONFIG.datasets[dataset].options if dataset in CONFIG.datasets else {})
 
 

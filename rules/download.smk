@@ -37,8 +37,9 @@ rule index:
         root=lambda w: CONFIG.data_root(w.dataset),
     params:
         module=lambda w: module(w.dataset),
+        options=lambda w: options(w.dataset),
     shell:
-        "brainpretrain index --dataset {params.module} --root {resources.root:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain index --dataset {params.module} --root {resources.root:q} --options {params.options:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule import_weights:

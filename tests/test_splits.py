@@ -111,3 +111,43 @@ def test_a_scored_subject_in_a_strict_corpus_is_an_error():
     splits.check_protocol(shared, "transductive")
     with pytest.raises(UserError, match=r"1 of 3 subjects of task task \(d\): b"):
         splits.check_protocol(shared, "strict")
+
+
+def test_no_fold_trains_on_a_patient_whom_it_scores():
+    """Two names of one patient: one in the pool and one in the test set, or both in the pool."""
+    names = [f"s{n:02d}" for n in range(40)]
+    task = {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 3, "test_fraction": 0.25}}
+    alone = splits.split(index_of({name: name for name in names}), task)
+    pool, test = alone["pool"], alone["test"]
+    assert alone["patients"] == {}
+    first, other = (splits.fold_order(pool, number, 5, seed=3)[0] for number in (0, 1))  # trained on by different folds
+    leaked = next(name for name in pool if name not in (first, other))
+    patients = {name: name for name in names} | {leaked: test[0], first: other}
+    found = splits.split(index_of(patients), task)
+    assert (found["pool"], found["test"]) == (pool, test)  # drawn by name, as published
+    assert found["patients"] == {leaked: test[0], test[0]: test[0], first: other, other: other}
+    assert splits.training_pool(found) == [name for name in pool if name != leaked]
+    for number in range(6):
+        fold = splits.fold(found, number, 5)
+        assert sorted(fold["order"]) == splits.training_pool(found)
+        train = splits.training_subjects(fold, set(names), "5")
+        val = splits.cohort_subjects(fold, set(names), "5", "val")
+        assert not {patients[name] for name in train} & {patients[name] for name in val}
+        assert len(val) == len(pool) - 1 - 5 - (number in (0, 1))  # the other name is left out where one is trained on
+        assert splits.cohort_subjects(fold, set(names), "5", "test", found) == test
+
+
+def test_a_patient_is_on_one_side_of_a_corpus():
+    names = [f"s{n:02d}" for n in range(30)]
+    rows = table([(name, "T1w", "train", "ok") for name in names]).assign(patient=[f"p{n // 2}" for n in range(30)])
+    spec = {"sources": [{"dataset": "d", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.3}
+    roles = splits.corpus({"d": rows}, spec, {}, seed=0).set_index("subject")["role"]
+    assert set(roles) == {"train", "val"} and all(roles[a] == roles[b] for a, b in zip(names[::2], names[1::2], strict=True))
+    former = splits.corpus({"d": rows.drop(columns="patient")}, spec, {}, seed=0)
+    blank = splits.corpus({"d": rows.assign(patient="")}, spec, {}, seed=0)
+    assert former.equals(blank)
+
+
+def index_of(patients):
+    rows = [(name, patient, "FLAIR", "train", "l") for name, patient in patients.items()]
+    return pd.DataFrame(rows, columns=["subject", "patient", "sequence", "subset", "label"])

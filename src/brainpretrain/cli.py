@@ -54,7 +54,7 @@ def _mapping(text: str) -> dict[str, Any]:
 
 
 OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write")
-DATASET = arg("--dataset", required=True, metavar="NAME", help="data set, by the name of its module in datasets/")
+DATASET = arg("--dataset", required=True, metavar="NAME", help="module in datasets/ that describes the data set")
 INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of the data set")
 ROOT = arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files")
 SHARDS = arg("--shards", type=Path, nargs="+", required=True, metavar="TSV", help="shard tables of the data set")
@@ -82,49 +82,99 @@ MACHINE = (
 )  # fmt: skip
 
 
-@command("datasets", "list the data set modules with access and licence")
+OPTIONS = arg("--options", type=_mapping, default={}, metavar="JSON", help="options of the data set's entry in the config")
+
+
+@command(
+    "datasets", "list the data sets with access, licence and counts, and what of them is in place",
+    arg("--config-folder", type=Path, default=Path("config"), metavar="DIR", help="says where raw files are, and names own data"),
+    arg("--data-root", metavar="DIR", help="where raw files are instead"),
+    arg("--json", action="store_true", help="as JSON, with title, page, citation and what is wrong with the files"),
+    arg("--markdown", action="store_true", help="as the table of docs/data_access.md; looks at no file"),
+)  # fmt: skip
 def list_datasets(args: argparse.Namespace) -> None:
-    """Prints every module in datasets/: access mode, licence, expected volumes, where to get it."""
+    """Prints every module in datasets/ and every data set of the config.
+
+    Volumes are those of the complete release, and those that it gives to BRAINS-45K. What is in place is read off file
+    names; nothing is opened.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
-    from brainpretrain import datasets
+    from brainpretrain import config, datasets
+    from brainpretrain.datasets import listing
 
-    table = Table("name", "access", "volumes", "licence")
-    table.add_column("page", overflow="fold")
-    for name in datasets.names():
-        found = datasets.load(name)
-        expected = found.expected["volumes"] if found.expected else ""
-        table.add_row(name, found.access, str(expected), found.licence, found.page)
+    if args.markdown:
+        print(listing.markdown(datasets.names()), end="")
+        return
+    known = config.load(args.config_folder, {"data_root": args.data_root, "data_roots": {}} if args.data_root else None)
+    modules = {name: (name, {}) for name in datasets.names()}
+    modules |= {name: (entry.module, entry.options) for name, entry in known.datasets.items()}
+    places = {name: (datasets.describe(*entry), Path(known.data_root(name))) for name, entry in modules.items()}
+    rows = listing.listing(places)
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("data set", no_wrap=True, min_width=max(len(row["dataset"]) for row in rows))
+    table.add_column("access")
+    for title in ("volumes", "BRAINS-45K"):
+        table.add_column(title, justify="right")
+    table.add_column("in place", overflow="fold")
+    table.add_column("licence", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        counts = [f"{row[key]['volumes']:,}" if row[key] else "" for key in ("expected", "brains45k")]
+        table.add_row(row["dataset"], row["access"], *counts, listing.status(row), row["licence"])
     Console().print(table)
 
 
 @command(
+    "check", "say what a folder of volumes is understood to be",
+    arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or a CSV that lists them"),
+    arg("--json", action="store_true", help="as JSON"),
+)  # fmt: skip
+def check(args: argparse.Namespace) -> None:
+    """Prints format, subjects, sequences, labels, spacing, problems, and the YAML that makes it a data set.
+
+    Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
+    """
+    from brainpretrain.datasets import check as module
+
+    facts = module.understand(args.folder)
+    print(json.dumps(facts, indent=2) if args.json else module.report(facts))
+    if facts["problems"]:
+        raise UserError(f"{len(facts['problems'])} problems, listed above", where=args.folder, fix="mend them, then check again")
+
+
+@command(
     "fetch", "see that a data set is in place, or say exactly what to do",
-    DATASET,
-    ROOT,
-    arg("--options", type=_mapping, default={}, metavar="JSON", help="options of an embedded data set"),
-    OUT,
+    DATASET, ROOT, OPTIONS, OUT,
 )  # fmt: skip
 def fetch(args: argparse.Namespace) -> None:
-    """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here."""
+    """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here, NRRD is converted."""
     from brainpretrain import datasets
     from brainpretrain.datasets.fetch import fetch as run
     from brainpretrain.files import write_json
 
-    facts = run(datasets.load(args.dataset), args.root, **args.options)
+    described = datasets.describe(args.dataset, args.options)
+    facts = run(described, args.root, **({} if args.dataset in datasets.TEMPLATES else args.options))
     write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
+    if facts["unexpected"]:
+        print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
+    if facts["left_out"]:
+        print(f"{facts['left_out']} volumes left out by the selection of series")
 
 
-@command("index", "list the volumes of a data set, by file names alone", DATASET, ROOT, OUT)
+@command("index", "list the volumes of a data set, by file names alone", DATASET, ROOT, OPTIONS, OUT)
 def index(args: argparse.Namespace) -> None:
-    """Writes index.tsv: volume, subject, session, sequence, subset, site, path, label, channel, source_bytes."""
+    """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes."""
     from brainpretrain import datasets
     from brainpretrain.datasets.base import index as run
     from brainpretrain.files import write_tsv
 
-    rows = run(datasets.load(args.dataset), args.root)
+    rows = run(datasets.describe(args.dataset, args.options), args.root)
     write_tsv(args.out, rows)
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
 
@@ -213,7 +263,7 @@ def corpus(args: argparse.Namespace) -> None:
     from brainpretrain import splits
     from brainpretrain.files import read_json, write_tsv
 
-    pools = {task: set(read_json(path)["pool"]) for task, path in (pair.split("=", 1) for pair in args.pools)}
+    pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
     rows = splits.corpus(_tables(args.shards, args.data), args.corpus, pools, args.seed)
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from brainpretrain import named
+from brainpretrain import datasets, named
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.errors import UserError, nearest
 
@@ -35,10 +35,10 @@ class Section(BaseModel):
 
 
 class Dataset(Section):
-    """Options of a data set that the project makes itself (`datasets/<module>.py`, function `generate`)."""
+    """A data set with options: one that the project makes itself, or the user's own (`datasets/<module>.py`)."""
 
-    module: Name
-    options: dict[str, Any] = {}
+    module: Name = Field(description="a module of datasets/; `bids`, `nnunet` and `csv` describe data of your own")
+    options: dict[str, Any] = Field({}, description="arguments of the module's `generate` or `describe`")
 
 
 class Preprocess(Section):
@@ -623,7 +623,12 @@ def _keywords(function: ast.FunctionDef) -> dict[str, tuple[str, bool]]:
 
 
 def _check_modules(config: Config, origin: dict) -> None:
-    """Every backbone, decoder and pretext exists, with options that it takes."""
+    """Every backbone, decoder, pretext and own data set exists, with options that it takes."""
+    for name, entry in config.datasets.items():
+        try:
+            datasets.describe(entry.module, entry.options)
+        except UserError as error:
+            raise UserError(error.problem, where=f"{origin['datasets', name]}: datasets.{name}", fix=error.fix) from error
     decoders = decoder_options()
     for name, entry in config.backbones.items():
         where = f"{origin['backbones', name]}: backbones.{name}"

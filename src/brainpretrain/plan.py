@@ -123,7 +123,8 @@ class Plan:
         return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
 
     def n_shards(self, dataset: str) -> int:
-        return datasets.load(self.config.datasets[dataset].module if dataset in self.config.datasets else dataset).n_shards
+        entry = self.config.datasets.get(dataset)
+        return (datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)).n_shards
 
 
 def make(config: Config) -> Plan:

@@ -28,7 +28,7 @@ from brainpretrain.files import atomic, fingerprint, read_json, stable_hash, wri
 from brainpretrain.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
-INDEX_COLUMNS = ("volume", "subject", "session", "sequence", "subset", "site", "path", "label", "channel")
+INDEX_COLUMNS = ("volume", "subject", "patient", "session", "sequence", "subset", "site", "path", "label", "channel")
 RECORD_COLUMNS = (
     "status",
     "reason",

@@ -45,13 +45,43 @@ def fold_order(pool: list[str], fold: int, block: int, seed: int) -> list[str]:
 def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     """Pool and fixed test set of a task, JSON-able.
 
+    Subjects are drawn by name, as the published splits were; `patients` (subject to patient) names those that are one patient
+    under several names, so that no fold trains on a patient whom it scores.
+
     Args:
-        index: rows of the task's data set, with columns subject, sequence, subset and label.
+        index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
         task: dataset, sequences, subsets and split of the task entry.
     """
     rule = task["split"]
     pool, test = holdout(_labelled(index, task["subsets"], task["sequences"]), rule["test_fraction"], rule["seed"])
-    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test}
+    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)}
+
+
+def _namesakes(index: pd.DataFrame) -> dict[str, str]:
+    """The patient of each subject that shares one with another subject."""
+    pairs = pd.DataFrame({"subject": index["subject"], "patient": _patients(index)}).drop_duplicates()
+    shared = pairs[pairs.duplicated("patient", keep=False)]
+    return dict(sorted(zip(shared["subject"], shared["patient"], strict=True)))
+
+
+def _patients(rows: pd.DataFrame) -> pd.Series:
+    """The patient of each row; the subject where a table of an earlier version does not say."""
+    if "patient" not in rows:
+        return rows["subject"]
+    return rows["patient"].where(rows["patient"].fillna("") != "", rows["subject"])
+
+
+def training_pool(subjects: Mapping[str, Any]) -> list[str]:
+    """The pool of `subjects` (of `split`) without those who are a patient of the test set under another name."""
+    tested = _same_patient(subjects, subjects["test"])
+    return [name for name in subjects["pool"] if name not in tested]
+
+
+def _same_patient(subjects: Mapping[str, Any], others: Iterable[str]) -> set[str]:
+    """Subjects that are a patient of `others` under another name; `subjects` has the key `patients`."""
+    patients = subjects.get("patients", {})
+    taken = {patients[subject] for subject in others if subject in patients}
+    return {subject for subject, patient in patients.items() if patient in taken} - set(others)
 
 
 def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,9 +108,14 @@ def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
-    """The split of one fold: `order` is the pool of `subjects` (of `split`) in the order of drawing."""
-    order = fold_order(subjects["pool"], number, block, subjects["seed"])
-    return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block, "order": order}
+    """The split of one fold: `order` is the pool of `subjects` (of `split`) in the order of drawing.
+
+    Who is a patient of the test set under another name is left out.
+    """
+    pool = set(training_pool(subjects))
+    order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"]) if name in pool]
+    found = {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block, "order": order}
+    return found | {"patients": subjects.get("patients", {})}
 
 
 def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> list[str]:
@@ -111,7 +146,7 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
 def cohort_subjects(
     fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str, fixed: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Subjects of a cohort: `val` is the pool less this fold's training subjects; `test` and `ood` stand in `fixed`.
+    """Subjects of a cohort: `val` is the pool less this fold's training patients; `test` and `ood` stand in `fixed`.
 
     Args:
         fixed: what `split` (for `test`) or `ood` (for `ood`) returned.
@@ -121,6 +156,7 @@ def cohort_subjects(
     """
     if cohort == "val":
         train = set(training_subjects(fold_split, usable, n_train))
+        train |= _same_patient(fold_split, train)
         found = sorted(s for s in fold_split["order"] if s in usable and s not in train)
     else:
         found = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
@@ -161,7 +197,7 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
         raise UserError(
             "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
         )
-    keys = rows["dataset"] + "/" + rows["subject"]
+    keys = rows["dataset"] + "/" + _patients(rows)
     subjects = sorted(set(keys))
     n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
     if n_val >= len(subjects):

@@ -1,23 +1,36 @@
-"""Every data set: complete facts, and an index that finds the files of each of its layouts."""
+"""Every data set: complete facts, and an index that finds the files of each of its layouts.
+
+Each layout is built from its examples with volumes of a few voxels: real NIfTI files, and NRRD that the step converts.
+"""
 
 from __future__ import annotations
 
+import gzip
+import importlib
 import math
 import re
 import shutil
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
 
-from brainpretrain import datasets
+from brainpretrain import config, datasets, shards, splits
 from brainpretrain.datasets.base import Dataset, Layout, index, scan
+from brainpretrain.datasets.fetch import fetch
 from brainpretrain.errors import UserError
+from helpers import ROOT
 
 NAMES = datasets.names()
-LAYOUTS = [(name, number) for name in NAMES for number in range(len(datasets.load(name).layouts))]
-KEYS = ["volume", "subject", "session", "sequence", "subset", "site", "path", "label", "channel"]
-SEQUENCES = {"T1w", "T1ce", "T2w", "FLAIR", "PDw", "DWI", "ADC", "T2starw", "SWI", "minIP", "angio"}
+# What a table lists (OpenMind) has no patterns; it is tested in test_openmind.py.
+BY_PATTERN = [name for name in NAMES if not datasets.load(name).lister]
+LAYOUTS = [(name, number) for name in BY_PATTERN for number in range(len(datasets.load(name).layouts))]
+KEYS = ["volume", "subject", "patient", "session", "sequence", "subset", "site", "path", "label", "channel"]
+SEQUENCES = {"T1w", "T1ce", "T2w", "FLAIR", "PDw", "DWI", "ADC", "T2starw", "SWI", "minIP", "angio", "T1ceGRE", "CT", "unknown"}
 BRAINS45K = ("adni", "oasis3", "oasis4", "ppmi", "brats21", "isles22", "wmh", "msseg1", "msd_brain_tumour")
 
 # For each layout the rows of its examples: subject, session, sequence, subset, site, channel, with a label or not.
@@ -81,6 +94,46 @@ ROWS = {
         ("patient01", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T1ce", "T2w")
     ],
     "ljubljana_ms/MNI, 1 mm": [("patient07", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T2w")],
+    "abcd/abcd-mproc-release5": [
+        ("sub-NDARINV00000000", "baselineYear1Arm1", sequence, "unlabelled", "", "", False) for sequence in ("T1w", "T2w")
+    ],
+    "atlas_r2/INDI": [
+        ("sub-r001s001", "1", "T1w", "train", "R001", "", True),
+        ("sub-r027s001", "1", "T1w", "unlabelled", "", "", False),
+    ],
+    "brainmets/NIfTI": [
+        (f"Mets_{number}", "", sequence, subset, "", "", subset == "train")
+        for number, subset in (("001", "train"), ("106", "unlabelled"))
+        for sequence in ("T1ceGRE", "FLAIR", "T1ce", "T1w")
+    ],
+    "brats_africa/synapse, 2023": [
+        ("BraTS-SSA-00002", "000", sequence, "train", "", "", True) for sequence in ("T1w", "T1ce", "T2w", "FLAIR")
+    ],
+    "brats_mets/synapse, 2023": [
+        ("BraTS-MET-00002", "000", sequence, "train", "", "", True) for sequence in ("T1w", "T1ce", "T2w", "FLAIR")
+    ],
+    "btcv/synapse": [("0001", "", "CT", "train", "", "", True), ("0061", "", "CT", "unlabelled", "", "", False)],
+    "cc359/original": [
+        ("CC0001", "", "T1w", "unlabelled", "philips_15", "", False),
+        ("CC0121", "", "T1w", "unlabelled", "siemens_15", "", False),
+    ],
+    "cosmos/DICOM, converted": [("0_P113_U", "", "unknown", "unlabelled", "", "", False)],
+    "crossmoda/2022": [
+        ("crossmoda2022_ldn_1", "", "T1ce", "train", "ldn", "", True),
+        ("crossmoda2022_etz_106", "", "T2w", "unlabelled", "etz", "", False),
+    ],
+    "crossmoda/2021": [
+        ("crossmoda_1", "", "T1ce", "train", "", "", True),
+        ("crossmoda_106", "", "T2w", "unlabelled", "", "", False),
+    ],
+    "fomo60k/by source": [
+        ("PT001_OASIS1-sub_1", "1", sequence, "unlabelled", "PT001_OASIS1", "", False) for sequence in ("T1w", "FLAIR", "T1w")
+    ],
+    "fomo60k/one folder": [("sub_1", "1", sequence, "unlabelled", "", "", False) for sequence in ("T1w", "FLAIR", "T1w")],
+    "han_seg/NRRD, converted": [("case_01", "", sequence, "unlabelled", "", "", False) for sequence in ("CT", "T1w")],
+    "hnts_mrg24/zenodo": [("2", session, "T2w", "train", "", "", True) for session in ("preRT", "midRT")],
+    "ms_flair/mendeley": [("Patient-1", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T2w")],
+    "oasis1/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
     "phantom/phantom": [
         ("sub-001", "", "T1w", "train", "", "", True),
         ("sub-u001", "", "T1w", "unlabelled", "", "", False),
@@ -88,10 +141,13 @@ ROWS = {
 }
 
 
+TINY = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4)).to_bytes()
+
+
 def build(root: Path, paths: Iterable[str]) -> Path:
     for path in paths:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
+        (root / path).write_bytes(gzip.compress(TINY, mtime=0) if path.endswith(".gz") else TINY)
     return root
 
 
@@ -108,12 +164,14 @@ def test_facts_are_complete(name: str) -> None:
     assert dataset.access in ("auto", "credential", "place", "embedded")
     assert dataset.page.startswith("http") and dataset.licence_url.startswith("http")
     assert dataset.title and dataset.licence and dataset.citation
-    assert dataset.layouts and all(layout.patterns and layout.examples for layout in dataset.layouts)
+    assert dataset.layouts and all(layout.examples and (layout.patterns or dataset.lister) for layout in dataset.layouts)
     assert len({layout.name for layout in dataset.layouts}) == len(dataset.layouts)
     assert dataset.archives or dataset.access != "auto"
     assert 0 not in dataset.labels and len(set(dataset.labels.values())) == len(dataset.labels)
     assert bool(dataset.labels) == bool(dataset.label_sequences)
     assert not set(dataset.aliases) & set(dataset.aliases.values())
+    assert set(dataset.ignore) <= set(dataset.labels)
+    assert dataset.__doc__ and importlib.import_module(f"brainpretrain.datasets.{name}").__doc__
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -121,6 +179,37 @@ def test_checksums_are_checksums(name: str) -> None:
     for archive in datasets.load(name).archives:
         assert re.fullmatch(r"[0-9a-f]{64}", archive.sha256 or "0" * 64)
         assert re.fullmatch(r"[0-9a-f]{32}", archive.md5 or "0" * 32)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_addresses_are_of_a_known_kind(name: str) -> None:
+    dataset = datasets.load(name)
+    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|"
+    assert all(re.fullmatch(known, archive.url) for archive in dataset.archives)
+    assert dataset.access == "place" or dataset.access == "embedded" or any(archive.url for archive in dataset.archives)
+    assert len({archive.name for archive in dataset.archives}) == len(dataset.archives)
+
+
+def test_tasks_name_labels_that_the_data_set_has_and_ignore_what_it_says() -> None:
+    tasks = config.load(ROOT / "config").tasks
+    for name, task in tasks.items():
+        dataset = datasets.load(task.dataset)
+        assert {value for values in task.labels.values() for value in values} | set(task.ignore) <= set(dataset.labels), name
+        assert task.ignore == list(dataset.ignore), name
+
+
+def test_names_of_one_patient_are_resolved(tmp_path: Path) -> None:
+    cases = [f"BraTS2021_{number}" for number in ("00557", "00639", "00758", "00626", "00000")]
+    build(tmp_path, [f"{case}/{case}_{kind}.nii.gz" for case in cases for kind in ("t1", "t1ce", "t2", "flair", "seg")])
+    rows = index(datasets.load("brats21"), tmp_path)
+    assert {row["subject"]: row["patient"] for row in rows} == dict(
+        zip(cases, [cases[1], cases[1], cases[3], cases[3], cases[4]], strict=True)
+    )
+    found = splits.split(
+        pd.DataFrame(rows),
+        {"dataset": "brats21", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0}},
+    )
+    assert found["pool"] == sorted(cases) and found["patients"] == {case: found["patients"][case] for case in sorted(cases[:4])}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if datasets.load(name).expected])
@@ -147,10 +236,16 @@ def test_layout_is_found_in_its_examples(case: tuple[Dataset, Layout], tmp_path:
         assert list(row) == KEYS
         assert re.fullmatch(r"[A-Za-z0-9.-]+(_[A-Za-z0-9.-]+)+", row["volume"])
         assert row["subject"] and row["sequence"] in SEQUENCES
+        assert row["patient"] == dataset.aliases.get(row["subject"], row["subject"])
         assert bool(row["label"]) == (row["subset"] != "unlabelled" and row["sequence"] in dataset.label_sequences)
         assert row["path"] in layout.examples and row["label"] in ("", *layout.examples)
     assert [row["volume"] for row in found.rows] == sorted({row["volume"] for row in found.rows})
     assert all(list(row) == [*KEYS, "source_bytes"] for row in index(dataset, tmp_path))
+
+
+def test_rows_are_stated_for_every_layout() -> None:
+    stated = {f"{name}/{datasets.load(name).layouts[number].name}" for name, number in LAYOUTS}
+    assert set(ROWS) == stated
 
 
 @pytest.mark.parametrize("key", ROWS)
@@ -197,3 +292,63 @@ def test_the_same_volume_twice_names_both_files(case: tuple[Dataset, Layout], tm
     for row in rows:
         assert f"'{row['volume']}' more than once" in str(error.value)
         assert f"copy/{row['path']}" in str(error.value)
+
+
+def test_missing_sequences_are_named(case: tuple[Dataset, Layout], tmp_path: Path) -> None:
+    dataset, layout = case
+    root = build(tmp_path, layout.examples)
+    required = {name for pattern in layout.patterns for name in pattern.required}
+    if not required:
+        return
+    gone = next(
+        row for row in index(dataset, root) if (row["sequence"] in required and row["subset"] == "train") or not dataset.labels
+    )
+    (root / gone["path"]).unlink()
+    with pytest.raises(UserError) as error:
+        index(dataset, root)
+    assert f"{gone['sequence']} missing of {gone['subject'].replace('-Patient', '/Patient')}" in str(error.value)
+
+
+def test_a_misnamed_label_is_named_with_the_path_that_is_expected(case: tuple[Dataset, Layout], tmp_path: Path) -> None:
+    dataset, layout = case
+    root = build(tmp_path, layout.examples)
+    labels = sorted({row["label"] for row in index(dataset, root)} - {""})
+    if not labels:
+        return
+    wrong = str(Path(labels[0]).with_name("misnamed.nii.gz"))
+    (root / labels[0]).rename(root / wrong)
+    with pytest.raises(UserError) as error:
+        index(dataset, root)
+    assert f"label missing: {labels[0]} (of " in str(error.value)
+    if wrong not in {row["path"] for row in _lenient(dataset, root)}:  # where any name in a folder is a volume, it is one
+        assert wrong in str(error.value)
+
+
+def _lenient(dataset: Dataset, root: Path) -> list[dict]:
+    return scan(replace(dataset, label_sequences=()), root).rows
+
+
+def test_an_extra_volume_is_named(case: tuple[Dataset, Layout], tmp_path: Path) -> None:
+    dataset, layout = case
+    root = build(tmp_path, [*layout.examples, "leftover/mystery.nii.gz", "notes.txt"])
+    if dataset.access == "embedded":
+        return
+    facts = fetch(dataset, root)
+    assert facts["unexpected"] == ["leftover/mystery.nii.gz", "notes.txt"] and facts["unexpected_files"] == 2
+
+
+def test_selection_by_what_is_in_a_file(tmp_path: Path) -> None:
+    """BRAINS-45K: every dimension at least 15, 3-D, no negative voxel. The index knows names only; the shard table has the reason."""
+    rng = np.random.default_rng(0)
+    good = rng.integers(1, 100, (20, 18, 16)).astype(np.int16)
+    arrays = {"I1": good, "I2": good[:, :, :14], "I3": np.stack([good, good], -1), "I4": good - 60}
+    for number, array in arrays.items():
+        path = tmp_path / f"raw/002_S_0413/MPRAGE/2006-05-02_12_31_52.0/{number}/a.nii"
+        path.parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(array, np.eye(4)), path)
+    rows = index(datasets.load("adni"), tmp_path / "raw")
+    recipe = config.load(ROOT / "config").preprocess["amaes"].model_dump()
+    table = shards.build(rows, tmp_path / "raw", tmp_path / "out", recipe, 0, 1)
+    assert table["volume"].tolist() == [f"002-S-0413_2006-05-02_{number}_T1w" for number in arrays]
+    assert table["reason"].tolist() == ["", "too_small", "not_3d", "negative"]
+    assert table["patient"].tolist() == ["002_S_0413"] * 4

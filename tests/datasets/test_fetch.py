@@ -23,6 +23,7 @@ def test_data_in_place(tmp_path: Path) -> None:
         "volumes": 2,
         "subjects": 2,
         "unexpected_files": 1,
+        "unexpected": ["dataset.json"],
         "left_out": 0,
     }
 

@@ -1,19 +1,26 @@
-"""A name is a file: `datasets/<name>.py` describes the data set `<name>` in its `DATASET`."""
+"""A name is a file: `datasets/<name>.py` describes the data set `<name>` in its `DATASET`.
+
+`bids.py`, `nnunet.py` and `csv.py` describe a user's own data from options, with a function `describe`.
+"""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 
-_HELPERS = ("base", "fetch")
+TEMPLATES = ("bids", "csv", "nnunet")
+_HELPERS = ("base", "check", "fetch", "listing", "nrrd", "own")
 
 
 def names() -> list[str]:
     """All data sets that have a module."""
-    return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem not in _HELPERS)
+    modules = (path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
+    return sorted(name for name in modules if name not in (*_HELPERS, *TEMPLATES))
 
 
 def load(name: str) -> Dataset:
@@ -23,5 +30,20 @@ def load(name: str) -> Dataset:
         UserError: there is no such module; names the nearest one.
     """
     if name not in names():
-        raise UserError(f"no data set '{name}'", where="datasets", fix=nearest(name, names()))
+        raise UserError(f"no data set '{name}'", where="datasets", fix=nearest(name, [*names(), *TEMPLATES]))
     return importlib.import_module(f"{__name__}.{name}").DATASET
+
+
+def describe(module: str, options: Mapping[str, Any]) -> Dataset:
+    """The description of a data set that may be the user's own.
+
+    Args:
+        module: a name of `names()`, or one of TEMPLATES.
+        options: what a template needs to know. Of another module they are its own affair (`generate` of an embedded one).
+
+    Raises:
+        UserError: no such module, or options that do not fit the template.
+    """
+    if module in TEMPLATES:
+        return importlib.import_module(f"{__name__}.{module}").describe(**options)
+    return load(module)

@@ -1,6 +1,11 @@
-"""ADNI: the collection that a user has put together at LONI. Every series counts, as in BRAINS-45K."""
+"""ADNI: the collection that a user has put together at LONI. Every series counts, as in BRAINS-45K.
 
-from brainpretrain.datasets.base import Dataset, Layout, Pattern, guess_sequence
+Series that come as DICOM are read once they are converted: below `nifti/`, on the path of the series.
+"""
+
+from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence
+
+SERIES = r"(?P<subject>\d{3}_S_\d{4,5})/(?P<sequence>[^/]+)/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
 
 DATASET = Dataset(
     name="adni",
@@ -16,20 +21,15 @@ DATASET = Dataset(
         Layout(
             name="LONI, NIfTI",
             patterns=(
-                Pattern(
-                    image=(
-                        r"(?P<subject>\d{3}_S_\d{4,5})/(?P<sequence>[^/]+)/"
-                        r"(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/[^/]+"
-                    ),
-                    subset="unlabelled",
-                    sequence=guess_sequence,
-                ),
+                Pattern(image=rf"{CONVERTED}/(?:.+/)?{SERIES}(?P<run_file>[^/]+)", subset="unlabelled", sequence=guess_sequence),
+                Pattern(image=SERIES + "[^/]+", subset="unlabelled", sequence=guess_sequence),
             ),
             examples=(
                 "ADNI/002_S_0413/MPR__GradWarp__B1_Correction__N3__Scaled/2006-05-02_12_31_52.0/I40657/"
                 "ADNI_002_S_0413_MR_MPR__GradWarp__B1_Correction__N3__Scaled_S13893_I40657.nii",
                 "ADNI/002_S_0413/Axial_FLAIR/2017-06-21_13_23_38.0/I863054/ADNI_002_S_0413_MR_Axial_FLAIR_I863054.nii",
             ),
+            unused=(r".*\.(?:dcm|xml|json|tsv)",),
         ),
     ),
     labels={},

@@ -13,9 +13,11 @@ from typing import Any, Literal
 from brainpretrain.errors import UserError
 
 Access = Literal["auto", "credential", "place", "embedded"]
+SourceFormat = Literal["nifti", "nrrd", "dicom"]
 Row = dict[str, Any]
 
 EXTENSIONS = (".nii.gz", ".nii")
+CONVERTED = "nifti"  # folder below the root with what was converted, paths as those of the sources
 
 # In this order: the first rule that is found in a scanner's name of a series decides.
 SERIES_RULES = (
@@ -35,7 +37,10 @@ SERIES_RULES = (
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download or to ask for. Size in bytes; a checksum is None where none has been read."""
+    """A file to download or to ask for. Size in bytes; size and checksums are None where none has been read.
+
+    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, or '' where only a person can get it.
+    """
 
     name: str
     url: str = ""
@@ -54,7 +59,9 @@ class Pattern:
     `sequence`: a fixed name, or the name for each value of the group `sequence` (another value is no match),
     or a function of that group.
     `label`: path of the label file, without extension, in terms of the groups (`{top}` is what leads to the
-    image); None for an unlabelled family.
+    image); None for an unlabelled family. `partly`: an image without its label file is of the subset `unlabelled`,
+    and no error.
+    `required`: sequences that every subject and session of the family has.
     `channels`: sequences of a 4-D file, one row for each.
     `accept`, `reject`: substrings of the group `series` in lower case; a volume is used if it holds one of
     `accept` (or `accept` is empty) and none of `reject`.
@@ -64,6 +71,8 @@ class Pattern:
     subset: str
     sequence: str | Mapping[str, str] | Callable[[str], str] = ""
     label: str | None = None
+    partly: bool = False
+    required: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
     reject: tuple[str, ...] = ()
@@ -71,22 +80,32 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which the files of a data set are laid out. `examples`: the files of one or two subjects."""
+    """One way in which the files of a data set are laid out.
+
+    `examples`: the files of one or two subjects.
+    `unused`: regular expressions for whole paths, of files that come with the release and are not used.
+    """
 
     name: str
     patterns: tuple[Pattern, ...]
     examples: tuple[str, ...]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset:
     """All that the project knows about a source of volumes; one module each.
 
-    `expected`: volumes, and subjects where counted, of the complete release (None where a config decides).
+    `expected`: volumes, and subjects where counted, of the complete release (None where a config decides, or where
+    the count is not known).
     `brains45k`: subjects, sessions and volumes that the source gives to BRAINS-45K (AMAES, Table 1).
     `n_shards`: a constant, so that jobs can be planned before there are data; one for 256 expected volumes.
     `label_sequences`: the sequences on whose grid the label file lies.
+    `ignore`: values of the label file that neither train nor score.
     `aliases`: further names of one patient; the value is the name to use.
+    `source_format`: of the raw files. What is not NIfTI is converted into the folder `CONVERTED` below the root, by
+    `fetch` (nrrd) or by the download step (dicom), and read from there.
+    `lister`: how volumes are found where a table lists them and no layout can.
     """
 
     name: str
@@ -104,7 +123,10 @@ class Dataset:
     expected: Mapping[str, int] | None
     n_shards: int
     brains45k: Mapping[str, int] | None = None
+    ignore: tuple[int, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    source_format: SourceFormat = "nifti"
+    lister: Callable[[Dataset, Path], Scan] | None = None
 
 
 @dataclass(frozen=True)
@@ -125,14 +147,16 @@ def index(dataset: Dataset, root: Path | str) -> list[Row]:
     """The volumes of a data set under `root`, read off file names; no file is opened.
 
     Returns:
-        One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, session (''
-        if none), sequence, subset, site, path, label ('' if none), channel (index into a 4-D file, else ''),
-        source_bytes (size of the image and its label: a file that was replaced changes the index).
+        One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, patient (the subject, or
+        the name to use where one patient has several), session ('' if none), sequence, subset, site, path, label (''
+        if none), channel (index into a 4-D file, else ''), source_bytes (size of the image and its label: a file that
+        was replaced changes the index).
         Paths are relative to `root`, POSIX.
 
     Raises:
         NotInPlace: no layout matches any file.
-        UserError: two files make the same volume, or a labelled image lacks its label; lists all of them.
+        UserError: two files make the same volume, a labelled image lacks its label, or a subject a sequence; lists
+            all of them.
     """
     rows = scan(dataset, root).rows
     for row in rows:
@@ -143,19 +167,29 @@ def index(dataset: Dataset, root: Path | str) -> list[Row]:
 def scan(dataset: Dataset, root: Path | str) -> Scan:
     """As `index`, with the name of the layout and the files that were not used."""
     root = Path(root)
-    files = _files(root)
+    if dataset.lister:
+        return dataset.lister(dataset, root)
+    files = list_files(root)
     for layout in dataset.layouts:
-        found = [(path, *matched) for path in files if (matched := _first_match(layout, path))]
+        candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
+        found = [(path, *matched) for path in candidates if (matched := _first_match(layout, path))]
         if found:
-            return _scan_layout(dataset, layout, root, files, found)
+            return _scan_layout(dataset, layout, root, candidates, set(files), found)
     raise NotInPlace(
         f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files)}",
         where=root,
-        fix=_how_to_place(dataset, root),
+        fix=how_to_place(dataset, root),
     )
 
 
-def _how_to_place(dataset: Dataset, root: Path | str) -> str:
+def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
+    """Name of the first layout that some path fits, or ''."""
+    paths = list(paths)
+    fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
+    return next((layout.name for layout in fitting), "")
+
+
+def how_to_place(dataset: Dataset, root: Path | str) -> str:
     """What a user does to get the files of a data set and where they go."""
     if dataset.access == "embedded":
         return "make it: run the fetch step of the workflow"
@@ -169,6 +203,9 @@ def _how_to_place(dataset: Dataset, root: Path | str) -> str:
         facts = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}
         known = [f"{name} {value}" for name, value in facts.items() if value]
         lines.append("  archive " + " ".join(filter(None, [archive.name, archive.url, *known])))
+    if dataset.source_format != "nifti":
+        by = "by this step" if dataset.source_format == "nrrd" else "by the download step"
+        lines.append(f"  files come as {dataset.source_format.upper()} and are converted into {CONVERTED}/ {by}")
     for layout in dataset.layouts:
         lines.append(f"  files, layout '{layout.name}':")
         lines += [f"    {example}" for example in layout.examples]
@@ -180,18 +217,18 @@ def guess_sequence(text: str) -> str:
     return next((name for rule, name in SERIES_RULES if re.search(rule, text.lower())), "unknown")
 
 
-def _files(root: Path) -> list[str]:
+def list_files(root: Path) -> list[str]:
     """Relative POSIX paths of all files, links followed once, hidden files (`._*` of macOS too) left out."""
-    found, seen = [], set()
+    found, seen, above = [], set(), len(os.fspath(root))
     for folder, subfolders, names in os.walk(root, followlinks=True):
-        here = os.path.realpath(folder)
-        if here in seen:
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in seen:
             subfolders.clear()
             continue
-        seen.add(here)
+        seen.add((here.st_dev, here.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        base = Path(folder).relative_to(root)
-        found += [(base / name).as_posix() for name in names if not name.startswith(".")]
+        below = folder[above:].lstrip("/")
+        found += [f"{below}/{name}" if below else name for name in names if not name.startswith(".")]
     return sorted(found)
 
 
@@ -203,9 +240,8 @@ def _first_match(layout: Layout, path: str) -> tuple[Pattern, re.Match[str]] | N
     return None
 
 
-def _scan_layout(dataset: Dataset, layout: Layout, root: Path, files: list[str], found: list) -> Scan:
-    present, used = set(files), set()
-    rows, left_out, problems = [], [], []
+def _scan_layout(dataset: Dataset, layout: Layout, root: Path, candidates: list[str], present: set[str], found: list) -> Scan:
+    used, rows, left_out, problems = set(), [], [], []
     for path, pattern, match in found:
         used.add(path)
         if not _selected(pattern, match):
@@ -213,20 +249,60 @@ def _scan_layout(dataset: Dataset, layout: Layout, root: Path, files: list[str],
             continue
         label, wanted = _label(pattern, match, present)
         used.add(label)
-        for row in _rows(pattern, match, path):
-            row["label"] = label if row["sequence"] in dataset.label_sequences else ""
-            if wanted and not label and row["sequence"] in dataset.label_sequences:
+        for row in _rows(dataset, pattern, match, path):
+            on_grid = row["sequence"] in dataset.label_sequences
+            row["label"] = label if on_grid else ""
+            if wanted and not label and pattern.partly:
+                row["subset"] = "unlabelled"
+            elif wanted and not label and on_grid:
                 problems.append(f"label missing: {wanted} (of {path})")
             rows.append(row)
-    problems = list(dict.fromkeys(problems)) + _duplicates(rows)
-    if problems:
-        raise UserError(
-            "\n  ".join([f"{len(problems)} problems in the files of '{dataset.name}':", *problems]),
-            where=root,
-            fix="unpack the archive again, and remove copies",
-        )
+    unexpected = [path for path in candidates if path not in used]
+    refuse(dataset.name, root, [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)], unexpected)
     rows.sort(key=lambda row: row["volume"])
-    return Scan(layout.name, rows, [path for path in files if path not in used], left_out)
+    return Scan(layout.name, rows, unexpected, left_out)
+
+
+UNPACK_AGAIN = "unpack the archive again, rename what has another name, and remove copies"
+
+
+def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], fix: str = UNPACK_AGAIN) -> None:
+    """Raises UserError with all `problems`, if there are any, and volumes that may be what is missing."""
+    if not problems:
+        return
+    volumes = [path for path in unexpected if path.endswith(EXTENSIONS)]
+    if volumes:
+        problems = [*problems, f"volumes that nothing uses: {some(volumes)}"]
+    count = len(problems) - bool(volumes)
+    raise UserError(
+        "\n  ".join([f"{count} problems in the files of '{name}':", *problems]),
+        where=where,
+        fix=fix,
+    )
+
+
+def some(paths: list[str], most: int = 5) -> str:
+    """The first few of a list, and how many more there are."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more
+
+
+def _incomplete(found: list) -> list[str]:
+    """A line for every subject and session that lacks a sequence which its family requires."""
+    have: dict[tuple, set[str]] = defaultdict(set)
+    example = {}
+    for path, pattern, match in found:
+        if pattern.required:
+            groups = match.groupdict(default="")
+            key = (pattern.required, groups["top"], groups["subject"], groups.get("session", ""))
+            have[key].add(_sequence(pattern, groups))
+            example.setdefault(key, path)
+    lines = []
+    for (required, top, subject, session), sequences in sorted(have.items()):
+        for name in (name for name in required if name not in sequences):
+            who = f"{subject}, session {session}" if session else subject
+            lines.append(f"{name} missing of {who} (beside {example[required, top, subject, session]})")
+    return lines
 
 
 def _selected(pattern: Pattern, match: re.Match[str]) -> bool:
@@ -242,19 +318,20 @@ def _label(pattern: Pattern, match: re.Match[str], present: set[str]) -> tuple[s
     if pattern.label is None:
         return "", ""
     stem = pattern.label.format(**match.groupdict(default=""))
-    candidates = [stem + extension for extension in EXTENSIONS]
+    candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.string[-3:])
     return next((path for path in candidates if path in present), ""), candidates[0]
 
 
-def _rows(pattern: Pattern, match: re.Match[str], path: str) -> Iterable[Row]:
+def _rows(dataset: Dataset, pattern: Pattern, match: re.Match[str], path: str) -> Iterable[Row]:
     groups = match.groupdict(default="")
     subject, session = groups["subject"].replace("/", "-"), groups.get("session", "").replace("/", "-")
     run = "-".join(value for name, value in groups.items() if name.startswith("run") and value)
     sequences = pattern.channels or (_sequence(pattern, groups),)
     for channel, sequence in enumerate(sequences):
         yield {
-            "volume": "_".join(_clean(part) for part in (subject, session, run, sequence) if part),
+            "volume": volume_id(subject, session, run, sequence),
             "subject": subject,
+            "patient": dataset.aliases.get(subject, subject),
             "session": session,
             "sequence": sequence,
             "subset": pattern.subset,
@@ -263,6 +340,11 @@ def _rows(pattern: Pattern, match: re.Match[str], path: str) -> Iterable[Row]:
             "label": "",
             "channel": channel if pattern.channels else "",
         }
+
+
+def volume_id(*parts: str) -> str:
+    """Unique name of a volume: its parts in letters, digits, `.` and `-`, joined by `_`."""
+    return "_".join(_clean(part) for part in parts if part)
 
 
 def _sequence(pattern: Pattern, groups: dict[str, str]) -> str:
@@ -278,7 +360,8 @@ def _clean(part: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
 
 
-def _duplicates(rows: list[Row]) -> list[str]:
+def duplicates(rows: list[Row]) -> list[str]:
+    """A line for every volume that several rows make."""
     paths = defaultdict(list)
     for row in rows:
         paths[row["volume"]].append(row["path"])

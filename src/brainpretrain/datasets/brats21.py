@@ -16,7 +16,7 @@ DATASET = Dataset(
     archives=(
         Archive(
             name="RSNA_ASNR_MICCAI_BraTS2021_TrainingData_16July2021.zip",
-            url="https://www.synapse.org/Synapse:syn27046444",
+            url="synapse:syn27046444",
         ),
     ),
     layouts=(
@@ -28,6 +28,7 @@ DATASET = Dataset(
                     subset="train",
                     sequence=SEQUENCES,
                     label="{top}{subject}/{subject}_seg",
+                    required=tuple(SEQUENCES.values()),
                 ),
             ),
             examples=(

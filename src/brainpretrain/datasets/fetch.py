@@ -6,13 +6,15 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Dataset, scan
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, scan
 from brainpretrain.errors import UserError
 from brainpretrain.named import check_options
 
+LISTED = 10  # of the files that nothing uses, how many are named
+
 
 def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
-    """Makes an embedded data set; of any other verifies that it is in place.
+    """Makes an embedded data set; of any other verifies that it is in place, and converts NRRD.
 
     Args:
         dataset: what to look for.
@@ -21,12 +23,12 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
 
     Returns:
         dataset (name), root (absolute), layout (name of the one found), volumes (count), subjects (count),
-        unexpected_files (count of files that are neither image nor label), left_out (count of images that the
-        data set's selection of series excludes).
+        unexpected_files (count of files that are neither image nor label), unexpected (the first of them, volumes
+        before other files), left_out (count of images that the data set's selection of series excludes).
 
     Raises:
         NotInPlace: no file fits; says where to get the data and which files to put where.
-        UserError: options that do not fit, a volume twice, a label missing.
+        UserError: options that do not fit, a volume twice, a label or a sequence missing.
     """
     if dataset.access == "embedded":
         generate = importlib.import_module(f"{__package__}.{dataset.name}").generate
@@ -35,13 +37,19 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     elif options:
         problem = f"'{dataset.name}' takes no options, found: {', '.join(options)}"
         raise UserError(problem, where=f"datasets.{dataset.name}.options", fix="remove them")
+    if dataset.source_format == "nrrd":
+        from brainpretrain.datasets.nrrd import convert_tree  # nibabel is slow to import, and rarely needed here
+
+        convert_tree(root, image=r".*_IMG_[^/]+")
     found = scan(dataset, root)
+    unexpected = sorted(found.unexpected, key=lambda path: not path.endswith(EXTENSIONS))
     return {
         "dataset": dataset.name,
         "root": str(Path(root).absolute()),
         "layout": found.layout,
         "volumes": len(found.rows),
         "subjects": len({row["subject"] for row in found.rows}),
-        "unexpected_files": len(found.unexpected),
+        "unexpected_files": len(unexpected),
+        "unexpected": unexpected[:LISTED],
         "left_out": len(found.left_out),
     }

@@ -1,4 +1,8 @@
-"""ISLES 2022: DWI, ADC and FLAIR after an ischaemic stroke, infarct labelled on the grid of DWI and ADC."""
+"""ISLES 2022: DWI, ADC and FLAIR after an ischaemic stroke, infarct labelled on the grid of DWI and ADC.
+
+Three layouts of the release are in use, and one of sample cases. An older record, Zenodo 7153326, holds an archive of the
+same name (md5 302ee280373cdd5c190ab763d72a7a50).
+"""
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
@@ -17,7 +21,9 @@ def _bids(name: str, images: str, masks: str) -> Layout:
     stem = f"{subject}_ses-0001"
     return Layout(
         name=name,
-        patterns=(Pattern(images + IMAGE, subset="train", sequence=BIDS, label="{top}" + masks + MASK),),
+        patterns=(
+            Pattern(images + IMAGE, subset="train", sequence=BIDS, label="{top}" + masks + MASK, required=tuple(BIDS.values())),
+        ),
         examples=(
             f"{images}{subject}/ses-0001/dwi/{stem}_dwi.nii.gz",
             f"{images}{subject}/ses-0001/dwi/{stem}_adc.nii.gz",
@@ -55,6 +61,7 @@ DATASET = Dataset(
                     subset="train",
                     sequence=NAMED,
                     label="{top}{subject}/lesion_msk",
+                    required=tuple(NAMED.values()),
                 ),
                 Pattern(
                     image=r"(?P<subject>docker_case_\w+)/(?P<sequence>[A-Z]+)",

@@ -29,6 +29,7 @@ DATASET = Dataset(
                     subset="train",
                     sequence=RELEASE,
                     label="{top}coregistered/{subject}/{prefix}consensus_gt",
+                    required=tuple(RELEASE.values()),
                 ),
             ),
             examples=(
@@ -47,6 +48,7 @@ DATASET = Dataset(
                     subset="train",
                     sequence=MNI,
                     label="{top}{subject}/lesion_gt",
+                    required=tuple(MNI.values()),
                 ),
             ),
             examples=(

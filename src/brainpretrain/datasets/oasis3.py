@@ -1,6 +1,6 @@
 """OASIS-3: sessions as the official script leaves them, with the selection of scans of BRAINS-45K."""
 
-from brainpretrain.datasets.base import Dataset, Layout, Pattern
+from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
 SUFFIXES = {
     "T1w": "T1w",
@@ -24,7 +24,7 @@ DATASET = Dataset(
     licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
     citation="LaMontagne et al., OASIS-3, medRxiv 2019, doi:10.1101/2019.12.13.19014902",
     redistribution=False,
-    archives=(),
+    archives=(Archive(name="OASIS3", url="xnat:www.nitrc.org/ir/OASIS3"),),
     layouts=(
         Layout(
             name="oasis-scripts",

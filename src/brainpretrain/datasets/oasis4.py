@@ -1,6 +1,6 @@
 """OASIS-4: sessions as the official script leaves them, with the selection of scans of BRAINS-45K."""
 
-from brainpretrain.datasets.base import Dataset, Layout, Pattern, guess_sequence
+from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, guess_sequence
 
 DATASET = Dataset(
     name="oasis4",
@@ -11,7 +11,7 @@ DATASET = Dataset(
     licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
     citation="Koenig et al., Select atrophied regions in Alzheimer disease, NeuroImage Clin 2020, doi:10.1016/j.nicl.2020.102248",
     redistribution=False,
-    archives=(),
+    archives=(Archive(name="OASIS4", url="xnat:www.nitrc.org/ir/OASIS4"),),
     layouts=(
         Layout(
             name="oasis-scripts",

@@ -1,6 +1,13 @@
-"""PPMI: the collection that a user has put together at LONI, with the selection of series of BRAINS-45K."""
+"""PPMI: the collection that a user has put together at LONI, with the selection of series of BRAINS-45K.
 
-from brainpretrain.datasets.base import Dataset, Layout, Pattern, guess_sequence
+Series that come as DICOM are read once they are converted: below `nifti/`, on the path of the series.
+"""
+
+from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence
+
+SERIES = r"(?P<subject>\d{4,6})/(?P<series>(?P<sequence>[^/]+))/(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/"
+ACCEPT = ("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa")
+REJECT = ("resting_state", "fmri", "corrected", "mt", "repeat", "space", "2d")
 
 DATASET = Dataset(
     name="ppmi",
@@ -18,20 +25,25 @@ DATASET = Dataset(
             name="LONI, NIfTI",
             patterns=(
                 Pattern(
-                    image=(
-                        r"(?P<subject>\d{4,6})/(?P<series>(?P<sequence>[^/]+))/"
-                        r"(?P<session>\d{4}-\d{2}-\d{2})_[^/]+/(?P<run>[^/]+)/(?:nifti/)?[^/]+"
-                    ),
+                    image=rf"{CONVERTED}/(?:.+/)?{SERIES}(?:.+/)?(?P<run_file>[^/]+)",
                     subset="unlabelled",
                     sequence=guess_sequence,
-                    accept=("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa"),
-                    reject=("resting_state", "fmri", "corrected", "mt", "repeat", "space", "2d"),
+                    accept=ACCEPT,
+                    reject=REJECT,
+                ),
+                Pattern(
+                    image=SERIES + r"(?:nifti/)?[^/]+",
+                    subset="unlabelled",
+                    sequence=guess_sequence,
+                    accept=ACCEPT,
+                    reject=REJECT,
                 ),
             ),
             examples=(
                 "DATA/3102/MPRAGE_GRAPPA/2011-03-17_10_12_00.0/I224563/PPMI_3102_MR_MPRAGE_GRAPPA_S101_I224563.nii",
                 "DATA/3102/AX_T2_FLAIR/2012-03-20_09_01_13.0/I301122/nifti/PPMI_3102_MR_AX_T2_FLAIR_S102_I301122.nii",
             ),
+            unused=(r".*\.(?:dcm|xml|json|tsv)",),
         ),
     ),
     labels={},

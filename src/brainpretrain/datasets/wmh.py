@@ -31,12 +31,14 @@ DATASET = Dataset(
                     subset="train",
                     sequence=SEQUENCES,
                     label="{top}training/{site}/{subject}/wmh",
+                    required=tuple(SEQUENCES.values()),
                 ),
                 Pattern(
                     image=r"test/" + IMAGE,
                     subset="test",
                     sequence=SEQUENCES,
                     label="{top}test/{site}/{subject}/wmh",
+                    required=tuple(SEQUENCES.values()),
                 ),
             ),
             examples=(
@@ -47,6 +49,7 @@ DATASET = Dataset(
                 "test/Amsterdam/Philips_VU .PETMR_01./160/pre/T1.nii.gz",
                 "test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz",
             ),
+            unused=(r"(?:.+/)?orig/[^/]+", r"(?:.+/)?pre/3DT1\.nii\.gz"),
         ),
     ),
     labels={1: "wmh", 2: "other_pathology"},
@@ -55,4 +58,5 @@ DATASET = Dataset(
     # The subset 'train'.
     brains45k={"subjects": 60, "sessions": 60, "volumes": 120},
     n_shards=2,
+    ignore=(2,),
 )

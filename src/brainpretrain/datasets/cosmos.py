@@ -1,0 +1,39 @@
+"""COSMOS: carotid vessel wall MRI, 50 training cases. DICOM, converted before it is read; without labels.
+
+Labels are contours, which no step of this project turns into masks. Certain is that a case is a folder of DICOM below
+`Training_dataset/`; names of the archives and of the sequence have not been read, so the access is `place` although the
+record is open, and the sequence is `unknown`.
+"""
+
+from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern
+
+DATASET = Dataset(
+    name="cosmos",
+    title="COSMOS (carotid vessel wall segmentation challenge 2022)",
+    access="place",
+    page="https://zenodo.org/records/6481870",
+    licence="terms of the challenge",
+    licence_url="https://zenodo.org/records/6481870",
+    citation="COSMOS 2022, doi:10.5281/zenodo.6481870",
+    redistribution=False,
+    archives=(),
+    layouts=(
+        Layout(
+            name="DICOM, converted",
+            patterns=(
+                Pattern(
+                    image=rf"{CONVERTED}/(?:.+/)?Training_dataset/(?P<subject>[^/]+)/(?:.+/)?(?P<run>[^/]+)",
+                    subset="unlabelled",
+                    sequence="unknown",
+                ),
+            ),
+            examples=(f"{CONVERTED}/Training_dataset/0_P113_U/series.nii.gz",),
+            unused=(r".*\.(?:dcm|json|tsv)",),
+        ),
+    ),
+    labels={},
+    label_sequences=(),
+    expected={"subjects": 50, "volumes": 50},
+    n_shards=1,
+    source_format="dicom",
+)

@@ -1,0 +1,131 @@
+"""NRRD files as NIfTI files: a conversion before the one reader, which stays a reader of NIfTI.
+
+Read is what releases of medical volumes hold: three dimensions, one file, raw or gzip. Anything else is refused.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from brainpretrain.datasets.base import CONVERTED
+from brainpretrain.errors import UserError
+from brainpretrain.files import atomic
+
+# Names of the same type in the format; unsigned ones start with u.
+TYPES = {
+    "int8": ("signed char", "int8", "int8_t"),
+    "uint8": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "int16": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "uint16": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "int32": ("int", "signed int", "int32", "int32_t"),
+    "uint32": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "float32": ("float",),
+    "float64": ("double",),
+}
+# Signs that bring a world to right, anterior, superior.
+SPACES = {
+    "right-anterior-superior": (1, 1, 1),
+    "ras": (1, 1, 1),
+    "left-anterior-superior": (-1, 1, 1),
+    "las": (-1, 1, 1),
+    "left-posterior-superior": (-1, -1, 1),
+    "lps": (-1, -1, 1),
+}
+_MAX_HEADER = 1 << 20  # bytes
+
+
+def convert_tree(root: Path | str, image: str = r".*") -> int:
+    """Converts the NRRD files below `root` into the folder CONVERTED, on the same path; what is there is kept.
+
+    Args:
+        image: regular expression for the relative path of a file that is wanted.
+
+    Returns:
+        Number of files converted.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    root, done = Path(root), 0
+    for path in sorted(root.rglob("*.nrrd")):
+        relative = path.relative_to(root)
+        target = root / CONVERTED / relative.with_suffix(".nii.gz")
+        if re.fullmatch(image, relative.as_posix()) and not target.exists():
+            convert(path, target)
+            done += 1
+    return done
+
+
+def convert(source: Path | str, target: Path | str) -> None:
+    """Writes the volume of an NRRD file as `.nii.gz` with the same voxels and the same place in the world.
+
+    Raises:
+        UserError: not NRRD, truncated, or a kind of NRRD that is not read; it names the file.
+    """
+    fields, content = _split(Path(source))
+    array = _voxels(fields, content, Path(source))
+    image = nib.Nifti1Image(array, _affine(fields, Path(source)))
+    with atomic(target) as temporary:
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def _refused(problem: str, path: Path) -> UserError:
+    return UserError(problem, where=path, fix="convert it to NIfTI by other means, or download it again")
+
+
+def _split(path: Path) -> tuple[dict[str, str], bytes]:
+    """The fields of the header, names in lower case, and the bytes behind it."""
+    content = path.read_bytes()
+    end = re.search(rb"\r?\n\r?\n", content[:_MAX_HEADER])
+    if not content.startswith(b"NRRD") or end is None:
+        raise _refused("this is no NRRD file", path)
+    fields = {}
+    for line in content[: end.start()].decode("utf-8", "replace").splitlines()[1:]:
+        name, colon, value = line.partition(":")
+        if colon and not line.startswith("#") and not value.startswith("="):
+            fields[name.strip().lower()] = value.strip()
+    return fields, content[end.end() :]
+
+
+def _voxels(fields: dict[str, str], content: bytes, path: Path) -> np.ndarray:
+    dtype = next((name for name, names in TYPES.items() if fields.get("type", "").lower() in names), None)
+    shape = [int(n) for n in fields.get("sizes", "").split() if n.isdigit()]
+    encoding = fields.get("encoding", "").lower()
+    if dtype is None or len(shape) != 3 or encoding not in ("raw", "gzip", "gz") or {"data file", "datafile"} & set(fields):
+        found = ", ".join(f"{name}: {fields.get(name, '(none)')}" for name in ("type", "sizes", "encoding"))
+        raise _refused(f"an NRRD file of another kind than is read ({found})", path)
+    if encoding != "raw":
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _refused(f"damaged or truncated: {error}", path) from error
+    order = ">" if fields.get("endian", "little") == "big" else "<"
+    expected = math.prod(shape) * np.dtype(dtype).itemsize
+    if len(content) != expected:
+        raise _refused(f"{len(content)} bytes of voxels where the header says {expected}", path)
+    return np.frombuffer(content, np.dtype(dtype).newbyteorder(order)).reshape(shape, order="F").astype(dtype)
+
+
+def _affine(fields: dict[str, str], path: Path) -> np.ndarray:
+    """Voxel to world in mm, axes right, anterior, superior."""
+    signs = SPACES.get(fields.get("space", "").lower())
+    directions = _vectors(fields.get("space directions", ""))
+    origin = _vectors(fields.get("space origin", ""))
+    if signs is None or len(directions) != 3 or len(origin) != 1:
+        raise _refused(f"the place in the world is not stated (space: {fields.get('space', '(none)')})", path)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = np.array(directions).T, origin[0]
+    return np.diag([*signs, 1.0]) @ affine
+
+
+def _vectors(text: str) -> list[list[float]]:
+    """`(1,0,0) (0,1,0)` as numbers."""
+    found = [[float(number) for number in group.split(",")] for group in re.findall(r"\(([^()]*)\)", text)]
+    return found if all(len(vector) == 3 for vector in found) else []

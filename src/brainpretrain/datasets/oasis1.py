@@ -1,0 +1,72 @@
+"""OASIS-1 as neurite-OASIS: T1w of 414 subjects with FreeSurfer labels of 35 structures.
+
+Each session gives two volumes on one grid: `orig` with skull and `norm` without. The label read is `seg35`; `seg4`
+(4 classes) and everything `aligned_*` (a common grid) come with the release and are left. The names of the labels
+follow FreeSurfer's order without CSF, in which 19 and 35 are the choroid plexus; the list in the release,
+`seg35_labels.txt`, has not been read, so compare before you name classes. The 20 subjects of OASIS-TRT-20 are in OASIS-1
+too, under other names.
+"""
+
+from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
+
+SESSION = "OASIS_OAS1_0001_MR1"
+SIDED = (
+    "Cerebral-White-Matter",
+    "Cerebral-Cortex",
+    "Lateral-Ventricle",
+    "Inf-Lat-Ventricle",
+    "Cerebellum-White-Matter",
+    "Cerebellum-Cortex",
+    "Thalamus",
+    "Caudate",
+    "Putamen",
+    "Pallidum",
+)
+MIDLINE = ("3rd-Ventricle", "4th-Ventricle", "Brain-Stem")
+SIDED_TOO = ("Hippocampus", "Amygdala", "Accumbens", "Ventral-DC", "Vessel", "Choroid-Plexus")
+
+
+def _labels() -> dict[int, str]:
+    left = [f"Left-{name}" for name in SIDED] + list(MIDLINE) + [f"Left-{name}" for name in SIDED_TOO]
+    right = [f"Right-{name}" for name in (*SIDED, *SIDED_TOO)]
+    return dict(enumerate(left + right, start=1))
+
+
+DATASET = Dataset(
+    name="oasis1",
+    title="OASIS-1 (neurite-OASIS)",
+    access="auto",
+    page="https://github.com/adalca/medical-datasets/blob/master/neurite-oasis.md",
+    licence="OASIS data use agreement",
+    licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
+    citation="Marcus et al. (OASIS-1), J Cogn Neurosci 2007, doi:10.1162/jocn.2007.19.9.1498; "
+    "Hoopes et al. (HyperMorph), MELBA 2022, doi:10.59275/j.melba.2022-74f1",
+    redistribution=False,
+    archives=(
+        Archive(
+            name="neurite-oasis.v1.0.tar",
+            url="https://surfer.nmr.mgh.harvard.edu/ftp/data/neurite/data/neurite-oasis.v1.0.tar",
+            sha256="86dd117dda17f736ade8a4088d7e98e066e1181950fe8b406f1a35f7fb743e78",
+            md5="081392a8150ff99ab7a64a9ded377835",
+        ),
+    ),
+    layouts=(
+        Layout(
+            name="neurite",
+            patterns=(
+                Pattern(
+                    image=r"(?P<subject>OASIS_OAS1_\d{4})_(?P<session>MR\d)/(?P<run>orig|norm)",
+                    subset="train",
+                    sequence="T1w",
+                    label="{top}{subject}_{session}/seg35",
+                ),
+            ),
+            examples=(f"{SESSION}/orig.nii.gz", f"{SESSION}/norm.nii.gz", f"{SESSION}/seg35.nii.gz"),
+            unused=(r"(?:.+/)?OASIS_OAS1_\d{4}_MR\d/(?:aligned_.+|slice_.+|seg4\.nii\.gz)",),
+        ),
+    ),
+    labels=_labels(),
+    label_sequences=("T1w",),
+    expected={"subjects": 414, "volumes": 828},
+    n_shards=4,
+)

@@ -1,0 +1,75 @@
+"""What the descriptions of a user's own data have in common: options from YAML, and a `Dataset` made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from brainpretrain.datasets.base import Dataset
+from brainpretrain.errors import UserError, nearest
+
+UNSTATED = "not stated"
+T = TypeVar("T", bound="Options")
+Count = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Options(BaseModel):
+    """Options that every kind of own data takes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    n_shards: Count = Field(1, description="a constant: about one for 256 volumes")
+    labels: dict[Label, str] = Field({}, description="names of the values of the label files")
+    licence: str = UNSTATED
+    citation: str = UNSTATED
+
+
+def parse(model: type[T], options: Mapping[str, Any]) -> T:
+    """The options, checked.
+
+    Raises:
+        UserError: naming every option that is unknown, missing or of a wrong kind.
+    """
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            key = ".".join(str(part) for part in problem["loc"])
+            hint = f"; {nearest(key, list(model.model_fields))}" if problem["type"] == "extra_forbidden" else ""
+            lines.append(f"options.{key}: {problem['msg'].removeprefix('Value error, ')}{hint}")
+        raise UserError("\n".join(lines), where="datasets: options", fix="mend the keys named above") from error
+
+
+def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
+    """A data set of the user's own, of which no page, archive or count is known."""
+    common: dict[str, Any] = {
+        "access": "place",
+        "page": "",
+        "licence": options.licence,
+        "licence_url": "",
+        "citation": options.citation,
+        "redistribution": False,
+        "archives": (),
+        "labels": options.labels,
+        "label_sequences": (),
+        "layouts": (),
+        "expected": None,
+        "n_shards": options.n_shards,
+    }
+    return Dataset(**({"name": kind} | common | facts))
+
+
+def check_template(template: str, groups: Iterable[str]) -> str:
+    """A path in terms of `{group}`.
+
+    Raises:
+        ValueError: it names a group that there is not.
+    """
+    try:
+        template.format(**dict.fromkeys(groups, ""))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ValueError(f"'{template}' may name {', '.join('{' + name + '}' for name in groups)} ({error!r})") from error
+    return template
