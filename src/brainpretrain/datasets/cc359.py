@@ -2,7 +2,7 @@
 
 The name `CC0001_philips_15_55_M` is id, vendor, field (15 means 1.5 T), age and sex; vendor and field are the site. Brain
 masks come with the release; they are probabilities (STAPLE) or machine-made (`_ss`), so no task of this project is built
-on them. The makers' page asks for registration; the address below is that of the Canadian Open Neuroscience Platform.
+on them. The makers' page asks for registration, so the archive is not fetched though a public mirror holds it.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
@@ -10,7 +10,7 @@ from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 DATASET = Dataset(
     name="cc359",
     title="Calgary-Campinas-359",
-    access="auto",
+    access="place",
     page="https://sites.google.com/view/calgary-campinas-dataset/download",
     licence="CC BY-ND 4.0",
     licence_url="https://creativecommons.org/licenses/by-nd/4.0/",
@@ -19,7 +19,6 @@ DATASET = Dataset(
     archives=(
         Archive(
             name="Original.zip",
-            url="https://sftp.conp.ca/users/calgary-campinas/CC359/Reconstructed/Original.zip",
             sha256="c3108b56e4d2c950537b04b7b3f597c5511111dbfe02cc629610ae6538c91211",
         ),
     ),
