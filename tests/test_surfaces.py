@@ -36,6 +36,11 @@ def test_shifted_sphere(spacing, expected):
     assert [round(surfaces.nsd(*masks, spacing, tolerance), 4) for tolerance in (0.5, 1, 2)] == list(expected)
 
 
+def test_counting_edge_voxels_is_another_quantity():
+    batch = [torch.from_numpy(np.stack([~mask, mask]))[None].float() for mask in (ball((33, 32, 31)), ball((32, 32, 32)))]
+    assert compute_surface_dice(*batch, class_thresholds=[1]).item() == pytest.approx(0.861, abs=5e-4)
+
+
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_the_area_of_every_set_of_corners_is_the_published_one(spacing):
     table, kernel = get_code_to_measure_table(spacing, device=torch.device("cpu"))
