@@ -39,7 +39,7 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("tasks.yaml", "oedema: [2]", "oedema: [1]", r"label values stand twice in 'labels' and 'ignore': \[1\]"),
         ("tasks.yaml", "ignore: [2]", "ignore: [1]", r"label values stand twice"),
         ("tasks.yaml", "lesions: [wmh]", "lesions: [wnh]", r"'lesions' names what is not in 'labels': wnh"),
-        ("tasks.yaml", "    nsd_tolerance_mm: 1\n", "", r"nsd_tolerance_mm: Field required"),
+        ("tasks.yaml", "    nsd_tolerance_mm: 1\n", "", r"nsd_tolerance_mm: missing"),
         ("tasks.yaml", "nsd_tolerance_mm: 2", "nsd_tolerance_mm: 0", r"greater than 0 \(found 0\)"),
         ("tasks.yaml", "seed: 4215532", "seed: -1", r"greater than or equal to 0 \(found -1\)"),
         ("finetune.yaml", "steps: 2500", "epochs: 100", r"phases of a fine-tuning are given in steps"),

@@ -73,8 +73,9 @@ class _Search:
         self.spacing_mm, self.limit_mm = np.asarray(spacing_mm, np.float64), limit_mm
         ball_mm = (_MAX_NEIGHBOURS * self.spacing_mm.prod() / (4 / 3 * math.pi)) ** (1 / 3)
         self.reach_mm = min(limit_mm, ball_mm)
-        self.margin = (self.reach_mm // self.spacing_mm).astype(int) + 1
-        steps = np.indices(tuple(2 * self.margin + 1)).reshape(3, -1).T - self.margin
+        most = (self.reach_mm // self.spacing_mm).astype(int)
+        self.margin = most + 1  # a cell lies half a voxel further out than the voxels around it
+        steps = np.indices(tuple(2 * most + 1)).reshape(3, -1).T - most
         lengths_mm = np.linalg.norm(steps * self.spacing_mm, axis=1)
         nearest = np.argsort(lengths_mm, kind="stable")[: np.count_nonzero(lengths_mm <= self.reach_mm)]
         self.steps, self.lengths_mm = steps[nearest], lengths_mm[nearest]
