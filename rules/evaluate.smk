@@ -48,7 +48,16 @@ rule evaluate:
         runtime=120,
         root=cohort_root,
     params:
-        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore", "empty_masks"),
+        task=lambda w: as_json(
+            CONFIG.tasks[w.task],
+            "sequences",
+            "labels",
+            "ignore",
+            "nsd_tolerance_mm",
+            "lesions",
+            "empty_masks",
+            "hd95_missed_mm",
+        ),
         fixed=fixed_option,
         run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
     shell:

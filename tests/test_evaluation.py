@@ -1,11 +1,15 @@
+import dataclasses
+import json
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import data, evaluation, training, volumes
+from brainpretrain import cli, data, evaluation, training, volumes
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_tsv
+from brainpretrain.files import read_tsv, write_tsv
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2}
 RUN = {
@@ -48,48 +52,160 @@ def test_a_trained_network_finds_the_ball_in_native_space(cohort, cases, predict
     scores = evaluation.evaluate(cases, cohort.raw, predictions, tiny.TASK, RUN)
     assert list(scores.columns) == evaluation.SCORE_COLUMNS
     assert list(scores["volume"]) == ["s4", "s5"] and set(scores["label"]) == {"ball"}
-    assert scores["dice"].min() > 0.85
+    assert scores["dice"].min() > 0.85 and scores["nsd"].min() > 0.8 and scores["hd95_mm"].max() < 4
+    assert list(scores["lesions_reference"]) == [1, 1] and list(scores["lesions_found"]) == [1, 1]
     for case in cases:
         raw, found = nib.load(cohort.raw / f"{case.name}_T1w.nii.gz"), nib.load(predictions / f"{case.name}.nii.gz")
         assert found.shape == raw.shape and np.array_equal(found.affine, raw.affine)
 
 
-def test_a_perfect_and_a_wrong_prediction(cohort, cases, tmp_path):
-    for case, change in zip(cases, (lambda a: a, lambda a: 0 * a), strict=True):
-        label = nib.load(cohort.raw / f"{case.name}_label.nii.gz")
-        array = change(np.asarray(label.dataobj))
-        volumes.write_volume(tmp_path / f"{case.name}.nii.gz", array, like=cohort.raw / f"{case.name}_label.nii.gz")
-    scores = evaluation.evaluate(cases, cohort.raw, tmp_path, tiny.TASK, RUN)
-    assert list(scores["dice"]) == [1.0, 0.0] and list(scores["status"]) == ["ok", "prediction_empty"]
+def labels_as_predictions(cohort, cases, folder, *changes):
+    """Each case's own label, changed, as its prediction."""
+    for case, change in zip(cases, changes, strict=True):
+        label = cohort.raw / f"{case.name}_label.nii.gz"
+        volumes.write_volume(folder / f"{case.name}.nii.gz", change(np.asarray(nib.load(label).dataobj)), like=label)
+    return folder
 
 
-@pytest.mark.parametrize("change", ["missing", "extra", "truncated", "shifted", "other shape"])
-def test_a_prediction_that_does_not_fit_is_refused_by_name(cohort, cases, predictions, tmp_path, change):
-    folder = copy_of(predictions, tmp_path / "p")
-    path = folder / "s4.nii.gz"
-    image = nib.load(path)
-    array, affine = np.asarray(image.dataobj), image.affine.copy()
-    if change == "missing":
-        path.unlink()
-    elif change == "extra":
-        copy_of_file = folder / "s9.nii.gz"
-        copy_of_file.write_bytes(path.read_bytes())
-    elif change == "truncated":
-        path.write_bytes(path.read_bytes()[:-100])
-    elif change == "shifted":
-        affine[0, 3] += 20
-        nib.save(nib.Nifti1Image(array, affine), path)
-    else:
-        nib.save(nib.Nifti1Image(array[:-1], affine), path)
-    with pytest.raises(UserError, match="s9" if change == "extra" else "s4"):
-        evaluation.evaluate(cases, cohort.raw, folder, tiny.TASK, RUN)
+def same(array):
+    return array
 
 
-def test_ignored_labels_do_not_score():
-    reference, prediction = np.array([1, 1, data.IGNORED, 0]), np.array([1, 0, 1, 0])
-    (row,) = evaluation._scores(reference, prediction, tiny.TASK)
-    assert (row["true_positives"], row["false_positives"], row["false_negatives"]) == (1, 0, 1)
-    assert row["dice"] == pytest.approx(2 / 3)
+def nothing(array):
+    return 0 * array
+
+
+def test_a_perfect_and_an_empty_prediction(cohort, cases, tmp_path):
+    folder = labels_as_predictions(cohort, cases, tmp_path, same, nothing)
+    scores = evaluation.evaluate(cases, cohort.raw, folder, tiny.TASK, RUN)
+    perfect, missed = scores.to_dict("records")
+    assert [perfect[name] for name in ("dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "status")] == [1, 1, 0, 0, 1, "ok"]
+    assert [missed[name] for name in ("dice", "nsd", "volume_error", "lesion_f1")] == [0, 0, -1, 0]
+    assert np.isnan(missed["hd95_mm"]) and missed["status"] == "prediction_empty"
+    assert perfect["reference_ml"] == perfect["reference_voxels"] / 1000
+    assert evaluation.summary(scores) == [
+        "ball: Dice 0.5000, NSD 0.5000, HD95 0.00 mm, volume error -50.0 %, lesion F1 0.5000 (2 cases, 1 prediction empty)"
+    ]
+
+
+def test_scores_are_written_with_the_site_and_whole_numbers(cohort, cases, tmp_path):
+    rows = [[dict(row) | {"site": "Utrecht"} for row in case.rows] for case in cases]
+    at_site = [dataclasses.replace(case, rows=tuple(row)) for case, row in zip(cases, rows, strict=True)]
+    folder = labels_as_predictions(cohort, cases, tmp_path, same, same)
+    task = tiny.TASK | {"labels": {"ball": [1], "other": [2]}}
+    write_tsv(tmp_path / "scores.tsv", evaluation.evaluate(at_site, cohort.raw, folder, task, RUN))
+    ball, other = read_tsv(tmp_path / "scores.tsv").to_dict("records")[:2]
+    assert (ball["site"], ball["lesions_reference"], ball["reference_ml"][:2]) == ("Utrecht", "1", "0.")
+    assert (other["lesions_reference"], other["lesion_f1"], other["dice"], other["status"]) == ("", "", "", "both_empty")
+
+
+def test_spacing_and_turned_axes_of_a_case_reach_the_metrics(cohort, cases, tmp_path):
+    """A ball one voxel off along the file's first axis is as far off in mm as that axis says."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    array = np.zeros((20, 18, 16), np.uint8)
+    array[4:12, 5:12, 4:12] = 1
+    affine = np.array([[0, 0, 1.5, 0], [-3.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    for case in cases:
+        nib.save(nib.Nifti1Image(array, affine), raw / f"{case.name}_label.nii.gz")
+        shifted = np.roll(array, 1, axis=0)
+        nib.save(nib.Nifti1Image(shifted, affine), tmp_path / f"{case.name}.nii.gz")
+    scores = evaluation.evaluate(cases, raw, tmp_path, tiny.TASK | {"nsd_tolerance_mm": 2.9}, RUN)
+    assert list(scores["hd95_mm"]) == [3.0, 3.0] and scores["nsd"].max() < 1
+    assert scores["reference_ml"].iloc[0] == pytest.approx(8 * 7 * 8 * 4.5 / 1000)
+
+
+def save(array, affine, path):
+    nib.save(nib.Nifti1Image(array, affine), path)
+
+
+def shifted_header(array, affine, path):
+    save(array, affine + np.array([[0, 0, 0, 20], *[[0] * 4] * 3]), path)
+
+
+def turned(array, affine, path):
+    """The same voxels at the same places, in a file with its first axis backwards."""
+    image = nib.Nifti1Image(array, affine)
+    flip = nib.orientations.axcodes2ornt(nib.aff2axcodes(affine))
+    flip[0, 1] *= -1
+    turned = image.as_reoriented(nib.orientations.ornt_transform(nib.orientations.io_orientation(affine), flip))
+    save(np.ascontiguousarray(turned.dataobj), turned.affine, path)
+
+
+def mirrored(array, affine, path):
+    save(array[::-1], affine @ np.diag([-1, 1, 1, 1]), path)
+
+
+BAD = {
+    "missing": (lambda a, m, p: p.unlink(), r"1 missing: s4\.nii\.gz[\s\S]*predict again"),
+    "extra": (lambda a, m, p: save(a, m, p.with_name("s9.nii.gz")), r"1 extra: s9\.nii\.gz"),
+    "extra, not compressed": (lambda a, m, p: save(a, m, p.with_name("s4.nii")), r"1 extra: s4\.nii\n"),
+    "renamed": (lambda a, m, p: p.rename(p.with_name("s9.nii.gz")), r"1 missing: s4\.nii\.gz; 1 extra: s9\.nii\.gz"),
+    "truncated": (lambda a, m, p: p.write_bytes(p.read_bytes()[:-5]), r"s4\.nii\.gz"),
+    "cut in half": (lambda a, m, p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), r"s4\.nii\.gz"),
+    "no volume": (lambda a, m, p: p.write_bytes(b"<html>"), r"s4\.nii\.gz"),
+    "header shifted by 20 mm": (shifted_header, r"not on the grid of its reference: it lies up to 20\.00 mm off"),
+    "other spacing": (
+        lambda a, m, p: save(a, m @ np.diag([1, 1, 1.2, 1]), p),
+        r"not on the grid of its reference: it lies up to",
+    ),
+    "other shape": (
+        lambda a, m, p: save(a[:-1], m, p),
+        r"not on the grid of its reference: shape \(25, 20, 18\) on a grid of \(26",
+    ),
+    "other orientation": (turned, r"not on the grid[\s\S]*its axes are L.., those of the reference R"),
+    "mirrored": (mirrored, r"not on the grid[\s\S]*its axes are L.., those of the reference R"),
+    "unknown values": (lambda a, m, p: save(7 + 2 * (1 - a), m, p), r"holds 7 9, no class of the task[\s\S]*label file: 1"),
+    "an ignored value": (lambda a, m, p: save(2 * a, m, p), r"holds 2, no class of the task"),
+    "no integers": (lambda a, m, p: save(a * np.float32(0.5), m, p), r"label values are no integers[\s\S]*s4\.nii\.gz"),
+    "negative": (lambda a, m, p: save(a.astype(np.int16) - 1, m, p), r"label values -1 to 0[\s\S]*s4\.nii\.gz"),
+    "not finite": (lambda a, m, p: save(np.where(a, np.nan, np.float32(0)), m, p), r"s4\.nii\.gz"),
+    "four-dimensional": (lambda a, m, p: save(np.stack([a, a], -1), m, p), r"s4\.nii\.gz"),
+}
+
+
+@pytest.mark.parametrize("change", BAD)
+def test_a_prediction_that_does_not_fit_is_refused_and_nothing_is_written(cohort, cases, tmp_path, capsys, change):
+    """Through the command; nnU-Net's evaluation gives Dice 1.0 to the shifted one."""
+    task = tiny.TASK | {"ignore": [2]}
+    folder = labels_as_predictions(cohort, cases, tmp_path / "predictions", same, same)
+    image = nib.load(folder / "s4.nii.gz")
+    whole = np.asarray(image.dataobj).copy()
+    break_it, message = BAD[change]
+    break_it(whole, image.affine, folder / "s4.nii.gz")
+    out = tmp_path / "out" / "scores.tsv"
+    line = ["evaluate", "--predictions", str(folder), "--shards", str(cohort.table), "--root", str(cohort.raw)]
+    line += ["--split", str(cohort.split), "--task", json.dumps(task), "--n-train", "4", "--cohort", "val"]
+    line += ["--run", json.dumps(RUN), "--out", str(out)]
+    assert cli.main(line) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not out.parent.exists()
+    (folder / "s9.nii.gz").unlink(missing_ok=True)
+    (folder / "s4.nii").unlink(missing_ok=True)
+    save(whole, image.affine, folder / "s4.nii.gz")
+    assert cli.main(line) == 0 and len(read_tsv(out)) == 2
+
+
+def test_a_folder_without_predictions_is_refused(cohort, cases, tmp_path):
+    with pytest.raises(UserError, match=r"2 missing: s4\.nii\.gz s5\.nii\.gz"):
+        evaluation.evaluate(cases, cohort.raw, tmp_path / "nowhere", tiny.TASK, RUN)
+
+
+def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(cohort, cases, tmp_path):
+    """The reference has 1 and 5 for the ball, and 2 for what is ignored; the prediction has 5, also where it is ignored."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    reference = np.zeros((16, 16, 16), np.uint8)
+    reference[4:8, 4:12, 4:12], reference[8:10, 4:12, 4:12], reference[10:12, 4:12, 4:12] = 1, 5, 2
+    predicted = np.zeros_like(reference)
+    predicted[4:12, 4:12, 4:12] = 5
+    for case in cases:
+        save(reference, np.eye(4), raw / f"{case.name}_label.nii.gz")
+        save(predicted, np.eye(4), tmp_path / f"{case.name}.nii.gz")
+    task = tiny.TASK | {"labels": {"ball": [1, 5]}, "ignore": [2]}
+    scores = evaluation.evaluate(cases, raw, tmp_path, task, RUN)
+    for name, expected in {"dice": 1, "nsd": 1, "hd95_mm": 0, "volume_error": 0, "false_positives": 0, "lesion_f1": 1}.items():
+        assert set(scores[name]) == {expected}, name
 
 
 def test_classes_are_written_as_values_of_the_label_file():

@@ -135,6 +135,8 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
         ("config/studies/tiny.yaml", "steps: 6, lr: 1.0e-3", "steps: 6, lr: 2.0e-3", {"finetune": 4} | BELOW_FINETUNE),
         ("config/studies/tiny.yaml", "inference: {batch: 4}", "inference: {batch: 4, overlap: 0.25}",
          {rule: n for rule, n in BELOW_FINETUNE.items() if "finetuning" not in rule}),
+        ("config/studies/tiny.yaml", "nsd_tolerance_mm: 4", "nsd_tolerance_mm: 2",
+         {rule: n for rule, n in BELOW_FINETUNE.items() if rule != "predict" and "finetuning" not in rule}),
         ("config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75",
          {"pretrain": 1, "finetune": 2, "plot_pretraining": 1, "plot_reconstructions": 1, "page_pretraining": 1, "model_card": 1} | half(BELOW_FINETUNE)),
         ("config/augmentations.yaml", "note: all transforms, for training from scratch; the crop is the patch, as in `spatial`.", "noise: {p: 0.3}",
@@ -147,7 +149,7 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
          {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
         ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1, "table": 1}),
     ],
-    ids=["fine-tune lr", "inference", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
+    ids=["fine-tune lr", "inference", "metrics", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
 )  # fmt: skip
 def test_an_edit_runs_exactly_what_depends_on_it(finished, file, old, new, expected):
     with edited(finished, file, old, new):

@@ -21,7 +21,10 @@ BACKBONE = {
     "architecture": "unet", "options": {"width": 4, "levels": 3, "convs_per_stage": 1},
     "decoder": "unet", "decoder_options": {"convs_per_stage": 1, "skips": True},
 }  # fmt: skip
-TASK = {"sequences": ["T1w"], "labels": {"ball": [1]}, "ignore": [], "empty_masks": "nan"}
+TASK = {
+    "sequences": ["T1w"], "labels": {"ball": [1]}, "ignore": [], "nsd_tolerance_mm": 1, "lesions": ["ball"],
+    "empty_masks": "nan", "hd95_missed_mm": None,
+}  # fmt: skip
 
 
 def phase(steps: int, **changes) -> dict:

@@ -36,6 +36,8 @@ tasks:
     sequences: [T1w]
     subsets: [train]
     labels: {grey matter: [1], white matter: [2], lesion: [3]}
+    lesions: [lesion]
+    nsd_tolerance_mm: 4
     preprocess: coarse_4mm
     split: {seed: 0, test_fraction: 0.4, block: 2}
 backbones:

@@ -533,14 +533,17 @@ def predict(args: argparse.Namespace) -> None:
     OUT,
 )  # fmt: skip
 def evaluate(args: argparse.Namespace) -> None:
-    """Writes scores.tsv: Dice and counts per case and label, with a status for empty masks."""
+    """Writes scores.tsv: per case and label Dice, NSD, HD95, volumes, lesions and counts, with a status for empty masks.
+
+    A prediction that is missing, extra, damaged, on another grid, or of unknown values ends it, and nothing is written.
+    """
     from brainpretrain import evaluation
     from brainpretrain.files import write_tsv
 
     cases, raw = _cohort(args)
     scores = evaluation.evaluate(cases, raw, args.predictions, args.task, args.run)
     write_tsv(args.out, scores)
-    print(f"{len(cases)} cases, mean Dice {scores['dice'].mean():.4f} (empty in both left out)")
+    print("\n".join(evaluation.summary(scores)))
 
 
 @command("scores", "join score tables", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)

@@ -101,8 +101,13 @@ class Task(Section):
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
     ignore: list[Label] = Field([], description="label values that neither train nor score")
+    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still count as one (docs/metrics.md: how to choose)")
+    lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
     empty_masks: Literal["nan", "one"] = Field(
-        "nan", description="Dice where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
+        "nan", description="scores where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
+    )
+    hd95_missed_mm: Positive | None = Field(
+        None, description="HD95 where only one of reference and prediction holds a label; null leaves it out of means"
     )
     preprocess: Name
     split: Split
@@ -114,6 +119,12 @@ class Task(Section):
         twice = sorted({value for value in values if values.count(value) > 1})
         if twice:
             raise ValueError(f"label values stand twice in 'labels' and 'ignore': {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _lesions_are_labels(self) -> Task:
+        if unknown := [name for name in self.lesions if name not in self.labels]:
+            raise ValueError(f"'lesions' names what is not in 'labels': {', '.join(unknown)}")
         return self
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
 
-from brainpretrain import data, inference, metrics, plots, training, volumes, weights
+from brainpretrain import data, inference, lesions, metrics, plots, training, volumes, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_json
 
 SCORE_COLUMNS = [
-    "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "label",
-    "dice", "true_positives", "false_positives", "false_negatives", "reference_voxels", "predicted_voxels", "status",
+    "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
+    *metrics.COLUMNS,
 ]  # fmt: skip
 
 
@@ -77,51 +79,87 @@ def predict(
 def evaluate(
     cases: Sequence[data.Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Dice of every case and class in native space, as rows of scores.tsv.
+    """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is read at a time.
 
     Args:
+        raw: folder of the raw data set, for the labels.
+        predictions: folder with `<case>.nii.gz` for every case and no other.
+        task: the fields of `config.Task` that say what is scored, and how.
         run: the columns that say which run this is (study, task, cohort ... fold).
 
     Raises:
-        UserError: a prediction is missing or extra, or lies on another grid than its reference.
+        UserError: a prediction is missing, extra or damaged, lies on another grid than its reference, or holds a value
+            that is no class of the task.
     """
-    expected, found = {case.name for case in cases}, {path.name.removesuffix(".nii.gz") for path in predictions.glob("*.nii.gz")}
-    if expected != found:
-        raise UserError(
-            f"predictions do not match the cohort: missing {sorted(expected - found)}, extra {sorted(found - expected)}",
-            where=predictions,
-            fix="delete the folder and predict again",
-        )
+    _require_same_cases({case.name for case in cases}, predictions)
     lookup = data.label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
         reference = volumes.read_volume(raw / case.rows[0]["label"])
-        prediction = volumes.read_volume(predictions / f"{case.name}.nii.gz")
-        volumes.require_same_grid(reference, prediction, predictions / f"{case.name}.nii.gz")
-        scores = _scores(lookup[volumes.integer_labels(reference)], lookup[volumes.integer_labels(prediction)], task)
-        who = {"volume": case.name, "subject": case.subject, "session": case.session}
+        found = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
+        classes = lookup[volumes.integer_labels(reference)]
+        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, data.IGNORED)
+        who = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
         rows += [dict(run) | who | score for score in scores]
-    return pd.DataFrame(rows)[SCORE_COLUMNS]
+    table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
+    return table.astype(dict.fromkeys(lesions.COUNTS, "Int64"))  # integers or nothing
 
 
-def _scores(reference: np.ndarray, prediction: np.ndarray, task: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of one case: the classes by name, voxels of ignored labels left out."""
-    counts = reference != data.IGNORED
-    names = list(task["labels"])
-    found = metrics.dice_per_label(reference[counts], prediction[counts], range(1, len(names) + 1), task["empty_masks"])
-    return [
-        {
-            "label": names[row["label"] - 1],
-            "dice": row["dice"],
-            "true_positives": row["tp"],
-            "false_positives": row["fp"],
-            "false_negatives": row["fn"],
-            "reference_voxels": row["reference_voxels"],
-            "predicted_voxels": row["prediction_voxels"],
-            "status": row["status"],
-        }
-        for row in found
-    ]
+def _require_same_cases(expected: set[str], predictions: Path) -> None:
+    files = sorted(path.name for path in predictions.glob("*") if path.name.endswith((".nii", ".nii.gz")))
+    missing = sorted(f"{name}.nii.gz" for name in expected if f"{name}.nii.gz" not in files)
+    extra = [name for name in files if not name.endswith(".nii.gz") or name.removesuffix(".nii.gz") not in expected]
+    if missing or extra:
+        problem = "; ".join(
+            f"{len(names)} {what}: {' '.join(names)}" for what, names in (("missing", missing), ("extra", extra)) if names
+        )
+        raise UserError(
+            f"predictions do not match the cohort: {problem}", where=predictions, fix="delete the folder and predict again"
+        )
+
+
+def _read_prediction(path: Path, reference: volumes.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """The values of a predicted label file that lies on the grid of its reference and holds values of the task alone."""
+    prediction = volumes.read_volume(path)
+    _require_grid_of_reference(prediction, reference)
+    values = volumes.integer_labels(prediction)
+    known = {0, *(value for group in labels.values() for value in group)}
+    if unknown := sorted(set(volumes.label_values(values)) - known):
+        raise UserError(
+            f"the prediction holds {' '.join(map(str, unknown[:8]))}, no class of the task",
+            where=path,
+            fix=f"predict 0 for background, and the values of the label file: {' '.join(map(str, sorted(known - {0})))[:200]}",
+        )
+    return values
+
+
+def _require_grid_of_reference(prediction: volumes.Volume, reference: volumes.Volume) -> None:
+    """The same voxels in the same order at the same place: headers are compared, never mended."""
+    try:
+        volumes.require_same_grid(reference, prediction, prediction.path)
+    except volumes.BadVolume as error:
+        axes = ["".join(nib.aff2axcodes(volume.affine)) for volume in (prediction, reference)]
+        turned = f"; its axes are {axes[0]}, those of the reference {axes[1]}" if axes[0] != axes[1] else ""
+        raise UserError(
+            f"the prediction is not on the grid of its reference: {error.problem}{turned}",
+            where=f"{prediction.path} (reference {reference.path})",
+            fix="predict again, or resample it to the reference with nearest neighbours",
+        ) from error
+
+
+def summary(scores: pd.DataFrame) -> list[str]:
+    """A line per label: means over the cases in which a metric is defined, and how many masks are empty."""
+    return [_summary_line(str(label), rows) for label, rows in scores.groupby("label", sort=False)]
+
+
+def _summary_line(label: str, rows: pd.DataFrame) -> str:
+    mean = rows[["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1"]].mean()
+    text = f"{label}: Dice {mean['dice']:.4f}, NSD {mean['nsd']:.4f}, HD95 {mean['hd95_mm']:.2f} mm"
+    text += f", volume error {100 * mean['volume_error']:+.1f} %"
+    if rows["lesions_reference"].notna().any():
+        text += f", lesion F1 {mean['lesion_f1']:.4f}"
+    empty = [f"{n} {status.replace('_', ' ')}" for status, n in Counter(rows["status"]).items() if status != "ok"]
+    return f"{text} ({', '.join([f'{len(rows)} cases', *empty])})"
 
 
 def overlays(
