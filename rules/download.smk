@@ -1,8 +1,45 @@
-"""Raw data: in <data_root>/<data set>. Output: source.json (what was found there), index.tsv (its volumes).
+"""Downloads: only on request, `snakemake download_all` or `download_<data set>`. Nothing else waits for one, or needs a network.
+
+Raw data: in <data_root>/<data set>. Output: source.json (what was found there), index.tsv (its volumes).
 
 Encoders that others published: in <data_root>/weights. Output: encoder.safetensors and encoder.json, as pretraining writes them.
 Where the files lie is a resource: data that moved are the same data, and run nothing again.
 """
+
+import time
+
+from brainpretrain import datasets
+from brainpretrain.obtain import can_be_had
+
+# data sets that come from elsewhere: neither made here nor the user's own
+DOWNLOADS = [name for name in PLAN.datasets if name not in CONFIG.datasets and datasets.load(name).access != "embedded"]
+READY = [name for name in DOWNLOADS if can_be_had(datasets.load(name), Path(CONFIG.incoming(name)))]
+
+ASKED = time.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def download_records(names):
+    return [f"{DATA}/{name}/download.json" for name in names]
+
+
+rule download:
+    output:
+        DATA + "/{dataset}/download.json",
+    log:
+        RESULTS + "/logs/download/{dataset}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        root=lambda w: CONFIG.data_root(w.dataset),
+        incoming=lambda w: CONFIG.incoming(w.dataset),
+        mirror=CONFIG.settings.mirror,
+    params:
+        module=lambda w: module(w.dataset),
+        asked=ASKED,  # so that every request looks again at what is in place
+    shell:
+        "brainpretrain download --dataset {params.module} --root {resources.root:q} --incoming {resources.incoming:q}"
+        " --mirror={resources.mirror:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule fetch:
@@ -63,3 +100,25 @@ rule import_weights:
     shell:
         "brainpretrain import {resources.root:q}/{params.file:q} --backbone {params.backbone:q} --release {params.release:q}"
         " --out {params.out:q} > {log:q} 2>&1"
+
+
+for _dataset in DOWNLOADS:
+
+    # `snakemake download_wmh`
+    rule:
+        name:
+            f"download_{_dataset}"
+        input:
+            download_records([_dataset]),
+        localrule: True
+
+
+# what needs nobody: open data, accounts whose variables are set, and archives that lie ready
+rule download_all:
+    input:
+        download_records(READY),
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    message:
+        f"In place: {', '.join(READY) or 'none'}. Not asked for, since they need you: {', '.join(sorted({*DOWNLOADS} - {*READY})) or 'none'}"

@@ -21,6 +21,7 @@ LIGHT = [
     "shards",
     "datasets",
     "datasets.fetch",
+    "obtain",
     "cli",
     "tables",
     "pages",

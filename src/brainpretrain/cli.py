@@ -53,6 +53,13 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def _folder(text: str) -> Path | None:
+    """A folder that must be there; nothing for ''."""
+    if text and not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is no folder '{text}'")
+    return Path(text) if text else None
+
+
 OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write")
 DATASET = arg("--dataset", required=True, metavar="NAME", help="module in datasets/ that describes the data set")
 INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of the data set")
@@ -154,12 +161,13 @@ def check(args: argparse.Namespace) -> None:
 def fetch(args: argparse.Namespace) -> None:
     """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here, NRRD is converted."""
     from brainpretrain import datasets
+    from brainpretrain.archives import markers
     from brainpretrain.datasets.fetch import fetch as run
     from brainpretrain.files import write_json
 
     described = datasets.describe(args.dataset, args.options)
     facts = run(described, args.root, **({} if args.dataset in datasets.TEMPLATES else args.options))
-    write_json(args.out, facts)
+    write_json(args.out, facts | {"archives": markers(args.root)})
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
     if facts["unexpected"]:
         print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
@@ -177,6 +185,31 @@ def index(args: argparse.Namespace) -> None:
     rows = run(datasets.describe(args.dataset, args.options), args.root)
     write_tsv(args.out, rows)
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
+
+
+@command(
+    "download", "get a data set, check and unpack it, and convert DICOM",
+    DATASET,
+    ROOT,
+    arg("--incoming", type=Path, metavar="DIR",
+        help="where you put archives, and where downloads go (default: incoming/<data set> beside the folder of the raw files)"),
+    arg("--mirror", type=_folder, metavar="DIR", help="folder that is searched for archives before the network is asked"),
+    arg("--out", type=Path, metavar="FILE", help="also write what was found as JSON"),
+)  # fmt: skip
+def download(args: argparse.Namespace) -> None:
+    """Continues where it broke off. What is in place already is only looked at, and what you placed is not touched.
+
+    Credentials come from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
+    """
+    from brainpretrain import datasets
+    from brainpretrain.files import write_json
+    from brainpretrain.obtain import obtain
+
+    incoming = args.incoming or args.root.absolute().parent / "incoming" / args.dataset
+    facts = obtain(datasets.load(args.dataset), args.root, incoming, args.mirror)
+    if args.out:
+        write_json(args.out, facts)
+    print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
 
 
 @command(

@@ -338,6 +338,7 @@ class Settings(Section):
     study: str
     data_root: str
     data_roots: dict[str, str] = {}
+    mirror: str = Field("", description="a folder that is searched for archives before the network is asked")
     results: str
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
@@ -388,6 +389,10 @@ class Config(BaseModel):
     def data_root(self, dataset: str) -> str:
         """Folder of the raw files of a data set."""
         return self.settings.data_roots.get(dataset) or str(Path(self.settings.data_root) / dataset)
+
+    def incoming(self, dataset: str) -> str:
+        """Where a user puts the archives of a data set, and where downloads go."""
+        return str(Path(self.settings.data_root) / "incoming" / dataset)
 
     def stored_as(self, preprocess: str) -> dict[str, Any]:
         """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""

@@ -199,6 +199,9 @@ def how_to_place(dataset: Dataset, root: Path | str) -> str:
         "place": "ask for access at",
     }[dataset.access]
     lines = [f"{get} {dataset.page} ({dataset.licence}), unpack into {root}"]
+    if dataset.page:
+        rule, incoming = f"snakemake download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
+        lines.append(f"  or run {rule}, which also takes archives from {incoming}")
     for archive in dataset.archives:
         facts = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}
         known = [f"{name} {value}" for name, value in facts.items() if value]

@@ -1,0 +1,307 @@
+"""Archives become folders: nothing leaves the folder, nothing but files and folders is made, and all of it is there or none.
+
+An unpacked archive is a folder that holds `.archive.json`, which says what it was made from. Only names and bytes are taken
+from an archive; modes, owners and times are not.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import os
+import shutil
+import stat
+import subprocess
+import tarfile
+import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, write_json
+
+MARKER = ".archive.json"
+ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
+PASSWORD = "ATLAS_PASSWORD"
+MAX_RATIO = 200  # unpacked to packed bytes; volumes stay below 10, archives of masks alone reach 100
+SMALL_BYTES = 64 << 20  # which any archive may unpack to
+BLOCK = 512  # what a file costs besides its bytes
+PIECE = 1 << 20
+SPARE_BYTES = 64 << 20  # left free on the disk
+
+_TARS: dict[str, Callable[..., Any]] = {
+    ".tar": open,
+    ".tar.gz": gzip.open,
+    ".tgz": gzip.open,
+    ".tar.bz2": bz2.open,
+    ".tar.xz": lzma.open,
+}
+SUFFIXES = (".zip", *_TARS)
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, NotImplementedError)
+
+
+def stem(name: str) -> str:
+    """Name of an archive without the suffix that says what kind it is; of any other file, its name."""
+    return next((name[: -len(suffix)] for suffix in (ENCRYPTED, *SUFFIXES) if name.lower().endswith(suffix)), name)
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file of this name can be unpacked."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def unpack(path: Path, folder: Path, facts: Mapping[str, Any], rename: Callable[[str], str] = str) -> dict[str, Any]:
+    """Makes `folder` from the archive `path`; a file that is no archive becomes the one file in it.
+
+    Args:
+        path: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, or `*_encrypted.tar.gz` with its password in the environment.
+        folder: must not exist. Until all is in it, it has a hidden name beside, which a killed run leaves and the next replaces.
+        facts: what is known of the archive, to be kept in the marker.
+        rename: gives a member another path, before any check.
+
+    Returns:
+        The marker: `facts`, files (count), bytes (unpacked).
+
+    Raises:
+        UserError: the archive is damaged; it holds a link, a device, an unsafe or a repeated name, or more than `MAX_RATIO`
+            times its own size; the disk is too small; the password is missing or wrong. Nothing is left of it then.
+    """
+    with being_made(folder) as making, _plain(path, making) as (plain, name):
+        target = _Target(making, path, plain.stat().st_size, rename)
+        try:
+            if not is_archive(name):
+                _link(plain, making / path.name)
+                target.files, target.bytes = 1, plain.stat().st_size
+            elif name.lower().endswith(".zip"):
+                _unzip(plain, target)
+            else:
+                _untar(plain, name, target)
+        except (*_DAMAGED, OSError) as error:
+            raise _unpackable(error, path) from None
+        marker = {**facts, "files": target.files, "bytes": target.bytes}
+        write_marker(making, marker)
+    return marker
+
+
+def _unpackable(error: Exception, path: Path) -> UserError:
+    if isinstance(error, OSError) and error.errno is not None:
+        problem, fix = f"cannot unpack: {error.strerror}", "make room, or see who may write there"
+        return UserError(problem, where=error.filename or path, fix=fix)
+    problem = f"the archive is damaged or is none: {str(error) or type(error).__name__}"
+    return UserError(problem, where=path, fix="delete it and get it again")
+
+
+@contextmanager
+def being_made(folder: Path, keep: bool = False) -> Iterator[Path]:
+    """A hidden folder beside `folder` that is renamed to it when the block ends well. After an error it goes, unless `keep`.
+
+    Raises:
+        UserError: `folder` exists.
+    """
+    if folder.exists():
+        raise UserError("the folder exists already, and was not unpacked by this command", where=folder, fix="move it away")
+    making = folder.with_name(f".making-{folder.name}")
+    if not keep:
+        shutil.rmtree(making, ignore_errors=True)
+    making.mkdir(parents=True, exist_ok=True)
+    try:
+        yield making
+    except BaseException:
+        if not keep:
+            shutil.rmtree(making, ignore_errors=True)
+        raise
+    os.replace(making, folder)
+
+
+def write_marker(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Says what a folder was made from."""
+    write_json(folder / MARKER, facts)
+
+
+def made_from(folder: Path) -> dict[str, Any] | None:
+    """What a folder was made from; None if it is not there, or is nobody's but the user's."""
+    path = folder / MARKER
+    return read_json(path) if path.exists() else None
+
+
+def markers(root: Path | str) -> list[dict[str, Any]]:
+    """The markers of all archives that were unpacked in `root`."""
+    return [read_json(path) for path in sorted(Path(root).glob(f"*/{MARKER}"))]
+
+
+class _Target:
+    """Where members go; refuses every one that should not."""
+
+    def __init__(self, folder: Path, archive: Path, packed: int, rename: Callable[[str], str]) -> None:
+        self.folder, self.archive, self.rename = folder, archive, rename
+        self.limit = max(packed * MAX_RATIO, SMALL_BYTES)
+        self.spent = self.bytes = self.files = 0
+        self.seen: dict[str, str] = {}
+
+    def refuse(self, problem: str, member: str = "") -> UserError:
+        fix = "nothing was unpacked; get it from its original page, or unpack it by hand if you trust it"
+        return UserError(f"the archive is refused: {f'{member!r}: ' if member else ''}{problem}", where=self.archive, fix=fix)
+
+    def path(self, name: str, is_folder: bool) -> Path | None:
+        """Where a member goes; None for what macOS adds."""
+        pure = PurePosixPath(self.rename(name))
+        if "__MACOSX" in pure.parts or pure.name.startswith("._") or pure.name == ".DS_Store":
+            return None
+        if pure == PurePosixPath("."):
+            return self.folder
+        odd = "\\" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
+        if odd or pure.is_absolute() or ".." in pure.parts:
+            raise self.refuse("a name leads out of the folder", name)
+        if pure.name == MARKER:
+            raise self.refuse("a name is reserved", name)
+        for parent in list(pure.parents)[-2::-1]:
+            self._once(str(parent), True)
+        self._once(str(pure), is_folder)
+        return self.folder / pure
+
+    def _once(self, name: str, is_folder: bool) -> None:
+        """Two names that some file system takes for one would lose a file; only a folder may stand twice."""
+        key = unicodedata.normalize("NFC", name).casefold()
+        entry, known = name + "/" * is_folder, self.seen.get(key)
+        if known and not (is_folder and known == entry):
+            raise self.refuse(f"two members have one name, {known!r} and {entry!r}")
+        self.seen[key] = entry
+
+    def spend(self, size: int, member: str = "") -> None:
+        """Counts bytes before they are written."""
+        self.spent += size
+        if self.spent > self.limit:
+            limit = f"{self.limit / 1e6:.0f} MB ({MAX_RATIO} times its own size, or what any archive may)"
+            raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
+
+    def write(self, where: Path, stream: IO[bytes], size: int, member: str) -> None:
+        """Copies a member, which must have as many bytes as it says."""
+        where.parent.mkdir(parents=True, exist_ok=True)
+        written = 0
+        with open(where, "xb") as out:
+            while piece := stream.read(PIECE):
+                written += len(piece)
+                if written > size:
+                    break
+                out.write(piece)
+        if written != size:
+            raise EOFError(f"{member!r} should have {size} bytes")
+        self.files += 1
+        self.bytes += size
+
+
+def _unzip(path: Path, target: _Target) -> None:
+    """All names, types and sizes are judged before the first byte is written."""
+    with zipfile.ZipFile(path) as archive:
+        members = []
+        for info in archive.infolist():
+            name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise target.refuse("a member is a link or a device", name)
+            if info.flag_bits & 1:
+                raise target.refuse("a member is encrypted", name)
+            target.spend(info.file_size + BLOCK, name)
+            if where := target.path(name, info.is_dir()):
+                members.append((info, where))
+        check_space(target.folder, sum(info.file_size for info, _ in members))
+        for info, where in members:
+            if info.is_dir():
+                where.mkdir(parents=True, exist_ok=True)
+            else:
+                with archive.open(info) as stream:
+                    target.write(where, stream, info.file_size, info.filename)
+
+
+def _untar(path: Path, name: str, target: _Target) -> None:
+    """In one pass, since to list a compressed tar is to decompress it; what is refused is refused before it is written."""
+    suffix = next(suffix for suffix in _TARS if name.lower().endswith(suffix))
+    check_space(target.folder, path.stat().st_size)
+    with _TARS[suffix](path, "rb") as raw:
+        stream = _Counted(raw, target)
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=PIECE) as tar:  # type: ignore[call-overload]
+            for member in tar:
+                if not (member.isreg() or member.isdir()):
+                    raise target.refuse("a member is a link or a device", member.name)
+                if member.issparse():
+                    target.spend(member.size, member.name)
+                where = target.path(member.name, member.isdir())
+                if where and member.isdir():
+                    where.mkdir(parents=True, exist_ok=True)
+                elif where:
+                    content = tar.extractfile(member)
+                    assert content is not None  # a regular file has a content
+                    target.write(where, content, member.size, member.name)
+            stream.check_end(tar.offset)
+        while stream.read(PIECE):  # to the checksum of the compression
+            pass
+
+
+class _Counted:
+    """The bytes of a tar: counted, and looked at where it ends, since tarfile takes a cut between two members for the end."""
+
+    def __init__(self, raw: IO[bytes], target: _Target) -> None:
+        self.raw, self.target, self.position, self.last = raw, target, 0, b""
+
+    def read(self, size: int) -> bytes:
+        piece = self.raw.read(size)
+        self.target.spend(len(piece))
+        self.position += len(piece)
+        self.last = piece or self.last
+        return piece
+
+    def check_end(self, offset: int) -> None:
+        """A tar ends with a block of zeros, which must be what made `tarfile` stop at `offset`."""
+        begin = offset - (self.position - len(self.last))
+        if self.last[begin : begin + BLOCK] != bytes(BLOCK):
+            raise EOFError(f"it is cut, or broken at byte {offset}")
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises a UserError if `needed` bytes do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        problem = f"the disk is too small: {needed / 1e9:.2f} GB are to come, {free / 1e9:.2f} GB are free"
+        raise UserError(problem, where=folder, fix="make room")
+
+
+def _link(path: Path, where: Path) -> None:
+    """The same file under a second name, or a copy where the file system has no such thing."""
+    try:
+        os.link(path, where)
+    except OSError:
+        shutil.copyfile(path, where)
+
+
+@contextmanager
+def _plain(path: Path, making: Path) -> Iterator[tuple[Path, str]]:
+    """An archive and its name; of an encrypted one, a decrypted copy that goes with the block."""
+    if not path.name.endswith(ENCRYPTED):
+        yield path, path.name
+        return
+    plain = making.with_name(making.name + ".tar.gz")
+    try:
+        _decrypt(path, plain)
+        yield plain, plain.name
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _decrypt(path: Path, plain: Path) -> None:
+    """The password goes from our environment into that of openssl, and is on no command line."""
+    if not os.environ.get(PASSWORD):
+        raise UserError(f"{path.name} is encrypted, and the variable {PASSWORD} is not set", where=path,
+                        fix=f"export {PASSWORD}=... (the password that the owners of the data sent to you)")  # fmt: skip
+    if not (openssl := shutil.which("openssl")):
+        raise UserError(f"{path.name} is encrypted, and there is no openssl", where=path, fix="install openssl")
+    check_space(plain.parent, path.stat().st_size)
+    line = [openssl, "aes-256-cbc", "-md", "sha256", "-d", "-a", "-in", str(path), "-out", str(plain), "-pass", f"env:{PASSWORD}"]
+    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if "warning" not in line.lower()]
+        problem = f"cannot decrypt, openssl says: {said[0] if said else done.returncode}"
+        raise UserError(problem, where=path, fix=f"see that {PASSWORD} is the right password; if it is, get the archive again")

@@ -1,0 +1,211 @@
+"""Puts a data set in place: archives that lie ready, a local mirror, the network; then unpacks, converts DICOM, and looks.
+
+Everything goes below the folder of the data set, each archive into a folder of its own name. What a user has put there is
+left alone.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+from brainpretrain import archives, dicom, hosts, locks
+from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, NotInPlace
+from brainpretrain.datasets.fetch import fetch
+from brainpretrain.download import differs, digests, download, shown
+from brainpretrain.errors import UserError
+
+
+def obtain(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> dict[str, Any]:
+    """Makes sure that a data set is in place under `root`; a call on what is in place only looks.
+
+    Args:
+        dataset: what to get.
+        root: its folder.
+        incoming: where a user puts archives, and where downloads go. Archives stay there until somebody deletes them.
+        mirror: a folder, of any layout, that is searched for an archive before the network is asked.
+
+    Returns:
+        What `fetch` returns, and archives: a list of name, size, sha256, md5, source (incoming, mirror, or the address), verified
+        (whether a checksum was on record), files and bytes (unpacked).
+
+    Raises:
+        UserError: files are missing that only a person can get; an archive is another one than on record; a variable with
+            credentials is not set; and all that `download`, `unpack` and `convert` refuse.
+        NotInPlace: what was unpacked does not have the layout of the data set.
+    """
+    try:
+        incoming.mkdir(parents=True, exist_ok=True)
+        lock, _ = locks.take(incoming / ".lock", f"another download of {dataset.name} is under way; waiting for it")
+    except OSError as error:
+        raise UserError(f"cannot write there: {error.strerror}", where=incoming, fix="choose another folder") from None
+    try:
+        if not _placed_by_hand(dataset, root, incoming):
+            _place(dataset, root, incoming, mirror)
+        dicom.convert(root)
+        return fetch(dataset, root) | {"archives": archives.markers(root)}
+    except OSError as error:
+        problem, fix = f"cannot read or write: {error.strerror}", "see who may write there, and how much room is left"
+        raise UserError(problem, where=error.filename or root, fix=fix) from None
+    finally:
+        lock.release()
+
+
+def can_be_had(dataset: Dataset, incoming: Path) -> bool:
+    """Whether `obtain` needs nobody: open data; accounts whose variables are set; or archives that lie ready."""
+    if _listed(incoming):
+        return True
+    needed = {name for archive in dataset.archives for name in hosts.variables(archive, dataset.access)}
+    known = bool(dataset.archives) and all(archive.url for archive in dataset.archives)
+    return dataset.access in ("auto", "credential") and known and all(os.environ.get(name) for name in needed)
+
+
+def _placed_by_hand(dataset: Dataset, root: Path, incoming: Path) -> bool:
+    """Whether a user has unpacked the data set, so that nothing is to be added to it."""
+    if not dataset.archives and _listed(incoming):
+        return False
+    entries = [path for path in root.iterdir() if not path.name.startswith(".")] if root.is_dir() else []
+    if any(archives.made_from(path) for path in entries) or not {path.name for path in entries} - {CONVERTED}:
+        return False
+    if dicom.series(root):
+        return True
+    try:
+        found = fetch(dataset, root)
+    except NotInPlace:
+        return False
+    print(f"{dataset.name}: {found['volumes']} volumes were placed in {root}; nothing is downloaded", flush=True)
+    return True
+
+
+def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) -> None:
+    """Unpacks every archive that is not unpacked yet, wherever it comes from."""
+    wanted = dataset.archives or tuple(Archive(path.name) for path in _listed(incoming))
+    todo = [archive for archive in wanted if not _is_unpacked(archive, root)]
+    found = {archive: _at_hand(archive, incoming, mirror) for archive in todo}
+    missing = [archive for archive in todo if not found[archive]]
+    if not wanted or [archive for archive in missing if not archive.url]:
+        raise _ask_for(dataset, root, incoming, missing)
+    for archive in missing:
+        _check_variables(dataset, archive, incoming)
+    for archive in todo:
+        folder, at_hand = root / archives.stem(archive.name), found[archive]
+        if not at_hand and hosts.is_tree(archive):
+            _fetch_tree(archive, folder)
+            continue
+        if not at_hand:
+            path = incoming / archive.name
+            at_hand = path, _fetch(archive, path), shown(archive.url) if archive.url.startswith("http") else archive.url
+        path, facts, source = at_hand
+        verified = bool(archive.sha256 or archive.md5)
+        print(f"{archive.name}: {'as on record' if verified else 'no checksum on record'}, sha256 {facts['sha256']}", flush=True)
+        made = archives.unpack(path, folder, {"name": archive.name, "source": source, "verified": verified} | facts)
+        print(f"{archive.name}: {made['files']} files, {made['bytes'] / 1e6:.1f} MB, in {folder}", flush=True)
+        if path.parent == incoming:
+            print(f"{path} is not needed any more", flush=True)
+
+
+def _is_unpacked(archive: Archive, root: Path) -> bool:
+    """Whether its folder is there, made from it or put there by a user.
+
+    Raises:
+        UserError: it was made from another file than the one on record.
+    """
+    folder = root / archives.stem(archive.name)
+    made = archives.made_from(folder)
+    if made and not hosts.is_tree(archive) and (wrong := differs(made, archive)):
+        raise UserError(f"this folder was made from another {archive.name}: {wrong}", where=folder, fix="move it away")
+    return folder.exists()
+
+
+def _listed(incoming: Path) -> list[Path]:
+    """Archives that lie ready."""
+    return sorted(path for path in incoming.glob("*") if archives.is_archive(path.name) and not path.name.startswith("."))
+
+
+def _at_hand(archive: Archive, incoming: Path, mirror: Path | None) -> tuple[Path, dict[str, Any], str] | None:
+    """Path, digests and source of an archive that need not be downloaded.
+
+    A file with a known checksum is found under any name. Where none is on record, the name has to do.
+
+    Raises:
+        UserError: a file with its name lies in `incoming` and is not the one on record.
+    """
+    if hosts.is_tree(archive):
+        return None
+    for folder, source in ((incoming, "incoming"), (mirror, "mirror")):
+        for path in _candidates(archive, folder) if folder else ():
+            facts = _digests(path, path.stat().st_size, path.stat().st_mtime_ns)
+            wrong = differs(facts, archive)
+            if not wrong:
+                return path, facts, source
+            if path == incoming / archive.name:
+                fix = "delete it, or look whether the download was complete"
+                raise UserError(f"{archive.name} is not the file on record: {wrong}", where=path, fix=fix)
+    return None
+
+
+_digests = functools.lru_cache(maxsize=None)(lambda path, size, changed: digests(path))
+
+
+def _candidates(archive: Archive, folder: Path) -> list[Path]:
+    """Files that may be the archive: those with its name first, then those of its size, or if that is not known, of its kind."""
+    kind = archive.name.lower().removeprefix(archives.stem(archive.name).lower())
+    named, others = [], []
+    for here, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(here) / name
+            if name == archive.name:
+                named.append(path)
+            elif not (archive.sha256 or archive.md5) or name.startswith(".") or name.endswith((".part", ".part.json")):
+                continue
+            elif archive.size == path.stat().st_size or (archive.size is None and name.lower().endswith(kind)):
+                others.append(path)
+    return named + others
+
+
+def _fetch(archive: Archive, path: Path) -> dict[str, Any]:
+    if hosts.scheme(archive) == "synapse":
+        return hosts.synapse_file(archive, path)
+    return download(archive.url, path, archive)
+
+
+def _fetch_tree(archive: Archive, folder: Path) -> None:
+    """A collection of files, in a hidden folder until all of them are there."""
+    get = {"hf": hosts.hugging_face, "xnat": hosts.xnat_project}[hosts.scheme(archive)]
+    with archives.being_made(folder, keep=True) as making:
+        facts = get(archive, making)
+        archives.write_marker(making, {"name": archive.name, "source": archive.url, "verified": False} | facts)
+    print(f"{archive.name}: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, in {folder}", flush=True)
+
+
+def _check_variables(dataset: Dataset, archive: Archive, incoming: Path) -> None:
+    """Before the first byte, for every variable that is needed in the end."""
+    if unset := [name for name in hosts.variables(archive, dataset.access) if not os.environ.get(name)]:
+        raise UserError(
+            f"to download {archive.name} of '{dataset.name}', set the environment variable {' and '.join(unset)}",
+            where=archive.url,
+            fix=f"register and accept the terms at {dataset.page}; or get the file there and put it into {incoming}",
+        )
+    if archive.url and hosts.scheme(archive) not in ("http", "https", *hosts.VARIABLES):
+        raise UserError(f"there is no way to get an address like {archive.url}", where=f"datasets/{dataset.name}.py",
+                        fix="https:, synapse:, xnat: and hf: are known")  # fmt: skip
+
+
+def _ask_for(dataset: Dataset, root: Path, incoming: Path, missing: list[Archive]) -> UserError:
+    """What a person has to do, to the letter."""
+    lines = [f"{'download from' if dataset.access == 'auto' else 'ask for access at'} {dataset.page} ({dataset.licence})"]
+    lines.append(f"  put into {incoming}, as delivered:")
+    for archive in missing:
+        known = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}
+        facts = [f"{name} {value}" for name, value in known.items() if value]
+        lines.append(f"    {archive.name}" + (f" ({', '.join(facts)})" if facts else " (any version: no checksum is on record)"))
+    if not missing:
+        lines.append(f"    all archives of the download, under any names ({', '.join(archives.SUFFIXES)})")
+    lines.append(f"  then give this command again. Or unpack by hand into {root}:")
+    lines += [f"    {example}" for example in (dataset.layouts[0].examples if dataset.layouts else ())]
+    others = [path.name for path in _listed(incoming)]
+    found = f"there are only {', '.join(others)}" if others else "there are no archives"
+    problem = f"the data set '{dataset.name}' ({dataset.title}) cannot be downloaded without you: {found}"
+    return UserError(problem, where=incoming, fix="\n".join(lines))

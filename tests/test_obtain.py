@@ -1,0 +1,327 @@
+"""A data set from nothing to its place: from the incoming folder, a mirror, a server; and what a user is told where it cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+import test_dicom
+from brainpretrain import cli, datasets, obtain
+from brainpretrain import download as transfer
+from brainpretrain.archives import made_from
+from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Pattern
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_json
+from faulty_server import Server, saying, serving
+
+VARIABLES = ("SYNAPSE_AUTH_TOKEN", "XNAT_USER", "XNAT_PASSWORD", "HF_TOKEN", "ATLAS_PASSWORD")
+BRAINS = Dataset(
+    name="brains",
+    title="Brains of the tests",
+    access="auto",
+    page="https://example.org/brains",
+    licence="CC0",
+    licence_url="",
+    citation="",
+    redistribution=True,
+    archives=(),
+    layouts=(
+        Layout(
+            "plain",
+            (Pattern(image=r"(?P<subject>sub\d+)/(?P<run_file>[^/]+)", subset="train", sequence="T1w"),),
+            ("sub1/T1w.nii.gz",),
+        ),
+    ),
+    labels={},
+    label_sequences=(),
+    expected=None,
+    n_shards=1,
+)
+
+
+def packed(*names: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, name)
+    return stream.getvalue()
+
+
+ONE, TWO = packed("top/sub1/T1w.nii.gz"), packed("sub2/T1w.nii.gz")
+SHA = {content: hashlib.sha256(content).hexdigest() for content in (ONE, TWO)}
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No credentials, no proxy, no waiting."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(transfer, "FIRST_WAIT_S", 0.01)
+
+
+class Place:
+    """Root, incoming folder and mirror of one test."""
+
+    def __init__(self, tmp_path):
+        self.root, self.incoming, self.mirror = tmp_path / "brains", tmp_path / "incoming" / "brains", tmp_path / "mirror"
+        self.mirror.mkdir()
+
+    def obtain(self, *archives: Archive, **changes):
+        return obtain.obtain(replace(BRAINS, archives=archives, **changes), self.root, self.incoming, self.mirror)
+
+    def put(self, name: str, content: bytes):
+        path = self.incoming / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(tmp_path)
+
+
+def test_archives_are_fetched_unpacked_and_not_fetched_again(place):
+    with Server(serving(ONE), serving(TWO)) as server:
+        wanted = [Archive("one.zip", f"{server.url}/1?key=x", sha256=SHA[ONE]), Archive("two.zip", f"{server.url}/2")]
+        first = place.obtain(*wanted)
+        assert place.obtain(*wanted) == first and len(server.asked) == 2
+    assert first["volumes"] == 2 and first["subjects"] == 2
+    by_name = {archive["name"]: archive for archive in first["archives"]}
+    assert {name: (found["verified"], found["sha256"], found["files"]) for name, found in by_name.items()} == {
+        "one.zip": (True, SHA[ONE], 1),
+        "two.zip": (False, SHA[TWO], 1),
+    }
+    assert by_name["one.zip"]["source"] == f"{server.url}/1"
+    assert made_from(place.root / "one") == by_name["one.zip"] and (place.root / "one/top/sub1/T1w.nii.gz").exists()
+
+
+def test_what_is_unpacked_needs_its_archive_no_more(place):
+    with Server(serving(ONE)) as server:
+        archive = Archive("one.zip", server.url)
+        place.obtain(archive)
+    (place.incoming / "one.zip").unlink()
+    assert place.obtain(archive)["volumes"] == 1
+
+
+def test_a_run_that_stopped_between_two_archives_goes_on(place, monkeypatch):
+    monkeypatch.setattr(transfer, "ATTEMPTS", 1)
+    with Server(serving(ONE), saying(500), serving(TWO)) as server:
+        wanted = [Archive("one.zip", server.url), Archive("two.zip", server.url)]
+        with pytest.raises(UserError, match="status 500"):
+            place.obtain(*wanted)
+        assert place.obtain(*wanted)["volumes"] == 2 and len(server.asked) == 3
+
+
+@pytest.mark.parametrize("known", [{}, {"sha256": SHA[ONE]}, {"sha256": SHA[ONE], "size": len(ONE)}])
+def test_an_archive_in_the_incoming_folder_is_taken(place, known):
+    place.put("one.zip", ONE)
+    found = place.obtain(Archive("one.zip", **known), access="place")["archives"]
+    assert [(one["source"], one["sha256"], one["verified"]) for one in found] == [("incoming", SHA[ONE], bool(known))]
+
+
+@pytest.mark.parametrize("size", [None, len(ONE)])
+def test_an_archive_is_known_by_its_checksum_under_any_name_in_any_folder(place, size):
+    (place.mirror / "a" / "b").mkdir(parents=True)
+    (place.mirror / "a" / "b" / "renamed (1).zip").write_bytes(ONE)
+    (place.mirror / "one.zip").write_bytes(TWO)
+    with Server(saying(500)) as server:
+        found = place.obtain(Archive("one.zip", server.url, size=size, sha256=SHA[ONE]))
+    assert server.asked == [] and found["archives"][0]["source"] == "mirror" and found["archives"][0]["sha256"] == SHA[ONE]
+    assert sorted(path.name for path in place.mirror.rglob("*.zip")) == ["one.zip", "renamed (1).zip"]
+
+
+def test_without_a_checksum_a_mirror_needs_the_name(place):
+    (place.mirror / "other.zip").write_bytes(TWO)
+    with Server(serving(ONE)) as server:
+        assert place.obtain(Archive("one.zip", server.url))["archives"][0]["sha256"] == SHA[ONE]
+
+
+def test_a_wrong_archive_in_the_incoming_folder_is_refused(place):
+    path = place.put("one.zip", TWO)
+    with pytest.raises(UserError) as error:
+        place.obtain(Archive("one.zip", "https://example.org/one.zip", sha256=SHA[ONE]))
+    assert all(word in str(error.value) for word in (str(path), SHA[ONE], SHA[TWO])) and not place.root.exists()
+
+
+def test_an_archive_that_is_of_another_data_set_lists_what_is_expected_and_found(place):
+    place.put("one.zip", packed("readme.txt"))
+    with pytest.raises(NotInPlace, match=r"none of 1 files fits a layout, such as one/readme.txt(.|\n)*sub1/T1w.nii.gz"):
+        place.obtain(Archive("one.zip"), access="place")
+
+
+def test_a_folder_made_from_another_version_is_seen(place):
+    place.put("one.zip", ONE)
+    place.obtain(Archive("one.zip"), access="place")
+    with pytest.raises(UserError, match=r"this folder was made from another one\.zip: sha256 is"):
+        place.obtain(Archive("one.zip", sha256=SHA[TWO]), access="place")
+
+
+def test_what_only_a_person_can_get_is_told_to_the_letter(place):
+    place.put("else.zip", ONE)
+    with pytest.raises(UserError) as error:
+        place.obtain(Archive("one.zip", size=7, sha256="abc"), Archive("two.zip"), access="place")
+    assert str(error.value) == (
+        "the data set 'brains' (Brains of the tests) cannot be downloaded without you: there are only else.zip\n"
+        f"  where: {place.incoming}\n"
+        "  fix:   ask for access at https://example.org/brains (CC0)\n"
+        f"  put into {place.incoming}, as delivered:\n"
+        "    one.zip (bytes 7, sha256 abc)\n"
+        "    two.zip (any version: no checksum is on record)\n"
+        f"  then give this command again. Or unpack by hand into {place.root}:\n"
+        "    sub1/T1w.nii.gz"
+    )
+
+
+def test_collections_without_names_take_every_archive(place):
+    with pytest.raises(UserError, match=r"there are no archives(.|\n)*all archives of the download"):
+        place.obtain(access="place")
+    place.put("a.zip", ONE)
+    assert place.obtain(access="place")["volumes"] == 1
+    place.put("b.zip", TWO)
+    assert place.obtain(access="place")["volumes"] == 2
+
+
+def test_what_a_user_placed_is_left_alone(place, capsys):
+    (place.root / "one" / "sub9").mkdir(parents=True)
+    (place.root / "one" / "sub9" / "T1w.nii.gz").touch()
+    with Server(serving(ONE)) as server:
+        found = place.obtain(Archive("one.zip", server.url))
+    assert found["volumes"] == 1 and found["archives"] == [] and server.asked == []
+    assert "1 volumes were placed" in capsys.readouterr().out and not (place.root / "one" / "top").exists()
+
+
+def test_a_stray_file_is_no_data_set(place):
+    place.root.mkdir()
+    (place.root / "notes.txt").touch()
+    with Server(serving(ONE)) as server:
+        assert place.obtain(Archive("one.zip", server.url))["volumes"] == 1
+
+
+def test_dicom_is_converted_and_found(place):
+    pytest.importorskip("dcm2niix")
+    test_dicom.write_series(place.root / "sub1", number=3, description="T1")
+    found = place.obtain(access="place")
+    assert (found["volumes"], found["subjects"]) == (1, 1) and (place.root / "nifti/sub1/3_T1.nii.gz").exists()
+
+
+VAULT = "https://example.org/A_encrypted.tar.gz"
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "needed"),
+    [
+        ("synapse:syn1", "one.zip", ["SYNAPSE_AUTH_TOKEN"]),
+        ("xnat:example.org/P", "P", ["XNAT_USER", "XNAT_PASSWORD"]),
+        ("hf:owner/name", "name", ["HF_TOKEN"]),
+        (VAULT, "A_encrypted.tar.gz", ["ATLAS_PASSWORD"]),
+    ],
+)
+def test_credentials_are_asked_for_before_anything_is_done(place, monkeypatch, url, name, needed):
+    archive = Archive(name, url)
+    dataset = replace(BRAINS, archives=(archive,), access="credential")
+    assert not obtain.can_be_had(dataset, place.incoming)
+    with pytest.raises(UserError, match=f"set the environment variable {' and '.join(needed)}"):
+        place.obtain(archive, access="credential")
+    for variable in needed:
+        monkeypatch.setenv(variable, "x")
+    assert obtain.can_be_had(dataset, place.incoming)
+
+
+def test_what_can_be_had_without_anybody(place):
+    open_data = replace(BRAINS, archives=(Archive("one.zip", "https://example.org/1"),))
+    assert obtain.can_be_had(open_data, place.incoming)
+    assert obtain.can_be_had(replace(open_data, archives=(Archive("name", "hf:owner/name"),)), place.incoming)
+    for closed in (replace(open_data, access="place"), replace(open_data, archives=(Archive("one.zip"),)), BRAINS):
+        assert not obtain.can_be_had(closed, place.incoming)
+    place.put("any.zip", ONE)
+    assert obtain.can_be_had(replace(BRAINS, access="place"), place.incoming)
+
+
+def test_an_unknown_kind_of_address(place):
+    with pytest.raises(UserError, match="no way to get an address like gopher:x"):
+        place.obtain(Archive("one.zip", "gopher:x"))
+
+
+def test_every_archive_on_record_has_a_way_to_be_had():
+    for name in datasets.names():
+        for archive in datasets.load(name).archives:
+            assert obtain.hosts.scheme(archive) in ("", "http", "https", *obtain.hosts.VARIABLES), archive
+            assert obtain.hosts.is_tree(archive) or obtain.archives.is_archive(archive.name), archive
+
+
+def test_the_command_with_a_mirror(tmp_path, monkeypatch, capsys):
+    archive = Archive("v1.0.zip", "https://example.org/v1.0.zip", sha256=SHA[ONE])
+    monkeypatch.setattr(datasets, "load", lambda name: replace(BRAINS, archives=(archive,)))
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "b.zip").write_bytes(ONE)
+    line = ["download", "--dataset", "brains", "--root", str(tmp_path / "data" / "brains"), "--out", str(tmp_path / "out.json")]
+    with pytest.raises(SystemExit):
+        cli.main([*line, "--mirror", str(tmp_path / "missing")])
+    assert "there is no folder" in capsys.readouterr().err
+    assert cli.main([*line, "--mirror", str(tmp_path / "mirror")]) == 0 and cli.main([*line, "--mirror="]) == 0
+    found = read_json(tmp_path / "out.json")
+    assert found["volumes"] == 1 and found["archives"][0]["source"] == "mirror"
+    assert (tmp_path / "data" / "incoming" / "brains").is_dir() and not (
+        tmp_path / "data" / "incoming" / "brains" / "b.zip"
+    ).exists()
+
+
+@pytest.mark.parametrize("name", ["root", "incoming"])
+def test_a_folder_that_cannot_be_written(place, name):
+    path = getattr(place, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    if name == "root":
+        place.put("one.zip", ONE)
+    with pytest.raises(UserError, match=r"cannot (read or )?write"):
+        place.obtain(Archive("one.zip"), access="place")
+
+
+def packed_as(archive: Archive, examples: tuple[str, ...], path) -> None:
+    """Empty files in an archive of the kind that the data set has."""
+    if archive.name.endswith(".zip"):
+        path.write_bytes(packed(*examples))
+        return
+    with tarfile.open(path, "w:gz" if archive.name.endswith("gz") else "w") as tar:
+        for name in examples:
+            tar.addfile(tarfile.TarInfo(name))
+
+
+@pytest.mark.parametrize("layout", [0, -1])
+@pytest.mark.parametrize("name", datasets.names())
+def test_every_layout_is_found_where_archives_are_unpacked_to(name, layout, place):
+    """With all files in the first archive; a layout may not depend on what is above it."""
+    dataset = datasets.load(name)
+    archive = (*dataset.archives, Archive("any.zip"))[0]
+    if dataset.access == "embedded" or obtain.hosts.is_tree(archive) or dataset.archives[1:]:
+        pytest.skip("not one archive")
+    if archive.name.endswith(obtain.archives.ENCRYPTED):
+        archive = Archive("ATLAS.tar.gz")
+    examples = tuple(example for example in dataset.layouts[layout].examples if ".nii" in example)
+    if not examples:
+        pytest.skip("other files than NIfTI")
+    place.incoming.mkdir(parents=True)
+    packed_as(archive, examples, place.incoming / archive.name)
+    known = (Archive(archive.name),) if dataset.archives else ()
+    found = obtain.obtain(replace(dataset, archives=known), place.root, place.incoming)
+    assert found["layout"] == dataset.layouts[layout].name and found["volumes"] >= 1 and len(found["archives"]) == 1
+
+
+def test_two_downloads_of_one_data_set_wait_for_each_other(place, monkeypatch):
+    lock = obtain.locks.try_take(place.incoming / ".lock")
+    asked = []
+
+    def release(seconds):
+        asked.append(seconds)
+        lock.release()
+
+    monkeypatch.setattr(obtain.locks.time, "sleep", release)
+    place.put("one.zip", ONE)
+    assert place.obtain(Archive("one.zip"), access="place")["volumes"] == 1 and len(asked) == 1
