@@ -1,6 +1,7 @@
 """Synapse, XNAT and Hugging Face as far as the project speaks with them, each with a second server where the files are.
 
-Tried by hand: huggingface_hub 2.4.0 and synapseclient 4.5.0 ask these servers for the same addresses and understand their answers.
+Tried by hand, and understood: huggingface_hub 2.4.0 asking for a revision and its tree, synapseclient 4.5.0 for the children of a
+folder and the addresses of their files.
 """
 
 from __future__ import annotations
