@@ -102,3 +102,14 @@ def budget_scores(gain: float = 0.04, spread: float = 0.02, folds: int = 2, subj
                 names = {"init": init, "n_train": n_train, "fold": fold}
                 rows += [score(round(v, 6), volume=f"sub-{i}", subject=i, **names) for i, v in enumerate(values)]
     return pd.DataFrame(rows)
+
+
+def runs() -> dict[str, dict[str, Any]]:
+    """run.json of the trainings behind `two_arms`, by place."""
+    found: dict[str, dict[str, Any]] = {}
+    for init in ("scratch", PRETRAINED):
+        for fold, hours in ((0, 1), (1, 3)):
+            cost = {"seconds": 3600.0 * hours, "peak_memory_gb": 7.0 + fold, "devices": 1, "hardware": "RTX"}
+            found[f"finetune/hippocampus/unet_b/{init}/amaes/n20/fold{fold}"] = cost
+    found["pretrain/ixi/amaes/unet_b"] = {"seconds": 30 * 3600.0, "peak_memory_gb": 40.0, "devices": 2, "hardware": "H100"}
+    return found

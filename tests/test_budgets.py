@@ -17,11 +17,6 @@ def curves_and_matches(scores: pd.DataFrame, table: dict, **changes) -> tuple[pd
     return points, budgets.matched(scores, table, points, BOOTSTRAP | changes)
 
 
-def test_a_table_with_one_budget_is_no_budget_table() -> None:
-    assert not budgets.is_budget_table(spec())
-    assert budgets.is_budget_table(budget_spec())
-
-
 def test_curves_by_hand() -> None:
     """Fold 0 of the scratch arm is 0.65, fold 1 is 0.70 (see `two_arms`)."""
     points = budgets.curves(two_arms(), spec(), {})
@@ -59,7 +54,7 @@ def test_reach_interpolates_in_the_logarithm_and_never_extrapolates() -> None:
 
 def test_the_matched_budget_by_hand() -> None:
     """Scratch reaches 0.80 with all 160; the pretrained arm has 0.78 with 20 and 0.82 with 40, so it meets 0.80 in between."""
-    points, matches = curves_and_matches(budget_scores(spread=0.0), budget_spec())
+    _, matches = curves_and_matches(budget_scores(spread=0.0), budget_spec())
     scratch, pretrained = matches.to_dict("records")
     assert scratch["full_score"] == pytest.approx(0.80) and scratch["full_n_train"] == "all"
     assert scratch["matched"] == pytest.approx(160)

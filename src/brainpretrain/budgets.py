@@ -27,12 +27,6 @@ MATCH_COLUMNS = [
 ]  # fmt: skip
 
 
-def is_budget_table(spec: Spec) -> bool:
-    """Whether some arm of the table is asked for with more than one n_train."""
-    families = [tuple(row[name] for name in FAMILY) for row in spec["rows"]]
-    return len(set(families)) < len({(*family, row["n_train"]) for family, row in zip(families, spec["rows"], strict=True)})
-
-
 def metric_of(scores: pd.DataFrame, spec: Spec) -> str:
     """The column of the scores that the table is about.
 
@@ -142,11 +136,10 @@ def _point(by_run: pd.Series, column: Row, row: Row, spec: Spec) -> dict[str, An
 def matched(scores: pd.DataFrame, spec: Spec, points: pd.DataFrame, bootstrap: Mapping[str, Any]) -> pd.DataFrame:
     """The budget at which each arm is as good as the baseline with all labels.
 
-    Full supervision is the baseline arm (the table's `baseline` init, same backbone) with the most subjects it was trained with. The
-    matched budget is where the arm's mean first reaches that score, between two budgets by interpolation in the logarithm of the
-    budget. Nothing is extrapolated: at the smallest budget it is 'at most', beyond the largest 'not reached'. The interval is
-    a percentile bootstrap over folds and, within them, over subjects; both arms, all budgets and the target are computed
-    anew from the same draw.
+    Full supervision is the baseline arm (the table's `baseline` init, same backbone) at its largest budget. The matched budget
+    is where the arm's mean first reaches that score, between two budgets by interpolation in the logarithm of the budget.
+    Nothing is extrapolated: at the smallest budget it is "at most", beyond the largest "not reached". The interval is a
+    percentile bootstrap: each resample draws folds and subjects with replacement, and computes all curves and the target.
 
     Args:
         scores, spec: as for `curves`.
@@ -155,8 +148,8 @@ def matched(scores: pd.DataFrame, spec: Spec, points: pd.DataFrame, bootstrap: M
 
     Returns:
         a line per column and arm that has a baseline: row, column, task, cohort, backbone, init, recipe, baseline (title),
-        full_n_train, full_subjects, full_score, smallest and largest (subjects of its scored budgets), matched (subjects; inf: not
-        reached, NaN: not known), low, high (the interval, inf likewise), reached_share of the resamples, words.
+        full_n_train, full_subjects, full_score, smallest and largest (subjects of its scored budgets), matched (subjects; inf:
+        not reached, NaN: not known), low, high (the interval, inf likewise), reached_share of the resamples, words.
     """
     checked = tables.check(scores)
     metric = metric_of(checked, spec)
@@ -209,7 +202,8 @@ def _draws(scores: pd.DataFrame, metric: str, complete: pd.DataFrame, spec: Spec
 
 def _tensor(rows: pd.DataFrame, folds: list[str], labels: list[str], subjects: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """Sum and number of defined values (subject, fold, label): a subject's sessions stay together when it is drawn."""
-    places = [pd.Index(names).get_indexer(rows[name]) for names, name in ((subjects, "subject"), (folds, "fold"), (labels, "label"))]
+    axes = {"subject": subjects, "fold": folds, "label": labels}
+    places = [pd.Index(names).get_indexer(rows[name]) for name, names in axes.items()]
     inside = places[1] >= 0
     sums, counts = np.zeros((2, len(subjects), len(folds), len(labels)))
     where = tuple(place[inside] for place in places)
@@ -245,7 +239,8 @@ def _match(arm: pd.DataFrame, base: pd.DataFrame, complete: pd.DataFrame, draws:
     """One line of `matched`."""
     first, full = arm.iloc[0], base.sort_values("subjects", kind="stable").iloc[-1]
     line = {name: first[name] for name in ("row", "column", "task", "cohort", *FAMILY)}
-    line |= {"baseline": full["row"], "full_n_train": full["n_train"], "full_subjects": full["subjects"], "full_score": full["mean"]}
+    line |= {"baseline": full["row"], "full_n_train": full["n_train"]}
+    line |= {"full_subjects": full["subjects"], "full_score": full["mean"]}
     mine = arm[arm.index.isin(complete.index)].drop_duplicates("subjects", keep="last")
     if full.name not in complete.index:
         return line | {"words": f"not known: {full['row']} with n={full['n_train']} is not scored in every fold"}

@@ -759,6 +759,34 @@ def plot_overlays(args: argparse.Namespace) -> None:
 
 
 @command(
+    "overlay-cases", "store the worst, the median and the best case for the viewer",
+    arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
+    SHARDS, ROOT, TASK,
+    arg("--title", required=True, help="what the page calls the arm"), OUT,
+)  # fmt: skip
+def overlay_cases(args: argparse.Namespace) -> None:
+    """Image, reference and prediction of the cases as a script, which a page may load without a server."""
+    from brainpretrain import evaluation, viewer
+
+    table, folder = _shard_tables(args.shards)
+    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    viewer.write_cases(args.out, args.title, cases, list(args.task["labels"]))
+
+
+@command(
+    "page-overlays", "make the page that shows stored cases in 3-D",
+    arg("cases", type=Path, nargs="+", metavar="JS", help="what `overlay-cases` wrote, below the folder of the page"),
+    arg("--bundle", type=Path, required=True, metavar="JS", help="niivue.umd.js of NiiVue"),
+    arg("--title", required=True, help="above the page"), OUT,
+)  # fmt: skip
+def page_overlays(args: argparse.Namespace) -> None:
+    """A page that opens offline and from a folder; the bundle is copied beside it."""
+    from brainpretrain import viewer
+
+    viewer.write_page(args.out, args.title, args.cases, args.bundle)
+
+
+@command(
     "claim", "run a command on GPUs that nothing else runs on",
     arg("--gpus", type=int, required=True, metavar="N", help="how many"),
     arg("line", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments"),

@@ -101,7 +101,8 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
         svg: the figure.
         scale: the score is shown times this.
     """
-    header = ["No.", "Model", "Data", "Score", "SD", "Hours", "Pretraining (h)", "Fine-tuning (h)", "Memory (GB)", "Devices", "Hardware"]
+    header = ["No.", "Model", "Data", "Score", "SD", "Hours", "Pretraining (h)", "Fine-tuning (h)", "Memory (GB)", "Devices"]
+    header.append("Hardware")
     rows = []
     for cell in arms.to_dict("records"):
         before = "not known" if cell["pretrained_elsewhere"] else _number(cell["pretrain_hours"], ".3g")
@@ -112,9 +113,9 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
         facts += [_number(cell["finetune_hours"], ".3g"), _number(cell["memory_gb"], ".2f"), _number(cell["devices"], ".0f")]
         rows.append([cell["number"], cell["row"], f"{cell['column']} ({cell['cohort']})", *facts, cell["hardware"] or "–"])
     notes = [
-        "Hours: wall clock of the pretraining and, mean over folds, of a fine-tuning, over all attempts. A pretraining that several"
-        " arms share is counted whole in each.",
-        "Memory: the peak of a process, the larger of pretraining and fine-tuning: of the GPU where one was used, else of the program.",
+        "Hours: wall clock of the pretraining and, mean over folds, of a fine-tuning, over all attempts."
+        " A pretraining that several arms share is counted whole in each.",
+        "Memory: the peak of a process, of the GPU where one was used; the larger of pretraining and fine-tuning.",
         "Score: mean and SD (n - 1) over folds. Point at a bubble for its numbers. – means that runs are missing.",
     ]
     if arms["hardware"].nunique() > 1:
@@ -123,7 +124,9 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
     return page(f"{spec['title']}: what it costs and what it brings", body)
 
 
-def budgets_page(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float, resamples: int) -> str:
+def budgets_page(
+    points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float, resamples: int
+) -> str:
     """The figure of `plots.label_budgets`, the budget that matches full supervision, and the numbers.
 
     Args:
@@ -133,9 +136,7 @@ def budgets_page(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str,
         scale: the score is shown times this.
         resamples: of the bootstrap.
     """
-    full = [
-        [f"{m['column']} ({m['cohort']})", m["row"], m["words"], _full_words(m, scale)] for m in matches.to_dict("records")
-    ]
+    full = [[f"{m['column']} ({m['cohort']})", m["row"], m["words"], _full_words(m, scale)] for m in matches.to_dict("records")]
     rows = []
     for point in points.to_dict("records"):
         mean = _number(scale * point["mean"], ".2f")
@@ -145,11 +146,12 @@ def budgets_page(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str,
         folds = ", ".join(_number(scale * float(value or "nan"), ".2f") for value in point["fold_scores"].split(" "))
         rows.append([*names, mean, _number(scale * point["sd"], ".2f"), folds])
     notes = [
-        "Score: mean and SD (n - 1) over folds; each fold draws other training subjects. Smaller budgets of a fold are part of"
-        " its larger ones.",
-        "Matched: labelled subjects at which the mean of the arm first reaches the baseline with all labels, interpolated in the logarithm"
-        " of the number; nothing is extrapolated.",
-        f"Interval: percentile bootstrap, {resamples:,} resamples of folds and of subjects; curve and target come from the same draw.",
+        "Score: mean and SD (n - 1) over folds; each fold draws other training subjects."
+        " Smaller budgets of a fold are part of its larger ones.",
+        "Matched: labelled subjects at which the mean of the arm first reaches the baseline with all labels,"
+        " interpolated in the logarithm of the number; nothing is extrapolated.",
+        f"Interval: percentile bootstrap, {resamples:,} resamples of folds and of subjects;"
+        " curve and target come from the same draw.",
     ]
     if (points["cohort"] == "val").any():
         notes.append("Cohort val: what a fold leaves of the pool, so larger budgets are scored on fewer cases.")

@@ -787,13 +787,16 @@ def label_budgets(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str
     with _figure(path, *size_px, tips) as figure:
         panels = figure.subplots(high, wide, squeeze=False).ravel()
         for axes, column in zip(panels, columns, strict=False):
-            of_column = [frame[(frame["task"] == column["task"]) & (frame["cohort"] == column["cohort"])] for frame in (points, matches)]
+            of_column = [
+                frame[(frame["task"] == column["task"]) & (frame["cohort"] == column["cohort"])] for frame in (points, matches)
+            ]
             _draw_budgets(axes, *of_column, looks, scale, tips)
             axes.set_title(f"{column['title']} ({column['cohort']})", loc="left")
         for axes in panels[len(columns) :]:
             axes.set_axis_off()
+        for axes in panels[max(0, len(columns) - wide) : len(columns)]:
+            axes.set_xlabel("labelled training subjects")
         figure.supylabel(words, fontsize=10)
-        figure.supxlabel("labelled training subjects", fontsize=10)
         _explain_budgets(figure, looks)
 
 
@@ -835,7 +838,9 @@ def _budget_ticks(axes: Axes, known: pd.DataFrame) -> None:
     budgets = known.drop_duplicates("subjects").sort_values("subjects")
     axes.set_xscale("log")
     axes.minorticks_off()
-    names = [f"all\n({subjects:g})" if n == "all" else n for n, subjects in zip(budgets["n_train"], budgets["subjects"], strict=True)]
+    names = [
+        f"all\n({subjects:g})" if n == "all" else n for n, subjects in zip(budgets["n_train"], budgets["subjects"], strict=True)
+    ]
     axes.set_xticks(budgets["subjects"], names)
     axes.set_xlim(budgets["subjects"].min() / 1.15, budgets["subjects"].max() * 1.15)
 
