@@ -143,7 +143,7 @@ rule plot_composition:
         report(
             FIGURES + "/corpora/{corpus}.png",
             category=CORPUS,
-            labels={"corpus": "{corpus}", "shows": "composition"},
+            labels={"shows": "composition of {corpus}"},
             caption="report/composition.rst",
         ),
     log:
@@ -171,7 +171,7 @@ rule page_rejected:
         report(
             FIGURES + "/rejected.html",
             category=CORPUS,
-            labels={"corpus": "all data sets", "shows": "rejected volumes"},
+            labels={"shows": "rejected volumes of all data sets"},
             caption="report/rejected.rst",
         ),
     log:
@@ -283,10 +283,7 @@ rule plot_finetuning:
         report(
             ARM_FIGURE + "/loss.svg",
             category=TRAINING,
-            labels={
-                "training": arm_title,
-                "shows": "curves",
-            },
+            labels=lambda w: {"training": arm_title(w), "shows": "curves"},
             caption="report/loss.rst",
         ),
     log:
@@ -307,10 +304,7 @@ rule page_finetuning:
         report(
             ARM_FIGURE + "/run.html",
             category=TRAINING,
-            labels={
-                "training": arm_title,
-                "shows": "run card of fold 0",
-            },
+            labels=lambda w: {"training": arm_title(w), "shows": "run card of fold 0"},
             caption="report/run_card.rst",
         ),
     log:
@@ -339,10 +333,7 @@ rule plot_overlays:
         report(
             ARM_FIGURE + "/{cohort}.png",
             category=CASES,
-            labels={
-                "arm": arm_title,
-                "cohort": "{cohort}",
-            },
+            labels=lambda w: {"arm": f"{arm_title(w)} ({w.cohort})"},
             caption="report/overlays.rst",
         ),
     log:
