@@ -22,13 +22,10 @@ def text(plan: Plan, study: Path | str) -> str:
         study: its folder of results; what is not there yet is counted as missing.
     """
     study = Path(study)
-    head = [_heading(plan.config.study.title, "="), *_what(plan)]
-    ran = [_heading("What ran", "-"), *_tables(plan, study), "", *_runs(plan, study)]
+    title = escaped(plan.config.study.title)
+    head = ["", title, "=" * max(4, len(title)), "", *_what(plan)]
+    ran = ["", "**What ran**", "", *_tables(plan, study), "", *_runs(plan, study)]
     return "\n".join([*head, *ran]) + "\n"
-
-
-def _heading(words: str, line: str) -> str:
-    return f"\n{escaped(words)}\n{line * max(4, len(escaped(words)))}\n"
 
 
 def escaped(words: str) -> str:

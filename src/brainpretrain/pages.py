@@ -33,7 +33,7 @@ thead th { border-bottom: 2px solid #57606a; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 th.number, td.number { text-align: right; padding: .3rem .6rem; }
 tr.start > * { border-top: 2px solid #8c959f; }
-.wrap { overflow-wrap: anywhere; }
+.wrap { overflow-wrap: anywhere; min-width: 6.5rem; }
 .detail { display: block; font-weight: 400; font-size: .87em; color: #57606a; white-space: nowrap; }
 .up, .down, .same { border-radius: .25rem; padding: 0 .35rem; font-size: .87em; font-weight: 600;
   white-space: nowrap; }
@@ -101,19 +101,19 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
         svg: the figure.
         scale: the score is shown times this.
     """
-    header = ["No.", "Model", "Data", "Score", "SD", "Hours", "Pretraining (h)", "Fine-tuning (h)", "Memory (GB)", "Devices"]
+    header = ["No.", "Model", "Data", "Score", "SD", "Time", "Pretraining", "Fine-tuning", "Memory (GB)", "Devices"]
     header.append("Hardware")
     rows = []
     for cell in arms.to_dict("records"):
-        before = "not known" if cell["pretrained_elsewhere"] else _number(cell["pretrain_hours"], ".3g")
+        before = "not known" if cell["pretrained_elsewhere"] else _hours(cell["pretrain_hours"])
         score = _number(scale * cell["score"], ".2f")
         if score == "–":
             score = f"– ({cell['folds']} of {count(cell['folds_expected'], 'fold')})"
-        facts = [score, _number(scale * cell["score_sd"], ".2f"), _number(cell["hours"], ".3g"), before]
-        facts += [_number(cell["finetune_hours"], ".3g"), _number(cell["memory_gb"], ".2f"), _number(cell["devices"], ".0f")]
+        facts = [score, _number(scale * cell["score_sd"], ".2f"), _hours(cell["hours"]), before]
+        facts += [_hours(cell["finetune_hours"]), _number(cell["memory_gb"], ".2f"), _number(cell["devices"], ".0f")]
         rows.append([cell["number"], cell["row"], f"{cell['column']} ({cell['cohort']})", *facts, cell["hardware"] or "–"])
     notes = [
-        "Hours: wall clock of the pretraining and, mean over folds, of a fine-tuning, over all attempts."
+        "Time: wall clock of the pretraining and, mean over folds, of a fine-tuning, over all attempts."
         " A pretraining that several arms share is counted whole in each.",
         "Memory: the peak of a process, of the GPU where one was used; the larger of pretraining and fine-tuning.",
         "Score: mean and SD (n - 1) over folds. Point at a bubble for its numbers. – means that runs are missing.",
@@ -172,6 +172,10 @@ def _full_words(match: Mapping[str, Any], scale: float) -> str:
 
 def _notes(notes: Iterable[str]) -> str:
     return '<ul class="notes">\n' + "".join(f"<li>{escape(note)}</li>\n" for note in notes) + "</ul>\n"
+
+
+def _hours(value: float) -> str:
+    return "–" if pd.isna(value) else duration(3600 * value)
 
 
 def _number(value: float, form: str) -> str:

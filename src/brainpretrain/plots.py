@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain import files, tables
+from brainpretrain import files, pages, tables
 from brainpretrain.errors import UserError
 from brainpretrain.grids import percent, signed
 
@@ -576,7 +576,9 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
     wide = min(len(columns), max(1, 1500 // panel_px))
     high = -(-len(columns) // wide)
     with _figure(path, max(560, 60 + wide * panel_px), min(880, 60 + 400 * high)) as figure:
-        panels = figure.subplots(high, wide, squeeze=False, sharey=True).ravel()
+        panels = figure.subplots(high, wide, squeeze=False, sharex=bool(pairs), sharey=True).ravel()
+        for axes in panels[max(0, len(columns) - wide) : len(columns)]:
+            axes.tick_params(labelbottom=True)  # of the lowest panel in each column of panels
         for axes, column in zip(panels, columns, strict=False):
             of_column = cases[(cases["task"] == column["task"]) & (cases["cohort"] == column["cohort"])]
             _draw_pairs(axes, of_column, pairs, spec)
@@ -664,6 +666,8 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
     words, scale = SCORE_WORDS[spec.get("metric", "dice")]
     arms = arms[arms["number"] <= MAX_ROWS]
     drawn = arms.dropna(subset=["hours", "score", "memory_gb"])
+    unit, per_hour = _time_unit(drawn["hours"].max())
+    drawn = drawn.assign(time=per_hour * drawn["hours"])
     titles = [column["title"] for column in spec["columns"]]
     wide = min(len(titles), 3 if len(titles) <= 9 else 4)
     high = -(-len(titles) // wide)
@@ -679,8 +683,15 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
         for axes in panels[len(titles) :]:
             axes.set_axis_off()
         figure.supylabel(words, fontsize=10)
-        figure.supxlabel("hours of pretraining and fine-tuning", fontsize=10)
+        figure.supxlabel(f"{unit} of pretraining and fine-tuning", fontsize=10)
         _explain_costs(figure, arms, drawn["memory_gb"].max(), colours)
+
+
+def _time_unit(most_hours: float) -> tuple[str, int]:
+    """The unit that reads best, and how many of it are an hour."""
+    if most_hours < 1 / 30:
+        return "seconds", 3600
+    return ("minutes", 60) if most_hours < 2 else ("hours", 1)
 
 
 def _gid(cell: Mapping[str, Any]) -> str:
@@ -689,11 +700,11 @@ def _gid(cell: Mapping[str, Any]) -> str:
 
 def _cost_words(cell: Mapping[str, Any], words: str, scale: float) -> str:
     """What the pointer shows over a bubble."""
-    before = "unknown" if cell["pretrained_elsewhere"] else f"{cell['pretrain_hours']:.3g} h"
+    before = "unknown" if cell["pretrained_elsewhere"] else pages.duration(3600 * cell["pretrain_hours"])
     lines = [
         f"{cell['number']}  {cell['row']}",
         f"{words}: {scale * cell['score']:.2f}" + (f" ± {scale * cell['score_sd']:.2f}" if pd.notna(cell["score_sd"]) else ""),
-        f"pretraining {before}, fine-tuning {cell['finetune_hours']:.3g} h",
+        f"pretraining {before}, fine-tuning {pages.duration(3600 * cell['finetune_hours'])}",
         f"peak memory {cell['memory_gb']:.2f} GB",
         cell["hardware"],
     ]
@@ -713,22 +724,22 @@ def _draw_costs(
         base = tables.baseline_row(spec["rows"][number - 1], spec)
         other = by_number.get(spec["rows"].index(base) + 1) if base else None
         if other:
-            ends = [[end["hours"] for end in (other, cell)], [scale * end["score"] for end in (other, cell)]]
+            ends = [[end["time"] for end in (other, cell)], [scale * end["score"] for end in (other, cell)]]
             axes.plot(*ends, color=GREY, linewidth=1, zorder=1)
     for number, cell in by_number.items():
         colour = colours[cell["backbone"]]
         face = "white" if cell["init"] == spec["baseline"] else colour
-        place = cell["hours"], scale * cell["score"]
+        place = cell["time"], scale * cell["score"]
         size = 900 * cell["memory_gb"] / most_gb
         axes.scatter(*place, s=size, facecolor=face, edgecolor=colour, alpha=0.75, linewidth=2, zorder=2, gid=_gid(cell))
         text = axes.annotate(str(number), place, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=9)
         text.set(path_effects=[withStroke(linewidth=2.5, foreground="white")], zorder=3)
-    hours = cells["hours"]
-    if hours.min() > 0 and hours.max() > 5 * hours.min():
+    times = cells["time"]
+    if times.min() > 0 and times.max() > 5 * times.min():
         axes.set_xscale("log")
         axes.minorticks_off()
-        axes.set_xlim(hours.min() / 1.8, hours.max() * 1.8)
-        axes.set_xticks(_round_ticks(hours.min() / 1.5, hours.max() * 1.5))
+        axes.set_xlim(times.min() / 1.8, times.max() * 1.8)
+        axes.set_xticks(_round_ticks(times.min() / 1.5, times.max() * 1.5))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.margins(0.2)
 
@@ -853,4 +864,4 @@ def _explain_budgets(figure: Figure, looks: Mapping[str, Mapping]) -> None:
     handles.append(Line2D([], [], color=GREY, marker="|", markersize=10, markeredgewidth=2.5, linewidth=3, alpha=0.7))
     names = [fill(row, 46) for row in looks]
     names += ["baseline with all labels", "where an arm reaches it, with interval"]
-    figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=9)
+    figure.legend(handles, names, loc="outside lower left", ncols=3 if figure.get_figwidth() > 8 else 2, fontsize=9)
