@@ -57,3 +57,9 @@ def test_the_landing_page_links_to_the_sections_that_are_there() -> None:
     links = [link["refuri"] for link in page.findall(reference)]
     assert links == ["javascript:app.showCategory('1%20Corpus')", "javascript:app.showCategory('4%20Results')"]
     assert "What ran." in page.astext()
+
+
+def test_every_piece_of_the_report_is_in_one_of_the_sections() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    used = re.findall(r"category=([^,\n]+)", rules)
+    assert len(used) > 10 and set(used) <= {"CORPUS", "OVERLAP", "TRAINING", "RESULTS_SECTION", "CASES"}
