@@ -61,7 +61,7 @@ def test_the_matched_budget_by_hand() -> None:
     assert pretrained["baseline"] == "scratch" and pretrained["init"] == PRETRAINED
     assert pretrained["matched"] == pytest.approx(20 * 2**0.5, abs=0.01)
     assert (pretrained["low"], pretrained["high"]) == (pretrained["matched"], pretrained["matched"])  # no spread, no doubt
-    assert pretrained["words"] == "28 (95 % interval 28 to 28)"
+    assert pretrained["words"] == "28 (95 % interval 28)"
 
 
 def test_the_interval_comes_from_folds_and_subjects_and_is_repeatable() -> None:
@@ -89,7 +89,7 @@ def test_not_reached_and_at_most_are_said_plainly() -> None:
     assert np.isinf(worse["matched"]) and worse["reached_share"] == 0
     assert worse["words"] == "not reached with 160; reached in 0 % of resamples"
     better = curves_and_matches(budget_scores(gain=0.3, spread=0.0), budget_spec())[1].iloc[1]
-    assert better["words"] == "at most 10 (95 % interval at most 10 to at most 10)"
+    assert better["words"] == "at most 10 (95 % interval at most 10)"
 
 
 def test_missing_runs_are_said_and_not_guessed() -> None:

@@ -482,7 +482,7 @@ def test_costs_choose_their_unit_and_say_what_is_not_known(tmp_path: Path) -> No
     plots.costs(arms, spec(), tmp_path / "e.svg")
     assert (
         "* hours of the pretraining not known" in words(tmp_path / "e.svg")
-        and "pretraining unknown" in tips(tmp_path / "e.svg")[1]
+        and "pretraining not known" in tips(tmp_path / "e.svg")[1]
     )
     plots.costs(costs.arms(two_arms(), spec(), {}), spec(), tmp_path / "n.svg")
     assert "runs missing" in words(tmp_path / "n.svg") and not tips(tmp_path / "n.svg")

@@ -264,7 +264,8 @@ def _words(matched: float, low: float, high: float, share: float, sizes: Sequenc
             return f"more than {sizes[-1]:.0f}"
         return f"at most {sizes[0]:.0f}" if subjects <= sizes[0] else f"{subjects:.0f}"
 
-    interval = f"{100 * confidence:g} % interval {shown(low)} to {shown(high)}"
+    ends = dict.fromkeys((shown(low), shown(high)))
+    interval = f"{100 * confidence:g} % interval {' to '.join(ends)}"
     if not np.isfinite(matched):
         return f"not reached with {sizes[-1]:.0f}; reached in {100 * share:.0f} % of resamples"
     return f"{shown(matched)} ({interval})"

@@ -105,11 +105,10 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
     header.append("Hardware")
     rows = []
     for cell in arms.to_dict("records"):
-        before = "not known" if cell["pretrained_elsewhere"] else _hours(cell["pretrain_hours"])
         score = _number(scale * cell["score"], ".2f")
         if score == "–":
             score = f"– ({cell['folds']} of {count(cell['folds_expected'], 'fold')})"
-        facts = [score, _number(scale * cell["score_sd"], ".2f"), _hours(cell["hours"]), before]
+        facts = [score, _number(scale * cell["score_sd"], ".2f"), _hours(cell["hours"]), pretraining_time(cell)]
         facts += [_hours(cell["finetune_hours"]), _number(cell["memory_gb"], ".2f"), _number(cell["devices"], ".0f")]
         rows.append([cell["number"], cell["row"], f"{cell['column']} ({cell['cohort']})", *facts, cell["hardware"] or "–"])
     notes = [
@@ -172,6 +171,13 @@ def _full_words(match: Mapping[str, Any], scale: float) -> str:
 
 def _notes(notes: Iterable[str]) -> str:
     return '<ul class="notes">\n' + "".join(f"<li>{escape(note)}</li>\n" for note in notes) + "</ul>\n"
+
+
+def pretraining_time(cell: Mapping[str, Any]) -> str:
+    """How long the pretraining of an arm of `costs.arms` took, in words."""
+    if cell["pretrained_elsewhere"]:
+        return "not known"
+    return "none" if cell["pretrain_hours"] == 0 else _hours(cell["pretrain_hours"])
 
 
 def _hours(value: float) -> str:

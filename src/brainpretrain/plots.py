@@ -700,11 +700,10 @@ def _gid(cell: Mapping[str, Any]) -> str:
 
 def _cost_words(cell: Mapping[str, Any], words: str, scale: float) -> str:
     """What the pointer shows over a bubble."""
-    before = "unknown" if cell["pretrained_elsewhere"] else pages.duration(3600 * cell["pretrain_hours"])
     lines = [
         f"{cell['number']}  {cell['row']}",
         f"{words}: {scale * cell['score']:.2f}" + (f" ± {scale * cell['score_sd']:.2f}" if pd.notna(cell["score_sd"]) else ""),
-        f"pretraining {before}, fine-tuning {pages.duration(3600 * cell['finetune_hours'])}",
+        f"pretraining {pages.pretraining_time(cell)}, fine-tuning {pages.duration(3600 * cell['finetune_hours'])}",
         f"peak memory {cell['memory_gb']:.2f} GB",
         cell["hardware"],
     ]
