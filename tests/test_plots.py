@@ -489,8 +489,8 @@ def test_costs_choose_their_unit_and_say_what_is_not_known(tmp_path: Path) -> No
 
 
 def test_costs_of_a_big_table_stay_within_bounds(tmp_path: Path) -> None:
-    rows = [row(f"network {i}, n={n}", "scratch", backbone=f"b{i}", n_train=n) for i in range(6) for n in (5, 10, 20, 40, 80)]
-    columns = [{"title": f"T{i}", "task": f"t{i}", "cohort": "test"} for i in range(13)]
+    rows = [row(f"network {i}, n={n}", "scratch", backbone=f"b{i}", n_train=n) for i in range(5) for n in (5, 10, 20, 40, 80)]
+    columns = [{"title": f"T{i}", "task": f"t{i}", "cohort": "test"} for i in range(10)]
     parts = [
         scores(
             {("scratch", "0", "v", "x"): 0.5 + 0.01 * i}, backbone=line["backbone"], n_train=line["n_train"], task=column["task"]

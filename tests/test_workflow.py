@@ -347,12 +347,13 @@ def hidden_entries(page):
     sections = json.loads(re.search(r"var categories = ({.*});", page)[1])
     for section, parts in sections.items():
         labels = [results[path]["labels"] for path in itertools.chain(*parts.values())]
-        rows = [tuple(label.values()) for label in labels]
+        names = list(dict.fromkeys(itertools.chain(*labels)))
+        rows = [tuple(label.get(name, "") for name in names) for label in labels]
         assert len(set(rows)) == len(rows), f"{section}: entries with the same labels"
-        for name in list(labels[0])[1:]:
-            values = [label[name] for label in labels]
-            switch = len(set(values)) == 2 and all(values.count(value) == len(values) / 2 for value in values)
-            rest = [tuple(value for key, value in label.items() if key != name) for label in labels]
+        for place, name in enumerate(names[1:], start=1):
+            values = [label[name] for label in labels if name in label]
+            switch = len(set(values)) == 2 and all(values.count(value) == len(labels) / 2 for value in values)
+            rest = [(*row[:place], *row[place + 1 :]) for row in rows]
             assert not switch or all(rest.count(one) == 2 for one in rest), f"{section}: half of the entries would vanish"
 
 
