@@ -570,7 +570,8 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
     """
     cases = tables.case_scores(tables.check(scores)).dropna(subset="dice")
     pairs = [(tables.baseline_row(row, spec), row) for row in spec["rows"]]
-    pairs = [(base, row) for base, row in pairs if base][:MAX_PAIRS]
+    compared = [(base, row) for base, row in pairs if base]
+    pairs = compared[:MAX_PAIRS]
     columns = spec["columns"]
     panel_px = max(340, 60 + 130 * len(pairs))
     wide = min(len(columns), max(1, 1500 // panel_px))
@@ -589,7 +590,7 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
         panels[0].set(ylim=(lowest, 100 + 0.2 * (100 - lowest)), yticks=range(int(lowest), 101, 10))
         figure.supylabel("Dice x 100 of a case", fontsize=10)
         if pairs:
-            _explain_lines(figure)
+            _explain_lines(figure, left_out=len(compared) - len(pairs))
 
 
 def _draw_pairs(axes: Axes, cases: pd.DataFrame, pairs: Sequence[tuple], spec: Mapping[str, Any]) -> None:
@@ -611,7 +612,7 @@ def _draw_pairs(axes: Axes, cases: pd.DataFrame, pairs: Sequence[tuple], spec: M
     axes.grid(axis="x", visible=False)
 
 
-def _explain_lines(figure: Figure) -> None:
+def _explain_lines(figure: Figure, left_out: int) -> None:
     from matplotlib.lines import Line2D
 
     lines = [
@@ -619,7 +620,11 @@ def _explain_lines(figure: Figure) -> None:
         Line2D([], [], color=RED, linewidth=1, linestyle=(0, (4, 1.5))),
         Line2D([], [], color=DARK, linewidth=2.5, marker="o"),
     ]
-    figure.legend(lines, ["better", "not better", "mean of cases"], loc="outside lower right", ncols=3)
+    names = ["better", "not better", "mean of cases"]
+    if left_out:
+        lines.append(Line2D([], [], linestyle=""))
+        names.append(f"rows of the table not drawn: {left_out}")
+    figure.legend(lines, names, loc="outside lower right", ncols=4)
 
 
 def _draw_pair(axes: Axes, x: Sequence[float], both: pd.DataFrame) -> None:
@@ -664,6 +669,7 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
         path: .svg (with the numbers under the pointer) or .png.
     """
     words, scale = SCORE_WORDS[spec.get("metric", "dice")]
+    left_out = max(0, arms["number"].max() - MAX_ROWS)
     arms = arms[arms["number"] <= MAX_ROWS]
     drawn = arms.dropna(subset=["hours", "score", "memory_gb"])
     unit, per_hour = _time_unit(drawn["hours"].max())
@@ -684,7 +690,7 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
             axes.set_axis_off()
         figure.supylabel(words, fontsize=10)
         figure.supxlabel(f"{unit} of pretraining and fine-tuning", fontsize=10)
-        _explain_costs(figure, arms, drawn["memory_gb"].max(), colours)
+        _explain_costs(figure, arms, drawn["memory_gb"].max(), colours, left_out)
 
 
 def _time_unit(most_hours: float) -> tuple[str, int]:
@@ -751,7 +757,7 @@ def _round_ticks(low: float, high: float) -> list[float]:
     return inside if len(inside) <= 7 else tens
 
 
-def _explain_costs(figure: Figure, arms: pd.DataFrame, most_gb: float, colours: Mapping[str, str]) -> None:
+def _explain_costs(figure: Figure, arms: pd.DataFrame, most_gb: float, colours: Mapping[str, str], left_out: int) -> None:
     from matplotlib.lines import Line2D
 
     handles, names = [], []
@@ -759,12 +765,11 @@ def _explain_costs(figure: Figure, arms: pd.DataFrame, most_gb: float, colours: 
         style = {"marker": "o", "linestyle": "", "color": colours[cell["backbone"]], "markersize": 7, "markeredgewidth": 1.8}
         handles.append(Line2D([], [], fillstyle="none" if cell["init"] == "scratch" else "full", **style))
         names.append(f"{cell['number']}  {fill(cell['row'], 34)}" + (" *" if cell["pretrained_elsewhere"] else ""))
-    if pd.notna(most_gb):
-        handles.append(Line2D([], [], linestyle=""))
-        names.append(f"area: peak memory, largest {most_gb:.3g} GB")
-    if arms["pretrained_elsewhere"].any():
-        handles.append(Line2D([], [], linestyle=""))
-        names.append("* hours of the pretraining not known")
+    notes = [f"area: peak memory, largest {most_gb:.3g} GB"] if pd.notna(most_gb) else []
+    notes += ["* hours of the pretraining not known"] if arms["pretrained_elsewhere"].any() else []
+    notes += [f"rows of the table not drawn: {left_out}"] if left_out else []
+    handles += [Line2D([], [], linestyle="") for _ in notes]
+    names += notes
     figure.legend(handles, names, loc="outside right upper", fontsize=9, labelspacing=0.35)
 
 
