@@ -5,6 +5,7 @@ from snakemake.utils import min_version
 min_version("9.20")
 
 import brainpretrain.config
+import brainpretrain.landing
 import brainpretrain.plan
 from brainpretrain.errors import UserError
 
@@ -14,6 +15,10 @@ try:
     PLAN = brainpretrain.plan.make(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+
+
+# the first page of a report, made when one is asked for
+config["landing"] = lambda: brainpretrain.landing.text(PLAN, STUDY)
 
 
 report: "rules/report/workflow.rst"

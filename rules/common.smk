@@ -1,9 +1,11 @@
 """Paths, wildcards, and look-ups into the plan. No number of the method stands in any rule."""
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 RESULTS = CONFIG.settings.results
@@ -15,6 +17,15 @@ PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
 SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
+
+# a report sorts its sections by name
+CORPUS, OVERLAP, TRAINING, RESULTS_SECTION, CASES = (
+    "1 Corpus",
+    "2 Overlap and licences",
+    "3 Training",
+    "4 Results",
+    "5 Cases",
+)
 
 
 wildcard_constraints:

@@ -27,7 +27,7 @@ rule table:
         text=TABLES + "/{table}.txt",
         html=report(
             TABLES + "/{table}.html",
-            category="Results",
+            category=RESULTS_SECTION,
             labels={"table": "{table}", "shows": "Dice"},
             caption="report/results.rst",
         ),
@@ -36,7 +36,7 @@ rule table:
         label_text=TABLES + "/{table}_labels.txt",
         label_html=report(
             TABLES + "/{table}_labels.html",
-            category="Results",
+            category=RESULTS_SECTION,
             labels={"table": "{table}", "shows": "Dice per label and fold"},
             caption="report/per_label.rst",
         ),
@@ -58,7 +58,7 @@ rule plot_cases:
     output:
         report(
             FIGURES + "/{table}_cases.png",
-            category="Results",
+            category=RESULTS_SECTION,
             labels={"table": "{table}", "shows": "every case"},
             caption="report/paired_cases.rst",
         ),
@@ -73,6 +73,68 @@ rule plot_cases:
         "brainpretrain plot-cases --scores {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
+def table_runs(wildcards):
+    """run.json of every training behind a table."""
+    spec = PLAN.tables[wildcards.table]
+    evaluations = PLAN.table_evaluations(spec)
+    places = {f"{evaluation.arm.path}/fold{evaluation.fold}" for evaluation in evaluations}
+    places |= {evaluation.arm.pretraining.path for evaluation in evaluations if evaluation.arm.pretraining}
+    return [f"{STUDY}/{place}/run.json" for place in sorted(places)]
+
+
+rule plot_costs:
+    input:
+        scores=table_scores,
+        runs=table_runs,
+    output:
+        html=report(
+            FIGURES + "/{table}_costs.html",
+            category=RESULTS_SECTION,
+            labels={"table": "{table}", "shows": "hours and memory"},
+            caption="report/costs.rst",
+        ),
+        tsv=FIGURES + "/{table}_costs.tsv",
+        svg=FIGURES + "/{table}_costs.svg",
+    log:
+        STUDY + "/logs/plot_costs/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=lambda w: as_json(PLAN.tables[w.table]),
+        out=subpath(output.html, parent=True),
+    shell:
+        "brainpretrain plot-costs --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule plot_budgets:
+    input:
+        scores=table_scores,
+        runs=table_runs,
+    output:
+        html=report(
+            FIGURES + "/{table}_budgets.html",
+            category=RESULTS_SECTION,
+            labels={"table": "{table}", "shows": "label budgets"},
+            caption="report/budgets.rst",
+        ),
+        tsv=FIGURES + "/{table}_budgets.tsv",
+        svg=FIGURES + "/{table}_budgets.svg",
+        matched=FIGURES + "/{table}_matched.tsv",
+    log:
+        STUDY + "/logs/plot_budgets/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=lambda w: as_json(PLAN.tables[w.table]),
+        bootstrap=as_json(CONFIG.settings.bootstrap),
+        out=subpath(output.html, parent=True),
+    shell:
+        "brainpretrain plot-budgets --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q}"
+        " --bootstrap {params.bootstrap:q} --out {params.out:q} > {log:q} 2>&1"
+
+
 rule plot_composition:
     input:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
@@ -80,8 +142,8 @@ rule plot_composition:
     output:
         report(
             FIGURES + "/corpora/{corpus}.png",
-            category="Corpus",
-            labels={"corpus": "{corpus}", "shows": "composition"},
+            category=CORPUS,
+            labels={"shows": "composition of {corpus}"},
             caption="report/composition.rst",
         ),
     log:
@@ -108,8 +170,8 @@ rule page_rejected:
     output:
         report(
             FIGURES + "/rejected.html",
-            category="Corpus",
-            labels={"corpus": "all data sets", "shows": "rejected volumes"},
+            category=CORPUS,
+            labels={"shows": "rejected volumes of all data sets"},
             caption="report/rejected.rst",
         ),
     log:
@@ -130,7 +192,7 @@ rule plot_pretraining:
     output:
         report(
             FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/loss.svg",
-            category="Training",
+            category=TRAINING,
             labels={
                 "training": "{pretext} on {corpus}, {backbone}",
                 "shows": "curves",
@@ -154,7 +216,7 @@ rule plot_reconstructions:
     output:
         report(
             FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/reconstruction.png",
-            category="Training",
+            category=TRAINING,
             labels={
                 "training": "{pretext} on {corpus}, {backbone}",
                 "shows": "reconstruction",
@@ -176,7 +238,7 @@ rule page_pretraining:
     output:
         report(
             FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/run.html",
-            category="Training",
+            category=TRAINING,
             labels={
                 "training": "{pretext} on {corpus}, {backbone}",
                 "shows": "run card",
@@ -192,6 +254,24 @@ rule page_pretraining:
         "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
 
 
+def arm_titles():
+    """Arm -> what the tables call it. A report shows only one of two entries with the same labels, so no two are called the same."""
+    titles = {}
+    for spec in PLAN.tables.values():
+        for column, row in itertools.product(spec["columns"], spec["rows"]):
+            arm = brainpretrain.plan.Arm(column["task"], *(row[name] for name in ("backbone", "init", "recipe", "n_train")))
+            titles.setdefault(arm, f"{column['title']}: {row['title']}")
+    twice = {title for title, count in Counter(titles.values()).items() if count > 1}
+    return {arm: f"{title} ({arm.path})" if title in twice else title for arm, title in titles.items()}
+
+
+ARM_TITLES = arm_titles()
+
+
+def arm_title(wildcards):
+    return ARM_TITLES[brainpretrain.plan.Arm(*(wildcards[name] for name in ("task", "backbone", "init", "recipe", "n_train")))]
+
+
 ARM_FIGURE = ARM.replace(STUDY + "/finetune", FIGURES + "/finetune")
 FOLDS = range(CONFIG.study.folds)
 
@@ -202,11 +282,8 @@ rule plot_finetuning:
     output:
         report(
             ARM_FIGURE + "/loss.svg",
-            category="Training",
-            labels={
-                "training": "{task}, {backbone}, {init}, n={n_train}",
-                "shows": "curves",
-            },
+            category=TRAINING,
+            labels=lambda w: {"training": arm_title(w), "shows": "curves"},
             caption="report/loss.rst",
         ),
     log:
@@ -226,11 +303,8 @@ rule page_finetuning:
     output:
         report(
             ARM_FIGURE + "/run.html",
-            category="Training",
-            labels={
-                "training": "{task}, {backbone}, {init}, n={n_train}",
-                "shows": "run card of fold 0",
-            },
+            category=TRAINING,
+            labels=lambda w: {"training": arm_title(w), "shows": "run card of fold 0"},
             caption="report/run_card.rst",
         ),
     log:
@@ -258,11 +332,8 @@ rule plot_overlays:
     output:
         report(
             ARM_FIGURE + "/{cohort}.png",
-            category="Cases",
-            labels={
-                "arm": "{task}, {backbone}, {init}, n={n_train}",
-                "cohort": "{cohort}",
-            },
+            category=CASES,
+            labels=lambda w: {"arm": f"{arm_title(w)} ({w.cohort})"},
             caption="report/overlays.rst",
         ),
     log:
@@ -281,9 +352,56 @@ rule plot_overlays:
         " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
 
 
+OVERLAYS = STUDY + "/overlays"
+
+
+rule overlay_cases:
+    input:
+        unpack(overlay_inputs),
+        shards=cohort_shards,
+    output:
+        OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js",
+    log:
+        STUDY + "/logs/overlay_cases/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=30,
+        root=cohort_root,
+    params:
+        folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
+        title=lambda w: f"{arm_title(w)} ({w.cohort})",
+    shell:
+        "brainpretrain overlay-cases --evaluations {params.folders:q} --shards {input.shards:q} --root {resources.root:q}"
+        " --task {params.task:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
+
+
+# beside the report and asked for by name, since it needs NiiVue's bundle and holds whole volumes
+rule overlays:
+    input:
+        sorted({f"{OVERLAYS}/{e.arm.path}/{e.cohort}.js".replace("/finetune/", "/") for e in PLAN.evaluations}),
+    output:
+        page=OVERLAYS + "/index.html",
+    log:
+        STUDY + "/logs/overlays.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        bundle=f"{CONFIG.settings.data_root}/niivue/niivue.umd.js",
+    params:
+        title=CONFIG.study.title,
+    shell:
+        "brainpretrain page-overlays {input:q} --bundle {resources.bundle:q} --title {params.title:q} --out {output.page:q} > {log:q} 2>&1"
+
+
 def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
-    targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/rejected.html"}
+    targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html", f"{FIGURES}/rejected.html"}
+    if brainpretrain.plan.has_budgets(PLAN.tables[name]):
+        targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(PLAN.tables[name]):
         arm = evaluation.arm
         targets |= {f"{FIGURES}/{arm.path}/{file}" for file in ("loss.svg", "run.html", f"{evaluation.cohort}.png")}

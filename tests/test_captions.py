@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from docutils.core import publish_doctree
-from docutils.nodes import paragraph
+from docutils.nodes import paragraph, reference
 from jinja2 import Environment, StrictUndefined
 
 from helpers import ROOT
 
 FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
-EXPECTED = "composition loss overlays paired_cases per_label reconstructions rejected results run_card workflow"
+EXPECTED = "budgets composition costs loss overlays paired_cases per_label reconstructions rejected results run_card workflow"
 
 
-def render(path: Path) -> str:
-    """As Snakemake does it, but without the object that holds the config."""
-    return Environment(undefined=StrictUndefined).from_string(path.read_text(encoding="utf-8")).render()
+SECTIONS = re.findall(r'"(\d [\w ]+)"', (ROOT / "rules" / "common.smk").read_text(encoding="utf-8"))
+LANDING = "\nA *title*\n=========\n\nWhat ran."
+
+
+def render(path: Path, sections: list[str] = SECTIONS) -> str:
+    """As Snakemake does it. Only the landing page gets the config, and of it the one entry that is made for it."""
+    given = {}
+    if path.stem == "workflow":
+        config = SimpleNamespace(landing=lambda: LANDING)
+        given = {"snakemake": SimpleNamespace(config=config), "categories": [SimpleNamespace(name=name) for name in sections]}
+    return (
+        Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        .from_string(path.read_text(encoding="utf-8"))
+        .render(given)
+    )
 
 
 def test_every_piece_of_the_report_has_a_caption() -> None:
@@ -35,3 +49,17 @@ def test_a_caption_is_one_sentence(path: Path) -> None:
     (only,) = publish_doctree(render(path)).findall(paragraph)
     assert only.astext().endswith(".")
     assert ". " not in only.astext()
+
+
+def test_the_landing_page_links_to_the_sections_that_are_there() -> None:
+    assert SECTIONS == ["1 Corpus", "2 Overlap and licences", "3 Training", "4 Results", "5 Cases"] == sorted(SECTIONS)
+    page = publish_doctree(render(FOLDER / "workflow.rst", ["4 Results", "1 Corpus"]))
+    links = [link["refuri"] for link in page.findall(reference)]
+    assert links == ["javascript:app.showCategory('1%20Corpus')", "javascript:app.showCategory('4%20Results')"]
+    assert "What ran." in page.astext()
+
+
+def test_every_piece_of_the_report_is_in_one_of_the_sections() -> None:
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "rules").glob("*.smk"))
+    used = re.findall(r"category=([^,\n]+)", rules)
+    assert len(used) > 10 and set(used) <= {"CORPUS", "OVERLAP", "TRAINING", "RESULTS_SECTION", "CASES"}

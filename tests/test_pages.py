@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brainpretrain import pages
+from brainpretrain import budgets, costs, pages
+from report_fixtures import budget_scores, budget_spec, runs, spec, two_arms
 
 HOSTILE = "<script>alert(1)</script>"
 RUN = {
@@ -115,3 +116,41 @@ def test_duration(seconds: float, shown: str) -> None:
 def test_write(tmp_path: Path) -> None:
     pages.write(tmp_path / "deep" / "page.html", pages.page("Größe ± 1", "<p>x</p>"))
     assert (tmp_path / "deep" / "page.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+SVG = """<?xml version="1.0"?>
+<!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "http://www.w3.org/Graphics/SVG/1.1/DTD/svg11.dtd">
+<svg xmlns:xlink="http://www.w3.org/1999/xlink" width="10pt" xmlns="http://www.w3.org/2000/svg">
+ <metadata><rdf:RDF xmlns:dc="http://purl.org/dc"/></metadata>
+ <g id="a"><title>tip</title><use xlink:href="#m"/></g>
+</svg>"""
+
+
+def test_an_inline_figure_keeps_what_is_drawn_and_names_no_address() -> None:
+    shown = pages.inline(SVG)
+    assert shown.startswith('<svg width="10pt">') and '<title>tip</title><use xlink:href="#m"/>' in shown
+    assert stands_alone(shown) and "metadata" not in shown
+
+
+def test_costs_page() -> None:
+    arms = costs.arms(two_arms(), spec(), runs())
+    page = pages.costs_page(arms, spec(title=HOSTILE), SVG, 100)
+    names = ["1", "U-Net scratch", "Hippocampus (test)"]
+    assert [*names, "67.50", "3.54", "2 h 00 min", "none", "2 h 00 min", "8.00", "1", "RTX"] in cells(page)
+    assert "different hardware" in page and stands_alone(page)
+    lines = cells(pages.costs_page(costs.arms(two_arms().head(0), spec(), {}), spec(), SVG, 100))
+    assert [*names, "– (0 of 2 folds)", "–", "–", "none", "–", "–", "–", "–"] in lines
+    elsewhere = pages.costs_page(arms.assign(pretrained_elsewhere=True), spec(), SVG, 100)
+    assert elsewhere.count("not known") == 2
+
+
+def test_budgets_page() -> None:
+    points = budgets.curves(budget_scores(spread=0.0), budget_spec(), {"hippocampus": 160.0})
+    matches = budgets.matched(budget_scores(spread=0.0), budget_spec(), points, {"resamples": 20, "confidence": 0.95, "seed": 0})
+    page = pages.budgets_page(points, matches, budget_spec(), SVG, 100, 20)
+    lines = cells(page)
+    assert ["Hippocampus (test)", "AMAES", "28 (95 % interval 28)", "scratch, all 160 subjects: 80.00"] in lines
+    assert ["Hippocampus (test)", "scratch", "all", "160", "80.00", "0.00", "80.00, 80.00"] in lines
+    assert "20 resamples" in page and "fewer cases" not in page and stands_alone(page)
+    val = pages.budgets_page(points.assign(cohort="val"), matches.head(0), budget_spec(), SVG, 100, 20)
+    assert "fewer cases" in val and "Labels that match" not in val

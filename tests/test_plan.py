@@ -180,3 +180,10 @@ def test_a_release_cannot_be_called_like_a_pretext(config_dir):
     edit(config_dir / "weights.yaml", "amaes_released:", "amaes:")
     with pytest.raises(UserError, match="amaes would be two inits"):
         plan.make(config.load(config_dir))
+
+
+def test_a_curve_needs_an_arm_with_two_budgets():
+    row = {"backbone": "unet_b", "init": "scratch", "recipe": "amaes", "n_train": "20"}
+    other = row | {"init": "amaes-on-ixi", "n_train": "40"}
+    assert not plan.has_budgets({"rows": [row, other, row]})
+    assert plan.has_budgets({"rows": [row, other, row | {"n_train": "all"}]})

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainpretrain import plots
+from brainpretrain import budgets, costs, plots
 from brainpretrain.errors import UserError
-from report_fixtures import PRETRAINED, row, scores, spec, two_arms
+from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, runs, scores, spec, two_arms
 
 
 def words(path: Path) -> str:
@@ -98,6 +99,12 @@ def augmented(n: int = 5) -> list[tuple]:
     return [(f"transform {i}", f"drawn {i}", before, before * (1 - 0.1 * i)) for i in range(n)]
 
 
+def curves_and_matches(**changes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    table = budget_scores(**changes)
+    points = budgets.curves(table, budget_spec(), {"hippocampus": 160.0})
+    return points, budgets.matched(table, budget_spec(), points, {"resamples": 50, "confidence": 0.95, "seed": 0})
+
+
 FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "augmentations.png": lambda path, tmp: plots.augmentations(augmented(12), path, "amaes", "CC BY"),
     "loss.svg": lambda path, tmp: plots.loss_curves(log(), path, "amaes on ixi"),
@@ -109,6 +116,10 @@ FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "composition.png": lambda path, tmp: plots.composition(*corpus_and_tables(), path),
     "paired.svg": lambda path, tmp: plots.paired_cases(two_arms(), spec(), path),
     "paired.png": lambda path, tmp: plots.paired_cases(two_arms(), spec(), path),
+    "costs.svg": lambda path, tmp: plots.costs(costs.arms(two_arms(), spec(), runs()), spec(), path),
+    "costs.png": lambda path, tmp: plots.costs(costs.arms(two_arms(), spec(), runs()), spec(), path),
+    "budgets.svg": lambda path, tmp: plots.label_budgets(*curves_and_matches(), budget_spec(), path),
+    "budgets.png": lambda path, tmp: plots.label_budgets(*curves_and_matches(), budget_spec(), path),
 }
 
 
@@ -416,3 +427,107 @@ def test_a_big_table_and_a_big_cohort_stay_within_bounds(tmp_path: Path) -> None
     width, height = size_px(tmp_path / "p.png")
     assert width <= 1600 and height <= 900
     assert (tmp_path / "p.png").stat().st_size < 300_000
+
+
+def test_a_table_of_budgets_on_four_tasks_names_its_pairs_once_per_column(tmp_path: Path) -> None:
+    columns = [{"title": f"T{i}", "task": "hippocampus", "cohort": "test"} for i in range(4)]
+    plots.paired_cases(budget_scores(), budget_spec(columns=columns), tmp_path / "p.svg")
+    text = words(tmp_path / "p.svg")
+    assert text.count("→ AMAES, n=40") == 2 and text.count("of 8 better") == 16
+    width, height = size_px(tmp_path / "p.svg")
+    assert width <= 1600 and height <= 900
+
+
+# --- costs and label budgets
+
+
+def tips(path: Path) -> list[str]:
+    return [unescape(tip) for tip in re.findall(r"<title>(.*?)</title>", path.read_text(), flags=re.DOTALL)]
+
+
+def test_costs_have_their_numbers_under_the_pointer(tmp_path: Path) -> None:
+    plots.costs(costs.arms(two_arms(), spec(), runs()), spec(), tmp_path / "c.svg")
+    shown = tips(tmp_path / "c.svg")
+    assert shown[1].splitlines() == [
+        "2  U-Net AMAES",
+        "Dice x 100: 77.50 ± 3.54",
+        "pretraining 30 h 00 min, fine-tuning 2 h 00 min",
+        "peak memory 40.00 GB",
+        "H100; RTX",
+    ]
+    text = words(tmp_path / "c.svg")
+    assert all(
+        part in text for part in ("1  U-Net scratch", "2  U-Net AMAES", "largest 40 GB", "hours of pretraining", "Dice x 100")
+    )
+    assert shown[0].startswith("1  U-Net scratch") and len(shown) == 2
+
+
+def test_the_area_of_a_bubble_is_the_memory(tmp_path: Path) -> None:
+    """Widths of 8 and 40 GB: their squares are as 1 to 5."""
+    plots.costs(costs.arms(two_arms(), spec(), runs()), spec(), tmp_path / "c.svg")
+    widths = []
+    for number in (1, 2):
+        group = (tmp_path / "c.svg").read_text().split(f'<g id="cost-hippocampus-test-{number}">')[1]
+        outline = re.search(r'<path[^>]* d="([^"]*)"', group)[1]
+        x = [float(place) for place in re.findall(r"-?[\d.]+", outline)[::2]]
+        widths.append(max(x) - min(x))
+    assert (widths[1] / widths[0]) ** 2 == pytest.approx(5, rel=1e-3)
+
+
+def test_costs_choose_their_unit_and_say_what_is_not_known(tmp_path: Path) -> None:
+    quick = {place: run | {"seconds": run["seconds"] / 3600} for place, run in runs().items()}
+    plots.costs(costs.arms(two_arms(), spec(), quick), spec(), tmp_path / "s.svg")
+    assert "seconds of pretraining" in words(tmp_path / "s.svg")
+    arms = costs.arms(two_arms(), spec(), runs()).assign(pretrained_elsewhere=[False, True])
+    plots.costs(arms, spec(), tmp_path / "e.svg")
+    assert (
+        "* hours of the pretraining not known" in words(tmp_path / "e.svg")
+        and "pretraining not known" in tips(tmp_path / "e.svg")[1]
+    )
+    plots.costs(costs.arms(two_arms(), spec(), {}), spec(), tmp_path / "n.svg")
+    assert "runs missing" in words(tmp_path / "n.svg") and not tips(tmp_path / "n.svg")
+
+
+def test_costs_of_a_big_table_stay_within_bounds(tmp_path: Path) -> None:
+    rows = [row(f"network {i}, n={n}", "scratch", backbone=f"b{i}", n_train=n) for i in range(5) for n in (5, 10, 20, 40, 80)]
+    columns = [{"title": f"T{i}", "task": f"t{i}", "cohort": "test"} for i in range(10)]
+    parts = [
+        scores(
+            {("scratch", "0", "v", "x"): 0.5 + 0.01 * i}, backbone=line["backbone"], n_train=line["n_train"], task=column["task"]
+        )
+        for i, line in enumerate(rows)
+        for column in columns
+    ]
+    places = {
+        f"finetune/{column['task']}/{line['backbone']}/scratch/amaes/n{line['n_train']}/fold0": {
+            "seconds": 100.0 * (i + 1), "peak_memory_gb": 1.0 + i, "hardware": "x",
+        }
+        for i, line in enumerate(rows)
+        for column in columns
+    }  # fmt: skip
+    table = spec(rows=rows, columns=columns, folds=[0])
+    plots.costs(costs.arms(pd.concat(parts), table, places), table, tmp_path / "c.svg")
+    width, height = size_px(tmp_path / "c.svg")
+    assert width <= 1600 and height <= 900
+    assert (tmp_path / "c.svg").stat().st_size < 1_000_000
+    assert "rows of the table not drawn: 1" in words(tmp_path / "c.svg")
+
+
+def test_budget_curves_say_where_they_reach_full_supervision(tmp_path: Path) -> None:
+    plots.label_budgets(*curves_and_matches(spread=0.0), budget_spec(), tmp_path / "b.svg")
+    text = words(tmp_path / "b.svg")
+    assert all(part in text for part in ("10", "20", "40", "all", "(160)", "scratch", "AMAES", "labelled training subjects"))
+    assert tips(tmp_path / "b.svg")[3] == "scratch\nn_train all (160 subjects)\n80.00 ± 0.00"
+
+
+def test_budget_curves_without_runs(tmp_path: Path) -> None:
+    points = budgets.curves(budget_scores().head(0), budget_spec(), {"hippocampus": 160.0})
+    matches = budgets.matched(budget_scores().head(0), budget_spec(), points, {"resamples": 5, "confidence": 0.9, "seed": 0})
+    plots.label_budgets(points, matches, budget_spec(), tmp_path / "b.svg")
+    assert "runs missing" in words(tmp_path / "b.svg")
+
+
+def test_a_hostile_title_stays_text_in_a_figure(tmp_path: Path) -> None:
+    table = spec(rows=[row("<script>alert(1)</script>", "scratch")])
+    plots.costs(costs.arms(two_arms(), table, runs()), table, tmp_path / "c.svg")
+    assert "<script" not in (tmp_path / "c.svg").read_text() and tips(tmp_path / "c.svg")[0].startswith("1  <script>")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from contextlib import contextmanager
 
@@ -24,6 +25,7 @@ BELOW_FINETUNE = {
     "scores": 1,
     "table": 1,
     "plot_cases": 1,
+    "plot_costs": 1,
     "plot_finetuning": 2,
     "page_finetuning": 2,
     "plot_overlays": 2,
@@ -32,7 +34,9 @@ BELOW_FINETUNE = {
 
 def half(counts: dict[str, int]) -> dict[str, int]:
     """The part of `counts` that belongs to one of the two arms."""
-    return {rule: count if rule in ("scores", "table", "plot_cases") else count // 2 for rule, count in counts.items()}
+    return {
+        rule: count if rule in ("scores", "table", "plot_cases", "plot_costs") else count // 2 for rule, count in counts.items()
+    }
 
 
 @contextmanager
@@ -146,7 +150,7 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
         ("config/studies/tiny.yaml", "folds: 2", "folds: 3",
          {"fold": 1, "finetune": 2, "predict": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict", "evaluate", "page_finetuning")}),
         ("config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 3}",
-         {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
+         {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_costs": 1, "plot_budgets": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
         ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1, "table": 1}),
     ],
     ids=["fine-tune lr", "inference", "metrics", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
@@ -315,10 +319,12 @@ def test_the_report_opens_offline_and_holds_what_it_should(finished):
     page = (finished.root / "report.html").read_text()
     assert len(page) < 15e6
     for words in (
-        "Corpus",
-        "Training",
-        "Results",
-        "Cases",
+        "1 Corpus",
+        "3 Training",
+        "4 Results",
+        "5 Cases",
+        "all 4 runs are scored",
+        "tiny_costs.html",
         "loss.svg",
         "reconstruction.png",
         "rejected.html",
@@ -328,6 +334,39 @@ def test_the_report_opens_offline_and_holds_what_it_should(finished):
     ):
         assert words in page, words
     assert 'src="http' not in page and 'href="http' not in page.split("<body")[0]
+    hidden_entries(page)
+
+
+def hidden_entries(page):
+    """Fails where Snakemake's page would show one entry in place of two, or break.
+
+    It makes a switch of a label (but the first) that has two values, each for half of a section, and then looks for each entry
+    under both.
+    """
+    results = json.loads(re.search(r"var results = ({.*});", page)[1])
+    sections = json.loads(re.search(r"var categories = ({.*});", page)[1])
+    for section, parts in sections.items():
+        labels = [results[path]["labels"] for path in itertools.chain(*parts.values())]
+        names = list(dict.fromkeys(itertools.chain(*labels)))
+        rows = [tuple(label.get(name, "") for name in names) for label in labels]
+        assert len(set(rows)) == len(rows), f"{section}: entries with the same labels"
+        for place, name in enumerate(names[1:], start=1):
+            values = [label[name] for label in labels if name in label]
+            switch = len(set(values)) == 2 and all(values.count(value) == len(labels) / 2 for value in values)
+            rest = [(*row[:place], *row[place + 1 :]) for row in rows]
+            assert not switch or all(rest.count(one) == 2 for one in rest), f"{section}: half of the entries would vanish"
+
+
+def test_the_viewer_waits_for_niivue_and_says_how_to_get_it(finished):
+    said = finished.snakemake("--", "overlays", check=False)
+    assert "the viewer NiiVue is not in place" in said and "npm pack @niivue/niivue" in said
+    place = finished.root / "data" / "niivue" / "niivue.umd.js"
+    place.parent.mkdir()
+    place.write_text("// a stand-in")
+    finished.snakemake("--", "overlays")
+    page = (finished.results / "overlays" / "index.html").read_text()
+    assert "phantom: unet_micro, scratch (test)" in page and (finished.results / "overlays" / place.name).exists()
+    assert finished.planned() == {}
 
 
 def test_missing_data_do_not_stop_a_dry_run_and_a_real_run_says_what_to_do(finished):

@@ -618,6 +618,52 @@ def plot_cases(args: argparse.Namespace) -> None:
     plots.paired_cases(_joined(args.scores), args.spec, args.out)
 
 
+RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
+TABLE_OUT = arg("--out", type=Path, required=True, metavar="DIR", help="folder")
+
+
+@command("plot-costs", "draw what each arm of a table costs and what it brings", SCORES, RUNS, SPEC, TABLE_OUT)
+def plot_costs(args: argparse.Namespace) -> None:
+    """Writes <name>_costs.tsv|svg|html: hours of training against the score, area = peak memory (AMAES Figure 1)."""
+    from brainpretrain import costs, pages, plots
+    from brainpretrain.files import read_json, write_tsv
+
+    runs = costs.by_place({str(path): read_json(path) for path in args.runs})
+    arms, stem = costs.arms(_joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
+    figure = stem.with_suffix(".svg")
+    write_tsv(stem.with_suffix(".tsv"), arms)
+    plots.costs(arms, args.spec, figure)
+    scale = plots.SCORE_WORDS[args.spec.get("metric", "dice")][1]
+    pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
+
+
+@command(
+    "plot-budgets", "draw the score over the number of labels",
+    SCORES, RUNS, SPEC,
+    arg("--bootstrap", type=_mapping, required=True, metavar="JSON", help="resamples, confidence, seed (JSON, or @file.yaml)"),
+    TABLE_OUT,
+)  # fmt: skip
+def plot_budgets(args: argparse.Namespace) -> None:
+    """Writes <name>_budgets.tsv|svg|html and <name>_matched.tsv: the budget at which an arm matches full supervision."""
+    from brainpretrain import budgets, costs, pages, plots
+    from brainpretrain.files import read_json, write_tsv
+
+    scores = _joined(args.scores)
+    runs = costs.by_place({str(path): read_json(path) for path in args.runs})
+    counted = budgets.counted_subjects([run for place, run in runs.items() if place.startswith("finetune/")])
+    points = budgets.curves(scores, args.spec, counted)
+    matches = budgets.matched(scores, args.spec, points, args.bootstrap)
+    stem = args.out / f"{args.spec['name']}_budgets"
+    figure = stem.with_suffix(".svg")
+    write_tsv(stem.with_suffix(".tsv"), points)
+    write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
+    plots.label_budgets(points, matches, args.spec, figure)
+    scale = plots.SCORE_WORDS[args.spec.get("metric", "dice")][1]
+    svg = figure.read_text(encoding="utf-8")
+    page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
+    pages.write(stem.with_suffix(".html"), page)
+
+
 @command(
     "plot-loss", "draw the curves of a training",
     arg("logs", type=Path, nargs="+", metavar="CSV", help="log.csv; of several (the folds of an arm) the mean is drawn"),
@@ -710,6 +756,34 @@ def plot_overlays(args: argparse.Namespace) -> None:
     table, folder = _shard_tables(args.shards)
     overlays = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
     plots.overlays(overlays, args.out)
+
+
+@command(
+    "overlay-cases", "store the worst, the median and the best case for the viewer",
+    arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
+    SHARDS, ROOT, TASK,
+    arg("--title", required=True, help="what the page calls the arm"), OUT,
+)  # fmt: skip
+def overlay_cases(args: argparse.Namespace) -> None:
+    """Image, reference and prediction of the cases as a script, which a page may load without a server."""
+    from brainpretrain import evaluation, viewer
+
+    table, folder = _shard_tables(args.shards)
+    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    viewer.write_cases(args.out, args.title, cases, list(args.task["labels"]))
+
+
+@command(
+    "page-overlays", "make the page that shows stored cases in 3-D",
+    arg("cases", type=Path, nargs="+", metavar="JS", help="what `overlay-cases` wrote, below the folder of the page"),
+    arg("--bundle", type=Path, required=True, metavar="JS", help="niivue.umd.js of NiiVue"),
+    arg("--title", required=True, help="above the page"), OUT,
+)  # fmt: skip
+def page_overlays(args: argparse.Namespace) -> None:
+    """A page that opens offline and from a folder; the bundle is copied beside it."""
+    from brainpretrain import viewer
+
+    viewer.write_page(args.out, args.title, args.cases, args.bundle)
 
 
 @command(

@@ -332,6 +332,14 @@ SECTIONS: dict[str, type[Section]] = {
 }
 
 
+class Bootstrap(Section):
+    """Resampling of folds and subjects behind the intervals of the label budgets."""
+
+    resamples: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
 class Settings(Section):
     """`config/config.yaml`: where things are, and which study to build."""
 
@@ -340,6 +348,7 @@ class Settings(Section):
     data_roots: dict[str, str] = {}
     mirror: str = Field("", description="a folder that is searched for archives before the network is asked")
     results: str
+    bootstrap: Bootstrap
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
     tensorboard: bool = False

@@ -6,6 +6,7 @@ A page must read well in the report's frame, in a browser of its own and in blac
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -32,7 +33,7 @@ thead th { border-bottom: 2px solid #57606a; vertical-align: bottom; }
 tbody th { font-weight: 600; }
 th.number, td.number { text-align: right; padding: .3rem .6rem; }
 tr.start > * { border-top: 2px solid #8c959f; }
-.wrap { overflow-wrap: anywhere; }
+.wrap { overflow-wrap: anywhere; min-width: 6.5rem; }
 .detail { display: block; font-weight: 400; font-size: .87em; color: #57606a; white-space: nowrap; }
 .up, .down, .same { border-radius: .25rem; padding: 0 .35rem; font-size: .87em; font-weight: 600;
   white-space: nowrap; }
@@ -42,6 +43,7 @@ tr.start > * { border-top: 2px solid #8c959f; }
 .number > .up, .number > .down, .number > .same, .none { display: inline-block; min-width: 3.4em; text-align: right; }
 .none { padding: 0 .35rem; font-size: .87em; }
 .missing { color: #57606a; font-style: italic; }
+svg { max-width: 100%; height: auto; }
 .notes { color: #424a53; font-size: .93em; }
 """
 
@@ -79,6 +81,111 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterabl
 def _scrolling(rows: str) -> str:
     """A table that scrolls by itself where the window is too narrow."""
     return f'<div class="scroll"><table>\n{rows}\n</table></div>\n'
+
+
+def inline(svg: str) -> str:
+    """An SVG as part of a page: without declarations and metadata, which name addresses and show nothing."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r"\s+xmlns(:\w+)?=\"[^\"]*\"", "", svg)
+
+
+# --- costs and label budgets
+
+
+def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float) -> str:
+    """The figure of `plots.costs` and its numbers.
+
+    Args:
+        arms: what `costs.arms` returned.
+        spec: the table.
+        svg: the figure.
+        scale: the score is shown times this.
+    """
+    header = ["No.", "Model", "Data", "Score", "SD", "Time", "Pretraining", "Fine-tuning", "Memory (GB)", "Devices"]
+    header.append("Hardware")
+    rows = []
+    for cell in arms.to_dict("records"):
+        score = _number(scale * cell["score"], ".2f")
+        if score == "–":
+            score = f"– ({cell['folds']} of {count(cell['folds_expected'], 'fold')})"
+        facts = [score, _number(scale * cell["score_sd"], ".2f"), _hours(cell["hours"]), pretraining_time(cell)]
+        facts += [_hours(cell["finetune_hours"]), _number(cell["memory_gb"], ".2f"), _number(cell["devices"], ".0f")]
+        rows.append([cell["number"], cell["row"], f"{cell['column']} ({cell['cohort']})", *facts, cell["hardware"] or "–"])
+    notes = [
+        "Time: wall clock of the pretraining and, mean over folds, of a fine-tuning, over all attempts."
+        " A pretraining that several arms share is counted whole in each.",
+        "Memory: the peak of a process, of the GPU where one was used; the larger of pretraining and fine-tuning.",
+        "Score: mean and SD (n - 1) over folds. Point at a bubble for its numbers. – means that runs are missing.",
+    ]
+    if arms["hardware"].nunique() > 1:
+        notes.append("The trainings ran on different hardware: their hours and memory are not to be compared closely.")
+    body = inline(svg) + "<h2>Numbers</h2>\n" + table(header, rows, numeric=(0, *range(3, 10))) + _notes(notes)
+    return page(f"{spec['title']}: what it costs and what it brings", body)
+
+
+def budgets_page(
+    points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float, resamples: int
+) -> str:
+    """The figure of `plots.label_budgets`, the budget that matches full supervision, and the numbers.
+
+    Args:
+        points, matches: what `budgets.curves` and `budgets.matched` returned.
+        spec: the table.
+        svg: the figure.
+        scale: the score is shown times this.
+        resamples: of the bootstrap.
+    """
+    full = [[f"{m['column']} ({m['cohort']})", m["row"], m["words"], _full_words(m, scale)] for m in matches.to_dict("records")]
+    rows = []
+    for point in points.to_dict("records"):
+        mean = _number(scale * point["mean"], ".2f")
+        if mean == "–":
+            mean = f"– ({point['folds']} of {count(point['folds_expected'], 'fold')})"
+        names = [f"{point['column']} ({point['cohort']})", point["row"], point["n_train"], f"{point['subjects']:g}"]
+        folds = ", ".join(_number(scale * float(value or "nan"), ".2f") for value in point["fold_scores"].split(" "))
+        rows.append([*names, mean, _number(scale * point["sd"], ".2f"), folds])
+    notes = [
+        "Score: mean and SD (n - 1) over folds; each fold draws other training subjects."
+        " Smaller budgets of a fold are part of its larger ones.",
+        "Matched: labelled subjects at which the mean of the arm first reaches the baseline with all labels,"
+        " interpolated in the logarithm of the number; nothing is extrapolated.",
+        f"Interval: percentile bootstrap, {resamples:,} resamples of folds and of subjects;"
+        " curve and target come from the same draw.",
+    ]
+    if (points["cohort"] == "val").any():
+        notes.append("Cohort val: what a fold leaves of the pool, so larger budgets are scored on fewer cases.")
+    body = inline(svg)
+    if full:
+        body += "<h2>Labels that match full supervision</h2>\n"
+        body += table(["Data", "Model", "Matched at (subjects)", "Full supervision"], full)
+    header = ["Data", "Model", "n_train", "Subjects", "Score", "SD", "Folds"]
+    body += "<h2>Numbers</h2>\n" + table(header, rows, numeric=(2, 3, 4, 5)) + _notes(notes)
+    return page(f"{spec['title']}: label budgets", body)
+
+
+def _full_words(match: Mapping[str, Any], scale: float) -> str:
+    n = match["full_n_train"]
+    subjects = f"all {match['full_subjects']:g}" if n == "all" else f"{match['full_subjects']:g}"
+    return f"{match['baseline']}, {subjects} subjects: {_number(scale * match['full_score'], '.2f')}"
+
+
+def _notes(notes: Iterable[str]) -> str:
+    return '<ul class="notes">\n' + "".join(f"<li>{escape(note)}</li>\n" for note in notes) + "</ul>\n"
+
+
+def pretraining_time(cell: Mapping[str, Any]) -> str:
+    """How long the pretraining of an arm of `costs.arms` took, in words."""
+    if cell["pretrained_elsewhere"]:
+        return "not known"
+    return "none" if cell["pretrain_hours"] == 0 else _hours(cell["pretrain_hours"])
+
+
+def _hours(value: float) -> str:
+    return "–" if pd.isna(value) else duration(3600 * value)
+
+
+def _number(value: float, form: str) -> str:
+    return "–" if pd.isna(value) else f"{value:{form}}"
 
 
 # --- rejected volumes

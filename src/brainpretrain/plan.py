@@ -127,6 +127,12 @@ class Plan:
         return (datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)).n_shards
 
 
+def has_budgets(spec: dict[str, Any]) -> bool:
+    """Whether a table asks for an arm with more than one n_train, so that there is a curve to draw."""
+    arms = {(row["backbone"], row["init"], row["recipe"], row["n_train"]) for row in spec["rows"]}
+    return len({arm[:3] for arm in arms}) < len(arms)
+
+
 def make(config: Config) -> Plan:
     """The plan of the study in `config`.
 

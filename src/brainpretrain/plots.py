@@ -1,4 +1,4 @@
-"""Figures of the report: training curves, reconstructions, overlays, corpus composition, paired cases.
+"""Figures of the report: training curves, reconstructions, overlays, corpus composition, paired cases, costs, label budgets.
 
 matplotlib is imported when a figure is drawn, without pyplot and without the user's style. The same input gives
 the same file. Figures are at most 900 px high, since the report cuts taller ones, and 1600 px wide.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain import files, tables
+from brainpretrain import files, pages, tables
 from brainpretrain.errors import UserError
 from brainpretrain.grids import percent, signed
 
@@ -45,11 +46,15 @@ SEQUENCE_COLOURS = ["#0a5ea8", "#e69f00", "#1b9e77", "#cc79a7", "#7fc7ff", "#8c5
 MAX_POINTS = 400
 MAX_SOURCES = 30
 MAX_PAIRS = 11
+MAX_ROWS = 24
 
 
 @contextmanager
-def _figure(path: Path | str, width_px: int, height_px: int) -> Iterator[Figure]:
-    """A figure of that size, saved to `path` (.png or .svg) when the block ends."""
+def _figure(path: Path | str, width_px: int, height_px: int, tips: Mapping[str, str] | None = None) -> Iterator[Figure]:
+    """A figure of that size, saved to `path` (.png or .svg) when the block ends.
+
+    `tips`: gid of an artist -> words that a browser shows over it, in an .svg.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -65,8 +70,19 @@ def _figure(path: Path | str, width_px: int, height_px: int) -> Iterator[Figure]
         with files.atomic(path) as temporary:
             if suffix == ".svg":
                 figure.savefig(temporary, metadata={"Date": None, "Creator": None})
+                _add_tips(temporary, tips or {})
             else:
                 _save_png(figure, temporary)
+
+
+def _add_tips(svg: Path, tips: Mapping[str, str]) -> None:
+    """A <title> in the group of each artist: a browser shows it under the pointer, without any script."""
+    if not tips:
+        return
+    text = svg.read_text(encoding="utf-8")
+    for gid, words in tips.items():
+        text = text.replace(f'<g id="{gid}">', f'<g id="{gid}">\n<title>{escape(words)}</title>', 1)
+    svg.write_text(text, encoding="utf-8")
 
 
 def _save_png(figure: Figure, path: Path) -> None:
@@ -554,13 +570,16 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
     """
     cases = tables.case_scores(tables.check(scores)).dropna(subset="dice")
     pairs = [(tables.baseline_row(row, spec), row) for row in spec["rows"]]
-    pairs = [(base, row) for base, row in pairs if base][:MAX_PAIRS]
+    compared = [(base, row) for base, row in pairs if base]
+    pairs = compared[:MAX_PAIRS]
     columns = spec["columns"]
     panel_px = max(340, 60 + 130 * len(pairs))
     wide = min(len(columns), max(1, 1500 // panel_px))
     high = -(-len(columns) // wide)
     with _figure(path, max(560, 60 + wide * panel_px), min(880, 60 + 400 * high)) as figure:
-        panels = figure.subplots(high, wide, squeeze=False, sharey=True).ravel()
+        panels = figure.subplots(high, wide, squeeze=False, sharex=bool(pairs), sharey=True).ravel()
+        for axes in panels[max(0, len(columns) - wide) : len(columns)]:
+            axes.tick_params(labelbottom=True)  # of the lowest panel in each column of panels
         for axes, column in zip(panels, columns, strict=False):
             of_column = cases[(cases["task"] == column["task"]) & (cases["cohort"] == column["cohort"])]
             _draw_pairs(axes, of_column, pairs, spec)
@@ -571,7 +590,7 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
         panels[0].set(ylim=(lowest, 100 + 0.2 * (100 - lowest)), yticks=range(int(lowest), 101, 10))
         figure.supylabel("Dice x 100 of a case", fontsize=10)
         if pairs:
-            _explain_lines(figure)
+            _explain_lines(figure, left_out=len(compared) - len(pairs))
 
 
 def _draw_pairs(axes: Axes, cases: pd.DataFrame, pairs: Sequence[tuple], spec: Mapping[str, Any]) -> None:
@@ -593,7 +612,7 @@ def _draw_pairs(axes: Axes, cases: pd.DataFrame, pairs: Sequence[tuple], spec: M
     axes.grid(axis="x", visible=False)
 
 
-def _explain_lines(figure: Figure) -> None:
+def _explain_lines(figure: Figure, left_out: int) -> None:
     from matplotlib.lines import Line2D
 
     lines = [
@@ -601,7 +620,11 @@ def _explain_lines(figure: Figure) -> None:
         Line2D([], [], color=RED, linewidth=1, linestyle=(0, (4, 1.5))),
         Line2D([], [], color=DARK, linewidth=2.5, marker="o"),
     ]
-    figure.legend(lines, ["better", "not better", "mean of cases"], loc="outside lower right", ncols=3)
+    names = ["better", "not better", "mean of cases"]
+    if left_out:
+        lines.append(Line2D([], [], linestyle=""))
+        names.append(f"rows of the table not drawn: {left_out}")
+    figure.legend(lines, names, loc="outside lower right", ncols=4)
 
 
 def _draw_pair(axes: Axes, x: Sequence[float], both: pd.DataFrame) -> None:
@@ -621,3 +644,228 @@ def _paired(cases: pd.DataFrame, base: Mapping, row: Mapping, spec: Mapping[str,
         arms.append(mine.set_index(["volume", "fold"])["dice"])
     both = pd.concat(dict(zip(("base", "arm"), arms, strict=True)), axis=1, join="inner")
     return both.groupby("volume").mean()
+
+
+# --- costs (AMAES Figure 1)
+
+SCORE_WORDS = {
+    "dice": ("Dice x 100", 100),
+    "nsd": ("NSD x 100", 100),
+    "lesion_f1": ("Lesion F1 x 100", 100),
+    "dice_with_background": ("Dice with background x 100", 100),
+    "hd95_mm": ("HD95 (mm)", 1),
+    "volume_error": ("Volume error", 1),
+}
+
+
+def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None:
+    """Hours of training against the score, the area of a bubble is the memory: a panel per column of the table.
+
+    A line leads from the baseline to each arm that is compared with it; hollow: trained from scratch.
+
+    Args:
+        arms: what `costs.arms` returned; the first 24 rows are drawn.
+        spec: the table, as for `tables.build`.
+        path: .svg (with the numbers under the pointer) or .png.
+    """
+    words, scale = SCORE_WORDS[spec.get("metric", "dice")]
+    left_out = max(0, arms["number"].max() - MAX_ROWS)
+    arms = arms[arms["number"] <= MAX_ROWS]
+    drawn = arms.dropna(subset=["hours", "score", "memory_gb"])
+    unit, per_hour = _time_unit(drawn["hours"].max())
+    drawn = drawn.assign(time=per_hour * drawn["hours"])
+    titles = [column["title"] for column in spec["columns"]]
+    wide = min(len(titles), 3 if len(titles) <= 9 else 4)
+    high = -(-len(titles) // wide)
+    colours = dict(zip(dict.fromkeys(arms["backbone"]), SEQUENCE_COLOURS * 3, strict=False))
+    tips = {_gid(cell): _cost_words(cell, words, scale) for cell in drawn.to_dict("records")}
+    size_px = min(1600, 300 + 350 * wide), min(900, max(90 + 330 * high, 150 + 21 * arms["number"].nunique()))
+    with _figure(path, *size_px, tips) as figure:
+        panels = figure.subplots(high, wide, squeeze=False).ravel()
+        for axes, title, column in zip(panels, titles, spec["columns"], strict=False):
+            mine = drawn[(drawn["task"] == column["task"]) & (drawn["cohort"] == column["cohort"])]
+            _draw_costs(axes, mine, spec, scale, colours, drawn["memory_gb"].max())
+            axes.set_title(f"{title} ({column['cohort']})", loc="left")
+        for axes in panels[len(titles) :]:
+            axes.set_axis_off()
+        figure.supylabel(words, fontsize=10)
+        figure.supxlabel(f"{unit} of pretraining and fine-tuning", fontsize=10)
+        _explain_costs(figure, arms, drawn["memory_gb"].max(), colours, left_out)
+
+
+def _time_unit(most_hours: float) -> tuple[str, int]:
+    """The unit that reads best, and how many of it are an hour."""
+    if most_hours < 1 / 30:
+        return "seconds", 3600
+    return ("minutes", 60) if most_hours < 2 else ("hours", 1)
+
+
+def _gid(cell: Mapping[str, Any]) -> str:
+    return f"cost-{cell['task']}-{cell['cohort']}-{cell['number']}"
+
+
+def _cost_words(cell: Mapping[str, Any], words: str, scale: float) -> str:
+    """What the pointer shows over a bubble."""
+    lines = [
+        f"{cell['number']}  {cell['row']}",
+        f"{words}: {scale * cell['score']:.2f}" + (f" ± {scale * cell['score_sd']:.2f}" if pd.notna(cell["score_sd"]) else ""),
+        f"pretraining {pages.pretraining_time(cell)}, fine-tuning {pages.duration(3600 * cell['finetune_hours'])}",
+        f"peak memory {cell['memory_gb']:.2f} GB",
+        cell["hardware"],
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def _draw_costs(
+    axes: Axes, cells: pd.DataFrame, spec: Mapping[str, Any], scale: float, colours: Mapping[str, str], most_gb: float
+) -> None:
+    from matplotlib.patheffects import withStroke
+
+    if cells.empty:
+        _say(axes, "runs missing")
+        return
+    by_number = {cell["number"]: cell for cell in cells.to_dict("records")}
+    for number, cell in by_number.items():
+        base = tables.baseline_row(spec["rows"][number - 1], spec)
+        other = by_number.get(spec["rows"].index(base) + 1) if base else None
+        if other:
+            ends = [[end["time"] for end in (other, cell)], [scale * end["score"] for end in (other, cell)]]
+            axes.plot(*ends, color=GREY, linewidth=1, zorder=1)
+    for number, cell in by_number.items():
+        colour = colours[cell["backbone"]]
+        face = "white" if cell["init"] == spec["baseline"] else colour
+        place = cell["time"], scale * cell["score"]
+        size = 900 * cell["memory_gb"] / most_gb
+        axes.scatter(*place, s=size, facecolor=face, edgecolor=colour, alpha=0.75, linewidth=2, zorder=2, gid=_gid(cell))
+        text = axes.annotate(str(number), place, (0, 0), textcoords="offset points", ha="center", va="center", fontsize=9)
+        text.set(path_effects=[withStroke(linewidth=2.5, foreground="white")], zorder=3)
+    times = cells["time"]
+    if times.min() > 0 and times.max() > 5 * times.min():
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xlim(times.min() / 1.8, times.max() * 1.8)
+        axes.set_xticks(_round_ticks(times.min() / 1.5, times.max() * 1.5))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.margins(0.2)
+
+
+def _round_ticks(low: float, high: float) -> list[float]:
+    """At most seven of 1, 2, 5, 10 ... between two positive numbers."""
+    ticks = [step * 10.0**power for power in range(-6, 7) for step in (1, 2, 5)]
+    inside = [tick for tick in ticks if low <= tick <= high]
+    tens = [tick for tick in inside if round(np.log10(tick), 6) == round(np.log10(tick))]
+    return inside if len(inside) <= 7 else tens
+
+
+def _explain_costs(figure: Figure, arms: pd.DataFrame, most_gb: float, colours: Mapping[str, str], left_out: int) -> None:
+    from matplotlib.lines import Line2D
+
+    handles, names = [], []
+    for cell in arms.drop_duplicates("number").to_dict("records"):
+        style = {"marker": "o", "linestyle": "", "color": colours[cell["backbone"]], "markersize": 7, "markeredgewidth": 1.8}
+        handles.append(Line2D([], [], fillstyle="none" if cell["init"] == "scratch" else "full", **style))
+        names.append(f"{cell['number']}  {fill(cell['row'], 34)}" + (" *" if cell["pretrained_elsewhere"] else ""))
+    notes = [f"area: peak memory, largest {most_gb:.3g} GB"] if pd.notna(most_gb) else []
+    notes += ["* hours of the pretraining not known"] if arms["pretrained_elsewhere"].any() else []
+    notes += [f"rows of the table not drawn: {left_out}"] if left_out else []
+    handles += [Line2D([], [], linestyle="") for _ in notes]
+    names += notes
+    figure.legend(handles, names, loc="outside right upper", fontsize=9, labelspacing=0.35)
+
+
+# --- label budgets
+
+MARKERS = "os^Dv<>ph"
+
+
+def label_budgets(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None:
+    """The score over the number of labelled subjects: a panel per column, a line per arm, mean over folds, band: SD over folds.
+
+    Dotted: the baseline with all labels; on it, where an arm reaches it, with the bootstrap interval.
+
+    Args:
+        points, matches: what `budgets.curves` and `budgets.matched` returned.
+        spec: the table.
+        path: .svg (with the numbers under the pointer) or .png.
+    """
+    words, scale = SCORE_WORDS[spec.get("metric", "dice")]
+    columns = spec["columns"]
+    wide = min(len(columns), 3)
+    high = -(-len(columns) // wide)
+    rows = list(dict.fromkeys(points["row"]))[:MAX_ROWS]
+    looks = {
+        row: {"color": SEQUENCE_COLOURS[i % 9], "marker": MARKERS[i % 9], "linestyle": ("-", "--", ":")[i // 9]}
+        for i, row in enumerate(rows)
+    }
+    tips: dict[str, str] = {}
+    size_px = min(1600, 120 + 470 * wide), min(900, 110 + 370 * high + 20 * -(-len(rows) // 3))
+    with _figure(path, *size_px, tips) as figure:
+        panels = figure.subplots(high, wide, squeeze=False).ravel()
+        for axes, column in zip(panels, columns, strict=False):
+            of_column = [
+                frame[(frame["task"] == column["task"]) & (frame["cohort"] == column["cohort"])] for frame in (points, matches)
+            ]
+            _draw_budgets(axes, *of_column, looks, scale, tips)
+            axes.set_title(f"{column['title']} ({column['cohort']})", loc="left")
+        for axes in panels[len(columns) :]:
+            axes.set_axis_off()
+        for axes in panels[max(0, len(columns) - wide) : len(columns)]:
+            axes.set_xlabel("labelled training subjects")
+        figure.supylabel(words, fontsize=10)
+        _explain_budgets(figure, looks)
+
+
+def _draw_budgets(
+    axes: Axes, points: pd.DataFrame, matches: pd.DataFrame, looks: Mapping[str, Mapping], scale: float, tips: dict[str, str]
+) -> None:
+    known = points[points["mean"].notna() & points["row"].isin(list(looks))]
+    if known.empty:
+        _say(axes, "runs missing")
+        return
+    for row, arm in known.groupby("row", sort=False):
+        mean, sd = scale * arm["mean"], scale * arm["sd"].fillna(0)
+        axes.fill_between(arm["subjects"], mean - sd, mean + sd, color=looks[row]["color"], alpha=0.15, linewidth=0)
+        axes.plot(arm["subjects"], mean, linewidth=1.8, markersize=0, **looks[row] | {"marker": None})
+        for point in arm.to_dict("records"):
+            gid = f"budget-{point['task']}-{point['cohort']}-{list(looks).index(row)}-{point['n_train']}"
+            spread = f" ± {scale * point['sd']:.2f}" if pd.notna(point["sd"]) else ""
+            tips[gid] = f"{row}\nn_train {point['n_train']} ({point['subjects']:g} subjects)\n{scale * point['mean']:.2f}{spread}"
+            style = {"color": looks[row]["color"], "marker": looks[row]["marker"]}
+            axes.scatter(point["subjects"], scale * point["mean"], s=34, zorder=3, gid=gid, **style)
+    _draw_matches(axes, matches, looks, scale)
+    _budget_ticks(axes, known)
+
+
+def _draw_matches(axes: Axes, matches: pd.DataFrame, looks: Mapping[str, Mapping], scale: float) -> None:
+    targets = matches.dropna(subset="full_score")
+    for score in dict.fromkeys(targets["full_score"]):
+        axes.axhline(scale * score, color=DARK, linestyle=(0, (1, 1.5)), linewidth=1.2, zorder=1)
+    reached = targets[np.isfinite(targets["matched"].astype(float)) & targets["row"].isin(list(looks))]
+    for match in reached.to_dict("records"):
+        ends = [match["low"], min(match["high"], match["largest"])]
+        style = {"color": looks[match["row"]]["color"], "zorder": 4}
+        axes.plot(ends, [scale * match["full_score"]] * 2, linewidth=3, alpha=0.5, **style)
+        axes.scatter(match["matched"], scale * match["full_score"], s=90, marker="|", linewidth=2.5, **style)
+
+
+def _budget_ticks(axes: Axes, known: pd.DataFrame) -> None:
+    """Every budget by name, as far apart as their logarithms."""
+    budgets = known.drop_duplicates("subjects").sort_values("subjects")
+    axes.set_xscale("log")
+    axes.minorticks_off()
+    names = [
+        f"all\n({subjects:g})" if n == "all" else n for n, subjects in zip(budgets["n_train"], budgets["subjects"], strict=True)
+    ]
+    axes.set_xticks(budgets["subjects"], names)
+    axes.set_xlim(budgets["subjects"].min() / 1.15, budgets["subjects"].max() * 1.15)
+
+
+def _explain_budgets(figure: Figure, looks: Mapping[str, Mapping]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linewidth=1.8, markersize=6, **look) for look in looks.values()]
+    handles.append(Line2D([], [], color=DARK, linestyle=(0, (1, 1.5)), linewidth=1.2))
+    handles.append(Line2D([], [], color=GREY, marker="|", markersize=10, markeredgewidth=2.5, linewidth=3, alpha=0.7))
+    names = [fill(row, 46) for row in looks]
+    names += ["baseline with all labels", "where an arm reaches it, with interval"]
+    figure.legend(handles, names, loc="outside lower left", ncols=3 if figure.get_figwidth() > 8 else 2, fontsize=9)
