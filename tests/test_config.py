@@ -78,11 +78,23 @@ def test_yaml_numbers_written_as_text_are_understood(config_dir):
     assert config.load(config_dir).finetune["amaes"].phases[0].lr == 1e-4
 
 
-def test_a_study_cannot_redefine_an_entry(config_dir):
+@pytest.mark.parametrize(
+    "entry",
+    ["finetune: {amaes: {precision: bf16-mixed}}", "finetune: {amaes: {like: nnunet}}", "preprocess: {amaes: {like: amaes, crop: none}}"],
+)
+def test_a_study_redefines_no_entry_in_silence_and_none_whose_results_other_studies_share(config_dir, entry):
     with open(config_dir / "studies" / "amaes.yaml", "a") as stream:
-        stream.write("preprocess: {amaes: {like: amaes, crop: none}}\n")
+        stream.write(entry + "\n")
     with pytest.raises(UserError, match=r"is defined in .* and again here"):
         config.load(config_dir)
+
+
+def test_a_study_changes_an_entry_for_itself_by_starting_from_it(config_dir):
+    with open(config_dir / "studies" / "amaes.yaml", "a") as stream:
+        stream.write("finetune: {amaes: {like: amaes, precision: bf16-mixed}}\ntables: {table4: {like: table4, n_train: 40}}\n")
+    plain, changed = config.load(ROOT / "config"), config.load(config_dir)
+    assert changed.finetune["amaes"] == plain.finetune["amaes"].model_copy(update={"precision": "bf16-mixed", "note": ""})
+    assert changed.tables["table4"].n_train == 40 and changed.tables["table4"].rows == plain.tables["table4"].rows
 
 
 def test_like_merges_mapping_by_mapping_and_drops_the_note():

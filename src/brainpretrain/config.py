@@ -2,7 +2,8 @@
 
 Every file is a mapping of *sections* (`backbones:`, `pretexts:`, `tables:` ...), a section is a mapping of named
 entries, and an entry may start from another one with `like:` and name only what differs. A study file adds `title`,
-`seed`, `folds` and `build`, and may hold entries of its own. Nothing here runs code from a YAML file.
+`seed`, `folds` and `build`, and may hold entries of its own; one that starts from the catalogue's entry of the same name
+changes it for this study. Nothing here runs code from a YAML file.
 """
 
 from __future__ import annotations
@@ -517,12 +518,23 @@ def _add_entries(found: dict, origin: dict, section: str, content: Any, path: Pa
         raise UserError(f"'{section}' must map names to entries", where=path, fix="write '  name: {...}' below it")
     for name, entry in content.items():
         if name in found:
-            raise UserError(
-                f"'{section}.{name}' is defined in {origin[section, name]} and again here",
-                where=path,
-                fix=f"give it another name and start it with 'like: {name}'",
-            )
+            if section in _SHARED or not isinstance(entry, dict) or entry.get("like") != name:
+                change = "" if section in _SHARED else f"; or, to change it for this study, the key 'like: {name}'"
+                raise UserError(
+                    f"'{section}.{name}' is defined in {origin[section, name]} and again here",
+                    where=path,
+                    fix=f"give it another name and start it with 'like: {name}'{change}",
+                )
+            entry = _own_version(found[name], entry)
         found[name], origin[section, name] = entry, path
+
+
+def _own_version(old: Any, entry: dict[str, Any]) -> Any:
+    """A catalogue entry as a study changes it for itself, which it says by `like:` and the entry's own name."""
+    if not isinstance(old, dict):
+        return old  # refused where it is resolved
+    changes = {key: value for key, value in entry.items() if key != "like"}
+    return _merge({key: value for key, value in old.items() if key not in _OWN}, changes)
 
 
 def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -544,6 +556,7 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
 
 
 _OWN = ("note", "expected")
+_SHARED = ("datasets", "preprocess", "weights")  # their results lie beside the studies, under the name of the entry
 
 # what a choice brings with it: another optimiser, method, architecture or decoder starts with none of the old one's options
 _DEPENDENTS = {"method": ("options",), "architecture": ("options",), "decoder": ("decoder_options",)}
