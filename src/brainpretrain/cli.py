@@ -551,11 +551,11 @@ def predict(args: argparse.Namespace) -> None:
     """Sliding window on the stored volumes, logits resampled to the native grid, labels in the original header."""
     import torch
 
-    from brainpretrain import evaluation
+    from brainpretrain import prediction
 
     torch.set_num_threads(args.threads)
     cases, raw = _cohort(args)
-    evaluation.predict(args.model, cases, raw, args.inference, args.out, _progress("case"))
+    prediction.predict(args.model, cases, raw, args.inference, args.out, _progress("case"))
 
 
 @command(
