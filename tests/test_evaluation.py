@@ -11,7 +11,7 @@ from brainpretrain import cli, data, evaluation, prediction, training, volumes
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_tsv
 
-WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2}
+WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {
     "study": "s",
     "task": "t",
