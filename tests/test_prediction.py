@@ -105,6 +105,16 @@ def test_channels_are_cropped_to_the_box_of_all(pair_model, tmp_path):
     assert labels_of(tmp_path / "out" / "flair_dseg.nii.gz").shape == (16, 16, 16)
 
 
+def test_classes_keep_the_order_in_which_they_were_trained(model, tmp_path):
+    """Keys of a JSON file are sorted; the outputs of a network are not."""
+    turned = make_model(tmp_path / "turned", classes=["rim", "ball"])
+    path = save(tmp_path / "a.nii.gz", brain())
+    for name, folder in (("straight", model), ("turned", turned)):
+        assert predict(folder, tmp_path / name, path) == 0
+    straight, found = (labels_of(tmp_path / name / "a_dseg.nii.gz") for name in ("straight", "turned"))
+    assert np.array_equal(found, np.select([straight == 3, straight == 300], [300, 3]))
+
+
 # ------------------------------------------------------------------------------------ the original header
 
 
@@ -259,6 +269,7 @@ BROKEN = {
     "no json": (lambda f: (f / "model.json").unlink(), "file not found[\\s\\S]*model.json"),
     "no recipe": (lambda f: without(f, "recipe"), "it does not say recipe, recipe.patch_size, recipe.precision"),
     "no spacing": (lambda f: without(f, "preprocess", "spacing_mm"), "it does not say preprocess.spacing_mm"),
+    "classes": (lambda f: write_json(f / "model.json", read_json(f / "model.json") | {"classes": ["ball"]}), "classes ball, but labels ball rim"),
     "kind": (lambda f: without(f, "kind"), "no segmentation model"),
     "other json": (lambda f: make_model(f.parent / "other", ("FLAIR", "T1w")).joinpath("model.json").replace(f / "model.json"),
                    r"model.json means \[4, 2, 3, 3, 3\][\s\S]*of one training together"),

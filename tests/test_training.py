@@ -219,7 +219,7 @@ def test_finetuning_learns_the_ball(cohort, tmp_path):
     rows = read_log(out / "log.csv")
     assert len(rows) == 20 and float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     _, facts = weights.load(out / "model")
-    assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]}
+    assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]} and facts["classes"] == ["ball"]
 
 
 def with_processes(cohort, folder, config, count, kind="pretrain"):

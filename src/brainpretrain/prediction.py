@@ -44,6 +44,8 @@ def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, 
         raise UserError("there is no model.safetensors", where=Path(path).parent, fix=fix)
     tensors, facts = weights.load(path)
     _check_facts(facts, Path(path).with_suffix(".json"))
+    labels = facts["task"]["labels"]  # JSON is written with sorted keys, which is no order of classes
+    facts["task"]["labels"] = {name: labels[name] for name in facts.get("classes", labels)}
     network = training.build_network(facts["backbone"], facts["in_channels"], len(facts["task"]["labels"]) + 1)
     _fill(network, tensors, Path(path).with_suffix(".safetensors"))
     return network.eval().to(_device(device)), facts
@@ -317,8 +319,12 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
         raise UserError(
             f"it does not say {', '.join(missing)}", where=path, fix="take the json that was written with the tensors"
         )
-    if facts["in_channels"] != len(facts["task"]["sequences"]):
-        problem = f"{facts['in_channels']} channels, but {len(facts['task']['sequences'])} sequences"
+    problem, sequences, labels = "", facts["task"]["sequences"], facts["task"]["labels"]
+    if facts["in_channels"] != len(sequences):
+        problem = f"{facts['in_channels']} channels, but {len(sequences)} sequences"
+    if sorted(facts.get("classes", labels)) != sorted(labels):
+        problem = f"classes {' '.join(facts['classes'])}, but labels {' '.join(labels)}"
+    if problem:
         raise UserError(problem, where=path, fix="take the json that was written with the tensors")
 
 

@@ -499,7 +499,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
         return run.end()
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
     model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
-    weights.save(run.out / "model", network.state_dict(), model | {"inference": run.inference})
+    weights.save(run.out / "model", network.state_dict(), model | {"classes": list(task["labels"]), "inference": run.inference})
     write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
     run.finish("fine-tuning", config["name"], config, facts)
     run.end()
