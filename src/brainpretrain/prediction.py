@@ -221,51 +221,20 @@ def predict_images(
         bids.describe(out, facts, commit, {"URL": source.as_uri()}, os.path.relpath(source, out))
     else:
         bids.classes(out / "dseg.tsv", facts["task"]["labels"])
-    failed: list[UserError] = [target for target in places if isinstance(target, UserError)]
+    failed = [target for target in places if isinstance(target, UserError)]
     for target in places:
         if isinstance(target, UserError):
             continue
         try:
-            tell(f"{target.path}: {_predict_one(network, facts, target, window, checksum, commit, force)}")
-        except UserError as error:
-            failed.append(_named(error, target))
-            tell(f"{' '.join(map(str, target.images))}: failed: {error.problem}")
-        except torch.OutOfMemoryError:
-            failed.append(UserError("out of GPU memory", where=target.images[0], fix="use --batch 1 or --device cpu"))
+            about = bids.sidecar(facts, checksum, window, target.sources) | _witness(target, commit)
+            done = "kept" if _is_done(target, about, force) else _segment(network, facts, target, window, about)
+            tell(f"{target.path}: {done}")
+        except (UserError, torch.OutOfMemoryError) as error:
+            failed.append(_of_case(error, target))
+            tell(f"{target.images[0]}: failed: {failed[-1].problem}")
     if failed:
         lines = [f"\n  {error.where}: {error.problem}" + (f"\n    fix: {error.fix}" if error.fix else "") for error in failed]
         raise UserError(f"{len(failed)} of {len(places)} cases were not predicted:{''.join(lines)}")
-
-
-def _predict_one(
-    network: torch.nn.Module,
-    facts: Mapping[str, Any],
-    target: Target,
-    window: Mapping[str, Any],
-    checksum: str,
-    commit: str,
-    force: bool,
-) -> str:
-    """Predicts and writes a case, or keeps it; a word on what was done."""
-    missing = [image for image in target.images if not image.is_file()]
-    if missing:
-        raise UserError("file not found", where=missing[0], fix="give the path of a NIfTI file")
-    about = bids.sidecar(facts, checksum, window, target.sources)
-    about |= {"SourceSHA256": [sha256(image) for image in target.images], "Version": bids.release(commit)}
-    if target.path.exists() and not force:
-        if target.sidecar.exists() and read_json(target.sidecar) == about:
-            return "kept"
-        raise UserError(
-            "a file is there that was made from other images, by another model or in another way",
-            where=target.path,
-            fix="use --force to replace it, or another --out",
-        )
-    image, geometry, notes = prepare(target.images, facts)
-    labels = predict_native(network, facts, image, geometry, window)
-    target.sidecar.unlink(missing_ok=True)  # the last to come is the first to go: it vouches for the file beside it
-    volumes.write_volume(target.path, labels, like=target.images[0])
-    write_json(target.sidecar, about)
-    return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])
 
 
 def as_derivatives(
@@ -384,8 +353,51 @@ def _bids_target(images: Sequence[Path], out: Path, source: Path) -> Target:
     return Target(tuple(images), out / bids.place(found[0]), tuple(bids.uri(image, source) for image in images))
 
 
-def _named(error: UserError, target: Target) -> UserError:
-    """The error with the image it is about."""
+def _witness(target: Target, commit: str) -> dict[str, Any]:
+    """What images and what code a segmentation comes from.
+
+    Raises:
+        UserError: an image is missing.
+    """
+    for image in target.images:
+        if not image.is_file():
+            raise UserError("file not found", where=image, fix="give the path of a NIfTI file")
+    return {"SourceSHA256": [sha256(image) for image in target.images], "Version": bids.release(commit)}
+
+
+def _is_done(target: Target, about: Mapping[str, Any], force: bool) -> bool:
+    """The very segmentation that `about` describes is there.
+
+    Raises:
+        UserError: another one is there, and it is not to be replaced.
+    """
+    if force or not target.path.exists():
+        return False
+    if target.sidecar.exists() and read_json(target.sidecar) == about:
+        return True
+    raise UserError(
+        "a file is there that was made from other images, by another model or in another way",
+        where=target.path,
+        fix="use --force to replace it, or another --out",
+    )
+
+
+def _segment(
+    network: torch.nn.Module, facts: Mapping[str, Any], target: Target, window: Mapping[str, Any], about: Mapping[str, Any]
+) -> str:
+    """Predicts and writes a case; a word on what came out."""
+    image, geometry, notes = prepare(target.images, facts)
+    labels = predict_native(network, facts, image, geometry, window)
+    target.sidecar.unlink(missing_ok=True)  # it vouches for the file beside it: first to go, last to come
+    volumes.write_volume(target.path, labels, like=target.images[0])
+    write_json(target.sidecar, about)
+    return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])
+
+
+def _of_case(error: UserError | torch.OutOfMemoryError, target: Target) -> UserError:
+    """The error as one of this case, with the image that it is about."""
+    if not isinstance(error, UserError):
+        return UserError("out of GPU memory", where=target.images[0], fix="use --batch 1 or --device cpu")
     return error if error.where else UserError(error.problem, where=target.images[0], fix=error.fix)
 
 
