@@ -270,6 +270,8 @@ BROKEN = {
     "no recipe": (lambda f: without(f, "recipe"), "it does not say recipe, recipe.patch_size, recipe.precision"),
     "no spacing": (lambda f: without(f, "preprocess", "spacing_mm"), "it does not say preprocess.spacing_mm"),
     "classes": (lambda f: write_json(f / "model.json", read_json(f / "model.json") | {"classes": ["ball"]}), "classes ball, but labels ball rim"),
+    "a list": (lambda f: write_json(f / "model.json", []), "of kind 'None'"),
+    "no decoder": (lambda f: without(f, "backbone", "decoder"), "it does not say backbone.decoder"),
     "kind": (lambda f: without(f, "kind"), "no segmentation model"),
     "other json": (lambda f: make_model(f.parent / "other", ("FLAIR", "T1w")).joinpath("model.json").replace(f / "model.json"),
                    r"model.json means \[4, 2, 3, 3, 3\][\s\S]*of one training together"),
@@ -397,6 +399,9 @@ def test_a_name_that_is_not_bids_costs_no_other(model, tmp_path, capsys):
 def test_images_of_two_datasets_or_subjects_do_not_come_together(model, pair_model, tmp_path, capsys):
     paths = [save(tmp_path / raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz", brain()) for raw in ("one", "two")]
     assert predict(model, tmp_path / "out", *paths, options=["--bids"]) == 2 and "of several datasets" in capsys.readouterr().err
+    pair = [save(tmp_path / name, brain()) for name in ("a/sub-01_FLAIR.nii.gz", "b/sub-01_T1w.nii.gz")]
+    assert predict(pair_model, tmp_path / "out", ",".join(map(str, pair)), options=["--bids"]) == 2
+    assert "of several datasets" in capsys.readouterr().err
     pair = [save(tmp_path / name, brain()) for name in ("sub-01_FLAIR.nii.gz", "sub-02_T1w.nii.gz")]
     assert predict(pair_model, tmp_path / "out", ",".join(map(str, pair)), options=["--bids"]) == 2
     assert "different subjects" in capsys.readouterr().err

@@ -103,7 +103,7 @@ def classes(path: Path, labels: Mapping[str, Sequence[int]]) -> None:
     Raises:
         UserError: a table of other classes is there.
     """
-    rows = [{"index": values[0], "name": name} for name, values in sorted(labels.items(), key=lambda label: label[1])]
+    rows = [{"index": values[0], "name": name} for name, values in sorted(labels.items(), key=lambda label: label[1][0])]
     lines = ["index\tname", *(f"{row['index']}\t{row['name']}" for row in rows)]
     if path.exists() and path.read_text(encoding="utf-8").splitlines() != lines:
         raise UserError("segmentations with other classes are in this folder", where=path, fix="give another --out")

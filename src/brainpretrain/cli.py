@@ -598,11 +598,12 @@ def predict_cohort(args: argparse.Namespace) -> None:
     """Sliding window on the stored volumes, logits resampled to the native grid, labels in the original header."""
     import torch
 
-    from brainpretrain import prediction
+    from brainpretrain import config, prediction
 
     torch.set_num_threads(args.threads)
     cases, raw = _cohort(args)
-    prediction.predict(args.model, cases, raw, args.inference, args.out, _progress("case"))
+    window = config.inference(args.inference, "--inference")
+    prediction.predict(args.model, cases, raw, window, args.out, _progress("case"))
 
 
 @command(

@@ -22,6 +22,7 @@ Progress = Callable[[int, int], None]
 # what model.json must say before anything can be predicted
 _FACTS = {
     "": ("name", "backbone", "in_channels", "task", "recipe", "preprocess"),
+    "backbone": ("architecture", "options", "decoder", "decoder_options"),
     "task": ("sequences", "labels"),
     "recipe": ("patch_size", "precision"),
     "preprocess": volumes.RECIPE_KEYS,
@@ -165,7 +166,7 @@ def targets(cases: Sequence[Sequence[Path]], out: Path, as_bids: bool) -> list[T
         UserError: two cases would be written to one file, or images of several BIDS datasets come together.
     """
     found: list[Target | UserError] = []
-    roots = {bids.root(images[0]) for images in cases} if as_bids else set()
+    roots = {bids.root(image) for images in cases for image in images} if as_bids else set()
     if len(roots) > 1:
         listed = " ".join(map(str, sorted(roots)))
         raise UserError(f"the images are of several datasets: {listed}", fix="predict each into a dataset of its own")
@@ -276,8 +277,9 @@ def _check_facts(facts: Mapping[str, Any], path: Path) -> None:
     Raises:
         UserError: they are not.
     """
-    if facts.get("kind") != "model":
-        raise UserError(f"this is no segmentation model but of kind '{facts.get('kind')}'", where=path, fix="fine-tune it first")
+    kind = facts.get("kind") if isinstance(facts, dict) else None
+    if kind != "model":
+        raise UserError(f"this is no segmentation model but of kind '{kind}'", where=path, fix="fine-tune it first")
     missing = [
         f"{part}.{key}".lstrip(".")
         for part, keys in _FACTS.items()
