@@ -348,7 +348,7 @@ def test_what_is_there_is_kept_if_it_is_the_same_and_never_replaced_in_silence(m
     assert predict(model, tmp_path / "out", path) == 2 and result.stat().st_mtime_ns == before
     assert predict(model, tmp_path / "out", path, options=["--force"]) == 0 and result.stat().st_mtime_ns > before
     (tmp_path / "out" / "a_dseg.json").unlink()
-    assert predict(model, tmp_path / "out", path) == 2
+    assert predict(model, tmp_path / "out", path, options=["--force"]) == 2 and "no prediction" in capsys.readouterr().err
 
 
 def test_a_folder_holds_one_set_of_classes(model, tmp_path, capsys):

@@ -373,10 +373,12 @@ def _is_done(target: Target, about: Mapping[str, Any], force: bool) -> bool:
     Raises:
         UserError: another one is there, and it is not to be replaced.
     """
-    if force or not target.path.exists():
+    if not target.path.exists():
         return False
-    if target.sidecar.exists() and read_json(target.sidecar) == about:
-        return True
+    if not (target.sidecar.exists() and "ModelSHA256" in (found := read_json(target.sidecar))):
+        raise UserError("a file is there that is no prediction", where=target.path, fix="move it away, or give another --out")
+    if force or found == about:
+        return not force
     raise UserError(
         "a file is there that was made from other images, by another model or in another way",
         where=target.path,
