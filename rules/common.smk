@@ -16,6 +16,7 @@ RELEASE = RESULTS + "/weights/{release}/{backbone}"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
+BIDS = STUDY + "/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}"
 SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 
 # a report sorts its sections by name

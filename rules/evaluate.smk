@@ -25,9 +25,36 @@ rule predict:
         fixed=fixed_option,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
-        "{resources.launcher} brainpretrain predict --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
+        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
         " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
+
+
+# no target asks for it: `snakemake -- results/<study>/bids/<task>/<backbone>/<init>/<recipe>/n<n_train>/fold<fold>/<cohort>`
+rule bids:
+    input:
+        unpack(fixed_inputs),
+        shards=cohort_shards,
+        split=SPLIT,
+        model=FOLD + "/model.safetensors",
+        predictions=FOLD + "/{cohort}/predictions",
+    output:
+        directory(BIDS),
+    log:
+        STUDY + "/logs/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        root=cohort_root,
+    params:
+        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
+        fixed=fixed_option,
+        dataset=lambda w: module(cohort_dataset(w)),
+    shell:
+        "brainpretrain bids --predictions {input.predictions:q} --model {input.model:q} --shards {input.shards:q}"
+        " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
+        " --cohort {wildcards.cohort} {params.fixed:q} --dataset {params.dataset} --out {output:q} > {log:q} 2>&1"
 
 
 rule evaluate:

@@ -46,6 +46,7 @@ rule finetune:
         save_every=CONFIG.settings.save_every_steps,
         max_idle=CONFIG.settings.max_idle_attempts,
         log_every=lambda w: CONFIG.finetune[w.recipe].log_every_steps,
+        inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
         logging="--tensorboard" if CONFIG.settings.tensorboard else "",
     params:
         config=finetune_config,
@@ -56,4 +57,4 @@ rule finetune:
         "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
         " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
-        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --log-every {resources.log_every} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
+        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --log-every {resources.log_every} --inference {resources.inference:q} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

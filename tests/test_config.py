@@ -150,3 +150,22 @@ def test_the_text_of_a_config_runs_no_code(config_dir, monkeypatch, text):
 def test_settings_from_the_command_line_win():
     assert config.load(ROOT / "config", {"study": "demo", "data_root": "/data"}).data_root("ixi") == "/data/ixi"
     assert config.load(ROOT / "config", {"data_roots": {"ixi": "/x"}}).data_root("ixi") == "/x"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mirror": ["x", "w"]}, r"mirror\.1: "),
+        ({"mirror": ["x", "x"]}, "an axis stands twice in 'mirror'"),
+        ({"mirrors": []}, "mirrors: unknown key; did you mean 'mirror'"),
+        ({"overlap": 1}, "overlap: "),
+    ],
+)
+def test_a_sliding_window_from_outside_is_checked_like_an_entry(change, message):
+    good = {"overlap": 0.5, "weights": "gaussian", "batch": 1, "mirror": ["z", "x"]}
+    assert config.inference(good, "--inference") == good
+    with pytest.raises(UserError, match=message) as caught:
+        config.inference(good | change, "--inference")
+    assert caught.value.where == "--inference"
+    with pytest.raises(UserError, match="mirror: missing"):
+        config.inference({key: good[key] for key in ("overlap", "weights", "batch")}, "--inference")

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import cli, data, evaluation, training, volumes
+from brainpretrain import cli, data, evaluation, prediction, training, volumes
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_tsv
 
-WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2}
+WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {
     "study": "s",
     "task": "t",
@@ -38,7 +38,7 @@ def predictions(cohort, cases, tmp_path_factory):
     machine = {"devices": 1, "nodes": 1, "threads": 2, "workers": 0, "save_every": 1000, "tensorboard": False, "max_idle": 3}
     run = training.Run(root / "out", root / "work", **machine, log_every=40)
     training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, None, config, run)
-    evaluation.predict(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
+    prediction.predict(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
     return root / "predictions"
 
 
@@ -206,10 +206,6 @@ def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(c
     scores = evaluation.evaluate(cases, raw, tmp_path, task, RUN)
     for name, expected in {"dice": 1, "nsd": 1, "hd95_mm": 0, "volume_error": 0, "false_positives": 0, "lesion_f1": 1}.items():
         assert set(scores[name]) == {expected}, name
-
-
-def test_classes_are_written_as_values_of_the_label_file():
-    assert list(evaluation.class_values({"enhancing": [4], "cortex": [1002, 2002]})) == [0, 4, 1002]
 
 
 def test_overlays_show_worst_median_and_best_in_ras(cohort, cases, predictions, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +148,21 @@ def test_json_round_trip() -> None:
     assert Geometry.from_json(geometry.to_json()) == geometry
     assert Geometry.from_dict(geometry.to_dict()) == geometry
     assert geometry.to_dict()["stored_spacing_mm"] == geometry.stored_spacing_mm
+
+
+def test_labels_come_back_channel_by_channel_whatever_the_number_of_classes() -> None:
+    """The channels are asked for one after the other, and memory does not grow with them."""
+    affine = affine_of((1, 2, 0), (-1, 1, 1), (0.7, 0.9, 1.2), tilt_deg=5)
+    volume = blob_volume(affine, (60, 50, 40), affine[:3, :3] @ (30, 25, 20) + affine[:3, 3])
+    geometry = preprocess(volume, None, RECIPE)[2]
+    logits = np.random.default_rng(0).normal(size=(12, *geometry.stored_shape)).astype(np.float32)
+    assert np.array_equal(geometry.argmax_to_native(iter(logits)), geometry.to_native(logits).argmax(0))
+
+    def peak(n: int) -> int:
+        tracemalloc.start()
+        geometry.argmax_to_native(channel for channel in logits[:n])
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    assert peak(12) < 1.05 * peak(3)

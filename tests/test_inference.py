@@ -1,3 +1,5 @@
+import itertools
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def test_one_patch_is_the_direct_forward(weights):
     image = torch.rand(1, 1, 16, 24, 16)
     with torch.no_grad():
         expected = network()(image)
-    torch.testing.assert_close(sliding_window(network(), image, [16, 24, 16], 0.5, weights, 2), expected)
+    torch.testing.assert_close(sliding_window(network(), image, [16, 24, 16], 0.5, weights, 2, []), expected)
 
 
 @WEIGHTS
@@ -29,7 +31,7 @@ def test_one_patch_is_the_direct_forward(weights):
 def test_overlaps_are_normalised(weights, shape):
     """A network that gives its input back gives the volume back, whatever the number of patches per voxel."""
     image = torch.rand(1, 1, *shape)
-    found = sliding_window(lambda patch: torch.cat([patch, torch.full_like(patch, 3.0)], 1), image, [16] * 3, 0.5, weights, 3)
+    found = sliding_window(lambda patch: torch.cat([patch, torch.full_like(patch, 3.0)], 1), image, [16] * 3, 0.5, weights, 3, [])
     torch.testing.assert_close(found[:, :1], image)
     torch.testing.assert_close(found[:, 1:], torch.full_like(image, 3.0))
 
@@ -42,7 +44,7 @@ def test_smaller_volumes_are_padded_with_zeros():
         return patch
 
     image = torch.rand(1, 2, 10, 20, 7) + 1
-    found = sliding_window(remember, image, [16, 16, 16], 0.5, "constant", 1)
+    found = sliding_window(remember, image, [16, 16, 16], 0.5, "constant", 1, [])
     torch.testing.assert_close(found, image)
     assert all(patch.shape == (1, 2, 16, 16, 16) for patch in seen)
     assert (seen[0] == 0).any() and (seen[0][seen[0] != 0] >= 1).all()
@@ -51,12 +53,48 @@ def test_smaller_volumes_are_padded_with_zeros():
 def test_number_of_windows_of_the_paper():
     """155 x 190 x 150 needs 8 windows of 128 at overlap 0.5 (facts 5); here a quarter of it."""
     calls = []
-    sliding_window(lambda patch: calls.append(len(patch)) or patch, torch.rand(1, 1, 39, 48, 38), [32] * 3, 0.5, "constant", 1)
+    sliding_window(
+        lambda patch: calls.append(len(patch)) or patch, torch.rand(1, 1, 39, 48, 38), [32] * 3, 0.5, "constant", 1, []
+    )
     assert sum(calls) == 8
 
 
 def test_leaves_no_graph():
-    assert not sliding_window(network(), torch.rand(1, 1, 16, 16, 20), [16] * 3, 0.5, "constant", 1).requires_grad
+    assert not sliding_window(network(), torch.rand(1, 1, 16, 16, 20), [16] * 3, 0.5, "constant", 1, []).requires_grad
+
+
+@pytest.mark.parametrize("mirror", [["x"], ["y", "z"], ["x", "y", "z"]])
+def test_mirroring_is_the_mean_over_all_flips(mirror):
+    net, image = network(), torch.rand(1, 1, 16, 12, 20)
+    axes = [2 + "xyz".index(axis) for axis in mirror]
+    with torch.no_grad():
+        every = [
+            net(image.flip([a for a, on in zip(axes, chosen, strict=True) if on])).flip(
+                [a for a, on in zip(axes, chosen, strict=True) if on]
+            )
+            for chosen in itertools.product((False, True), repeat=len(axes))
+        ]
+    found = sliding_window(net, image, [16, 12, 20], 0.5, "constant", 1, mirror)
+    assert len(every) == 2 ** len(mirror)
+    torch.testing.assert_close(found, torch.stack(every).mean(0))
+    assert not torch.allclose(found, every[0], atol=1e-3)
+
+
+@WEIGHTS
+def test_a_mirrored_volume_gives_the_mirrored_logits(weights):
+    """A volume of one and a half patches: its windows lie symmetrically."""
+    image = torch.rand(1, 1, 24, 16, 16)
+    found = sliding_window(network(), image, [16] * 3, 0.5, weights, 2, ["x", "y", "z"])
+    turned = sliding_window(network(), image.flip(2, 4), [16] * 3, 0.5, weights, 2, ["x", "y", "z"])
+    torch.testing.assert_close(turned.flip(2, 4), found)
+
+
+def test_half_precision_ends_at_the_network():
+    """Gaussian weights span three orders of magnitude; sums of weighted halves would be off in the third digit."""
+    image = torch.rand(1, 1, 20, 20, 20)
+    found = sliding_window(lambda patch: patch.half(), image, [16] * 3, 0.5, "gaussian", 2, [])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, image.half().float())
 
 
 # ------------------------------------------------------------------------------------ features

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import checkpoints, config, evaluation, pretext, training, weights
+from brainpretrain import checkpoints, config, prediction, pretext, training, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.trace import exit_code, read_log
@@ -219,7 +219,7 @@ def test_finetuning_learns_the_ball(cohort, tmp_path):
     rows = read_log(out / "log.csv")
     assert len(rows) == 20 and float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     _, facts = weights.load(out / "model")
-    assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]}
+    assert facts["train_subjects"] == ["s0", "s1"] and facts["task"]["labels"] == {"ball": [1]} and facts["classes"] == ["ball"]
 
 
 def with_processes(cohort, folder, config, count, kind="pretrain"):
@@ -287,7 +287,7 @@ def test_deep_supervision_trains_every_output_and_predicts_with_one(cohort, tmp_
     out = finetune_here(cohort, tmp_path, config)
     rows = read_log(out / "log.csv")
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
-    network, _ = evaluation.load_model(out / "model")
+    network, _ = prediction.load_model(out / "model")
     assert network(torch.rand(1, 1, 16, 16, 16, device=next(network.parameters()).device)).shape == (1, 2, 16, 16, 16)
     assert {f"decoder.{name}.weight" for name in ("head", "coarse_heads.0", "coarse_heads.1")} <= set(network.state_dict())
 

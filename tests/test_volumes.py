@@ -254,3 +254,11 @@ def test_real_volumes_and_their_labels(image_name: str, label_name: str) -> None
     np.testing.assert_allclose(geometry.stored_spacing_mm, 1, atol=0.02)
     assert facts["label_values"] == np.unique(label.array).tolist()
     np.testing.assert_array_equal(geometry.labels_to_native(stored), label.array)  # 1 mm and finer loses nothing
+
+
+def test_a_crop_box_of_one_value_is_constant() -> None:
+    """A mask given as an image: within the box of its ones there is nothing else."""
+    array = np.zeros((20, 20, 20), np.int16)
+    array[4:16, 4:16, 4:16] = 1
+    for dtype in (np.int16, np.float32):
+        assert normalise(array.astype(dtype)[4:16, 4:16, 4:16], 0.99) is None

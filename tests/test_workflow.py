@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import backbones
+from brainpretrain import backbones, cli
 from brainpretrain.backbones import unet
 from brainpretrain.files import read_json, read_tsv
 from helpers import edit
@@ -74,6 +74,19 @@ def test_predictions_lie_on_the_grid_and_in_the_header_of_the_raw_volume(finishe
         found = nib.load(path)
         assert found.shape == raw.shape and np.allclose(found.affine, raw.affine)
         assert set(np.unique(found.dataobj)) <= {0, 1, 2, 3}
+
+
+def test_an_arm_comes_out_as_bids_and_the_command_predicts_the_same(finished, tmp_path):
+    arm = "tissue/unet_micro/scratch/tiny/n2/fold0"
+    finished.snakemake("--", f"results/tiny/bids/{arm}/test")
+    folder, model = finished.results / "bids" / arm / "test", finished.results / "finetune" / arm
+    found = sorted(folder.glob("sub-*/anat/*_desc-pred_dseg.nii.gz"))
+    predicted = sorted((model / "test/predictions").glob("*.nii.gz"))
+    assert [path.read_bytes() for path in found] == [path.read_bytes() for path in predicted] and len(found) == 2
+    raw = [str(finished.root / f"data/phantom_tiny/{p.name[:7]}/anat/{p.name[:7]}_T1w.nii.gz") for p in predicted]
+    assert cli.main(["predict", *raw, "--model", str(model), "--out", str(tmp_path), "--threads", "1"]) == 0
+    for ours, theirs in zip(sorted(tmp_path.glob("*.nii.gz")), predicted, strict=True):
+        assert np.array_equal(np.asarray(nib.load(ours).dataobj), np.asarray(nib.load(theirs).dataobj))
 
 
 def test_the_transfer_report_lists_every_encoder_tensor(finished):

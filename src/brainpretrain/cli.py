@@ -360,6 +360,7 @@ def pretrain(args: argparse.Namespace) -> None:
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
     CONFIG, *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
+    arg("--inference", type=_mapping, metavar="JSON", help="sliding window that model.json recommends; changes no training"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
 )  # fmt: skip
 def finetune(args: argparse.Namespace) -> None:
@@ -370,7 +371,7 @@ def finetune(args: argparse.Namespace) -> None:
     from brainpretrain import training
 
     table, folder = _shard_tables(args.shards)
-    training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every))
+    training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every, args.inference))
 
 
 def _entry(section: str) -> Callable[[str], dict[str, Any]]:
@@ -492,11 +493,11 @@ def export(args: argparse.Namespace) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _run(args: argparse.Namespace, log_every: int = 0) -> Any:
+def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any] | None = None) -> Any:
     from brainpretrain import training
 
     machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
-    return training.Run(args.out, args.work, *machine, log_every, args.execution)
+    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference)
 
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
@@ -539,23 +540,90 @@ def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
     return [case for subject in subjects for case in by_subject[subject]], args.root
 
 
+MODEL_FILE = arg("--model", type=Path, required=True, metavar="FILE", help="model.safetensors of a fine-tuning")
+
+
+def _mirror(text: str) -> list[str]:
+    """Axes given as letters, such as xyz."""
+    if text != "none" and (not text or set(text) - set("xyz") or len(set(text)) < len(text)):
+        raise argparse.ArgumentTypeError("letters out of xyz, each once, or none")
+    return [] if text == "none" else list(text)
+
+
 @command(
-    "predict", "segment a cohort, in native space",
-    arg("--model", type=Path, required=True, metavar="FILE", help="model.safetensors of a fine-tuning"),
+    "predict", "segment any NIfTI files with a fine-tuned model",
+    arg("images", nargs="+", metavar="IMAGE",
+        help="a case: one file, or for a model of several sequences its files, joined by commas in the model's order"),
+    arg("--model", type=Path, required=True, metavar="DIR", help="folder of model.safetensors and model.json"),
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder for <image>_dseg.nii.gz"),
+    arg("--bids", action="store_true", help="write a BIDS derivative dataset; the images need BIDS names"),
+    arg("--force", action="store_true", help="replace segmentations that were made in another way"),
+    arg("--overlap", type=float, metavar="SHARE", help="share of a patch that its neighbour sees too (as model.json says)"),
+    arg("--weights", metavar="KIND", help="constant, or gaussian: a patch counts less far from its centre (as model.json says)"),
+    arg("--mirror", type=_mirror, metavar="AXES", help="mean over flips along these, such as xyz, or none (as model.json says)"),
+    arg("--batch", type=int, metavar="N", help="patches at a time: speed and memory (as model.json says)"),
+    arg("--threads", type=int, metavar="N", help="CPU threads (all)"),
+    arg("--device", metavar="NAME", help="cpu, cuda or cuda:<n> (a GPU, if there is one)"),
+)  # fmt: skip
+def predict(args: argparse.Namespace) -> None:
+    """Images are brought to what model.json says (orientation, spacing, intensities, crop) or refused by name; labels are
+    written on the grid of the image, with its header, beside a json that says how they were made.
+
+    One bad image does not cost the others: failures are listed at the end, with exit code 2. What was made from the same
+    images by the same model in the same way is kept, so the same command continues where it ended.
+    """
+    import torch
+
+    from brainpretrain import prediction
+
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
+    window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
+    prediction.predict_images(
+        args.model / "model", cases, args.out, window,
+        as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
+    )  # fmt: skip
+
+
+@command(
+    "predict-cohort", "segment a cohort, in native space",
+    MODEL_FILE,
     *COHORT,
-    arg("--inference", type=_mapping, required=True, metavar="JSON", help="overlap, weights and batch of the sliding window"),
+    arg("--inference", type=_mapping, required=True, metavar="JSON", help="sliding window: overlap, weights, batch, mirror"),
     arg("--threads", type=int, default=1, help="CPU threads"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for <case>.nii.gz"),
 )  # fmt: skip
-def predict(args: argparse.Namespace) -> None:
+def predict_cohort(args: argparse.Namespace) -> None:
     """Sliding window on the stored volumes, logits resampled to the native grid, labels in the original header."""
     import torch
 
-    from brainpretrain import evaluation
+    from brainpretrain import config, prediction
 
     torch.set_num_threads(args.threads)
     cases, raw = _cohort(args)
-    evaluation.predict(args.model, cases, raw, args.inference, args.out, _progress("case"))
+    window = config.inference(args.inference, "--inference")
+    prediction.predict(args.model, cases, raw, window, args.out, _progress("case"))
+
+
+@command(
+    "bids", "write the predictions of a cohort as a BIDS derivative dataset",
+    arg("--predictions", type=Path, required=True, metavar="DIR", help="folder that `predict-cohort` wrote"),
+    MODEL_FILE,
+    *COHORT,
+    DATASET,
+    arg("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset"),
+)  # fmt: skip
+def bids(args: argparse.Namespace) -> None:
+    """sub-<label>/[ses-<label>/]anat/sub-<label>_..._desc-pred_dseg.nii.gz, each with its json; a label is the subject's name
+    without what BIDS does not allow.
+    """
+    from brainpretrain import datasets, prediction
+
+    cases, raw = _cohort(args)
+    source = {"URL": datasets.load(args.dataset).page}
+    prediction.as_derivatives(cases, args.predictions, args.model, raw, source, args.out)
+    print(f"{len(cases)} segmentations in {args.out}")
 
 
 @command(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -228,6 +229,15 @@ class Inference(Section):
     overlap: Annotated[float, Field(ge=0, lt=1)]
     weights: Literal["constant", "gaussian"]
     batch: Count
+    mirror: list[Literal["x", "y", "z"]] = Field(
+        json_schema_extra={"uniqueItems": True}, description="logits are the mean over all flips along these axes; none: []"
+    )
+
+    @model_validator(mode="after")
+    def _each_axis_once(self) -> Inference:
+        if len(set(self.mirror)) < len(self.mirror):
+            raise ValueError("an axis stands twice in 'mirror'")
+        return self
 
 
 class Loss(Section):
@@ -433,6 +443,15 @@ class Config(BaseModel):
             return recipe
         merged = _merge(recipe.model_dump(), changes)
         return _validate(Pretext, merged, f"pretexts.{name}.per_backbone.{backbone}")
+
+
+def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of a sliding window from outside the catalogues, checked as an entry is.
+
+    Raises:
+        UserError: a key is missing, unknown or out of range.
+    """
+    return _validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
 class _Loader(yaml.SafeLoader):

@@ -7,7 +7,7 @@ resized to the stored shape. Each step is affine, oblique volumes included: noth
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -138,11 +138,16 @@ class Geometry:
             target[self._slices] = resize(channel, self.box_shape, LINEAR)
         return self.orientation.from_ras(native)
 
-    def argmax_to_native(self, logits: np.ndarray) -> np.ndarray:
-        """`to_native(logits).argmax(0)` as uint16, without ever holding more than one channel on the native grid."""
-        best = resize(logits[0], self.box_shape, LINEAR).copy()
+    def argmax_to_native(self, logits: Iterable[np.ndarray]) -> np.ndarray:
+        """`to_native(logits).argmax(0)` as uint16. Memory does not grow with the classes: two channels are held at a time.
+
+        Args:
+            logits: channels (x, y, z) on the stored grid, each asked for once; the first is the background.
+        """
+        channels = iter(logits)
+        best = resize(next(channels), self.box_shape, LINEAR).copy()
         labels = np.zeros(self.box_shape, np.uint16)
-        for number, channel in enumerate(logits[1:], start=1):
+        for number, channel in enumerate(channels, start=1):
             value = resize(channel, self.box_shape, LINEAR)
             better = value > best
             np.copyto(best, value, where=better)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +24,7 @@ def sliding_window(
     overlap: float,
     weights: str,
     batch_size: int,
+    mirror: Sequence[str],
 ) -> torch.Tensor:
     """Logits of a volume: the weighted mean of all patches that hold a voxel. MONAI does the work.
 
@@ -36,16 +38,31 @@ def sliding_window(
         overlap: share of a patch that its neighbour sees as well, 0 <= overlap < 1.
         weights: `constant`, or `gaussian` (voxels far from the patch centre count less).
         batch_size: patches per call of the network.
+        mirror: axes of `x y z`. The logits of a patch are the mean over all its flips along them: 2 ** len(mirror) calls.
 
     Returns:
-        (1 classes x y z).
+        (1 classes x y z), float32.
     """
     from monai.inferers.utils import sliding_window_inference  # here, since importing MONAI takes seconds
 
     logits = sliding_window_inference(
-        image, tuple(patch_size), batch_size, network, overlap=overlap, mode=weights, padding_mode="constant", cval=0.0
+        image, tuple(patch_size), batch_size, _mirrored(network, mirror), overlap=overlap, mode=weights, cval=0.0
     )
     return cast(torch.Tensor, logits)
+
+
+def _mirrored(network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`network` as float32, averaged over the flips of its patches. Weights and sums then lose nothing to half precision."""
+    axes = [2 + "xyz".index(axis) for axis in mirror]
+    flips = [flip for n in range(1, len(axes) + 1) for flip in itertools.combinations(axes, n)]
+
+    def mean(patch: torch.Tensor) -> torch.Tensor:
+        total = network(patch).float()
+        for flip in flips:
+            total = total + network(patch.flip(flip)).flip(flip)
+        return total / (1 + len(flips)) if flips else total
+
+    return mean
 
 
 @torch.inference_mode()

@@ -196,6 +196,7 @@ class Run:
         max_idle: attempts in a row without a new checkpoint after which no further one is made.
         log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
         execution: how networks are computed, see `execution.apply`.
+        inference: settings of the sliding window, for model.json; training knows nothing of them.
     """
 
     def __init__(
@@ -211,10 +212,11 @@ class Run:
         max_idle: int,
         log_every: int = 0,
         execution: Sequence[str] = (),
+        inference: Mapping[str, Any] | None = None,
     ) -> None:
         self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
-        self.tensorboard, self.max_idle, self.execution = tensorboard, max_idle, list(execution)
+        self.tensorboard, self.max_idle, self.execution, self.inference = tensorboard, max_idle, list(execution), inference
         self.history: History | None = None
         self.lock: locks.Lock | None = None
         if devices % nodes:
@@ -497,7 +499,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
         return run.end()
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
     model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
-    weights.save(run.out / "model", network.state_dict(), model)
+    weights.save(run.out / "model", network.state_dict(), model | {"classes": list(task["labels"]), "inference": run.inference})
     write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
     run.finish("fine-tuning", config["name"], config, facts)
     run.end()

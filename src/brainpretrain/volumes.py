@@ -60,7 +60,7 @@ _HALF_AND_SMALLEST_NORMAL = np.uint32(0x3F000000 + 0x400)
 
 
 def preprocess(
-    volume: Volume, label: Volume | None, recipe: Mapping[str, Any]
+    volume: Volume, label: Volume | None, recipe: Mapping[str, Any], box: tuple[slice, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, Geometry, dict[str, Any]]:
     """One volume, and the label on its grid, as they are stored.
 
@@ -70,6 +70,7 @@ def preprocess(
         recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `crop` ('nonzero' or 'none'), `min_size` in voxels of every
             native axis, `allow_negative`, `max_voxels` before and after, `antialias`.
             (`spacing_range_mm` is for the reader.)
+        box: what to keep, in RAS; without it, what `crop` says of this volume alone.
 
     Returns:
         image (x, y, z) float32 in [0, 1]; label (x, y, z) in the smallest unsigned type, raw values, or None; the
@@ -81,7 +82,8 @@ def preprocess(
     _check_values(volume, recipe)
     notes = list(volume.facts["notes"])
     native, _, orientation = to_ras(volume.array, volume.affine)
-    box = foreground_box(native) if recipe["crop"] == "nonzero" else tuple(slice(0, n) for n in native.shape)
+    if box is None:
+        box = foreground_box(native) if recipe["crop"] == "nonzero" else tuple(slice(0, n) for n in native.shape)
     if box is None:
         raise _bad(volume, "no voxel above 0", "empty")
     spacing_mm = [volume.spacing_mm[a] for a in orientation.axes]
@@ -140,6 +142,8 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
     """
     memory = _as_in_memory(array)
     low, high = memory.min(), memory.max()
+    if low == high:
+        return None
     if array.dtype.kind in "iu" and int(high) - int(low) < _HISTOGRAM_BINS:
         quantile = _quantile_by_histogram(memory, int(low), int(high), upper_quantile)
     else:
