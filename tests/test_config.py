@@ -80,7 +80,11 @@ def test_yaml_numbers_written_as_text_are_understood(config_dir):
 
 @pytest.mark.parametrize(
     "entry",
-    ["finetune: {amaes: {precision: bf16-mixed}}", "finetune: {amaes: {like: nnunet}}", "preprocess: {amaes: {like: amaes, crop: none}}"],
+    [
+        "finetune: {amaes: {precision: bf16-mixed}}",
+        "finetune: {amaes: {like: nnunet}}",
+        "preprocess: {amaes: {like: amaes, crop: none}}",
+    ],
 )
 def test_a_study_redefines_no_entry_in_silence_and_none_whose_results_other_studies_share(config_dir, entry):
     with open(config_dir / "studies" / "amaes.yaml", "a") as stream:
