@@ -44,6 +44,7 @@ tr.start > * { border-top: 2px solid #8c959f; }
 .none { padding: 0 .35rem; font-size: .87em; }
 .missing { color: #57606a; font-style: italic; }
 svg { max-width: 100%; height: auto; }
+.published { display: block; font-weight: 400; font-size: .87em; color: #6a737d; white-space: nowrap; }
 .notes { color: #424a53; font-size: .93em; }
 """
 
