@@ -676,13 +676,13 @@ def _audits(pairs: list[str]) -> dict[str, Any]:
 
 @command("table", "make a table of results", SCORES, SPEC, OVERLAPS, TABLES_OUT)
 def table(args: argparse.Namespace) -> None:
-    """Writes the results <name>, <name>_labels, <name>_metrics and <name>_ranks, as .tsv|md|tex|html|txt, and a plot of the ranks.
+    """Writes <name>, <name>_labels, <name>_metrics and <name>_ranks, each as .tsv|md|tex|html|txt, and a plot of the ranks.
 
     A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
     """
-    from brainpretrain import grids
+    from brainpretrain import grids, printers
 
-    print(grids.text(grids.write_table(args.out, _joined(args.scores), args.spec, _audits(args.overlaps))))
+    print(printers.text(grids.write_table(args.out, _joined(args.scores), args.spec, _audits(args.overlaps))))
 
 
 @command(

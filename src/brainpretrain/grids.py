@@ -1,4 +1,4 @@
-"""Tables for readers: lays out the numbers of `tables` and prints them as Markdown, LaTeX, HTML and plain text.
+"""Tables for readers: lays out the numbers of `tables`, for `printers` to print.
 
 Scores are shown in printed units (Dice x 100, HD95 in mm) with two decimals. A delta shows by its sign as well as by
 its colour.
@@ -6,17 +6,14 @@ its colour.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from brainpretrain import files, pages, tables
-from brainpretrain.errors import UserError
+from brainpretrain import pages, printers, tables
 from brainpretrain.tables import ALL, ARM, METRICS, UNKNOWN, Metric, Row, Spec, baseline_row, metric_of
 
 EMPTY_WORDS = {
@@ -24,7 +21,7 @@ EMPTY_WORDS = {
     "reference_empty": "only the reference empty",
     "prediction_empty": "only the prediction empty",
 }
-TERMINAL_STYLES = {"": "", "missing": "dim", "up": "green", "down": "red", "same": "dim"}
+FOLD_SCORE = "mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases"
 SEEN, OTHERWISE = "†", "*"  # marks: subjects were pretrained on; ran otherwise than published
 
 
@@ -70,7 +67,8 @@ def results_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
     ]
     header = [Cell("Model")]
     header += [Cell(column["title"], _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
-    starts = (i for i in range(1, len(rows)) if rows[i]["backbone"] != rows[i - 1]["backbone"])
+    starts = {i for i in range(1, len(rows)) if rows[i]["backbone"] != rows[i - 1]["backbone"]}
+    starts = set() if len(starts) == len(rows) - 1 else starts  # lines between all rows would group none
     notes = tuple(_result_notes(cells, spec))
     return Grid(spec["title"], tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
 
@@ -98,10 +96,11 @@ def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
-        yield f"no case differs (n = {cell['pairs']})"
+        yield "no case differs"
     else:
-        yield f"{p_value(cell['p_holm'])} (n = {cell['pairs']})"
-        yield f"r = {cell['biserial']:+.2f}".replace("-", "−")
+        yield f"{p_value(cell['p_holm'])}, r = {cell['biserial']:+.2f}".replace("-", "−")
+    if cell["pairs"] != cell["cases"]:
+        yield f"n = {cell['pairs']:,}"
 
 
 def _change(delta: float, metric: Metric) -> tuple[str, str]:
@@ -162,13 +161,13 @@ def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
 
 def _result_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
     metric, confidence = metric_of(spec), _share(spec["statistics"]["confidence"])
-    yield f"{_unit(metric)}: mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases."
+    yield f"{_unit(metric)}: {FOLD_SCORE}."
     if not metric.higher:
         yield "Lower is better."
     if cells["low"].notna().any():
         yield (
-            f"In brackets: {confidence} interval, bootstrap over subjects ({spec['statistics']['resamples']:,} samples, percentiles)."
-            " The trained models are taken as given; how much trainings differ is in the SD."
+            f"In brackets: {confidence} interval, bootstrap over subjects ({spec['statistics']['resamples']:,} samples,"
+            " percentiles). The trained models are taken as given; how much trainings differ is in the SD."
         )
     yield from _delta_note(spec)
     yield from _test_notes(cells, spec)
@@ -203,10 +202,10 @@ def _test_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
     if tested.empty:
         return
     numbers = sorted(set(tested["tests"]))
-    number = f"{numbers[0]}" if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]}"
+    number = pages.count(numbers[0], "test") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} tests"
     yield (
-        "p: two-sided Wilcoxon signed-rank test on n subjects, each the mean over its labels and folds; corrected by Holm for the"
-        f" {number} tests of its column. r: rank-biserial correlation, −1 to 1."
+        "p: two-sided Wilcoxon signed-rank test on n subjects (n = cases, if not given), each the mean over its labels and"
+        f" folds; Holm's correction for {number} in its column. r: rank-biserial correlation, −1 to 1."
     )
     few = tested[(tested["smallest_p"] > 1 - spec["statistics"]["confidence"]) & (tested["zeros"] < tested["pairs"])]
     if len(few):
@@ -225,14 +224,16 @@ def _published_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
 
 
 def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
-    seen = cells[cells["shared"] != 0].drop_duplicates(["column", "init"])
-    if len(seen):
-        words = [
-            f"{line['column']}, {line['init'].split('-on-')[1]}: "
-            + ("not audited here" if line["shared"] == UNKNOWN else pages.count(int(line["shared"]), "subject"))
-            for line in seen.to_dict("records")
-        ]
-        yield f"{SEEN} the corpus holds subjects, without labels, that are scored here ({'; '.join(words)})."
+    """Which corpora hold subjects that are scored, and of which it is not known."""
+    marked = cells[cells["shared"] != 0].assign(corpus=lambda c: c["init"].str.partition("-on-")[2])
+    known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
+    if known:
+        found = "; ".join(
+            f"{line['column']}: {pages.count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known
+        )
+        yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({found})."
+    for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
+        yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) was not at hand."
 
 
 def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
@@ -290,7 +291,7 @@ def _by_fold(of_label: pd.DataFrame, row: Row, spec: Spec) -> pd.Series:
 
 
 def per_metric_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
-    """Lays out what `tables.per_metric` returned: a row per data and arm, a column per metric."""
+    """Lays out what `tables.everything` calls metrics: a row per data and arm, a column per metric."""
     names = list(dict.fromkeys(cells["metric"]))
     found = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
     body = [
@@ -302,12 +303,11 @@ def per_metric_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
         for column in spec["columns"]
         for row in spec["rows"]
     ]
-    directions = {name: "higher is better" if METRICS[name].higher else "lower is better" for name in names}
     header = [Cell("Data"), Cell("Model")]
-    header += [Cell(METRICS[name].title, f"{METRICS[name].unit}, {directions[name]}") for name in names]
+    header += [Cell(METRICS[name].title, f"{METRICS[name].unit} {'↑' if METRICS[name].higher else '↓'}") for name in names]
     starts = range(len(spec["rows"]), len(body), len(spec["rows"]))
-    notes = ["Mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases."]
-    notes += [*_delta_note(spec)]
+    notes = [f"{FOLD_SCORE[0].upper()}{FOLD_SCORE[1:]}."]
+    notes += ["↑ higher is better, ↓ lower is better.", *_delta_note(spec)]
     undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
     notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names]
     title = f"{spec['title']}: all metrics"
@@ -343,7 +343,11 @@ def rank_grid(ranks: pd.DataFrame, spec: Spec) -> Grid:
         )
         for line in lines
     ]
-    header = [Cell("Model"), *map(Cell, titles if several else []), Cell("rank", f"mean over {len(titles)} columns" if several else "")]
+    header = [
+        Cell("Model"),
+        *map(Cell, titles if several else []),
+        Cell("rank", f"mean over {len(titles)} columns" if several else ""),
+    ]
     header += [Cell("rank", "bootstrap over columns")] if several else []
     header += [Cell("first", "share of samples"), Cell("rank by case")]
     starts = (i for i in range(1, len(lines)) if lines[i]["n_train"] != lines[i - 1]["n_train"])
@@ -354,16 +358,21 @@ def rank_grid(ranks: pd.DataFrame, spec: Spec) -> Grid:
 def _rank_cell(line: Mapping[str, Any] | None) -> Cell:
     if line is None or pd.isna(line["rank"]):
         return Cell("–", tone="missing")
-    return Cell(f"{line['rank']:.2f}".rstrip("0").rstrip("."), under=(f"[{line['low']:.2f}, {line['high']:.2f}]",))
+    return Cell(_short(line["rank"]), under=(_brackets(_short(line["low"]), _short(line["high"])),))
+
+
+def _short(rank: float) -> str:
+    """'2', '2.5', '2.33'."""
+    return f"{rank:.2f}".rstrip("0").rstrip(".")
 
 
 def _rank_summary(line: Mapping[str, Any], several: bool) -> Iterator[Cell]:
     if pd.isna(line["rank"]):
         yield from [Cell("not ranked", tone="missing"), *[Cell("–", tone="missing")] * (3 if several else 2)]
         return
-    yield Cell(f"{line['rank']:.2f}", under=(f"[{line['low']:.2f}, {line['high']:.2f}]",))
+    yield Cell(f"{line['rank']:.2f}", under=(_brackets(_short(line["low"]), _short(line["high"])),))
     if several:
-        yield Cell(f"[{line['columns_low']:.2f}, {line['columns_high']:.2f}]")
+        yield Cell(_brackets(_short(line["columns_low"]), _short(line["columns_high"])))
     yield Cell(f"{100 * line['first']:.0f} %")
     yield Cell("–", tone="missing") if pd.isna(line["case_rank"]) else Cell(f"{line['case_rank']:.2f}")
 
@@ -371,12 +380,12 @@ def _rank_summary(line: Mapping[str, Any], several: bool) -> Iterator[Cell]:
 def _rank_notes(ranks: pd.DataFrame, spec: Spec) -> Iterator[str]:
     metric, statistics = metric_of(spec), spec["statistics"]
     yield (
-        f"Ranks by {metric.title}, 1 is best, ties share their mean rank; among the rows of the same n_train that are scored in all"
-        " folds of all columns."
+        f"Ranks by {metric.title}, 1 is best, ties share their mean rank; among the rows of the same n_train that are scored"
+        " in all folds of all columns."
     )
     yield (
-        f"In brackets: {_share(statistics['confidence'])} interval of the rank in {statistics['resamples']:,} bootstrap samples of"
-        " the subjects; first: how often the row is the best of them."
+        f"In brackets: {_share(statistics['confidence'])} interval of the rank in {statistics['resamples']:,} bootstrap samples"
+        " of the subjects; first: how often the row is the best of them."
     )
     if len(spec["columns"]) > 1:
         yield "Bootstrap over columns: data sets are drawn, not subjects. With few columns it says little."
@@ -385,183 +394,14 @@ def _rank_notes(ranks: pd.DataFrame, spec: Spec) -> Iterator[str]:
     for line in whole.to_dict("records"):
         if pd.notna(line["tau"]):
             yield (
-                f"n_train {line['n_train']}: Kendall's tau of the bootstrap rankings with this one is {line['tau']:.2f} on average"
-                f" ({line['rows_ranked']:.0f} rows)."
+                f"n_train {line['n_train']}: Kendall's tau of the bootstrap rankings with this one is {line['tau']:.2f} on"
+                f" average ({line['rows_ranked']:.0f} rows)."
             )
     if ranks.loc[ranks["column"] == ALL, "rank"].isna().any():
         yield "Not ranked: rows with missing runs."
 
 
-# --- writers
-
-
-def write(path: Path | str, frame: pd.DataFrame, grid: Grid) -> None:
-    """Writes a table in the form that the suffix of `path` names, atomically.
-
-    `.tsv` holds the numbers of `frame`, Dice in 0..1; `.md`, `.tex`, `.html` and `.txt` show `grid`, Dice x 100.
-
-    Raises:
-        UserError: another suffix.
-    """
-    printers = {".md": markdown, ".tex": latex, ".html": html, ".txt": text}
-    suffix = Path(path).suffix
-    if suffix == ".tsv":
-        files.write_tsv(path, frame)
-    elif suffix in printers:
-        with files.atomic(path) as temporary:
-            temporary.write_text(printers[suffix](grid), encoding="utf-8")
-    else:
-        known = ", ".join([".tsv", *printers])
-        raise UserError(f"cannot write a table as '{suffix}'", where=path, fix=f"use one of {known}")
-
-
-def markdown(grid: Grid) -> str:
-    """The grid as a Markdown table with title and notes."""
-    rule = ["---" if i < grid.stub else "---:" for i in range(len(grid.header))]
-    lines = [_pipes(map(_inline, grid.header)), _pipes(rule)]
-    lines += [_pipes(map(_inline, row)) for row in grid.rows]
-    notes = [f"- {_escaped(note)}" for note in grid.notes]
-    return "\n".join([f"**{_escaped(grid.title)}**", "", *lines, "", *notes]) + "\n"
-
-
-def _inline(cell: Cell) -> str:
-    """A cell of several lines: text and detail, what is small, what was published."""
-    lines = [f"{cell.text} ({cell.detail})" if cell.detail else cell.text, *cell.under, *cell.beside]
-    shown = [_escaped(line) for line in lines]
-    return "<br>".join([*shown, f"*published {_escaped(cell.published).replace('*', '&#42;')}*"] if cell.published else shown)
-
-
-def _escaped(value: str) -> str:
-    """One line of text that can neither end a Markdown cell nor begin a tag."""
-    return " ".join(escape(value, quote=False).split()).replace("|", "\\|")
-
-
-def _pipes(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def html(grid: Grid) -> str:
-    """The grid as a page of its own."""
-    details = _columns_with_details(grid)
-    head = "".join(_tag("th", cell, i >= grid.stub, ' scope="col"') for i, cell in enumerate(grid.header))
-    body = ""
-    for i, row in enumerate(grid.rows):
-        names = "".join(_tag("th", cell, False, ' scope="row"') for cell in row[: grid.stub])
-        values = "".join(_tag("td", cell, True, aligned=j in details) for j, cell in enumerate(row) if j >= grid.stub)
-        start = ' class="start"' if i in grid.starts else ""
-        body += f"<tr{start}>{names}{values}</tr>\n"
-    notes = "".join(f"<li>{escape(note)}</li>\n" for note in grid.notes)
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
-    return pages.page(grid.title, f'<div class="scroll">{table}</div>\n<ul class="notes">\n{notes}</ul>')
-
-
-def _columns_with_details(grid: Grid) -> set[int]:
-    return {j for row in grid.rows for j, cell in enumerate(row) if cell.detail}
-
-
-def _tag(tag: str, cell: Cell, number: bool, attributes: str = "", aligned: bool = False) -> str:
-    """A cell. Where `aligned`, one without a detail keeps its place free, so that numbers stand below each other."""
-    shown = escape(cell.text)
-    if cell.tone == "missing":
-        shown = f'<span class="missing">{shown}</span>'
-    if cell.detail:
-        kind = cell.tone or "detail"
-        shown += f' <span class="{kind}">{escape(cell.detail)}</span>'
-    elif aligned:
-        shown += ' <span class="none"></span>'
-    small = [*cell.under, *cell.beside]
-    shown += "".join(f'<span class="detail">{escape(line)}</span>' for line in small)
-    if cell.published:
-        shown += f'<span class="published">{escape(cell.published)}</span>'
-    kind = ' class="number"' if number else ""
-    return f"<{tag}{attributes}{kind}>{shown}</{tag}>"
-
-
-def latex(grid: Grid) -> str:
-    """The grid as a LaTeX table; the document needs the packages booktabs and xcolor."""
-    columns = "l" * grid.stub + "r" * (len(grid.header) - grid.stub)
-    body = []
-    for i, row in enumerate(grid.rows):
-        body += [r"\midrule"] if i in grid.starts else []
-        body.append(_tex_row(row))
-    notes = "\\par\n".join(map(_tex, grid.notes))
-    begin = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
-    end = [r"\bottomrule", r"\end{tabular}", r"\par\medskip", r"\begin{minipage}{\linewidth}\footnotesize"]
-    packages = [r"% \usepackage{booktabs}", r"% \usepackage{xcolor}"]
-    whole = [*packages, *begin, _tex_row(grid.header), r"\midrule", *body, *end, notes, r"\end{minipage}", r"\end{table}"]
-    return "\n".join(whole) + "\n"
-
-
-def _tex_row(cells: Iterable[Cell]) -> str:
-    return " & ".join(map(_tex_cell, cells)) + r" \\"
-
-
-def _tex_cell(cell: Cell) -> str:
-    """A cell; several lines are stacked. Each line is in braces, or one with a bracket would be an option of the line end."""
-    first = _tex(cell.text) + (f" ({_tex(cell.detail)})" if cell.detail and cell.tone else "")
-    lines = [cell.detail] if cell.detail and not cell.tone else []
-    small = [rf"{{\scriptsize {_tex(line)}}}" for line in [*lines, *cell.under, *cell.beside]]
-    small += [rf"{{\scriptsize\color{{gray}}{_tex(cell.published)}}}"] if cell.published else []
-    stacked = r"\\".join([f"{{{first}}}", *small])
-    return rf"\shortstack[r]{{{stacked}}}" if small else stacked
-
-
-TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": "$|$",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "†": r"$\dagger$",
-    "≥": r"$\geq$",
-}
-
-
-def _tex(value: str) -> str:
-    """One line of text that LaTeX prints as it is."""
-    return "".join(TEX.get(character, character) for character in " ".join(value.split()))
-
-
-def text(grid: Grid, colour: bool = False) -> str:
-    """The grid for a terminal, as wide as it needs to be; `colour` adds ANSI colours to the deltas."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    details = _columns_with_details(grid)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 1))
-    for j, cell in enumerate(grid.header):
-        heading = Text("\n".join([cell.text, *cell.detail.split(", ")]).strip())
-        table.add_column(heading, justify="left" if j < grid.stub else "right", no_wrap=True)
-        if j in details:
-            table.add_column(justify="right", no_wrap=True)
-    for i, row in enumerate(grid.rows):
-        cells = []
-        for j, cell in enumerate(row):
-            cells.append(_terminal(cell.text, "" if cell.detail else TERMINAL_STYLES[cell.tone], [*cell.under, *_printed(cell)]))
-            cells += [_terminal(cell.detail, TERMINAL_STYLES[cell.tone], cell.beside)] if j in details else []
-        table.add_row(*cells, end_section=i + 1 in grid.starts)
-    system = "standard" if colour else None
-    console = Console(file=io.StringIO(), width=1000, force_terminal=colour, color_system=system)
-    with console.capture() as capture:
-        console.print(table)
-    lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([grid.title, "", *lines, "", *grid.notes]) + "\n"
-
-
-def _printed(cell: Cell) -> list[str]:
-    return [f"published {cell.published}"] if cell.published else []
-
-
-def _terminal(first: str, style: str, small: Iterable[str]) -> Any:
-    from rich.text import Text
-
-    return Text("\n").join([Text(first, style), *(Text(line, "dim") for line in small)])
+# --- files
 
 
 def write_table(folder: Path | str, scores: pd.DataFrame, spec: Spec, overlaps: tables.Overlaps) -> Grid:
@@ -576,21 +416,18 @@ def write_table(folder: Path | str, scores: pd.DataFrame, spec: Spec, overlaps: 
         The results, as they are shown.
 
     Raises:
-        UserError: as `tables.build` and `tables.rank`.
+        UserError: as `tables.everything`.
     """
     from brainpretrain import rank_plots
 
     folder = Path(folder)
-    parts = {
-        "": (tables.build(scores, spec, overlaps), results_grid),
-        "_labels": (tables.per_label(scores, spec), per_label_grid),
-        "_metrics": (tables.per_metric(scores, spec), per_metric_grid),
-        "_ranks": (tables.rank(scores, spec), rank_grid),
-    }
-    for part, (frame, layout) in parts.items():
-        grid = layout(frame, spec)
-        for suffix in (".tsv", ".md", ".tex", ".html", ".txt"):
-            write(folder / f"{spec['name']}{part}{suffix}", frame, grid)
+    frames = tables.everything(scores, spec, overlaps)
+    layouts = {"results": results_grid, "labels": per_label_grid, "metrics": per_metric_grid, "ranks": rank_grid}
+    grids = {part: layout(frames[part], spec) for part, layout in layouts.items()}
+    for part, grid in grids.items():
+        name = spec["name"] if part == "results" else f"{spec['name']}_{part}"
+        for suffix in printers.SUFFIXES:
+            printers.write(folder / (name + suffix), frames[part], grid)
     for suffix in (".svg", ".png"):
-        rank_plots.draw(parts["_ranks"][0], spec, folder / f"{spec['name']}_ranks{suffix}")
-    return results_grid(parts[""][0], spec)
+        rank_plots.draw(frames["ranks"], spec, folder / f"{spec['name']}_ranks{suffix}")
+    return grids["results"]

@@ -14,7 +14,7 @@ from brainpretrain.tables import ALL, Spec, metric_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROW_PX, FRAME_PX, MAX_PX, WIDTH_PX = 34, 110, 900, 900
+ROW_PX, FRAME_PX, LEGEND_PX, MAX_PX, WIDTH_PX = 30, 80, 50, 900, 900
 MARKS = ["s", "^", "v", "D", "P", "X", "<", ">", "p", "h"]
 
 
@@ -29,7 +29,7 @@ def draw(ranks: pd.DataFrame, spec: Spec, path: Path | str) -> None:
     whole = ranks[(ranks["column"] == ALL) & ranks["rank"].notna()]
     panels = [group.sort_values("rank", kind="stable") for _, group in whole.groupby("n_train", sort=False)]
     rows = sum(len(panel) for panel in panels)
-    height = min(MAX_PX, max(1, len(panels)) * FRAME_PX + rows * ROW_PX)
+    height = min(MAX_PX, max(1, len(panels)) * FRAME_PX + rows * ROW_PX + LEGEND_PX)
     with plots._figure(path, WIDTH_PX, height) as figure:
         figure.suptitle(fill(f"{spec['title']}: ranks by {metric_of(spec).title}", 90), fontsize=11)
         if not panels:
@@ -38,6 +38,8 @@ def draw(ranks: pd.DataFrame, spec: Spec, path: Path | str) -> None:
         ratios = [len(panel) + 1 for panel in panels]
         for axes, panel in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=ratios)[:, 0], panels, strict=True):
             _panel(axes, panel, ranks, spec, heading=len(panels) > 1)
+        if len(spec["columns"]) > 1:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=9)
 
 
 def _panel(axes: Axes, panel: pd.DataFrame, ranks: pd.DataFrame, spec: Spec, heading: bool) -> None:
@@ -61,5 +63,3 @@ def _panel(axes: Axes, panel: pd.DataFrame, ranks: pd.DataFrame, spec: Spec, hea
     if heading:
         axes.set_title(pages.count(int(panel["n_train"].iloc[0]), "training case") if panel["n_train"].iloc[0].isdigit()
                        else "all training cases", loc="left")  # fmt: skip
-    if len(spec["columns"]) > 1:
-        axes.legend(loc="upper left", bbox_to_anchor=(1.12, 1.02), fontsize=9)

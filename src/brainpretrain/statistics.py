@@ -7,7 +7,6 @@ docs/statistics.md says how each number of a table comes about.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,14 +22,6 @@ class Cases:
     subjects: tuple[str, ...]
     totals: np.ndarray
     counts: np.ndarray
-
-    def at(self, subjects: Sequence[str]) -> Cases:
-        """The same scores with a line for each of `subjects`, zero where one was not scored."""
-        place = {subject: i for i, subject in enumerate(subjects)}
-        lines = [place[subject] for subject in self.subjects]
-        totals, counts = (np.zeros((len(subjects), *self.totals.shape[1:])) for _ in range(2))
-        totals[lines], counts[lines] = self.totals, self.counts
-        return Cases(tuple(subjects), totals, counts)
 
 
 # --- scores of folds, and their bootstrap over subjects

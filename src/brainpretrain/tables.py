@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from brainpretrain import statistics
 from brainpretrain.errors import UserError, nearest
@@ -80,7 +81,7 @@ def check(scores: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     if missing:
         problem = f"the scores lack the columns {', '.join(missing)}"
         raise UserError(problem, where="scores.tsv", fix="run the evaluation again")
-    scores = scores.astype(dict.fromkeys(TEXTS, str))
+    scores = scores.astype(dict.fromkeys(TEXTS, str)).astype(dict.fromkeys(TEXTS, object))  # objects are compared faster
     numbers = {}
     for name, found in METRICS.items():
         if name in scores.columns:
@@ -112,19 +113,52 @@ def of_table(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     return scores[keys.isin(cells)]
 
 
-def _arms(scores: pd.DataFrame, spec: Spec) -> dict[tuple, pd.DataFrame]:
-    """The scores of each arm on each column, those of the table's metric as `value`."""
+def _checked(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    metric_of(spec)
+    return check(of_table(scores, spec), spec.get("metric", "dice"))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a cell is made of.
+
+    rows: its scores, with the table's metric as `value`. by_fold: the fold scores, NaN where a fold is missing. by_subject:
+    mean over folds of the mean over labels. samples: the cell in each bootstrap sample, none if it is not complete.
+    """
+
+    rows: pd.DataFrame
+    subjects: tuple[str, ...]
+    by_fold: np.ndarray
+    by_subject: np.ndarray
+    samples: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """Mean over the folds; NaN if one is missing."""
+        return float(self.by_fold.mean())
+
+
+def _scored(checked: pd.DataFrame, spec: Spec) -> list[list[Scored]]:
+    """The cells of a table from the scores of its arms: a list per column, from the first row to the last."""
     name, metric = spec.get("metric", "dice"), metric_of(spec)
-    scores = check(of_table(scores, spec), name)
-    values = scores[name].abs() if metric.magnitude else scores[name]
-    return dict(iter(scores.assign(value=values).groupby(["task", "cohort", *ARM])))
+    values = checked[name].abs() if metric.magnitude else checked[name]
+    kept = checked.assign(value=values)[checked["fold"].isin(_folds(spec))]
+    arms = dict(iter(kept.groupby(["task", "cohort", *ARM])))
+    keys = [
+        [(column["task"], column["cohort"], *(str(row[name]) for name in ARM)) for row in spec["rows"]]
+        for column in spec["columns"]
+    ]
+    return [[_cell_scored(arms.get(key, kept.head(0)), spec) for key in column] for column in keys]
 
 
-def _in_folds(arms: Mapping[tuple, pd.DataFrame], row: Row, column: Row, spec: Spec) -> pd.DataFrame:
-    """The scores of one cell in the folds that the table asks for."""
-    nothing = pd.DataFrame({name: [] for name in TEXTS} | {"value": pd.Series([], dtype=float)})
-    scored = arms.get((column["task"], column["cohort"], *(str(row[name]) for name in ARM)), nothing)
-    return scored[scored["fold"].isin(_folds(spec))]
+def _cell_scored(rows: pd.DataFrame, spec: Spec) -> Scored:
+    cases = cases_of(rows, _folds(spec), sorted(set(rows["label"])))
+    by_fold = statistics.fold_scores(cases.totals.sum(0), cases.counts.sum(0))
+    by_subject = statistics.mean(statistics.fold_scores(cases.totals, cases.counts), -1)
+    samples = np.array([])
+    if len(cases.subjects) > 1 and not np.isnan(by_fold).any():  # nobody knows the spread of one subject
+        samples = statistics.resampled(cases, spec["statistics"]["resamples"], spec["statistics"]["seed"])
+    return Scored(rows, cases.subjects, by_fold, by_subject, samples)
 
 
 def _folds(spec: Spec) -> list[str]:
@@ -133,7 +167,7 @@ def _folds(spec: Spec) -> list[str]:
 
 def cases_of(scored: pd.DataFrame, folds: list[str], labels: list[str]) -> Cases:
     """Sums and numbers of the defined scores of one arm, by subject (sorted), fold and label."""
-    subjects, s = np.unique(scored["subject"].to_numpy(dtype=str), return_inverse=True)
+    s, subjects = pd.factorize(scored["subject"], sort=True)
     shape = (len(subjects), len(folds), len(labels))
     place = (s, pd.Index(folds).get_indexer(scored["fold"]), pd.Index(labels).get_indexer(scored["label"]))
     flat, size = np.ravel_multi_index(place, shape) if len(s) else np.array([], int), math.prod(shape)
@@ -179,26 +213,26 @@ def build(scores: pd.DataFrame, spec: Spec, overlaps: Overlaps | None = None) ->
     Raises:
         UserError: bad scores (see `check`), an unknown metric, or two arms to compare are not scored on the same cases.
     """
-    arms = _arms(scores, spec)
-    columns = [_column_cells(arms, column, spec, overlaps or {}) for column in spec["columns"]]
+    checked = _checked(scores, spec)
+    return _results(_scored(checked, spec), spec, overlaps or {})
+
+
+def _results(cells: list[list[Scored]], spec: Spec, overlaps: Overlaps) -> pd.DataFrame:
+    columns = [_column(mine, column, spec, overlaps) for mine, column in zip(cells, spec["columns"], strict=True)]
     return _rounded(pd.DataFrame([column[i] for i in range(len(spec["rows"])) for column in columns]))
 
 
-def _column_cells(arms: Mapping[tuple, pd.DataFrame], column: Row, spec: Spec, overlaps: Overlaps) -> list[dict[str, Any]]:
-    """The cells of one column, from the first row to the last, with Holm's correction over them."""
-    cells = [_cell(arms, row, column, spec, overlaps) for row in spec["rows"]]
-    p = np.array([cell["p"] for cell in cells])
-    number = int((~np.isnan(p)).sum())
-    for cell, corrected in zip(cells, statistics.holm(p), strict=True):
-        cell |= {"tests": number, "p_holm": corrected}
-    return cells
-
-
-def _cell(arms: Mapping[tuple, pd.DataFrame], row: Row, column: Row, spec: Spec, overlaps: Overlaps) -> dict[str, Any]:
-    scored = _in_folds(arms, row, column, spec)
-    cell = _names(row, column) | {"metric": spec.get("metric", "dice")} | _summary(scored, spec)
-    cell |= _compared(arms, row, column, spec, cell)
-    return cell | _published(row, column, spec) | {"shared": _shared_subjects(row, column, scored, spec, overlaps)}
+def _column(cells: list[Scored], column: Row, spec: Spec, overlaps: Overlaps) -> list[dict[str, Any]]:
+    """The lines of one column, from the first row to the last, with Holm's correction over them."""
+    lines = []
+    for row, cell in zip(spec["rows"], cells, strict=True):
+        line = _names(row, column) | {"metric": spec.get("metric", "dice")} | _summary(cell, spec)
+        base = baseline_row(row, spec)
+        line |= _compared(line["row"], cell, base, cells[spec["rows"].index(base)] if base else None, spec)
+        lines.append(line | _published(row, column, spec) | {"shared": _shared_subjects(row, column, cell.rows, spec, overlaps)})
+    p = np.array([line["p"] for line in lines])
+    tests = int((~np.isnan(p)).sum())
+    return [line | {"tests": tests, "p_holm": corrected} for line, corrected in zip(lines, statistics.holm(p), strict=True)]
 
 
 def _names(row: Row, column: Row) -> dict[str, Any]:
@@ -206,34 +240,23 @@ def _names(row: Row, column: Row) -> dict[str, Any]:
     return {"row": row["title"]} | of_column | {name: str(row[name]) for name in ARM}
 
 
-def _summary(scored: pd.DataFrame, spec: Spec) -> dict[str, Any]:
-    kept = scored[scored["value"].notna()]
-    cases = cases_of(scored, _folds(spec), sorted(scored["label"].unique()))
-    by_fold = statistics.fold_scores(cases.totals.sum(0), cases.counts.sum(0))
-    folds = by_fold[~np.isnan(by_fold)]
-    complete = len(folds) == len(spec["folds"])
-    samples = _resampled(cases, spec) if complete else np.array([])
-    low, high = statistics.interval(samples, spec["statistics"]["confidence"])
+def _summary(cell: Scored, spec: Spec) -> dict[str, Any]:
+    kept = cell.rows[cell.rows["value"].notna()]
+    folds = cell.by_fold[~np.isnan(cell.by_fold)]
+    low, high = statistics.interval(cell.samples, spec["statistics"]["confidence"])
     return {
         "folds": len(folds),
         "folds_expected": len(spec["folds"]),
-        "cases": scored["volume"].nunique(),
-        "subjects": len(cases.subjects),
-        "label_scores": len(scored),
-        "left_out": len(scored) - len(kept),
+        "cases": cell.rows["volume"].nunique(),
+        "subjects": len(cell.subjects),
+        "label_scores": len(cell.rows),
+        "left_out": len(cell.rows) - len(kept),
         **{status: int((kept["status"] == status).sum()) for status in EMPTY},
-        "value": folds.mean() if complete else float("nan"),
-        "sd": folds.std(ddof=1) if complete and len(folds) > 1 else float("nan"),
+        "value": cell.value,
+        "sd": cell.by_fold.std(ddof=1) if len(folds) > 1 else float("nan"),
         "low": low,
         "high": high,
     }
-
-
-def _resampled(cases: Cases, spec: Spec) -> np.ndarray:
-    """Bootstrap samples of a cell; none for a single subject, whose spread nobody knows."""
-    if len(cases.subjects) < 2:
-        return np.array([])
-    return statistics.resampled(cases, spec["statistics"]["resamples"], spec["statistics"]["seed"])
 
 
 # --- comparison with the baseline
@@ -257,54 +280,43 @@ def baseline_row(row: Row, spec: Spec) -> Row | None:
     return next((other for other in same if other["recipe"] == row["recipe"]), same[0] if same else None)
 
 
-def _compared(arms: Mapping[tuple, pd.DataFrame], row: Row, column: Row, spec: Spec, cell: Row) -> dict[str, Any]:
-    """Delta to the baseline with its bootstrap interval, and the paired test over subjects."""
-    nan = float("nan")
-    base = baseline_row(row, spec)
-    found: dict[str, Any] = {"baseline": base["title"] if base else "", "delta": nan, "delta_low": nan, "delta_high": nan}
-    differences = np.array([])
-    if base:
-        scored, other = _in_folds(arms, row, column, spec), _in_folds(arms, base, column, spec)
-        _check_same_cases(scored, other, {**cell, **found})
-        difference, samples = _difference(scored, other, spec)
-        found["delta"] = difference
-        if not math.isnan(difference):
-            found["delta_low"], found["delta_high"] = statistics.interval(samples, spec["statistics"]["confidence"])
-            differences = _paired(scored, other)
+def _compared(title: str, cell: Scored, base: Row | None, other: Scored | None, spec: Spec) -> dict[str, Any]:
+    """Delta to the baseline with its bootstrap interval, both arms with the same subjects drawn, and the paired test."""
+    delta, low, high, differences = (float("nan"),) * 3 + (np.array([]),)
+    if base and other:
+        _check_same_cases(cell.rows, other.rows, title, base["title"])
+        delta = cell.value - other.value
+        if not math.isnan(delta):
+            low, high = statistics.interval(cell.samples - other.samples, spec["statistics"]["confidence"])
+            differences = _paired(cell.rows, other.rows)
     test = statistics.signed_rank(differences)
+    found = {"baseline": base["title"] if base else "", "delta": delta, "delta_low": low, "delta_high": high}
     return found | {name: getattr(test, name) for name in ("pairs", "zeros", "p", "smallest_p", "biserial", "dz")}
 
 
-def _difference(scored: pd.DataFrame, other: pd.DataFrame, spec: Spec) -> tuple[float, np.ndarray]:
-    """Cell less baseline, and the same in each bootstrap sample, both arms with the same subjects drawn."""
-    labels = sorted({*scored["label"], *other["label"]})
-    both = [cases_of(frame, _folds(spec), labels) for frame in (scored, other)]
-    values = [statistics.fold_scores(cases.totals.sum(0), cases.counts.sum(0)).mean() for cases in both]
-    if np.isnan(values).any():
-        return float("nan"), np.array([])
-    samples = [_resampled(cases, spec) for cases in both]
-    return float(values[0] - values[1]), samples[0] - samples[1]
+def _paired(rows: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
+    """A difference for each subject: mean over labels, then over its sessions and folds. Undefined scores pair with nothing.
+
+    Both have the same cases in the same order (see `check` and `_check_same_cases`).
+    """
+    difference = pd.Series(rows["value"].to_numpy() - other["value"].to_numpy())
+    by_volume = difference.groupby([rows[key].to_numpy() for key in ("subject", "fold", "volume")]).mean()
+    return by_volume.groupby(level=0).mean().dropna().to_numpy()
 
 
-def _paired(scored: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
-    """A difference for each subject: mean over labels, then over its sessions and folds. Undefined scores pair with nothing."""
-    keys = ["subject", "fold", "volume", "label"]
-    pairs = scored.merge(other, on=keys, suffixes=("", "_base"))
-    difference = (pairs["value"] - pairs["value_base"]).groupby([pairs[key] for key in keys[:3]]).mean()
-    return difference.groupby("subject").mean().dropna().to_numpy()
-
-
-def _check_same_cases(scored: pd.DataFrame, other: pd.DataFrame, cell: Row) -> None:
-    """Refuses a delta between different cases. A fold that only one of the arms has is not compared."""
-    folds = set(scored["fold"]) & set(other["fold"])
+def _check_same_cases(rows: pd.DataFrame, other: pd.DataFrame, title: str, base: str) -> None:
+    """Refuses a comparison of different cases. A fold that only one of the arms has is not compared."""
     keys = ["fold", "volume", "label"]
-    cases = [set(frame[keys].itertuples(index=False, name=None)) for frame in (scored, other)]
+    if rows[keys].to_numpy().tolist() == other[keys].to_numpy().tolist():
+        return
+    folds = set(rows["fold"]) & set(other["fold"])
+    cases = [set(frame[keys].itertuples(index=False, name=None)) for frame in (rows, other)]
     odd = sorted(case for case in cases[0] ^ cases[1] if case[0] in folds)
     if odd:
-        fold, volume, label = odd[0]
+        (fold, volume, label), run = odd[0], (rows if len(rows) else other).iloc[0]
         raise UserError(
-            f"'{cell['row']}' and '{cell['baseline']}' are not scored on the same cases ({len(odd)} differ)",
-            where=f"scores.tsv: {cell['task']} {cell['cohort']} {fold=} {volume=} {label=}",
+            f"'{title}' and '{base}' are not scored on the same cases ({len(odd)} differ)",
+            where=f"scores.tsv: {run['task']} {run['cohort']} {fold=} {volume=} {label=}",
             fix="run the prediction and the evaluation of both arms again",
         )
 
@@ -356,31 +368,38 @@ def per_label(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     Raises:
         UserError: bad scores (see `check`).
     """
-    arms = _arms(scores, spec)
+    checked = _checked(scores, spec)
+    return _labels(_scored(checked, spec), spec)
+
+
+def _labels(cells: list[list[Scored]], spec: Spec) -> pd.DataFrame:
     lines = []
-    for column in spec["columns"]:
-        for row in spec["rows"]:
-            scored = _in_folds(arms, row, column, spec)
-            for (label, fold), group in scored.groupby(["label", "fold"]):
-                value = group["value"]
+    for column, mine in zip(spec["columns"], cells, strict=True):
+        for row, cell in zip(spec["rows"], mine, strict=True):
+            for (label, fold), value in cell.rows.groupby(["label", "fold"])["value"]:
                 line = _names(row, column) | {"fold": fold, "label": label, "cases": len(value)}
                 lines.append(line | {"left_out": int(value.isna().sum()), "value": value.mean()})
     columns = ["row", "column", *RUN, "label", "cases", "left_out", "value"]
     return _rounded(pd.DataFrame(lines, columns=columns))
 
 
-def metrics_scored(scores: pd.DataFrame, spec: Spec) -> list[str]:
-    """The metrics that the runs of a table were scored by, in the order of `METRICS`."""
-    mine = of_table(scores, spec)
-    return [name for name in METRICS if name in mine.columns and pd.to_numeric(mine[name], errors="coerce").notna().any()]
-
-
-def per_metric(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
-    """The cells of `build` for every metric that the runs of the table were scored by, one metric below the other."""
-    plain = {key: value for key, value in spec.items() if key != "published"}
-    parts = [build(scores, plain | {"metric": name}) for name in metrics_scored(scores, spec)]
-    drop = ["published", "published_sd", "differs", "shared"]
-    return (pd.concat(parts, ignore_index=True) if parts else build(scores, plain).head(0)).drop(columns=drop)
+def everything(scores: pd.DataFrame, spec: Spec, overlaps: Overlaps | None = None) -> dict[str, pd.DataFrame]:
+    """All frames of a table from one pass over the scores: results (see `build`), labels (`per_label`), ranks (`rank`),
+    and metrics: the results for every metric that the runs were scored by, one below the other.
+    """
+    checked = _checked(scores, spec)
+    cells = _scored(checked, spec)
+    results = _results(cells, spec, overlaps or {})
+    by_metric = []
+    for name in METRICS:
+        if name in checked.columns and checked[name].notna().any():
+            of_metric = {key: value for key, value in spec.items() if key != "published"} | {"metric": name}
+            by_metric.append(
+                results if name == spec.get("metric", "dice") else _results(_scored(checked, of_metric), of_metric, {})
+            )
+    metrics = pd.concat(by_metric or [results], ignore_index=True)
+    metrics = metrics.drop(columns=["published", "published_sd", "differs", "shared"])
+    return {"results": results, "labels": _labels(cells, spec), "metrics": metrics, "ranks": _ranks(cells, spec)}
 
 
 # --- ranks
@@ -392,22 +411,28 @@ def rank(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     Ranked are the rows that are scored completely in every column. Ties share their mean rank.
 
     Returns:
-        row, backbone, init, recipe, n_train, column (title, or `ALL`: the mean over columns), rows_ranked, rank (rows by the value of the cell,
-        then the mean over columns), low, high (bootstrap over subjects, intervals of rank), first (share of bootstrap
-        samples in which the row comes first), tau (mean Kendall tau of these samples with the ranking), case_rank (rows
-        by subject, then the mean over subjects and over columns), columns_low, columns_high (bootstrap over columns, of
-        `ALL`). NaN for rows that are not ranked.
+        row, backbone, init, recipe, n_train, column (title, or `ALL`: the mean over columns), rows_ranked,
+        rank (rows by the value of the cell, then the mean over columns), low, high (intervals of rank, bootstrap over
+        subjects), first (share of bootstrap samples in which the row comes first), tau (mean Kendall tau of these samples
+        with the ranking), case_rank (rows by subject, then the mean over subjects and over columns), columns_low,
+        columns_high (bootstrap over columns, of `ALL`). NaN for rows that are not ranked.
 
     Raises:
         UserError: bad scores (see `check`), or two rows that are ranked are not scored on the same cases.
     """
-    arms = _arms(scores, spec)
-    lines = []
+    checked = _checked(scores, spec)
+    return _ranks(_scored(checked, spec), spec)
+
+
+def _ranks(cells: list[list[Scored]], spec: Spec) -> pd.DataFrame:
+    lines: list[dict[str, Any]] = []
     for n_train in dict.fromkeys(str(row["n_train"]) for row in spec["rows"]):
-        rows = [row for row in spec["rows"] if str(row["n_train"]) == n_train]
-        ranked = [row for row in rows if all(_complete(_in_folds(arms, row, c, spec), spec) for c in spec["columns"])]
-        lines += _rank_lines(arms, ranked, spec)
-        lines += [_arm_names(row) | {"column": ALL} for row in rows if row not in ranked]
+        mine = [i for i, row in enumerate(spec["rows"]) if str(row["n_train"]) == n_train]
+        ranked = [i for i in mine if all(len(column[i].samples) for column in cells)]
+        if ranked:
+            rows = [spec["rows"][i] for i in ranked]
+            lines += _rank_lines(rows, [[column[i] for i in ranked] for column in cells], spec)
+        lines += [_arm_names(spec["rows"][i]) | {"column": ALL} for i in mine if i not in ranked]
     names = ["row", *ARM, "column", "rows_ranked", "rank", "low", "high", "first", "tau", "case_rank"]
     return _rounded(pd.DataFrame(lines, columns=[*names, "columns_low", "columns_high"]))
 
@@ -416,58 +441,44 @@ def _arm_names(row: Row) -> dict[str, str]:
     return {"row": row["title"]} | {name: str(row[name]) for name in ARM}
 
 
-def _complete(scored: pd.DataFrame, spec: Spec) -> bool:
-    return scored.loc[scored["value"].notna(), "fold"].nunique() == len(spec["folds"])
-
-
-def _rank_lines(arms: Mapping[tuple, pd.DataFrame], rows: list[Row], spec: Spec) -> Iterator[dict[str, Any]]:
-    if not rows:
-        return
+def _rank_lines(rows: list[Row], cells: list[list[Scored]], spec: Spec) -> Iterator[dict[str, Any]]:
+    """The lines of the ranked rows: those of each column, then those of the mean over columns."""
     options, higher = spec["statistics"], metric_of(spec).higher
-    columns = [_ranked_column(arms, rows, column, spec) for column in spec["columns"]]
-    found = np.array([statistics.ranks(values, higher) for values, _, _ in columns])  # (columns, rows)
-    drawn = np.array([statistics.ranks(samples, higher) for _, samples, _ in columns])  # (columns, resamples, rows)
-    by_case = np.array([case_ranks for _, _, case_ranks in columns])
-    over_columns = statistics.draws(len(columns), options["resamples"], options["seed"]) @ found / len(columns)
+    for column in cells:
+        for row, cell in zip(rows[1:], column[1:], strict=True):
+            _check_same_cases(cell.rows, column[0].rows, row["title"], rows[0]["title"])
+    found = np.array([statistics.ranks(_settled([cell.value for cell in column]), higher) for column in cells])
+    drawn = np.array([_drawn_ranks(column, higher) for column in cells])  # (columns, resamples, rows)
+    by_case = np.array([_case_ranks(column, higher) for column in cells])
+    over_columns = statistics.draws(len(cells), options["resamples"], options["seed"]) @ found / len(cells)
     spread = statistics.stability(found.mean(0), over_columns, options["confidence"])
-    titles = [column["title"] for column in spec["columns"]]
-    for title, order, orders, case_rank in [
-        *zip(titles, found, drawn, by_case, strict=True),
-        (ALL, found.mean(0), drawn.mean(0), by_case.mean(0)),
-    ]:
+    parts = [*zip([column["title"] for column in spec["columns"]], found, drawn, by_case, strict=True)]
+    for title, order, orders, case_rank in [*parts, (ALL, found.mean(0), drawn.mean(0), by_case.mean(0))]:
         stable = statistics.stability(order, orders, options["confidence"])
         for i, row in enumerate(rows):
-            line = _arm_names(row) | {"column": title, "rows_ranked": len(rows), "rank": order[i]}
+            line = _arm_names(row) | {"column": title, "rows_ranked": len(rows), "rank": order[i], "case_rank": case_rank[i]}
             line |= {"low": stable.low[i], "high": stable.high[i], "first": stable.first[i], "tau": stable.tau}
-            several = title == ALL and len(columns) > 1
-            line |= {"columns_low": spread.low[i], "columns_high": spread.high[i]} if several else {}
-            yield line | {"case_rank": case_rank[i]}
+            several = title == ALL and len(cells) > 1
+            yield line | ({"columns_low": spread.low[i], "columns_high": spread.high[i]} if several else {})
 
 
-def _ranked_column(
-    arms: Mapping[tuple, pd.DataFrame], rows: list[Row], column: Row, spec: Spec
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row in one column: its value, its bootstrap samples (resamples, rows), its mean rank over subjects."""
-    frames = [_in_folds(arms, row, column, spec) for row in rows]
-    labels = sorted({label for frame in frames for label in frame["label"]})
-    for row, frame in zip(rows[1:], frames[1:], strict=True):
-        _check_same_cases(frame, frames[0], _names(row, column) | {"baseline": rows[0]["title"]})
-    arrays = [cases_of(frame, _folds(spec), labels) for frame in frames]
-    values = [statistics.fold_scores(cases.totals.sum(0), cases.counts.sum(0)).mean() for cases in arrays]
-    options = spec["statistics"]
-    samples = [statistics.resampled(cases, options["resamples"], options["seed"]) for cases in arrays]
-    subjects = np.stack([statistics.mean(statistics.fold_scores(c.totals, c.counts), -1) for c in arrays], -1)
-    defined = subjects[~np.isnan(subjects).any(-1)]
-    higher = metric_of(spec).higher
-    by_case = statistics.ranks(_settled(defined), higher).mean(0) if len(defined) else np.full(len(rows), np.nan)
-    drawn = np.stack(samples, -1)
-    empty = np.isnan(drawn).any(-1)  # a sample without any defined score says nothing of ranks
-    return _settled(np.array(values)), _settled(np.where(empty[:, None], np.array(values), drawn)), by_case
+def _drawn_ranks(column: list[Scored], higher: bool) -> np.ndarray:
+    """Ranks of the rows in each bootstrap sample, (resamples, rows); in one without any defined score all are equal."""
+    drawn = _settled(np.stack([cell.samples for cell in column], -1))
+    drawn[np.isnan(drawn).any(-1)] = 0
+    return statistics.ranks(drawn, higher)
 
 
-def _settled(values: np.ndarray) -> np.ndarray:
+def _case_ranks(column: list[Scored], higher: bool) -> np.ndarray:
+    """Mean rank of each row over the subjects for which all rows have a defined score; NaN if there is none."""
+    subjects = np.stack([cell.by_subject for cell in column], -1)
+    defined = _settled(subjects[~np.isnan(subjects).any(-1)])
+    return statistics.ranks(defined, higher).mean(0) if len(defined) else np.full(len(column), np.nan)
+
+
+def _settled(values: ArrayLike) -> np.ndarray:
     """Without the last digits, in which equal sums may differ."""
-    return np.round(values, 9)
+    return np.round(np.asarray(values, float), 9)
 
 
 def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
