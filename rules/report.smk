@@ -30,11 +30,7 @@ rule table:
         scores=table_scores,
         overlaps=table_overlaps,
     output:
-        files=[
-            f"{TABLES}/{{table}}{part}.{kind}"
-            for part in TABLE_PARTS
-            for kind in ("tsv", "md", "tex", "txt")
-        ],
+        files=[f"{TABLES}/{{table}}{part}.{kind}" for part in TABLE_PARTS for kind in ("tsv", "md", "tex", "txt")],
         ranks_png=TABLES + "/{table}_ranks.png",
         html=report(
             TABLES + "/{table}.html",
