@@ -238,6 +238,8 @@ def _published(config: Config, name: str, table: Table, rows: list[dict[str, str
     published, where = table.published, f"tables.{name}.published"
     if published is None:
         return None
+    config.get("corpora", published.corpus, where)
+    config.get("finetune", published.recipe, where)
     titles = [column.title for column in table.columns]
     cells = []
     for line in published.rows:
