@@ -54,7 +54,7 @@ def test_one_fold_shows_no_spread() -> None:
 def test_notes_say_how_folds_and_empty_masks_are_treated() -> None:
     notes = " ".join(results().notes)
     assert "mean over labels of the mean over cases" in notes
-    assert "Left out, as Dice is undefined where masks are empty: 2 of 16 scores." in notes
+    assert "Left out, as their Dice is undefined (empty masks): 2 of 16 scores." in notes
     assert "Training cases (n_train): 20." in notes
     assert "Counted in spite" not in notes
     assert "Signed" not in " ".join(results(rows=[row("alone", "scratch")]).notes)
@@ -156,7 +156,7 @@ def test_published_values_and_what_was_run_otherwise(differs: str, shown: str) -
     published = {"source": "a paper", "notes": ["It has a misprint."], "cells": [PUBLISHED_CELL | {"differs": differs}]}
     grid = results(published=published)
     assert [line[1].published for line in grid.rows] == ["", shown]
-    assert {"Grey: published, a paper.", "It has a misprint."} <= set(grid.notes)
+    assert {"Published: a paper.", "It has a misprint."} <= set(grid.notes)
     assert ("* ran otherwise than published: 2 instead of 6 folds." in grid.notes) == bool(differs)
     missing = results(two_arms().head(0), published=published)
     assert missing.rows[1][1] == grids.Cell("– (0 of 2 folds)", tone="missing", published=shown)

@@ -75,6 +75,12 @@ def test_html_shows_a_delta_by_sign_and_by_colour() -> None:
     assert '<span class="missing">– (1 of 2 folds)</span>' in printers.html(results(without("1")))
 
 
+def test_many_columns_have_their_deltas_below() -> None:
+    page = printers.html(grids.per_metric_grid(tables.everything(two_arms(), spec())["metrics"], spec()))
+    assert '<td class="number">77.50 ± 3.54<br><span class="up">+10.00</span></td></tr>' in page
+    assert "colspan" not in page
+
+
 def test_html_stands_alone() -> None:
     page = printers.html(results())
     assert not re.search(r"https?:|<script|<link|<img|@import|url\(", page)
@@ -149,11 +155,11 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
 
 def test_the_published_value_is_grey_everywhere() -> None:
     grid = results(published=PUBLISHED)
-    assert '<span class="published">71.20 ± 0.80</span>' in printers.html(grid)
+    assert '<span class="published">published 71.20 ± 0.80</span>' in printers.html(grid)
     assert "<br>*published 71.20 ± 0.80*" in printers.markdown(grid)
     assert "published 71.20 ± 0.80" in printers.text(grid)
-    assert r"{\scriptsize\color{gray}71.20 $\pm$ 0.80}" in printers.latex(grid)
-    assert "Grey: published, a paper." in printers.text(grid)
+    assert r"{\scriptsize\color{gray}published 71.20 $\pm$ 0.80}" in printers.latex(grid)
+    assert "Published: a paper." in printers.text(grid)
 
 
 def test_latex() -> None:

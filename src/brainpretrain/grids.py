@@ -42,7 +42,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for readers. The first `stub` columns name a row; a group begins at each row of `starts`."""
+    """A table for readers. The first `stub` columns name a row; a group begins at each row of `starts`.
+
+    `narrow`: on a page, deltas stand below the values and not beside them, since the columns are many.
+    """
 
     title: str
     header: tuple[Cell, ...]
@@ -50,6 +53,7 @@ class Grid:
     notes: tuple[str, ...]
     stub: int
     starts: frozenset[int]
+    narrow: bool = False
 
 
 # --- results
@@ -216,7 +220,7 @@ def _test_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
 def _published_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
     if cells["published"].isna().all():
         return
-    yield f"Grey: published, {spec['published']['source']}."
+    yield f"Published: {spec['published']['source']}."
     yield from spec["published"]["notes"]
     differs = sorted({found for found in cells["differs"] if found})
     if differs:
@@ -244,7 +248,8 @@ def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _left_out_note(metric: Metric, left_out: int, scores: int) -> str:
-    return f"Left out, as {metric.title} is undefined where masks are empty: {left_out:,} of {scores:,} scores."
+    why = "empty masks" if metric != METRICS["lesion_f1"] else "empty masks, labels that are no lesions"
+    return f"Left out, as their {metric.title} is undefined ({why}): {left_out:,} of {scores:,} scores."
 
 
 # --- by label, by metric, ranks
@@ -311,7 +316,7 @@ def per_metric_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
     undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
     notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names]
     title = f"{spec['title']}: all metrics"
-    return Grid(title, tuple(header), tuple(body), tuple(notes), stub=2, starts=frozenset(starts))
+    return Grid(title, tuple(header), tuple(body), tuple(notes), stub=2, starts=frozenset(starts), narrow=True)
 
 
 def _arm(line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -53,8 +53,13 @@ def markdown(grid: Grid) -> str:
 def _inline(cell: Cell) -> str:
     """A cell of several lines: text and detail, what is small, what was published."""
     lines = [f"{cell.text} ({cell.detail})" if cell.detail else cell.text, *cell.under, *cell.beside]
-    shown = [_escaped(line) for line in lines]
-    return "<br>".join([*shown, f"*published {_escaped(cell.published).replace('*', '&#42;')}*"] if cell.published else shown)
+    published = [f"*{_escaped(line).replace('*', '&#42;')}*" for line in _published(cell)]
+    return "<br>".join([*map(_escaped, lines), *published])
+
+
+def _published(cell: Cell) -> list[str]:
+    """The line of the published value: by its word, since grey alone is lost in print."""
+    return [f"published {cell.published}"] if cell.published else []
 
 
 def _escaped(value: str) -> str:
@@ -68,7 +73,7 @@ def _pipes(cells: Iterable[str]) -> str:
 
 def html(grid: Grid) -> str:
     """The grid as a page of its own. A column with deltas is two columns under one heading, so that numbers align."""
-    details = _columns_with_details(grid)
+    details = set() if grid.narrow else _columns_with_details(grid)
     head = "".join(_heading(cell, i >= grid.stub, i in details) for i, cell in enumerate(grid.header))
     body = ""
     for i, row in enumerate(grid.rows):
@@ -94,12 +99,12 @@ def _heading(cell: Cell, number: bool, wide: bool) -> str:
 def _value_tags(cell: Cell, wide: bool) -> str:
     """A value and what is below it; where the column has deltas, the delta and what is below that as a second cell."""
     text = f'<span class="missing">{escape(cell.text)}</span>' if cell.tone == "missing" else escape(cell.text)
-    below = _small("detail", cell.under) + _small("published", [cell.published] if cell.published else [])
-    first = f'<td class="number">{text}{below}</td>'
-    if not wide:
-        return first
     change = f'<span class="{cell.tone}">{escape(cell.detail)}</span>' if cell.detail else ""
-    return f'{first}<td class="change">{change}{_small("detail", cell.beside)}</td>'
+    below = _small("detail", cell.under) + _small("published", _published(cell))
+    beside = _small("detail", cell.beside)
+    if wide:
+        return f'<td class="number">{text}{below}</td><td class="change">{change}{beside}</td>'
+    return f'<td class="number">{text}{"<br>" if change else ""}{change}{below}{beside}</td>'
 
 
 def _small(kind: str, lines: Iterable[str]) -> str:
@@ -130,7 +135,7 @@ def _tex_cell(cell: Cell) -> str:
     first = _tex(cell.text) + (f" ({_tex(cell.detail)})" if cell.detail and cell.tone else "")
     lines = [cell.detail] if cell.detail and not cell.tone else []
     small = [rf"{{\scriptsize {_tex(line)}}}" for line in [*lines, *cell.under, *cell.beside]]
-    small += [rf"{{\scriptsize\color{{gray}}{_tex(cell.published)}}}"] if cell.published else []
+    small += [rf"{{\scriptsize\color{{gray}}{_tex(line)}}}" for line in _published(cell)]
     stacked = r"\\".join([f"{{{first}}}", *small])
     return rf"\shortstack[r]{{{stacked}}}" if small else stacked
 
@@ -173,7 +178,9 @@ def text(grid: Grid, colour: bool = False) -> str:
     for i, row in enumerate(grid.rows):
         cells = []
         for j, cell in enumerate(row):
-            cells.append(_terminal(cell.text, "" if cell.detail else TERMINAL_STYLES[cell.tone], [*cell.under, *_printed(cell)]))
+            cells.append(
+                _terminal(cell.text, "" if cell.detail else TERMINAL_STYLES[cell.tone], [*cell.under, *_published(cell)])
+            )
             cells += [_terminal(cell.detail, TERMINAL_STYLES[cell.tone], cell.beside)] if j in details else []
         table.add_row(*cells, end_section=i + 1 in grid.starts)
     system = "standard" if colour else None
@@ -182,10 +189,6 @@ def text(grid: Grid, colour: bool = False) -> str:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     return "\n".join([grid.title, "", *lines, "", *grid.notes]) + "\n"
-
-
-def _printed(cell: Cell) -> list[str]:
-    return [f"published {cell.published}"] if cell.published else []
 
 
 def _terminal(first: str, style: str, small: Iterable[str]) -> Any:
