@@ -109,6 +109,11 @@ def test_notes_say_how_the_statistics_were_made() -> None:
     assert "Wilcoxon" not in " ".join(results(rows=[row("alone", "scratch")]).notes)
 
 
+def test_a_note_counts_scores_that_one_arm_alone_has() -> None:
+    assert "up to 3 scores in 1 cell." in " ".join(grids.results_grid(cells(unpaired=[0, 3]), spec()).notes)
+    assert "in one of the two arms alone" not in " ".join(results().notes)
+
+
 @pytest.mark.parametrize(("p", "shown"), [(0.0004, "p < 0.001"), (0.0314, "p = 0.031"), (0.0999, "p = 0.100"), (0.5, "p = 0.50")])
 def test_p_value(p: float, shown: str) -> None:
     assert grids.p_value(p) == shown

@@ -221,7 +221,8 @@ def test_undefined_scores_pair_with_nothing() -> None:
     scores = many_cases(8)
     empty = (scores["volume"] == "sub-03") & (scores["init"] == "scratch")
     scores.loc[empty, ["dice", "status"]] = ["nan", "both_empty"]
-    assert tables.build(scores, spec()).iloc[1]["pairs"] == 7
+    cell = tables.build(scores, spec()).iloc[1]
+    assert (cell["pairs"], cell["unpaired"]) == (7, 2)  # two folds
 
 
 def test_holm_runs_over_the_rows_of_a_column() -> None:

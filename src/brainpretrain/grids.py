@@ -211,6 +211,11 @@ def _test_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
         "p: two-sided Wilcoxon signed-rank test on n subjects (n = cases, if not given), each the mean over its labels and"
         f" folds; Holm's correction for {number} in its column. r: rank-biserial correlation, −1 to 1."
     )
+    unpaired = tested[tested["unpaired"] > 0]
+    if len(unpaired):
+        most = pages.count(int(unpaired["unpaired"].max()), "score")
+        cells_unpaired = pages.count(len(unpaired), "cell")
+        yield f"Defined in one of the two arms alone, so in its value but not in the test: up to {most} in {cells_unpaired}."
     few = tested[(tested["smallest_p"] > 1 - spec["statistics"]["confidence"]) & (tested["zeros"] < tested["pairs"])]
     if len(few):
         level = _share(round(1 - spec["statistics"]["confidence"], 9))

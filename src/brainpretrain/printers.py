@@ -169,7 +169,8 @@ def text(grid: Grid, colour: bool = False) -> str:
     from rich.text import Text
 
     details = _columns_with_details(grid)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 1))
+    tall = any(cell.under or cell.beside or cell.published for row in grid.rows for cell in row)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 1), leading=int(tall))
     for j, cell in enumerate(grid.header):
         heading = Text("\n".join([cell.text, *cell.detail.split(", ")]).strip())
         table.add_column(heading, justify="left" if j < grid.stub else "right", no_wrap=True)

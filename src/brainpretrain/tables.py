@@ -205,7 +205,8 @@ def build(scores: pd.DataFrame, spec: Spec, overlaps: Overlaps | None = None) ->
         row, column (titles), task, cohort, backbone, init, recipe, n_train, metric, folds (scored), folds_expected,
         cases, subjects, label_scores, left_out (of these), both_empty, reference_empty, prediction_empty (of the
         others), value, sd, low, high (bootstrap interval of value), baseline (title of the row compared with, or ''),
-        delta, delta_low, delta_high, pairs, zeros (of these), p, tests (in the column), p_holm, smallest_p, biserial, dz,
+        delta, delta_low, delta_high, unpaired (scores that one of the two arms alone has defined), pairs (of subjects),
+        zeros (of these), p, tests (in the column), p_holm, smallest_p, biserial, dz,
         published, published_sd, differs (how what ran differs from it), shared (subjects scored and pretrained on, or
         'unknown').
         Values are in the units of scores.tsv; NaN is unknown.
@@ -282,16 +283,21 @@ def baseline_row(row: Row, spec: Spec) -> Row | None:
 
 def _compared(title: str, cell: Scored, base: Row | None, other: Scored | None, spec: Spec) -> dict[str, Any]:
     """Delta to the baseline with its bootstrap interval, both arms with the same subjects drawn, and the paired test."""
-    delta, low, high, differences = (float("nan"),) * 3 + (np.array([]),)
+    delta, low, high, differences, unpaired = *(float("nan"),) * 3, np.array([]), 0
     if base and other:
         _check_same_cases(cell.rows, other.rows, title, base["title"])
         delta = cell.value - other.value
         if not math.isnan(delta):
             low, high = statistics.interval(cell.samples - other.samples, spec["statistics"]["confidence"])
             differences = _paired(cell.rows, other.rows)
+            unpaired = int((cell.rows["value"].isna().to_numpy() != other.rows["value"].isna().to_numpy()).sum())
     test = statistics.signed_rank(differences)
     found = {"baseline": base["title"] if base else "", "delta": delta, "delta_low": low, "delta_high": high}
-    return found | {name: getattr(test, name) for name in ("pairs", "zeros", "p", "smallest_p", "biserial", "dz")}
+    return (
+        found
+        | {"unpaired": unpaired}
+        | {name: getattr(test, name) for name in ("pairs", "zeros", "p", "smallest_p", "biserial", "dz")}
+    )
 
 
 def _paired(rows: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
