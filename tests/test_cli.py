@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -7,7 +8,7 @@ import pytest
 
 from brainpretrain import cli, config, plan
 from brainpretrain.files import read_tsv, write_tsv
-from helpers import ROOT
+from helpers import ROOT, edit
 from report_fixtures import score
 
 NAMES = [name for name, *_ in cli._COMMANDS]
@@ -95,6 +96,14 @@ def test_audits_beside_the_scores_are_taken_up(demo_scores, tmp_path):
     arguments = ["--scores", str(tmp_path / "scores.tsv"), "--config", str(ROOT / "config"), "--out", str(tmp_path / "tables")]
     assert cli.main(["tables", "--study", "demo", *arguments]) == 0
     assert "2 subjects in phantom_unlabelled" in (tmp_path / "tables/demo.txt").read_text()
+
+
+def test_an_audit_of_a_transductive_corpus_that_is_not_at_hand_is_said(demo_scores, tmp_path):
+    folder = shutil.copytree(ROOT / "config", tmp_path / "config")
+    edit(folder / "studies/demo.yaml", "protocol: strict", "protocol: transductive")
+    arguments = ["--scores", str(demo_scores[1]), "--config", str(folder), "--out", str(tmp_path / "tables")]
+    assert cli.main(["tables", "--study", "demo", *arguments]) == 0
+    assert "the audit of phantom_unlabelled (overlap.tsv) was not at hand" in (tmp_path / "tables/demo.txt").read_text()
 
 
 def test_tables_are_made_without_torch(demo_scores, tmp_path):

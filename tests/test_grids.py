@@ -171,7 +171,7 @@ def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
     marked = grids.results_grid(cells(shared=[0, 2]), spec())
     assert marked.rows[1][1].text == "† 77.50 ± 3.54" and marked.rows[0][1].text == "67.50 ± 3.54"
     assert "† pretrained, without labels, on subjects of the cohort (Hippocampus: 2 subjects in ixi)." in marked.notes
-    unknown = results(transductive=["ixi"])
+    unknown = grids.results_grid(tables.build(two_arms(), spec(), {"ixi": None}), spec())
     assert unknown.rows[1][1].text.startswith("† ")
     assert any("the audit of ixi (overlap.tsv) was not at hand" in note for note in unknown.notes)
     assert not any("†" in note for note in results().notes)

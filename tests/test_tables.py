@@ -399,10 +399,10 @@ AUDIT = {"task": ["hippocampus", "other"], "dataset": ["msd", "msd"], "evaluated
     ],
 )
 def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked(audit: dict[str, list[str]], shared: int) -> None:
-    cells = tables.build(two_arms(), spec(transductive=["ixi"]), {"ixi": pd.DataFrame(audit)})
+    cells = tables.build(two_arms(), spec(), {"ixi": pd.DataFrame(audit), "other": None})
     assert cells["shared"].tolist() == [0, shared]
 
 
-def test_a_transductive_corpus_without_audit_is_unknown() -> None:
-    assert tables.build(two_arms(), spec(transductive=["ixi"]))["shared"].tolist() == [0, tables.UNKNOWN]
+def test_an_audit_that_is_not_at_hand_is_unknown() -> None:
+    assert tables.build(two_arms(), spec(), {"ixi": None})["shared"].tolist() == [0, tables.UNKNOWN]
     assert tables.build(two_arms(), spec())["shared"].tolist() == [0, 0]

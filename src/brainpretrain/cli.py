@@ -701,7 +701,8 @@ def tables(args: argparse.Namespace) -> None:
 
     made = plan.make(config.load(args.config, {"study": args.study}))
     beside = [f"{path.parent.name}={path}" for path in sorted(args.scores[0].parent.glob("corpora/*/overlap.tsv"))]
-    scores, overlaps = _joined(args.scores), _audits(args.overlaps or beside)
+    lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "transductive"}
+    scores, overlaps = _joined(args.scores), lacking | _audits(args.overlaps or beside)
     for name, spec in made.tables.items():
         grids.write_table(args.out, scores, spec, overlaps)
         print(f"{args.out / name}.html")

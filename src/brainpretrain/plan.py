@@ -224,12 +224,10 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
     columns = [column.model_dump() for column in table.columns]
     folds = list(range(config.study.folds))
     spec = {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
-    corpora = sorted({row["init"].split("-on-")[1] for row in rows if "-on-" in row["init"]})
     return spec | {
         "metric": table.metric,
         "published": _published(config, name, table, rows),
         "statistics": {**config.settings.statistics.model_dump(), "seed": config.study.seed},
-        "transductive": [corpus for corpus in corpora if config.corpora[corpus].protocol == "transductive"],
     }
 
 

@@ -29,7 +29,7 @@ UNKNOWN = "unknown"
 
 Row = Mapping[str, Any]
 Spec = Mapping[str, Any]
-Overlaps = Mapping[str, pd.DataFrame]
+Overlaps = Mapping[str, pd.DataFrame | None]
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,10 @@ def _folds(spec: Spec) -> list[str]:
 
 def cases_of(scored: pd.DataFrame, folds: list[str], labels: list[str]) -> Cases:
     """Sums and numbers of the defined scores of one arm, by subject (sorted), fold and label."""
-    s, subjects = pd.factorize(scored["subject"], sort=True)
+    subject, subjects = pd.factorize(scored["subject"], sort=True)
+    fold, label = pd.Index(folds).get_indexer(scored["fold"]), pd.Index(labels).get_indexer(scored["label"])
     shape = (len(subjects), len(folds), len(labels))
-    place = (s, pd.Index(folds).get_indexer(scored["fold"]), pd.Index(labels).get_indexer(scored["label"]))
-    flat, size = np.ravel_multi_index(place, shape) if len(s) else np.array([], int), math.prod(shape)
+    flat, size = (subject * len(folds) + fold) * len(labels) + label, math.prod(shape)
     value = scored["value"].to_numpy(dtype=float)
     defined = ~np.isnan(value)
     totals = np.bincount(flat[defined], value[defined], minlength=size).reshape(shape)
@@ -198,8 +198,8 @@ def build(scores: pd.DataFrame, spec: Spec, overlaps: Overlaps | None = None) ->
         spec: name, title, folds, columns [{title, task, cohort}],
             rows [{title, backbone, init, recipe, n_train}], baseline (an init), statistics {resamples, confidence, seed},
             and if need be metric, published {cells: [{backbone, init, n_train, column, value, sd, differs}]} in printed
-            units, transductive (corpora that may share subjects with a cohort).
-        overlaps: by corpus, the audit of its subjects (overlap.tsv).
+            units.
+        overlaps: by corpus, the audit of its subjects (overlap.tsv); None for a corpus that has one which is not at hand.
 
     Returns:
         row, column (titles), task, cohort, backbone, init, recipe, n_train, metric, folds (scored), folds_expected,
@@ -230,7 +230,7 @@ def _column(cells: list[Scored], column: Row, spec: Spec, overlaps: Overlaps) ->
         line = _names(row, column) | {"metric": spec.get("metric", "dice")} | _summary(cell, spec)
         base = baseline_row(row, spec)
         line |= _compared(line["row"], cell, base, cells[spec["rows"].index(base)] if base else None, spec)
-        lines.append(line | _published(row, column, spec) | {"shared": _shared_subjects(row, column, cell.rows, spec, overlaps)})
+        lines.append(line | _published(row, column, spec) | {"shared": _shared_subjects(row, column, cell.rows, overlaps)})
     p = np.array([line["p"] for line in lines])
     tests = int((~np.isnan(p)).sum())
     return [line | {"tests": tests, "p_holm": corrected} for line, corrected in zip(lines, statistics.holm(p), strict=True)]
@@ -346,15 +346,16 @@ def corpus_of(row: Row) -> str:
     return row["init"].split("-on-")[1] if "-on-" in row["init"] else ""
 
 
-def _shared_subjects(row: Row, column: Row, scored: pd.DataFrame, spec: Spec, overlaps: Overlaps) -> int | str:
-    """Subjects of the cell's cohort that its corpus holds, by the audit; `UNKNOWN` if a transductive corpus has none here.
+def _shared_subjects(row: Row, column: Row, scored: pd.DataFrame, overlaps: Overlaps) -> int | str:
+    """Subjects of the cell's cohort that its corpus holds, by the audit; `UNKNOWN` if that is not at hand.
 
-    A strict corpus shares none, or its audit would have failed. An audit without a column `cohort` names the subjects of
-    all cohorts of a task; then those that are scored here count.
+    An audit without a column `cohort` names the subjects of all cohorts of a task; then those that are scored here count.
     """
-    audit = overlaps.get(corpus_of(row))
+    if corpus_of(row) not in overlaps:
+        return 0
+    audit = overlaps[corpus_of(row)]
     if audit is None:
-        return UNKNOWN if corpus_of(row) in spec.get("transductive", ()) else 0
+        return UNKNOWN
     mine = audit[audit["task"] == column["task"]]
     if "cohort" in audit.columns:
         return int(mine.loc[mine["cohort"] == column["cohort"], "shared"].astype(int).sum())
