@@ -319,7 +319,7 @@ def per_metric_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
     notes = [f"{FOLD_SCORE[0].upper()}{FOLD_SCORE[1:]}."]
     notes += ["↑ higher is better, ↓ lower is better.", *_delta_note(spec)]
     undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
-    notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names]
+    notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names if undefined.loc[name, "left_out"]]
     title = f"{spec['title']}: all metrics"
     return Grid(title, tuple(header), tuple(body), tuple(notes), stub=2, starts=frozenset(starts), narrow=True)
 
