@@ -77,7 +77,7 @@ def spec(**changes: Any) -> dict[str, Any]:
         "columns": [{"title": "Hippocampus", "task": "hippocampus", "cohort": "test"}],
         "rows": [row("U-Net scratch", "scratch"), row("U-Net AMAES", PRETRAINED)],
         "baseline": "scratch",
-        "statistics": {"resamples": 200, "confidence": 0.95, "seed": 0},
+        "bootstrap": {"resamples": 200, "confidence": 0.95, "seed": 0},
     } | changes
 
 

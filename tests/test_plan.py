@@ -256,7 +256,7 @@ def test_a_mistake_in_published_values_is_refused(config_dir, old, new, message)
 
 
 def test_what_a_table_asks_of_its_statistics(paper):
-    assert paper.tables["table4"]["statistics"] == {"resamples": 10000, "confidence": 0.95, "seed": 0}
+    assert paper.tables["table4"]["bootstrap"] == {"resamples": 2000, "confidence": 0.95, "seed": 0}
     assert paper.tables["table4"]["metric"] == "dice"
 
 

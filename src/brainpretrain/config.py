@@ -367,18 +367,11 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 class Bootstrap(Section):
-    """Resampling of folds and subjects behind the intervals of the label budgets."""
+    """Resampling behind the intervals and ranks of the tables (docs/statistics.md) and of the label budgets."""
 
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]
     seed: Annotated[int, Field(ge=0)]
-
-
-class Statistics(Section):
-    """Intervals and rank stability of the tables (docs/statistics.md)."""
-
-    resamples: Count = Field(description="bootstrap samples")
-    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(description="of the intervals")
 
 
 class Settings(Section):
@@ -396,7 +389,6 @@ class Settings(Section):
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
         [], description="how networks are computed in training (execution.py): speed and memory, not the result"
     )
-    statistics: Statistics
 
 
 class Study(Section):

@@ -164,13 +164,13 @@ def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
 
 
 def _result_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
-    metric, confidence = metric_of(spec), _share(spec["statistics"]["confidence"])
+    metric, confidence = metric_of(spec), _share(spec["bootstrap"]["confidence"])
     yield f"{_unit(metric)}: {FOLD_SCORE}."
     if not metric.higher:
         yield "Lower is better."
     if cells["low"].notna().any():
         yield (
-            f"In brackets: {confidence} interval, bootstrap over subjects ({spec['statistics']['resamples']:,} samples,"
+            f"In brackets: {confidence} interval, bootstrap over subjects ({spec['bootstrap']['resamples']:,} samples,"
             " percentiles). The trained models are taken as given; how much trainings differ is in the SD."
         )
     yield from _delta_note(spec)
@@ -216,9 +216,9 @@ def _test_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
         most = pages.count(int(unpaired["unpaired"].max()), "score")
         cells_unpaired = pages.count(len(unpaired), "cell")
         yield f"Defined in one of the two arms alone, so in its value but not in the test: up to {most} in {cells_unpaired}."
-    few = tested[(tested["smallest_p"] > 1 - spec["statistics"]["confidence"]) & (tested["zeros"] < tested["pairs"])]
+    few = tested[(tested["smallest_p"] > 1 - spec["bootstrap"]["confidence"]) & (tested["zeros"] < tested["pairs"])]
     if len(few):
-        level = _share(round(1 - spec["statistics"]["confidence"], 9))
+        level = _share(round(1 - spec["bootstrap"]["confidence"], 9))
         yield f"Too few subjects differ in {pages.count(len(few), 'cell')} for any p below {level}, whatever the scores."
 
 
@@ -388,13 +388,13 @@ def _rank_summary(line: Mapping[str, Any], several: bool) -> Iterator[Cell]:
 
 
 def _rank_notes(ranks: pd.DataFrame, spec: Spec) -> Iterator[str]:
-    metric, statistics = metric_of(spec), spec["statistics"]
+    metric, bootstrap = metric_of(spec), spec["bootstrap"]
     yield (
         f"Ranks by {metric.title}, 1 is best, ties share their mean rank; among the rows of the same n_train that are scored"
         " in all folds of all columns."
     )
     yield (
-        f"In brackets: {_share(statistics['confidence'])} interval of the rank in {statistics['resamples']:,} bootstrap samples"
+        f"In brackets: {_share(bootstrap['confidence'])} interval of the rank in {bootstrap['resamples']:,} bootstrap samples"
         " of the subjects; first: how often the row is the best of them."
     )
     if len(spec["columns"]) > 1:

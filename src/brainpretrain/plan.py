@@ -227,7 +227,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
     return spec | {
         "metric": table.metric,
         "published": _published(config, name, table, rows),
-        "statistics": {**config.settings.statistics.model_dump(), "seed": config.study.seed},
+        "bootstrap": config.settings.bootstrap.model_dump(),
     }
 
 

@@ -157,7 +157,7 @@ def _cell_scored(rows: pd.DataFrame, spec: Spec) -> Scored:
     by_subject = statistics.mean(statistics.fold_scores(cases.totals, cases.counts), -1)
     samples = np.array([])
     if len(cases.subjects) > 1 and not np.isnan(by_fold).any():  # nobody knows the spread of one subject
-        samples = statistics.resampled(cases, spec["statistics"]["resamples"], spec["statistics"]["seed"])
+        samples = statistics.resampled(cases, spec["bootstrap"]["resamples"], spec["bootstrap"]["seed"])
     return Scored(rows, cases.subjects, by_fold, by_subject, samples)
 
 
@@ -196,7 +196,7 @@ def build(scores: pd.DataFrame, spec: Spec, overlaps: Overlaps | None = None) ->
     Args:
         scores: a row per run, cohort, case and label, as the evaluation writes them; other runs may be among them.
         spec: name, title, folds, columns [{title, task, cohort}],
-            rows [{title, backbone, init, recipe, n_train}], baseline (an init), statistics {resamples, confidence, seed},
+            rows [{title, backbone, init, recipe, n_train}], baseline (an init), bootstrap {resamples, confidence, seed},
             and if need be metric, published {cells: [{backbone, init, n_train, column, value, sd, differs}]} in printed
             units.
         overlaps: by corpus, the audit of its subjects (overlap.tsv); None for a corpus that has one which is not at hand.
@@ -244,7 +244,7 @@ def _names(row: Row, column: Row) -> dict[str, Any]:
 def _summary(cell: Scored, spec: Spec) -> dict[str, Any]:
     kept = cell.rows[cell.rows["value"].notna()]
     folds = cell.by_fold[~np.isnan(cell.by_fold)]
-    low, high = statistics.interval(cell.samples, spec["statistics"]["confidence"])
+    low, high = statistics.interval(cell.samples, spec["bootstrap"]["confidence"])
     return {
         "folds": len(folds),
         "folds_expected": len(spec["folds"]),
@@ -288,7 +288,7 @@ def _compared(title: str, cell: Scored, base: Row | None, other: Scored | None, 
         _check_same_cases(cell.rows, other.rows, title, base["title"])
         delta = cell.value - other.value
         if not math.isnan(delta):
-            low, high = statistics.interval(cell.samples - other.samples, spec["statistics"]["confidence"])
+            low, high = statistics.interval(cell.samples - other.samples, spec["bootstrap"]["confidence"])
             differences = _paired(cell.rows, other.rows)
             unpaired = int((cell.rows["value"].isna().to_numpy() != other.rows["value"].isna().to_numpy()).sum())
     test = statistics.signed_rank(differences)
@@ -450,7 +450,7 @@ def _arm_names(row: Row) -> dict[str, str]:
 
 def _rank_lines(rows: list[Row], cells: list[list[Scored]], spec: Spec) -> Iterator[dict[str, Any]]:
     """The lines of the ranked rows: those of each column, then those of the mean over columns."""
-    options, higher = spec["statistics"], metric_of(spec).higher
+    options, higher = spec["bootstrap"], metric_of(spec).higher
     for column in cells:
         for row, cell in zip(rows[1:], column[1:], strict=True):
             _check_same_cases(cell.rows, column[0].rows, row["title"], rows[0]["title"])
