@@ -17,28 +17,50 @@ def table_overlaps(wildcards):
     return [f"{STUDY}/corpora/{corpus}/overlap.tsv" for corpus in corpora]
 
 
+TABLE_PARTS = ("", "_labels", "_metrics", "_ranks")
+
+
+def audits(wildcards, input):
+    """The audits behind a table, each with its corpus, which is the name of its folder."""
+    return [f"{Path(path).parent.name}={path}" for path in input.overlaps]
+
+
 rule table:
     input:
         scores=table_scores,
         overlaps=table_overlaps,
     output:
-        tsv=TABLES + "/{table}.tsv",
-        md=TABLES + "/{table}.md",
-        text=TABLES + "/{table}.txt",
+        files=[f"{TABLES}/{{table}}{part}.{kind}" for part in TABLE_PARTS for kind in ("tsv", "md", "tex", "txt")],
+        ranks_png=TABLES + "/{table}_ranks.png",
         html=report(
             TABLES + "/{table}.html",
             category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "Dice"},
+            labels={"table": "{table}", "shows": "results"},
             caption="report/results.rst",
         ),
-        label_tsv=TABLES + "/{table}_labels.tsv",
-        label_md=TABLES + "/{table}_labels.md",
-        label_text=TABLES + "/{table}_labels.txt",
         label_html=report(
             TABLES + "/{table}_labels.html",
             category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "Dice per label and fold"},
+            labels={"table": "{table}", "shows": "per label and fold"},
             caption="report/per_label.rst",
+        ),
+        metrics_html=report(
+            TABLES + "/{table}_metrics.html",
+            category=RESULTS_SECTION,
+            labels={"table": "{table}", "shows": "all metrics"},
+            caption="report/metrics.rst",
+        ),
+        ranks_html=report(
+            TABLES + "/{table}_ranks.html",
+            category=RESULTS_SECTION,
+            labels={"table": "{table}", "shows": "ranks"},
+            caption="report/ranks.rst",
+        ),
+        ranks_svg=report(
+            TABLES + "/{table}_ranks.svg",
+            category=RESULTS_SECTION,
+            labels={"table": "{table}", "shows": "ranks, drawn"},
+            caption="report/rank_plot.rst",
         ),
     log:
         STUDY + "/logs/table/{table}.log",
@@ -47,9 +69,11 @@ rule table:
         "../envs/environment.yaml"
     params:
         spec=lambda w: as_json(PLAN.tables[w.table]),
-        out=subpath(output.tsv, parent=True),
+        overlaps=audits,
+        out=subpath(output.html, parent=True),
     shell:
-        "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
+        "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --out {params.out:q}"
+        " > {log:q} 2>&1"
 
 
 rule plot_cases:

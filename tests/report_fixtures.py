@@ -22,7 +22,6 @@ def score(dice: float | str, status: str = "ok", **changes: Any) -> dict[str, st
         "n_train": "20",
         "fold": "0",
         "volume": "sub-1",
-        "subject": "1",
         "session": "",
         "label": "anterior",
         "true_positives": "1",
@@ -31,7 +30,8 @@ def score(dice: float | str, status: str = "ok", **changes: Any) -> dict[str, st
         "reference_voxels": "2",
         "predicted_voxels": "2",
     }
-    return row | {"dice": str(dice), "status": status} | {name: str(value) for name, value in changes.items()}
+    row |= {"dice": str(dice), "status": status} | {name: str(value) for name, value in changes.items()}
+    return {"subject": row["volume"].removeprefix("sub-")} | row
 
 
 def scores(values: dict[tuple[str, str, str, str], float | str], **changes: Any) -> pd.DataFrame:
@@ -77,6 +77,7 @@ def spec(**changes: Any) -> dict[str, Any]:
         "columns": [{"title": "Hippocampus", "task": "hippocampus", "cohort": "test"}],
         "rows": [row("U-Net scratch", "scratch"), row("U-Net AMAES", PRETRAINED)],
         "baseline": "scratch",
+        "bootstrap": {"resamples": 200, "confidence": 0.95, "seed": 0},
     } | changes
 
 

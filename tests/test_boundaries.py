@@ -24,6 +24,8 @@ LIGHT = [
     "obtain",
     "cli",
     "tables",
+    "grids",
+    "statistics",
     "pages",
     "budgets",
     "costs",

@@ -15,7 +15,10 @@ from helpers import ROOT
 
 FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
-EXPECTED = "budgets composition costs loss overlays paired_cases per_label reconstructions rejected results run_card workflow"
+EXPECTED = (
+    "budgets composition costs loss metrics overlays paired_cases per_label rank_plot ranks reconstructions rejected results"
+    " run_card workflow"
+)
 
 
 SECTIONS = re.findall(r'"(\d [\w ]+)"', (ROOT / "rules" / "common.smk").read_text(encoding="utf-8"))

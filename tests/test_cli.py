@@ -1,9 +1,15 @@
+import json
+import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
-from brainpretrain import cli
+from brainpretrain import cli, config, plan
+from brainpretrain.files import read_tsv, write_tsv
+from helpers import ROOT, edit
+from report_fixtures import score
 
 NAMES = [name for name, *_ in cli._COMMANDS]
 
@@ -48,3 +54,70 @@ def test_progress_is_a_line_per_tenth_off_a_terminal(capsys):
     for done in range(1, 101):
         show(done, 100)
     assert len(capsys.readouterr().out.splitlines()) == 10
+
+
+@pytest.fixture(scope="module")
+def demo_scores(tmp_path_factory):
+    """Made-up scores of every run of the study `demo`, and of one that no table shows."""
+    rng = np.random.default_rng(0)
+    made = plan.make(config.load(ROOT / "config", {"study": "demo"}))
+    rows = []
+    for run in made.evaluations:
+        names = {"task": run.arm.task, "cohort": run.cohort, "fold": run.fold} | vars(run.arm)
+        rows += [score(dice, **names, volume=f"sub-{i}", label=label)
+                 for label in ("grey matter", "lesion") for i, dice in enumerate(rng.random(5))]  # fmt: skip
+    rows += [row | {"recipe": "another"} for row in rows[:10]]
+    path = tmp_path_factory.mktemp("demo") / "scores.tsv"
+    write_tsv(path, rows)
+    return made.tables["demo"], path
+
+
+def test_the_tables_of_a_study_come_out_of_its_scores_alone_byte_for_byte(demo_scores, tmp_path):
+    """`table`, as the workflow calls it, and `tables`, also when the rows of the scores are shuffled."""
+    spec, path = demo_scores
+    shuffled = read_tsv(path).sample(frac=1, random_state=2)
+    write_tsv(tmp_path / "shuffled.tsv", shuffled)
+    cli.main(["table", "--scores", str(path), "--spec", json.dumps(spec), "--overlaps", "--out", str(tmp_path / "workflow")])
+    for name, scores in (("again", path), ("shuffled", tmp_path / "shuffled.tsv")):
+        code = cli.main(["tables", "--study", "demo", "--scores", str(scores), "--config", str(ROOT / "config"),
+                         "--out", str(tmp_path / name)])  # fmt: skip
+        assert code == 0
+    expected = {file.name: file.read_bytes() for file in (tmp_path / "workflow").iterdir()}
+    assert len(expected) == 4 * 5 + 2
+    for name in ("again", "shuffled"):
+        assert {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} == expected
+
+
+def test_audits_beside_the_scores_are_taken_up(demo_scores, tmp_path):
+    _, path = demo_scores
+    write_tsv(tmp_path / "scores.tsv", read_tsv(path))
+    audit = {"task": "phantom_tissue", "dataset": "phantom", "evaluated": 5, "shared": 2, "subjects": "1 3"}
+    write_tsv(tmp_path / "corpora/phantom_unlabelled/overlap.tsv", [audit])
+    arguments = ["--scores", str(tmp_path / "scores.tsv"), "--config", str(ROOT / "config"), "--out", str(tmp_path / "tables")]
+    assert cli.main(["tables", "--study", "demo", *arguments]) == 0
+    assert "2 subjects in phantom_unlabelled" in (tmp_path / "tables/demo.txt").read_text()
+
+
+def test_an_audit_of_a_transductive_corpus_that_is_not_at_hand_is_said(demo_scores, tmp_path):
+    folder = shutil.copytree(ROOT / "config", tmp_path / "config")
+    edit(folder / "studies/demo.yaml", "protocol: strict", "protocol: transductive")
+    arguments = ["--scores", str(demo_scores[1]), "--config", str(folder), "--out", str(tmp_path / "tables")]
+    assert cli.main(["tables", "--study", "demo", *arguments]) == 0
+    assert "the audit of phantom_unlabelled (overlap.tsv) was not at hand" in (tmp_path / "tables/demo.txt").read_text()
+
+
+def test_tables_are_made_without_torch(demo_scores, tmp_path):
+    arguments = [
+        "tables",
+        "--study",
+        "demo",
+        "--scores",
+        str(demo_scores[1]),
+        "--config",
+        str(ROOT / "config"),
+        "--out",
+        str(tmp_path),
+    ]
+    code = f"import sys; from brainpretrain import cli; cli.main({arguments}); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n")

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from brainpretrain import grids, pages, tables
-from brainpretrain.errors import UserError
-from brainpretrain.files import read_tsv
+from brainpretrain import grids, tables
 from report_fixtures import PRETRAINED, row, score, spec, two_arms
 
 
@@ -39,8 +35,10 @@ def test_signed(value: float, shown: str) -> None:
 def test_results_grid() -> None:
     grid = results()
     assert grid.header == (grids.Cell("Model"), grids.Cell("Hippocampus", "test, 2 cases, 2 folds"))
-    assert grid.rows[0] == (grids.Cell("U-Net scratch"), grids.Cell("67.50 ± 3.54"))
-    assert grid.rows[1] == (grids.Cell("U-Net AMAES"), grids.Cell("77.50 ± 3.54", "+10.00", "up"))
+    assert grid.rows[0] == (grids.Cell("U-Net scratch"), grids.Cell("67.50 ± 3.54", under=("[65.00, 67.50]",)))
+    beside = ("[+10.00, +10.00]", "p = 0.50, r = +1.00")
+    pretrained = grids.Cell("77.50 ± 3.54", "+10.00", "up", ("[75.00, 77.50]",), beside)
+    assert grid.rows[1] == (grids.Cell("U-Net AMAES"), pretrained)
 
 
 def test_a_cell_without_its_runs_says_so() -> None:
@@ -50,13 +48,13 @@ def test_a_cell_without_its_runs_says_so() -> None:
 
 
 def test_one_fold_shows_no_spread() -> None:
-    assert results(folds=[1]).rows[0][1] == grids.Cell("70.00")
+    assert results(folds=[1]).rows[0][1].text == "70.00"
 
 
 def test_notes_say_how_folds_and_empty_masks_are_treated() -> None:
     notes = " ".join(results().notes)
     assert "mean over labels of the mean over cases" in notes
-    assert "Left out, as the Dice of empty masks is undefined: 2 of 16 scores." in notes
+    assert "Left out, as their Dice is undefined (empty masks): 2 of 16 scores." in notes
     assert "Training cases (n_train): 20." in notes
     assert "Counted in spite" not in notes
     assert "Signed" not in " ".join(results(rows=[row("alone", "scratch")]).notes)
@@ -65,9 +63,7 @@ def test_notes_say_how_folds_and_empty_masks_are_treated() -> None:
 def test_notes_count_scores_with_an_empty_mask() -> None:
     rows = [score(0.5), score(0.0, "reference_empty", volume="b"), score(0.0, "prediction_empty", volume="c")]
     notes = results(pd.DataFrame(rows), folds=[0], rows=[row("U-Net", "scratch")]).notes
-    assert (
-        "Counted in spite of an empty mask: only the reference empty (Dice 0): 1; only the prediction empty (Dice 0): 1." in notes
-    )
+    assert "Counted in spite of an empty mask: only the reference empty: 1; only the prediction empty: 1." in notes
 
 
 def test_a_group_begins_with_each_backbone() -> None:
@@ -97,106 +93,130 @@ def test_per_label_grid_with_missing_runs() -> None:
     ]
 
 
-def test_markdown() -> None:
-    lines = grids.markdown(results()).splitlines()
-    assert lines[:7] == [
-        "**Demo**",
-        "",
-        "| Model | Hippocampus (test, 2 cases, 2 folds) |",
-        "| --- | ---: |",
-        "| U-Net scratch | 67.50 ± 3.54 |",
-        "| U-Net AMAES | 77.50 ± 3.54 (+10.00) |",
-        "",
+def test_a_group_for_each_row_is_none() -> None:
+    rows = [row(name, "scratch", backbone=name) for name in ("a", "b", "c")]
+    assert results(rows=rows).starts == frozenset()
+
+
+# --- statistics, metrics, publications
+
+
+def test_notes_say_how_the_statistics_were_made() -> None:
+    notes = " ".join(results().notes)
+    assert "95 % interval, bootstrap over subjects (200 samples, percentiles)" in notes
+    assert "Holm's correction for 1 test in its column" in notes
+    assert "Too few subjects differ in 1 cell for any p below 5 %" in notes
+    assert "Wilcoxon" not in " ".join(results(rows=[row("alone", "scratch")]).notes)
+
+
+def test_a_note_counts_scores_that_one_arm_alone_has() -> None:
+    assert "up to 3 scores in 1 cell." in " ".join(grids.results_grid(cells(unpaired=[0, 3]), spec()).notes)
+    assert "in one of the two arms alone" not in " ".join(results().notes)
+
+
+@pytest.mark.parametrize(("p", "shown"), [(0.0004, "p < 0.001"), (0.0314, "p = 0.031"), (0.0999, "p = 0.100"), (0.5, "p = 0.50")])
+def test_p_value(p: float, shown: str) -> None:
+    assert grids.p_value(p) == shown
+
+
+def cells(**changes: object) -> pd.DataFrame:
+    return tables.build(two_arms(), spec()).assign(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({"pairs": 0}, ("[+10.00, +10.00]", "no paired case", "n = 0")),
+        ({"zeros": 2}, ("[+10.00, +10.00]", "no case differs")),
+        ({"pairs": 7, "biserial": -0.5}, ("[+10.00, +10.00]", "p = 0.50, r = −0.50", "n = 7")),
+    ],
+)
+def test_what_stands_beside_a_delta(changes: dict[str, float], beside: tuple[str, ...]) -> None:
+    assert grids.results_grid(cells(**changes), spec()).rows[1][1].beside == beside
+
+
+def test_a_metric_of_which_less_is_better() -> None:
+    scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
+    grid = results(scores, metric="hd95_mm")
+    cell = grid.rows[1][1]
+    assert (cell.text, cell.detail, cell.tone) == ("4.50 ± 0.71", "−2.00", "up")
+    assert grid.notes[:2] == (f"HD95 in mm: {grids.FOLD_SCORE}.", "Lower is better.")
+    worse = grids.results_grid(tables.build(scores, spec(metric="hd95_mm")).assign(delta=2), spec(metric="hd95_mm"))
+    assert worse.rows[1][1].tone == "down"
+
+
+def test_the_number_of_cases_stands_in_the_cells_where_it_differs() -> None:
+    rows = [row(f"n={n}", "scratch", n_train=n) for n in (10, 20)]
+    scores = pd.DataFrame([score(0.5, n_train=n, volume=f"sub-{i}") for n, cases in ((10, 4), (20, 3)) for i in range(cases)])
+    grid = results(scores, rows=rows, folds=[0])
+    assert [line[1].under[-1] for line in grid.rows] == ["4 cases", "3 cases"]
+    assert grid.header[1].detail == "test, 3 to 4 cases, 1 fold"
+
+
+PUBLISHED_CELL = {"backbone": "unet_b", "init": PRETRAINED, "n_train": "20", "column": "Hippocampus", "value": 71.2, "sd": None}
+
+
+@pytest.mark.parametrize(("differs", "shown"), [("", "71.20"), ("2 instead of 6 folds", "71.20 *")])
+def test_published_values_and_what_was_run_otherwise(differs: str, shown: str) -> None:
+    published = {"source": "a paper", "notes": ["It has a misprint."], "cells": [PUBLISHED_CELL | {"differs": differs}]}
+    grid = results(published=published)
+    assert [line[1].published for line in grid.rows] == ["", shown]
+    assert {"Published: a paper.", "It has a misprint."} <= set(grid.notes)
+    assert ("* ran otherwise than published: 2 instead of 6 folds." in grid.notes) == bool(differs)
+    missing = results(two_arms().head(0), published=published)
+    assert missing.rows[1][1] == grids.Cell("– (0 of 2 folds)", tone="missing", published=shown)
+
+
+def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
+    marked = grids.results_grid(cells(shared=[0, 2]), spec())
+    assert marked.rows[1][1].text == "† 77.50 ± 3.54" and marked.rows[0][1].text == "67.50 ± 3.54"
+    assert "† pretrained, without labels, on subjects of the cohort (Hippocampus: 2 subjects in ixi)." in marked.notes
+    unknown = grids.results_grid(tables.build(two_arms(), spec(), {"ixi": None}), spec())
+    assert unknown.rows[1][1].text.startswith("† ")
+    assert any("the audit of ixi (overlap.tsv) was not at hand" in note for note in unknown.notes)
+    assert not any("†" in note for note in results().notes)
+
+
+def test_per_metric_grid() -> None:
+    scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
+    found = tables.everything(scores, spec())
+    grid = grids.per_metric_grid(found["metrics"], spec())
+    assert [(cell.text, cell.detail) for cell in grid.header[2:]] == [("Dice", "x 100 ↑"), ("HD95", "mm ↓")]
+    assert [cell.text for cell in grid.rows[1]] == ["Hippocampus", "U-Net AMAES", "77.50 ± 3.54", "4.50 ± 0.71"]
+    assert grid.rows[1][3].tone == "up"
+
+
+def test_rank_grid() -> None:
+    grid = grids.rank_grid(tables.rank(two_arms(), spec()), spec())
+    assert [cell.text for cell in grid.header] == ["Model", "rank", "first", "rank by case"]
+    assert [[cell.text for cell in line] for line in grid.rows] == [
+        ["U-Net AMAES", "1.00", "100 %", "1.00"],
+        ["U-Net scratch", "2.00", "0 %", "2.00"],
     ]
+    columns = [{"title": title, "task": "hippocampus", "cohort": "test"} for title in ("A", "B")]
+    two = grids.rank_grid(tables.rank(two_arms(), spec(columns=columns)), spec(columns=columns))
+    assert [cell.text for cell in two.header] == ["Model", "A", "B", "rank", "rank", "first", "rank by case"]
+    assert [cell.text for cell in two.rows[0]] == ["U-Net AMAES", "1", "1", "1.00", "[1, 1]", "100 %", "1.00"]
 
 
-HOSTILE = "<script>alert('|')</script>\nx"
+def test_rank_grid_without_runs() -> None:
+    grid = grids.rank_grid(tables.rank(without("1"), spec()), spec())
+    assert [[cell.text for cell in line] for line in grid.rows] == [
+        ["U-Net scratch", "1.00", "100 %", "1.00"],
+        ["U-Net AMAES", "not ranked", "–", "–"],
+    ]
+    assert "Not ranked: rows with missing runs." in grid.notes
 
 
-def test_titles_cannot_break_a_table_or_a_page() -> None:
-    grid = results(title=HOSTILE, rows=[row(HOSTILE, "scratch")])
-    markdown = grids.markdown(grid)
-    assert "<script" not in markdown
-    assert {line.replace("\\|", "").count("|") for line in markdown.splitlines() if line.startswith("|")} == {3}
-    assert "<script" not in grids.html(grid)
-    assert "&lt;script&gt;" in grids.html(grid)
-
-
-def test_html_shows_a_delta_by_sign_and_by_colour() -> None:
-    page = grids.html(results())
-    assert '77.50 ± 3.54 <span class="up">+10.00</span>' in page
-    assert '67.50 ± 3.54 <span class="none"></span>' in page
-    worse = two_arms().replace({"init": {"scratch": PRETRAINED, PRETRAINED: "scratch"}})
-    assert '<span class="down">−10.00</span>' in grids.html(results(worse))
-    assert '<span class="missing">– (1 of 2 folds)</span>' in grids.html(results(without("1")))
-
-
-def test_html_stands_alone() -> None:
-    page = grids.html(results())
-    assert not re.search(r"https?:|<script|<link|<img|@import|url\(", page)
-    assert '<html lang="en">' in page
-    assert 'scope="col"' in page
-    assert 'scope="row"' in page
-
-
-def luminance(colour: str) -> float:
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def test_contrast_of_every_text_is_accessible() -> None:
-    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", pages.STYLE)
-    checked = 0
-    for _, declarations in rules:
-        colour = re.search(r"(?<![-\w])color: (#\w{6})", declarations)
-        background = re.search(r"background: (#\w{6})", declarations)
-        if colour:
-            light, dark = sorted([luminance(colour[1]), luminance(background[1] if background else "#ffffff")], reverse=True)
-            assert (light + 0.05) / (dark + 0.05) >= 4.5, declarations  # WCAG 2 AA
-            checked += 1
-    assert checked >= 6
-
-
-def test_text_is_plain_and_aligned() -> None:
-    shown = grids.text(results())
-    assert "\x1b" not in shown
-    scratch, pretrained = (line for line in shown.splitlines() if line.startswith("U-Net"))
-    assert scratch.index("67.50") == pretrained.index("77.50")
-    assert pretrained.endswith("+10.00")
-    assert shown.startswith("Demo\n")
-    assert "Left out" in shown
-
-
-def test_text_in_colour() -> None:
-    assert "\x1b[32m+10.00" in grids.text(results(), colour=True)
-
-
-def test_the_text_of_a_wide_table_is_not_cut() -> None:
-    columns = [{"title": f"A rather long title {i}", "task": "hippocampus", "cohort": "test"} for i in range(12)]
-    shown = grids.text(results(columns=columns))
-    assert shown.count("77.50 ± 3.54") == 12
-    assert "…" not in shown
-
-
-def test_written_tables_depend_on_the_scores_alone(tmp_path: Path) -> None:
-    shuffled = two_arms().sample(frac=1, random_state=1)
-    for suffix in (".tsv", ".md", ".html", ".txt"):
-        for name, scores in (("a", two_arms()), ("b", shuffled)):
-            cells = tables.build(scores, spec())
-            grids.write(tmp_path / (name + suffix), cells, grids.results_grid(cells, spec()))
-        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
-
-
-def test_tsv_holds_numbers_in_0_to_1(tmp_path: Path) -> None:
-    cells = tables.build(without("1"), spec())
-    grids.write(tmp_path / "table.tsv", cells, grids.results_grid(cells, spec()))
-    read = read_tsv(tmp_path / "table.tsv", numbers=["dice"])
-    assert read["dice"].round(3).tolist()[:1] == [0.675]
-    assert read["dice"].isna().tolist() == [False, True]
-    assert read["baseline"].tolist() == ["", "U-Net scratch"]
-
-
-def test_another_suffix_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="xlsx"):
-        grids.write(tmp_path / "table.xlsx", pd.DataFrame(), replace(results(), rows=()))
+def test_all_files_of_a_table_depend_on_the_scores_alone(tmp_path: Path) -> None:
+    scores = two_arms()
+    more = pd.concat([scores, scores.assign(task="another")]).sample(frac=1, random_state=5)
+    grids.write_table(tmp_path / "a", scores, spec(), {})
+    grids.write_table(tmp_path / "b", more, spec(), {})
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    parts = [
+        f"demo{part}.{kind}" for part in ("", "_labels", "_metrics", "_ranks") for kind in ("tsv", "md", "tex", "html", "txt")
+    ]
+    assert files == sorted([*parts, "demo_ranks.svg", "demo_ranks.png"])
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name

@@ -1,6 +1,8 @@
+from typing import get_args
+
 import pytest
 
-from brainpretrain import config, plan
+from brainpretrain import config, plan, tables
 from brainpretrain.errors import UserError
 from helpers import ROOT, edit
 
@@ -187,3 +189,76 @@ def test_a_curve_needs_an_arm_with_two_budgets():
     other = row | {"init": "amaes-on-ixi", "n_train": "40"}
     assert not plan.has_budgets({"rows": [row, other, row]})
     assert plan.has_budgets({"rows": [row, other, row | {"n_train": "all"}]})
+
+
+# --- published values
+
+
+def published(made, table):
+    return {(c["backbone"], c["init"], c["column"]): (c["value"], c["sd"]) for c in made.tables[table]["published"]["cells"]}
+
+
+def test_the_papers_values_stand_in_its_tables(paper):
+    assert {name: len(published(paper, name)) for name in paper.tables} == {"table2": 3, "table3": 2, "table4": 33, "table6": 11}
+    table4 = published(paper, "table4")
+    assert table4["unet_xl", "amaes-on-brains45k", "WMH"] == (70.40, 1.46)
+    assert published(paper, "table2")["unet_xl", "amaes_skips_noaug-on-brains45k", "BraTS21"] == (56.22, None)
+    assert not any(cell["differs"] for spec in paper.tables.values() for cell in spec["published"]["cells"])
+
+
+def test_one_published_delta_is_a_misprint_and_a_note_says_so(paper):
+    """AMAES Table 4 prints +1.75 for SwinUNETR on ISLES22. All other deltas agree with the means."""
+    table4 = published(paper, "table4")
+    deltas = {
+        (backbone, column): round(value - table4[backbone, "scratch", column][0], 2)
+        for (backbone, init, column), (value, _) in table4.items()
+        if init != "scratch"
+    }
+    assert deltas["swinunetr", "ISLES22"] == 5.87 != 1.75
+    assert deltas["unet_xl", "BraTS21"] == 2.98 and deltas["mednext_m", "BraTS21"] == -1.57
+    assert any("+1.75" in note and "+5.87" in note for note in paper.tables["table4"]["published"]["notes"])
+
+
+def test_a_released_encoder_is_shown_the_values_of_its_pretraining():
+    made = plan.make(config.load(ROOT / "config", {"study": "released"}))
+    assert published(made, "released4")["unet_b", "amaes_released", "ISLES22"] == (48.42, 1.32)
+    assert len(published(made, "released4")) == 24
+
+
+def test_what_runs_otherwise_than_published_says_so(config_dir):
+    edit(config_dir / "studies" / "amaes.yaml", "folds: 6", "folds: 2")
+    edit(config_dir / "tables.yaml", "    n_train: 20\n", "    n_train: 10\n")  # table2
+    edit(config_dir / "tables.yaml", "{title: spatial and intensity, backbone: unet_xl, init: amaes}",
+         "{title: spatial and intensity, backbone: unet_xl, init: amaes, recipe: other}")  # fmt: skip
+    edit(config_dir / "finetune.yaml", "finetune:\n", "finetune:\n  other:\n    like: amaes\n")
+    made = plan.make(config.load(config_dir))
+    assert published(made, "table2") == {}  # published for 20 training cases
+    assert [c["differs"] for c in made.tables["table3"]["published"]["cells"]] == [
+        "2 instead of 6 folds",
+        "recipe other, 2 instead of 6 folds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("cells: {BraTS21: [56.22]}", "cells: {BraTS: [56.22]}", r"no column 'BraTS'[\s\S]*table2.published[\s\S]*BraTS21"),
+        ("init: amaes_skips_noaug, cells", "init: amaes_skip_noaug, cells", r"'amaes_skip_noaug'[\s\S]*did you mean 'amaes_skips_noaug'"),
+        ("backbone: unet_xl, init: amaes_noaug, cells", "backbone: unet_x, init: amaes_noaug, cells", r"no entry 'unet_x' in 'backbones'"),
+        ("      corpus: brains45k", "      corpus: brains", r"no entry 'brains' in 'corpora'"),
+        ("cells: {BraTS21: [56.22]}", "cells: {BraTS21: [56.22, 1, 2]}", r"at most 2"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_published_values_is_refused(config_dir, old, new, message):
+    edit(config_dir / "tables.yaml", old, new)
+    with pytest.raises(UserError, match=message):
+        plan.make(config.load(config_dir))
+
+
+def test_what_a_table_asks_of_its_statistics(paper):
+    assert paper.tables["table4"]["bootstrap"] == {"resamples": 2000, "confidence": 0.95, "seed": 0}
+    assert paper.tables["table4"]["metric"] == "dice"
+
+
+def test_the_metrics_of_the_config_are_those_of_the_tables():
+    assert list(get_args(config.Table.model_fields["metric"].annotation)) == list(tables.METRICS)

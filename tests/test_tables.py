@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from brainpretrain import tables
 from brainpretrain.errors import UserError
@@ -24,8 +26,8 @@ PAPER_COLUMNS = [("BraTS21", "brats21", "test"), ("ISLES22", "isles22", "test"),
 
 def test_fold_score_is_the_mean_over_labels_of_the_mean_over_cases() -> None:
     scratch = tables.build(two_arms(), spec()).iloc[0]
-    assert scratch["dice"] == pytest.approx((0.65 + 0.70) / 2)  # pooling all scores of fold 0 would give 0.6
-    assert scratch["dice_sd"] == pytest.approx(0.05 / math.sqrt(2), abs=1e-6)
+    assert scratch["value"] == pytest.approx((0.65 + 0.70) / 2)  # pooling all scores of fold 0 would give 0.6
+    assert scratch["sd"] == pytest.approx(0.05 / math.sqrt(2), abs=1e-6)
     assert (scratch["folds"], scratch["folds_expected"], scratch["cases"]) == (2, 2, 2)
     assert (scratch["label_scores"], scratch["left_out"], scratch["both_empty"]) == (8, 1, 0)
 
@@ -53,7 +55,7 @@ def test_the_papers_table_4_comes_out_of_its_means() -> None:
     )
     cells = tables.build(pd.DataFrame(rows), table4)
     expected = [value for line in PAPER.values() for value in line]
-    assert list(zip((100 * cells["dice"]).round(2), (100 * cells["dice_sd"]).round(2), strict=True)) == expected
+    assert list(zip((100 * cells["value"]).round(2), (100 * cells["sd"]).round(2), strict=True)) == expected
     for backbone, deltas in PAPER_DELTAS.items():
         mine = cells[(cells["backbone"] == backbone) & (cells["init"] != "scratch")]
         assert (100 * mine["delta"]).round(2).tolist() == deltas  # among them +5.87, printed as +1.75 in the paper
@@ -63,27 +65,27 @@ def test_a_missing_fold_leaves_its_cell_and_the_delta_on_it_empty() -> None:
     lacking = two_arms()
     lacking = lacking[(lacking["init"] != "scratch") | (lacking["fold"] != "1")]
     scratch, pretrained = tables.build(lacking, spec()).to_dict("records")
-    assert (scratch["folds"], math.isnan(scratch["dice"])) == (1, True)
+    assert (scratch["folds"], math.isnan(scratch["value"])) == (1, True)
     assert (pretrained["folds"], math.isnan(pretrained["delta"])) == (2, True)
-    assert pretrained["dice"] == pytest.approx(0.775)
+    assert pretrained["value"] == pytest.approx(0.775)
 
 
 def test_no_scores_at_all() -> None:
     cells = tables.build(two_arms().head(0), spec())
     assert cells["folds"].tolist() == [0, 0]
-    assert cells["dice"].isna().all()
+    assert cells["value"].isna().all()
 
 
 def test_a_fold_without_any_defined_dice_does_not_count() -> None:
     cells = tables.build(scores({("scratch", "0", "a", "x"): "nan", ("scratch", "1", "a", "x"): 0.5}), spec())
     assert cells.loc[0, "folds"] == 1
-    assert math.isnan(cells.loc[0, "dice"])
+    assert math.isnan(cells.loc[0, "value"])
 
 
 def test_folds_that_the_table_does_not_ask_for_are_ignored() -> None:
     cells = tables.build(two_arms(), spec(folds=[1]))
-    assert cells.loc[0, "dice"] == pytest.approx(0.7)
-    assert math.isnan(cells.loc[0, "dice_sd"])  # one fold has no spread
+    assert cells.loc[0, "value"] == pytest.approx(0.7)
+    assert math.isnan(cells.loc[0, "sd"])  # one fold has no spread
 
 
 def test_empty_masks_are_counted_by_what_became_of_them() -> None:
@@ -97,7 +99,7 @@ def test_empty_masks_are_counted_by_what_became_of_them() -> None:
     cell = tables.build(pd.DataFrame(rows), spec(folds=[0])).iloc[0]
     assert (cell["label_scores"], cell["left_out"]) == (5, 1)
     assert (cell["both_empty"], cell["reference_empty"], cell["prediction_empty"]) == (1, 1, 1)
-    assert cell["dice"] == pytest.approx(1.5 / 4)
+    assert cell["value"] == pytest.approx(1.5 / 4)
 
 
 def test_baseline_has_the_same_backbone_and_n_train() -> None:
@@ -158,7 +160,7 @@ def test_arms_scored_on_different_cases_are_not_compared() -> None:
 
 def test_per_label() -> None:
     labels = tables.per_label(two_arms(), spec())
-    assert labels[["row", "label", "fold", "cases", "left_out", "dice"]].values.tolist() == [
+    assert labels[["row", "label", "fold", "cases", "left_out", "value"]].values.tolist() == [
         ["U-Net scratch", "anterior", "0", 2, 0, 0.5],
         ["U-Net scratch", "anterior", "1", 2, 0, 0.7],
         ["U-Net scratch", "posterior", "0", 2, 1, 0.8],
@@ -174,3 +176,233 @@ def test_case_scores() -> None:
     cases = tables.case_scores(tables.check(two_arms()))
     scratch = cases[(cases["init"] == "scratch") & (cases["fold"] == "0")]
     assert scratch[["volume", "dice"]].values.tolist() == [["sub-1", pytest.approx(0.6)], ["sub-2", pytest.approx(0.6)]]
+
+
+# --- intervals and tests
+
+
+def many_cases(n: int, gain: float = 0.02, folds: int = 2, **changes: object) -> pd.DataFrame:
+    """Scratch and pretrained on n cases; the gain is the same in all of them but for noise."""
+    rng = np.random.default_rng(1)
+    rows = []
+    for fold in range(folds):
+        base = rng.uniform(0.4, 0.8, n)
+        for init, dice in (("scratch", base), (PRETRAINED, base + gain + rng.normal(0, 0.01, n))):
+            rows += [score(d, init=init, fold=fold, volume=f"sub-{i:02d}", **changes) for i, d in enumerate(dice)]
+    return pd.DataFrame(rows)
+
+
+def test_the_interval_of_a_delta_is_paired() -> None:
+    scratch, pretrained = tables.build(many_cases(30), spec()).to_dict("records")
+    assert scratch["low"] < scratch["value"] < scratch["high"]
+    assert pretrained["delta_low"] < pretrained["delta"] < pretrained["delta_high"]
+    width = pretrained["delta_high"] - pretrained["delta_low"]
+    assert width < 0.2 * (pretrained["high"] - pretrained["low"])  # cases differ much more than their differences
+    assert math.isnan(scratch["delta_low"])
+
+
+def test_the_paired_test_is_on_subjects() -> None:
+    scores = many_cases(12)
+    pretrained = tables.build(scores, spec()).iloc[1]
+    numbers = scores.assign(dice=scores["dice"].astype(float)).pivot_table(index="subject", columns="init", values="dice")
+    expected = scipy.stats.wilcoxon(numbers[PRETRAINED] - numbers["scratch"], method="exact")
+    assert (pretrained["pairs"], pretrained["cases"], pretrained["tests"]) == (12, 12, 1)
+    assert pretrained["p"] == pretrained["p_holm"] == pytest.approx(expected.pvalue, rel=1e-5)
+
+
+def test_two_sessions_are_one_subject() -> None:
+    scores = many_cases(12)
+    scores["subject"] = (scores["volume"].str[-2:].astype(int) // 2).astype(str)
+    cell = tables.build(scores, spec()).iloc[1]
+    assert (cell["cases"], cell["subjects"], cell["pairs"]) == (12, 6, 6)
+
+
+def test_undefined_scores_pair_with_nothing() -> None:
+    scores = many_cases(8)
+    empty = (scores["volume"] == "sub-03") & (scores["init"] == "scratch")
+    scores.loc[empty, ["dice", "status"]] = ["nan", "both_empty"]
+    cell = tables.build(scores, spec()).iloc[1]
+    assert (cell["pairs"], cell["unpaired"]) == (7, 2)  # two folds
+
+
+def test_holm_runs_over_the_rows_of_a_column() -> None:
+    parts = [many_cases(9, gain).replace(PRETRAINED, f"{name}-on-ixi") for gain, name in ((0.02, "a"), (0.001, "b"))]
+    scores = pd.concat(parts).drop_duplicates(tables.KEYS)
+    rows = [row("scratch", "scratch"), row("a", "a-on-ixi"), row("b", "b-on-ixi")]
+    cells = tables.build(scores, spec(rows=rows))
+    assert cells["tests"].tolist() == [2, 2, 2]
+    assert cells.loc[1, "p_holm"] == pytest.approx(2 * cells.loc[1, "p"])
+    assert cells.loc[2, "p_holm"] == pytest.approx(max(cells.loc[2, "p"], 2 * cells.loc[1, "p"]))
+
+
+def test_one_subject_has_no_interval() -> None:
+    cell = tables.build(pd.DataFrame([score(0.5)]), spec(folds=[0])).iloc[0]
+    assert (cell["value"], cell["subjects"]) == (0.5, 1)
+    assert math.isnan(cell["low"])
+
+
+def test_budgets_with_other_cases_each_are_compared_within_a_budget() -> None:
+    """The cohort `val` is smaller where more cases are trained on; each budget has a baseline of its own."""
+    rows = [row(f"{init} {n}", init, n_train=n) for n in (10, 20, "all") for init in ("scratch", PRETRAINED)]
+    parts = [many_cases(cases, gain, n_train=n) for n, cases, gain in ((10, 14, 0.03), (20, 9, 0.02), ("all", 7, 0.0))]
+    cells = tables.build(pd.concat(parts), spec(rows=rows))
+    assert cells["cases"].tolist() == [14, 14, 9, 9, 7, 7]
+    assert cells["baseline"].tolist() == ["", "scratch 10", "", "scratch 20", "", "scratch all"]
+    assert cells["pairs"].tolist() == [0, 14, 0, 9, 0, 7]
+    assert cells.loc[[1, 3, 5], "delta"].round(2).tolist() == pytest.approx([0.03, 0.02, 0.0], abs=0.011)
+    ranks = tables.rank(pd.concat(parts), spec(rows=rows))
+    assert ranks.loc[ranks["column"] == tables.ALL, "rows_ranked"].tolist() == [2] * 6
+
+
+# --- metrics
+
+
+def with_metrics(**changes: object) -> pd.DataFrame:
+    table = many_cases(6)
+    values = table["dice"].astype(float)
+    return table.assign(
+        nsd=values + 0.1, hd95_mm=20 * (1 - values), volume_error=-values / 2, lesion_f1="", dice_with_background=values
+    ).assign(**changes)
+
+
+@pytest.mark.parametrize("metric", [name for name in tables.METRICS if name != "lesion_f1"])
+def test_each_metric_makes_a_table(metric: str) -> None:
+    table = with_metrics()
+    cells = tables.build(table, spec(metric=metric))
+    expected = table[table["init"] == "scratch"][metric].astype(float).abs().mean()
+    assert cells.loc[0, "value"] == pytest.approx(expected, abs=1e-6)
+    assert set(cells["metric"]) == {metric}
+
+
+def test_the_direction_of_a_metric_makes_the_rank() -> None:
+    best = {}
+    for metric in ("dice", "hd95_mm", "volume_error"):
+        ranks = tables.rank(with_metrics(), spec(metric=metric))
+        best[metric] = ranks.sort_values("rank")["row"].iloc[0]
+    assert best == {"dice": "U-Net AMAES", "hd95_mm": "U-Net AMAES", "volume_error": "U-Net scratch"}  # smaller volume error
+
+
+def test_a_metric_that_is_asked_for_must_be_there() -> None:
+    with pytest.raises(UserError, match="nsd"):
+        tables.build(two_arms(), spec(metric="nsd"))
+    with pytest.raises(UserError, match=r"no metric 'nds'[\s\S]*nsd"):
+        tables.build(two_arms(), spec(metric="nds"))
+
+
+@pytest.mark.parametrize(("column", "value", "problem"), [
+    ("nsd", 1.5, "NSD is outside"), ("hd95_mm", -1, "HD95 is outside"), ("hd95_mm", np.inf, "HD95 is outside"),
+    ("volume_error", -1.2, "outside -1"), ("hd95_mm", "far", "HD95 is no number"),
+])  # fmt: skip
+def test_a_metric_out_of_range_is_refused(column: str, value: object, problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        tables.build(with_metrics(**{column: value}), spec())
+
+
+def test_the_table_of_all_metrics_holds_those_that_were_scored() -> None:
+    metrics = tables.everything(with_metrics(), spec())["metrics"]
+    assert metrics["metric"].tolist() == [name for name in tables.METRICS if name != "lesion_f1" for _ in range(2)]
+    assert tables.everything(two_arms(), spec())["metrics"]["metric"].tolist() == ["dice", "dice"]
+
+
+def test_everything_is_what_its_parts_are() -> None:
+    found = tables.everything(two_arms(), spec())
+    pd.testing.assert_frame_equal(found["results"], tables.build(two_arms(), spec()))
+    pd.testing.assert_frame_equal(found["labels"], tables.per_label(two_arms(), spec()))
+    pd.testing.assert_frame_equal(found["ranks"], tables.rank(two_arms(), spec()))
+
+
+# --- ranks
+
+
+def three_arms() -> pd.DataFrame:
+    """a is best on both data sets, b and c change places."""
+    rows = []
+    for task, values in (("t1", {"a": 0.8, "b": 0.6, "c": 0.5}), ("t2", {"a": 0.7, "b": 0.5, "c": 0.6})):
+        for name, mean in values.items():
+            rows += [score(mean + 0.1 * (i - 2), init=f"{name}-on-ixi", task=task, volume=f"sub-{i}") for i in range(5)]
+    return pd.DataFrame(rows)
+
+
+RANKED = spec(
+    folds=[0],
+    columns=[{"title": name.upper(), "task": name, "cohort": "test"} for name in ("t1", "t2")],
+    rows=[row(name, f"{name}-on-ixi") for name in "abc"],
+)
+
+
+def test_ranks_by_column_and_on_average() -> None:
+    ranks = tables.rank(three_arms(), RANKED)
+    found = {column: frame["rank"].tolist() for column, frame in ranks.groupby("column", sort=False)}
+    assert found == {"T1": [1, 2, 3], "T2": [1, 3, 2], tables.ALL: [1, 2.5, 2.5]}
+    whole = ranks[ranks["column"] == tables.ALL]
+    assert whole["first"].tolist() == [1, 0, 0] and whole["case_rank"].tolist() == [1, 2.5, 2.5]
+    assert whole[["low", "high"]].to_numpy().tolist() == [[1, 1], [2.5, 2.5], [2.5, 2.5]]  # the order is the same in each case
+    assert whole[["columns_low", "columns_high"]].to_numpy().tolist() == [[1, 1], [2, 3], [2, 3]]
+
+
+def test_rank_then_aggregate_is_not_aggregate_then_rank() -> None:
+    """b is far better in one case, a a little better in four."""
+    rows = [score(0.52, init="a-on-ixi", task=t, volume=f"sub-{i}") for t in ("t1", "t2") for i in range(5)]
+    rows += [score(0.99 if i == 0 else 0.5, init="b-on-ixi", task=t, volume=f"sub-{i}") for t in ("t1", "t2") for i in range(5)]
+    ranks = tables.rank(pd.DataFrame(rows), RANKED | {"rows": RANKED["rows"][:2]})
+    whole = ranks[ranks["column"] == tables.ALL]
+    assert whole["rank"].tolist() == [2, 1]
+    assert whole["case_rank"].tolist() == [1.2, 1.8]
+    assert 0 < whole["first"].iloc[0] < whole["first"].iloc[1]
+
+
+def test_rows_with_missing_runs_are_not_ranked() -> None:
+    scores = three_arms()
+    ranks = tables.rank(scores[(scores["init"] != "a-on-ixi") | (scores["task"] != "t2")], RANKED)
+    whole = ranks[ranks["column"] == tables.ALL].set_index("row")
+    assert math.isnan(whole.loc["a", "rank"]) and whole.loc["b", "rows_ranked"] == 2
+    assert tables.rank(scores.head(0), RANKED)["rank"].isna().all()
+
+
+def test_rows_on_different_cases_are_not_ranked_against_each_other() -> None:
+    scores = three_arms()
+    odd = (scores["init"] == "c-on-ixi") & (scores["volume"] == "sub-3")
+    with pytest.raises(UserError, match="'c' and 'a' are not scored on the same cases"):
+        tables.rank(scores[~odd], RANKED)
+
+
+# --- what was published, and what a corpus shares with a cohort
+
+
+def published(**changes: object) -> dict[str, object]:
+    cell = {"backbone": "unet_b", "init": PRETRAINED, "n_train": "20", "column": "Hippocampus", "value": 71.2, "sd": 0.8}
+    return {"source": "a paper", "notes": ["A misprint."], "cells": [cell | {"differs": ""} | changes]}
+
+
+def test_published_values_stand_beside_the_cell() -> None:
+    cells = tables.build(two_arms(), spec(published=published()))
+    assert math.isnan(cells.loc[0, "published"])
+    assert cells.loc[1, ["published", "published_sd"]].tolist() == pytest.approx([0.712, 0.008])
+
+
+def test_a_published_value_is_shown_without_runs_and_in_the_units_of_its_metric() -> None:
+    nothing = with_metrics().head(0)
+    cells = tables.build(nothing, spec(metric="hd95_mm", published=published(value=8.5, sd=None)))
+    assert cells.loc[1, "published"] == 8.5 and math.isnan(cells.loc[1, "published_sd"]) and math.isnan(cells.loc[1, "value"])
+
+
+AUDIT = {"task": ["hippocampus", "other"], "dataset": ["msd", "msd"], "evaluated": ["2", "9"], "shared": ["1", "9"]}
+
+
+@pytest.mark.parametrize(
+    ("audit", "shared"),
+    [
+        (AUDIT | {"subjects": ["2", "1 2"]}, 1),
+        (AUDIT | {"subjects": ["77", "1 2"]}, 0),  # shared, but not with what is scored here
+        (AUDIT | {"subjects": ["2", "1"], "cohort": ["test", "test"]}, 1),
+        (AUDIT | {"subjects": ["2", "1"], "cohort": ["ood", "test"]}, 0),
+    ],
+)
+def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked(audit: dict[str, list[str]], shared: int) -> None:
+    cells = tables.build(two_arms(), spec(), {"ixi": pd.DataFrame(audit), "other": None})
+    assert cells["shared"].tolist() == [0, shared]
+
+
+def test_an_audit_that_is_not_at_hand_is_unknown() -> None:
+    assert tables.build(two_arms(), spec(), {"ixi": None})["shared"].tolist() == [0, tables.UNKNOWN]
+    assert tables.build(two_arms(), spec())["shared"].tolist() == [0, 0]

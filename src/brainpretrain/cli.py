@@ -662,20 +662,50 @@ SPEC = arg(
 NAMED_SHARDS = arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name")
 
 
-@command("table", "make a table of results", SCORES, SPEC, arg("--out", type=Path, required=True, metavar="DIR", help="folder"))
-def table(args: argparse.Namespace) -> None:
-    """Writes <name>.tsv|md|html|txt and <name>_labels.tsv|md|html|txt; a cell whose runs are missing says so."""
-    from brainpretrain import grids, tables
+OVERLAPS = arg(
+    "--overlaps", nargs="*", default=[], metavar="CORPUS=TSV", help="audits (overlap.tsv) of the corpora behind the table"
+)
+TABLES_OUT = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
 
-    scores, name = _joined(args.scores), args.spec["name"]
-    cells, labels = tables.build(scores, args.spec), tables.per_label(scores, args.spec)
-    for stem, frame, grid in (
-        (name, cells, grids.results_grid(cells, args.spec)),
-        (f"{name}_labels", labels, grids.per_label_grid(labels, args.spec)),
-    ):
-        for suffix in (".tsv", ".md", ".html", ".txt"):
-            grids.write(args.out / f"{stem}{suffix}", frame, grid)
-    print(grids.text(grids.results_grid(cells, args.spec)))
+
+def _audits(pairs: list[str]) -> dict[str, Any]:
+    from brainpretrain.files import read_tsv
+
+    return {corpus: read_tsv(path) for corpus, path in (pair.split("=", 1) for pair in pairs)}
+
+
+@command("table", "make a table of results", SCORES, SPEC, OVERLAPS, TABLES_OUT)
+def table(args: argparse.Namespace) -> None:
+    """Writes <name>, <name>_labels, <name>_metrics and <name>_ranks, each as .tsv|md|tex|html|txt, and a plot of the ranks.
+
+    A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
+    """
+    from brainpretrain import grids, printers
+
+    print(printers.text(grids.write_table(args.out, _joined(args.scores), args.spec, _audits(args.overlaps))))
+
+
+@command(
+    "tables", "make the tables of a study again, from its scores alone",
+    arg("--study", required=True, metavar="NAME", help="its name in config/studies/, or a path"),
+    SCORES,
+    arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
+    OVERLAPS, TABLES_OUT,
+)  # fmt: skip
+def tables(args: argparse.Namespace) -> None:
+    """Writes what the workflow writes into results/<study>/tables, byte for byte, in seconds.
+
+    Audits of transductive corpora are taken from --overlaps, else from the folder corpora/ beside the scores.
+    """
+    from brainpretrain import config, grids, plan
+
+    made = plan.make(config.load(args.config, {"study": args.study}))
+    beside = [f"{path.parent.name}={path}" for path in sorted(args.scores[0].parent.glob("corpora/*/overlap.tsv"))]
+    lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "transductive"}
+    scores, overlaps = _joined(args.scores), lacking | _audits(args.overlaps or beside)
+    for name, spec in made.tables.items():
+        grids.write_table(args.out, scores, spec, overlaps)
+        print(f"{args.out / name}.html")
 
 
 @command("plot-cases", "draw every case from scratch to pretrained", SCORES, SPEC, OUT)

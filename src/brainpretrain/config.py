@@ -318,6 +318,27 @@ class Row(Section):
     corpus: Name | None = None
 
 
+class PublishedRow(Section):
+    """Published values of one arm: by column title, the value and, if known, its SD, as printed (Dice x 100)."""
+
+    backbone: Name
+    init: Name | list[Name] = Field("scratch", description="as in a row; with several, each of them is shown the values")
+    n_train: Count | Literal["all"] | None = Field(None, description="null: that of the publication")
+    cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+
+
+class Published(Section):
+    """What a publication reports for the cells of a table, and with what it was done, so that differences are marked."""
+
+    source: str
+    corpus: Name
+    recipe: Name
+    n_train: Count | Literal["all"]
+    folds: Count
+    notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
+    rows: Annotated[list[PublishedRow], Field(min_length=1)]
+
+
 class Table(Section):
     """A table of results; `corpus`, `recipe` and `n_train` are what a row does not say itself."""
 
@@ -327,6 +348,8 @@ class Table(Section):
     corpus: Name
     recipe: Name
     n_train: Count | Literal["all"]
+    metric: Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"] = "dice"
+    published: Published | None = None
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -344,7 +367,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 
 class Bootstrap(Section):
-    """Resampling of folds and subjects behind the intervals of the label budgets."""
+    """Resampling behind the intervals and ranks of the tables (docs/statistics.md) and of the label budgets."""
 
     resamples: Count
     confidence: Annotated[float, Field(gt=0, lt=1)]

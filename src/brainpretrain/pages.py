@@ -40,10 +40,12 @@ tr.start > * { border-top: 2px solid #8c959f; }
 .up { color: #0b5d27; background: #e3f5e8; }
 .down { color: #9a1414; background: #fdeaea; }
 .same { color: #424a53; background: #eef1f4; }
-.number > .up, .number > .down, .number > .same, .none { display: inline-block; min-width: 3.4em; text-align: right; }
-.none { padding: 0 .35rem; font-size: .87em; }
+td.number, td.change { white-space: nowrap; }
+td.change { padding: .3rem 1.2rem .3rem 0; }
+th.number[colspan] { text-align: center; }
 .missing { color: #57606a; font-style: italic; }
 svg { max-width: 100%; height: auto; }
+.published { display: block; font-weight: 400; font-size: .87em; color: #6a737d; white-space: nowrap; }
 .notes { color: #424a53; font-size: .93em; }
 """
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from brainpretrain import backbones, datasets
-from brainpretrain.config import Config, Row, Table
+from brainpretrain.config import Config, Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.sizes import check_size, ratio_range, token_grid
 
@@ -223,7 +223,46 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
             )
     columns = [column.model_dump() for column in table.columns]
     folds = list(range(config.study.folds))
-    return {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
+    spec = {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
+    return spec | {
+        "metric": table.metric,
+        "published": _published(config, name, table, rows),
+        "bootstrap": config.settings.bootstrap.model_dump(),
+    }
+
+
+def _published(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any] | None:
+    """The published values of the rows of a table, a line for each cell; values of other rows are left out."""
+    published, where = table.published, f"tables.{name}.published"
+    if published is None:
+        return None
+    config.get("corpora", published.corpus, where)
+    config.get("finetune", published.recipe, where)
+    titles = [column.title for column in table.columns]
+    cells = []
+    for line in published.rows:
+        config.get("backbones", line.backbone, where)
+        for column in line.cells:
+            if column not in titles:
+                raise UserError(f"the table has no column '{column}'", where=where, fix=nearest(column, titles))
+        for init, row in itertools.product(_many(line.init), rows):
+            if init not in (SCRATCH, *config.pretexts, *config.weights):
+                fix = nearest(init, [SCRATCH, *config.pretexts, *config.weights])
+                raise UserError(f"no entry '{init}' in 'pretexts' or 'weights'", where=where, fix=fix)
+            n_train = str(line.n_train or published.n_train)
+            if (line.backbone, init, n_train) == (row["backbone"], row["init"].split("-on-")[0], row["n_train"]):
+                cells += [_published_cell(config, published, row, column, found) for column, found in line.cells.items()]
+    return {"source": published.source, "notes": published.notes, "cells": cells}
+
+
+def _published_cell(config: Config, published: Published, row: dict[str, str], column: str, found: list[float]) -> dict[str, Any]:
+    """A published value, and in words how the row that stands for it is run otherwise."""
+    corpus = row["init"].partition("-on-")[2]
+    differs = [f"corpus {corpus}"] if corpus not in ("", published.corpus) else []
+    differs += [f"recipe {row['recipe']}"] if row["recipe"] != published.recipe else []
+    differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
+    cell = {key: row[key] for key in ("backbone", "init", "n_train")} | {"column": column, "value": found[0]}
+    return cell | {"sd": found[1] if len(found) > 1 else None, "differs": ", ".join(differs)}
 
 
 def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:

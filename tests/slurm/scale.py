@@ -35,7 +35,8 @@ FILES = {{
 }}
 if step == "table":
     name = json.loads(options["--spec"])["name"]
-    FILES["table"] = [f"{{stem}}.{{kind}}" for stem in (name, f"{{name}}_labels") for kind in ("tsv", "md", "txt", "html")]
+    stems = [name + part for part in ("", "_labels", "_metrics", "_ranks")]
+    FILES["table"] = [f"{{stem}}.{{kind}}" for stem in stems for kind in "tsv md tex txt html svg png".split()]
 if step in FILES:
     out.mkdir(parents=True, exist_ok=True)
     for file in FILES[step]:
