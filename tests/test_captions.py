@@ -15,7 +15,7 @@ from helpers import ROOT
 
 FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
-EXPECTED = "budgets composition costs loss overlays paired_cases per_label reconstructions rejected results run_card workflow"
+EXPECTED = "budgets composition costs counts licences loss overlap overlays paired_cases per_label reconstructions rejected results run_card sites workflow"
 
 
 SECTIONS = re.findall(r'"(\d [\w ]+)"', (ROOT / "rules" / "common.smk").read_text(encoding="utf-8"))
