@@ -67,10 +67,24 @@ def shard_tables(dataset, preprocess):
     return [f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(dataset))]
 
 
-def cohort_dataset(wildcards):
+def cohort_dataset_of(task, cohort):
     """The data set that a cohort of a task lies in."""
-    task = CONFIG.tasks[wildcards.task]
-    return task.ood.dataset if wildcards.cohort == "ood" else task.dataset
+    entry = CONFIG.tasks[task]
+    return entry.ood.dataset if cohort == "ood" else entry.dataset
+
+
+def cohort_dataset(wildcards):
+    return cohort_dataset_of(wildcards.task, wildcards.cohort)
+
+
+def corpus_datasets(corpus):
+    """The data sets of a corpus."""
+    return sorted({source.dataset for source in corpus.sources})
+
+
+def fingerprints_of(dataset, preprocess):
+    """The fingerprints of the stored volumes of a data set."""
+    return f"{DATA}/{dataset}/{preprocess}/fingerprints.npz"
 
 
 def cohort_file(task, cohort):

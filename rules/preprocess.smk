@@ -1,4 +1,4 @@
-"""Index to stored volumes (a table per shard), splits by subject, corpora, and who stands in both."""
+"""Index to stored volumes (a table per shard), splits by subject, and corpora."""
 
 
 rule shard:
@@ -10,9 +10,10 @@ rule shard:
         RESULTS + "/logs/shard/{dataset}/{preprocess}/{shard}.log",
     conda:
         "../envs/environment.yaml"
+    # as many volumes at a time, each in a process; a profile sets it, the result does not depend on it
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, threads, attempt: 4000 * threads * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
         root=lambda w: CONFIG.data_root(w.dataset),
         # a tolerance, not a part of the result: raising it makes nothing anew
@@ -28,7 +29,7 @@ rule shard:
 
 def split_spec(task):
     """What shapes the split of a task; the block belongs to the folds, and the ood cohort to no fold."""
-    drawn = task.split.model_dump(include={"seed", "test_fraction"})
+    drawn = task.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
     return as_json({**task.model_dump(mode="json", include={"dataset", "sequences", "subsets"}), "split": drawn})
 
 
@@ -85,14 +86,22 @@ rule fold:
 def corpus_shards(wildcards):
     """Pairs (data set, shard table) of a corpus."""
     corpus = CONFIG.corpora[wildcards.corpus]
-    names = sorted({source.dataset for source in corpus.sources})
-    return [(name, table) for name in names for table in shard_tables(name, corpus.preprocess)]
+    return [(name, table) for name in corpus_datasets(corpus) for table in shard_tables(name, corpus.preprocess)]
 
 
 def corpus_pools(wildcards):
     """Pairs (task, subjects file) of the tasks whose pool a source of the corpus is limited to."""
     tasks = sorted({source.pool_of for source in CONFIG.corpora[wildcards.corpus].sources if source.pool_of})
     return [(task, f"{STUDY}/splits/{task}/subjects.json") for task in tasks]
+
+
+def corpus_spec(corpus):
+    """What shapes a corpus."""
+    content = corpus.model_dump(mode="json", include={"sources", "val_fraction"})
+    for source in content["sources"]:
+        if not source["exclude"]:
+            del source["exclude"]
+    return as_json(content)
 
 
 rule corpus:
@@ -108,37 +117,10 @@ rule corpus:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        corpus=lambda w: as_json(CONFIG.corpora[w.corpus], "sources", "val_fraction"),
+        corpus=lambda w: corpus_spec(CONFIG.corpora[w.corpus]),
         shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
         pools=lambda w: [f"{task}={subjects}" for task, subjects in corpus_pools(w)],
         seed=CONFIG.study.seed,
     shell:
         "brainpretrain corpus --shards {params.shards:q} --pools {params.pools:q} --data {params.data:q}"
         " --corpus {params.corpus:q} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
-
-
-# (task, cohort, file with its subjects) of everything that is scored
-COHORTS = [
-    (task, cohort, cohort_file(task, cohort)) for task, cohort in sorted({(e.arm.task, e.cohort) for e in PLAN.evaluations})
-]
-
-
-rule overlap:
-    input:
-        corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        subjects=sorted({file for *_, file in COHORTS}),
-    output:
-        STUDY + "/corpora/{corpus}/overlap.tsv",
-    log:
-        STUDY + "/logs/overlap/{corpus}.log",
-    # no training waits for it, but it goes first, and no table is made without it: see docs/decisions.md
-    priority: 100
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    params:
-        cohorts=[f"{task}:{cohort}={file}" for task, cohort, file in COHORTS],
-        protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
-    shell:
-        "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --protocol {params.protocol}"
-        " --out {output:q} > {log:q} 2>&1"

@@ -424,6 +424,7 @@ rule overlays:
 def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
     targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html", f"{FIGURES}/rejected.html"}
+    targets |= audit_targets(name)
     if brainpretrain.plan.has_budgets(PLAN.tables[name]):
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(PLAN.tables[name]):

@@ -1,8 +1,11 @@
+import itertools
+
 import pandas as pd
 import pytest
 
-from brainpretrain import splits
+from brainpretrain import config, splits
 from brainpretrain.errors import UserError
+from helpers import ROOT
 
 SUBJECTS = [f"s{n:03d}" for n in range(60)]
 SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS}
@@ -72,6 +75,52 @@ def test_split_takes_labelled_subjects_of_the_subset():
     assert splits.cohort_subjects(splits.fold(found, 0, 20), {"d"}, "1", "ood", splits.ood(index, task, found)) == ["d"]
 
 
+def indexed(subjects, **columns):
+    frame = pd.DataFrame({"subject": subjects, "sequence": "FLAIR", "subset": "train", "label": "l", "site": ""})
+    return frame.assign(**columns)
+
+
+def rule(**changes):
+    spec = {"seed": 1, "test_fraction": 0.25} | changes
+    return {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": spec}
+
+
+def test_a_stratified_split_holds_every_site_in_proportion():
+    site = ["a"] * 12 + ["b"] * 24 + ["c"] * 24
+    found = splits.split(indexed(SUBJECTS, site=site), rule(stratify="site"))
+    where = dict(zip(SUBJECTS, site, strict=True))
+    assert pd.Series([where[s] for s in found["test"]]).value_counts().to_dict() == {"a": 3, "b": 6, "c": 6}
+    for number in range(4):
+        order = splits.fold(found, number, 15)["order"]
+        assert sorted(order) == found["pool"]
+        for n in (5, 10, 15, 20):
+            counts = pd.Series([where[s] for s in order[:n]]).value_counts()
+            assert all(abs(counts.get(name, 0) - share * n) <= 1 for name, share in (("a", 0.2), ("b", 0.4), ("c", 0.4)))
+    assert splits.fold(found, 0, 15)["order"] != splits.fold(found, 3, 15)["order"]
+    with pytest.raises(UserError, match="no site is known of 60 subjects, s000 for one"):
+        splits.split(indexed(SUBJECTS), rule(stratify="site"))
+    with pytest.raises(UserError, match="no split by site"):
+        splits.split(indexed(SUBJECTS, site=["x", *site[1:]]), rule(stratify="site"))
+
+
+@pytest.mark.parametrize(
+    ("name", "subset", "pool", "test"), [("brats21_flair", "train", 938, 313), ("isles22_dwi", "train", 187, 63), ("wmh_flair", "train", 60, 0)]
+)  # fmt: skip
+def test_the_published_tasks_have_six_folds_of_20(name, subset, pool, test):
+    """AMAES: splits of the catalogue on indexes of the published size."""
+    task = config.load(ROOT / "config").tasks[name].model_dump(mode="json")
+    subjects = [f"sub-{number:04d}" for number in range(pool + test)]
+    found = splits.split(indexed(subjects, sequence=task["sequences"][0], subset=subset), task)
+    assert (len(found["pool"]), len(found["test"]), found["seed"]) == (pool, test, task["split"]["seed"])
+    folds = [splits.fold(found, number, task["split"]["block"]) for number in range(6)]
+    drawn = [splits.training_subjects(fold, set(subjects), "20") for fold in folds]
+    assert [len(subjects) for subjects in drawn] == [20] * 6 and len({tuple(d) for d in drawn}) == 6
+    assert not set(drawn[0]) & set(drawn[1]) and not set(drawn[1]) & set(drawn[2])
+    for fold in folds:
+        budgets = [splits.training_subjects(fold, set(subjects), n) for n in ("10", "20", "30", "40", "all")]
+        assert all(larger[: len(smaller)] == smaller for smaller, larger in itertools.pairwise(budgets))
+
+
 def test_an_ood_cohort_that_meets_the_pool_is_refused():
     index = pd.DataFrame(
         [("a", "FLAIR", "train", "l"), ("d", "FLAIR", "test", "l")], columns=["subject", "sequence", "subset", "label"]
@@ -97,20 +146,14 @@ def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
     only = splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["T1w"], "pool_of": "t"}], "val_fraction": 0},
                          {"t": {"s000", "s001"}}, seed=0)  # fmt: skip
     assert list(only["volume"]) == ["s000_T1w", "s001_T1w"]
+    without = splits.corpus(
+        {"d": table(rows)}, {"sources": [source | {"exclude": ["s001", "s002"]}], "val_fraction": 0}, {}, seed=0
+    )
+    assert {"s000", "s003"} <= set(without["subject"]) and not {"s001", "s002"} & set(without["subject"])
+    with pytest.raises(UserError, match="no subject s0 to leave out"):
+        splits.corpus({"d": table(rows)}, {"sources": [source | {"exclude": ["s0"]}], "val_fraction": 0}, {}, seed=0)
     with pytest.raises(UserError, match="the corpus is empty"):
         splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["DWI"]}], "val_fraction": 0}, {}, seed=0)
-
-
-def test_a_scored_subject_in_a_strict_corpus_is_an_error():
-    rows = pd.DataFrame({"dataset": ["d", "d", "e"], "subject": ["a", "b", "t"]})
-    whole = {"dataset": "d", "pool": ["b", "c"], "test": ["t"]}
-    shared = splits.overlap(rows, splits.evaluated([("task", "test", whole)]))
-    splits.check_protocol(shared, "strict")  # subject t of another data set is another person
-    shared = splits.overlap(rows, splits.evaluated([("task", "val", whole), ("task", "test", whole)]))
-    assert shared.to_dict("records") == [{"task": "task", "dataset": "d", "evaluated": 3, "shared": 1, "subjects": "b"}]
-    splits.check_protocol(shared, "transductive")
-    with pytest.raises(UserError, match=r"1 of 3 subjects of task task \(d\): b"):
-        splits.check_protocol(shared, "strict")
 
 
 def test_no_fold_trains_on_a_patient_whom_it_scores():

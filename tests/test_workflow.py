@@ -99,7 +99,14 @@ def test_training_and_scored_subjects_differ(finished):
     for fold in (0, 1):
         split = read_json(finished.results / f"splits/tissue/fold{fold}.json")
         assert not set(split["order"]) & set(read_json(finished.results / "splits/tissue/subjects.json")["test"])
-    assert set(read_tsv(finished.results / "corpora/tiny_unlabelled/overlap.tsv")["shared"]) == {"0"}
+    (audit,) = read_tsv(finished.results / "corpora/tiny_unlabelled/overlap.tsv").to_dict("records")
+    assert (audit["cohort"], audit["shared"], audit["by_content"]) == ("test", "0", "0")
+
+
+def test_the_audits_have_their_pages(finished):
+    assert "protocol strict" in (finished.results / "figures/overlap.html").read_text()
+    assert "phantom_tiny" in (finished.results / "figures/licences.html").read_text()
+    assert read_tsv(finished.results / "tables/tiny_unlabelled_composition.tsv")["volumes"].tolist() == ["3", "3"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +142,7 @@ def test_data_that_moved_run_nothing(finished):
 def test_two_edits_at_once_are_both_seen(finished):
     """A job may depend on another that runs for a reason of its own: with ancient() the first reason was lost."""
     with (
-        edited(finished, "config/studies/tiny.yaml", "protocol: strict", "protocol: transductive"),
+        edited(finished, "config/studies/tiny.yaml", "protocol: strict", "protocol: amaes"),
         edited(finished, "config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75"),
     ):
         jobs = finished.planned("--config", "study=tiny", "data_root=elsewhere")
@@ -164,7 +171,7 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
          {"fold": 1, "finetune": 2, "predict": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict", "evaluate", "page_finetuning")}),
         ("config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 3}",
          {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_costs": 1, "plot_budgets": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
-        ("config/studies/tiny.yaml", "protocol: strict", "protocol: transductive", {"overlap": 1, "table": 1}),
+        ("config/studies/tiny.yaml", "protocol: strict", "protocol: amaes", {"overlap": 1, "page_overlap": 1, "table": 1}),
     ],
     ids=["fine-tune lr", "inference", "metrics", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
 )  # fmt: skip

@@ -230,6 +230,8 @@ def shard(args: argparse.Namespace) -> None:
     from brainpretrain import shards
     from brainpretrain.files import read_tsv, write_tsv
 
+    if interrupted := shards.interrupted(args.out.parent, args.shard):
+        print(f"an earlier attempt was killed while preprocessing {', '.join(interrupted)}; finished volumes are kept")
     rows = read_tsv(args.index).to_dict("records")
     table = shards.build(
         rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
@@ -304,23 +306,127 @@ def corpus(args: argparse.Namespace) -> None:
 
 
 @command(
-    "overlap", "find subjects of a corpus that are also scored",
+    "fingerprint", "fingerprint the stored volumes of a data set, to find copies of them elsewhere",
+    SHARDS, OUT,
+)  # fmt: skip
+def fingerprint(args: argparse.Namespace) -> None:
+    """Writes an .npz: a digest of the voxels and a vector that a copy keeps almost, for every accepted volume."""
+    from brainpretrain import fingerprints
+
+    table, folder = _shard_tables(args.shards)
+    found = fingerprints.build(table, folder, _progress("volume"))
+    fingerprints.write(args.out, found)
+    print(f"{len(found.volumes)} fingerprints")
+
+
+@command(
+    "overlap", "find subjects of a corpus that are also scored, by name and by image",
     arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
     arg("--cohorts", nargs="*", default=[], metavar="TASK:COHORT=JSON", help="subjects of every cohort that is scored"),
-    arg("--protocol", choices=["strict", "transductive"], required=True, help="strict: a shared subject is an error"),
+    arg("--indexes", nargs="+", required=True, metavar="NAME=TSV", help="indexes of all data sets of corpus and cohorts"),
+    arg("--fingerprints", nargs="+", required=True, metavar="NAME=NPZ", help="fingerprints of the corpus's data sets"),
+    arg("--cohort-fingerprints", nargs="*", default=[], metavar="TASK:COHORT=NPZ", help="those of each cohort's data set"),
+    arg("--near", type=float, required=True, metavar="R", help="correlation from which two volumes are one image (0..1)"),
+    arg("--protocol", choices=["strict", "amaes"], required=True, help="strict: a shared subject is an error"),
     OUT,
+    arg("--pairs", type=Path, required=True, metavar="FILE", help="file to write: who of the cohorts is who of the corpus"),
 )  # fmt: skip
 def overlap(args: argparse.Namespace) -> None:
-    """Writes a row per task and data set with the number and names of shared subjects."""
-    from brainpretrain import splits
+    """Writes a row per task, cohort and data set with the subjects that are shared, and a row per pair of subjects."""
+    from brainpretrain import audits
     from brainpretrain.files import read_json, read_tsv, write_tsv
 
-    pairs = (pair.split("=", 1) for pair in args.cohorts)
-    found = [(*cohort.split(":"), read_json(path)) for cohort, path in pairs]
-    shared = splits.overlap(read_tsv(args.corpus), splits.evaluated(found))
-    splits.check_protocol(shared, args.protocol)
+    corpus, indexes = read_tsv(args.corpus), {name: read_tsv(path) for name, path in _named(args.indexes).items()}
+    stored, files, cohorts = _named(args.fingerprints), _named(args.cohort_fingerprints), []
+    for name, path in _named(args.cohorts).items():
+        (task, cohort), whole = name.split(":"), read_json(path)
+        subjects = audits.cohort_subjects(cohort, whole)
+        rows = indexes[whole["dataset"]]
+        copies = _copies(rows.loc[rows["subject"].isin(subjects), "volume"], files[name], corpus, stored, args.near)
+        cohorts.append(audits.Cohort(task, cohort, whole["dataset"], subjects, copies))
+    shared, pairs = audits.overlap(corpus, cohorts, indexes)
+    audits.check_protocol(shared, pairs, args.protocol)
     write_tsv(args.out, shared)
-    print(f"{int(shared['shared'].sum())} subjects of the corpus are scored too (protocol {args.protocol})")
+    write_tsv(args.pairs, pairs)
+    for row in shared.to_dict("records"):
+        print("{task}, {cohort}: {shared} of {evaluated} subjects ({by_name} by name, {by_content} by image)".format(**row))
+
+
+def _copies(volumes: Any, path: str, corpus: Any, stored: dict[str, str], near: float) -> Any:
+    """Pairs of `volumes`, whose fingerprints are in `path`, and volumes of the corpus; one data set of it in memory at a time."""
+    import pandas as pd
+
+    from brainpretrain import fingerprints
+
+    cohort, parts = fingerprints.read(path).of(volumes), []
+    for dataset, file in stored.items():
+        kept = fingerprints.read(file).of(corpus.loc[corpus["dataset"] == dataset, "volume"])
+        parts.append(fingerprints.copies(cohort, kept, near).assign(corpus_dataset=dataset))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _named(pairs: list[str]) -> dict[str, str]:
+    """NAME=FILE arguments as a mapping."""
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+@command(
+    "page-overlap", "show who of each corpus is scored too",
+    arg("--audits", nargs="*", default=[], metavar="CORPUS=TSV", help="overlap.tsv of each corpus, with pairs.tsv beside it"),
+    arg("--protocols", nargs="*", default=[], metavar="CORPUS=PROTOCOL", help="the protocol of each corpus"),
+    arg("--splits", nargs="*", default=[], metavar="TASK=JSON", help="what `split` wrote of each task"),
+    arg("--near", type=float, required=True, metavar="R", help="as given to `overlap`"), OUT,
+)  # fmt: skip
+def page_overlap(args: argparse.Namespace) -> None:
+    """An HTML page: per corpus, task and cohort the subjects that are shared, and the pairs."""
+    from brainpretrain import audit_pages, pages
+    from brainpretrain.files import read_json, read_tsv
+
+    protocols = _named(args.protocols)
+    audits = {
+        corpus: (protocols[corpus], read_tsv(path), read_tsv(Path(path).with_name("pairs.tsv")))
+        for corpus, path in _named(args.audits).items()
+    }
+    splits = {task: read_json(path) for task, path in _named(args.splits).items()}
+    pages.write(args.out, audit_pages.overlap_page(audits, args.near, splits))
+
+
+@command(
+    "composition", "count what a corpus is made of, beside the published counts",
+    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
+    arg("--name", required=True, metavar="CORPUS", help="its name"),
+    arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name"),
+    DATA, arg("--modules", type=_mapping, required=True, metavar="JSON", help="data set -> module, and options of own data"),
+    arg("--out", type=Path, nargs="+", required=True, metavar="FILE", help="files to write; the suffix says in which form"),
+)  # fmt: skip
+def composition(args: argparse.Namespace) -> None:
+    """Subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
+    from brainpretrain import audits, datasets, printers
+    from brainpretrain.files import read_tsv
+
+    modules = {name: datasets.describe(known["module"], known["options"]) for name, known in args.modules.items()}
+    found = audits.composition(read_tsv(args.corpus), _tables(args.shards, args.data), modules)
+    grid = audits.composition_grid(found, args.name)
+    for path in args.out:
+        printers.write(path, found, grid)
+    print(printers.text(grid))
+
+
+@command(
+    "licences", "list the licences that a study works under, and what they forbid",
+    arg("--uses", type=_mapping, required=True, metavar="JSON", help="data set -> module, options, and what it is used for"),
+    arg("--releases", type=_mapping, default={}, metavar="JSON", help="release of weights -> licence, page, citation"),
+    OUT, arg("--page", type=Path, required=True, metavar="FILE", help="HTML page to write"),
+)  # fmt: skip
+def licences(args: argparse.Namespace) -> None:
+    """Writes a row per data set and release. Needs no data."""
+    from brainpretrain import audit_pages, audits, datasets, pages
+    from brainpretrain.files import write_tsv
+
+    used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
+    found = audits.licences(used, [{"name": name, **release} for name, release in args.releases.items()])
+    write_tsv(args.out, found)
+    pages.write(args.page, audit_pages.licences_page(found))
 
 
 def _tables(pairs: list[str], data: Path) -> dict[str, Any]:
@@ -701,11 +807,33 @@ def tables(args: argparse.Namespace) -> None:
 
     made = plan.make(config.load(args.config, {"study": args.study}))
     beside = [f"{path.parent.name}={path}" for path in sorted(args.scores[0].parent.glob("corpora/*/overlap.tsv"))]
-    lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "transductive"}
+    lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "amaes"}
     scores, overlaps = _joined(args.scores), lacking | _audits(args.overlaps or beside)
     for name, spec in made.tables.items():
         grids.write_table(args.out, scores, spec, overlaps)
         print(f"{args.out / name}.html")
+
+
+@command(
+    "table-sites", "make a table of an out-of-distribution cohort, apart for sites that training saw and did not see",
+    SCORES, SPEC, OVERLAPS, INDEX,
+    arg("--task-index", type=Path, required=True, metavar="TSV", help="index of the data set that the task trains on"),
+    arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote of the task"),
+    arg("--out", type=Path, nargs="+", required=True, metavar="FILE", help="files to write; the suffix says in which form"),
+)  # fmt: skip
+def table_sites(args: argparse.Namespace) -> None:
+    """--index is that of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
+    from brainpretrain import audits, grids, printers, tables
+    from brainpretrain.files import read_json, read_tsv
+
+    pool, trained = set(read_json(args.subjects)["pool"]), read_tsv(args.task_index)
+    sites = set(trained.loc[trained["subject"].isin(pool), "site"])
+    overlaps = {corpus: audits.overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
+    cells = tables.build(audits.by_site(_joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
+    grid = grids.results_grid(cells, args.spec)
+    for path in args.out:
+        printers.write(path, cells, grid)
+    print(printers.text(grid))
 
 
 @command("plot-cases", "draw every case from scratch to pretrained", SCORES, SPEC, OUT)

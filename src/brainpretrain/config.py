@@ -65,6 +65,7 @@ class Source(Section):
     sequences: list[str] = []
     subsets: list[str] = []
     pool_of: Name | None = Field(None, description="only subjects of this task's pool: its fixed test set stays out")
+    exclude: list[str] = Field([], description="subjects that stay out, such as those that the overlap audit found to be scored")
 
 
 class Corpus(Section):
@@ -73,8 +74,9 @@ class Corpus(Section):
     sources: Annotated[list[Source], Field(min_length=1)]
     preprocess: Name
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
-    protocol: Literal["strict", "transductive"] = Field(
-        description="strict: a subject of any evaluated cohort in the corpus is an error; transductive: it is counted and marked"
+    protocol: Literal["strict", "amaes"] = Field(
+        description="strict: a subject of any evaluated cohort in the corpus, by name or by image, is an error; "
+        "amaes: as published, it is counted and the tables mark it as transductive"
     )
 
 
@@ -84,6 +86,7 @@ class Split(Section):
     seed: Annotated[int, Field(ge=0)]
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
     block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
 
 
 class OutOfDistribution(Section):
@@ -91,6 +94,9 @@ class OutOfDistribution(Section):
 
     dataset: Name
     subsets: list[str] = []
+    by_site: bool = Field(
+        False, exclude=True, description="also report it apart for sites that training saw and did not see (table <table>_sites)"
+    )
 
 
 class Task(Section):
@@ -385,6 +391,7 @@ class Settings(Section):
     bootstrap: Bootstrap
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
+    near_copy: Share = Field(description="correlation of fingerprints from which two volumes count as one image (docs/audit.md)")
     tensorboard: bool = False
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
         [], description="how networks are computed in training (execution.py): speed and memory, not the result"

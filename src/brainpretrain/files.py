@@ -26,7 +26,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
+    temporary = part_of(path, os.getpid())
     try:
         yield temporary
         with open(temporary, "rb") as stream:
@@ -35,6 +35,11 @@ def atomic(path: Path | str) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def part_of(path: Path, process: int) -> Path:
+    """Where a process writes `path` until it is whole; left behind only by a killed one."""
+    return path.with_name(f".{process}.part.{path.name}")
 
 
 def _sync_folder(folder: Path) -> None:

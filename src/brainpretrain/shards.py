@@ -3,18 +3,23 @@
 A shard is the volumes of those subjects whose hash falls into it, so that adding a subject moves no other one. Each volume
 has its own record, so a shard that was killed goes on where it stopped; the table depends on neither the number of workers
 nor on interruptions. Layout of `out_dir`: `volumes/<volume>.b2nd` (float16 in [0, 1]), `volumes/<volume>.label.b2nd`
-(unsigned integers) and `volumes/<volume>.json` (the record).
+(unsigned integers) and `volumes/<volume>.json` (the record). While a process works on a volume, `begun/<shard>/<process>`
+names it.
 """
 
 from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +29,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, fingerprint, read_json, stable_hash, write_json
+from brainpretrain.files import atomic, fingerprint, part_of, read_json, stable_hash, write_json
 from brainpretrain.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
@@ -47,6 +52,7 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
+SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
 _CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
 
 
@@ -70,14 +76,16 @@ def build(
         workers: processes; the result does not depend on it.
         progress: called with the number of finished volumes and of all.
 
+    Killed at any moment, the same call continues: volumes with a record are kept, half-written files go.
+
     Returns:
         One row per volume, sorted, with INDEX_COLUMNS and RECORD_COLUMNS. `status` is 'ok' or 'rejected' (a volume or
         label that cannot be used, with `reason` and `detail`). `detail` of an accepted volume holds remarks. Lists are
         separated by blanks, `file` and `label_file` are relative to `out_dir`, checksums are CRC-32 of the files.
 
     Raises:
-        UserError: two rows of one name, a key of the recipe missing, or a worker killed. Whatever else stops a worker is
-            raised as it is: only bad data is rejected.
+        UserError: two rows of one name, a key of the recipe missing, or a worker killed (it names the volume). Whatever
+            else stops a worker is raised as it is: only bad data is rejected.
     """
     if missing := [key for key in RECIPE_KEYS if key not in recipe]:
         raise UserError(f"the recipe lacks {', '.join(missing)}", where="preprocess", fix="add it to the recipe")
@@ -86,8 +94,12 @@ def build(
     twice = {a["volume"] for a, b in itertools.pairwise(mine) if a["volume"] == b["volume"]}
     if twice:
         raise UserError(f"several rows of one name: {', '.join(sorted(twice))}", where=source_root, fix="look at the index")
-    store = partial(_store, Path(source_root), Path(out_dir), dict(recipe))
-    records = _run(store, mine, workers, progress or (lambda done, total: None))
+    out_dir = Path(out_dir)
+    _clear(out_dir, shard)
+    begun = _begun_folder(out_dir, shard)
+    store = partial(_noted, partial(_store, Path(source_root), out_dir, dict(recipe)), begun)
+    records = _run(store, begun, mine, workers, progress or (lambda done, total: None))
+    begun.rmdir()
     table = [row | record for row, record in zip(mine, records, strict=True)]
     return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS])
 
@@ -143,45 +155,97 @@ def verify(out_dir: Path | str, row: Mapping[str, Any]) -> None:
 # ------------------------------------------------------------------------------------------------ processes
 
 
-def _run(store: Callable[[dict], dict], rows: Sequence[dict], workers: int, progress: Callable[[int, int], None]) -> list[dict]:
+def interrupted(out_dir: Path | str, shard: int) -> list[str]:
+    """The volumes that an earlier attempt at a shard was working on when it was killed."""
+    return sorted(_begun(_begun_folder(Path(out_dir), shard)).values())
+
+
+def _begun_folder(out_dir: Path, shard: int) -> Path:
+    return out_dir / "begun" / f"{shard:03d}"
+
+
+def _begun(folder: Path) -> dict[int, str]:
+    """Process -> the volume that it works on, or worked on when it was killed."""
+    return {int(path.name): path.read_text(encoding="utf-8") for path in folder.glob("[0-9]*")}
+
+
+def _clear(out_dir: Path, shard: int) -> None:
+    """Removes what killed processes left behind: files written in part, and the notes that name them."""
+    begun = _begun_folder(out_dir, shard)
+    begun.mkdir(parents=True, exist_ok=True)
+    for process, volume in _begun(begun).items():
+        for suffix in SUFFIXES:
+            part_of(out_dir / "volumes" / f"{volume}{suffix}", process).unlink(missing_ok=True)
+        (begun / str(process)).unlink()
+
+
+def _run(
+    store: Callable[[dict], dict], begun: Path, rows: Sequence[dict], workers: int, progress: Callable[[int, int], None]
+) -> list[dict]:
     """`store` of every row, in order. One BLAS thread per process: results then depend on no thread count."""
     if workers <= 1:
         records = []
         with threadpool_limits(limits=1):
             for row in rows:
-                records.append(_noted(store, row))
+                records.append(store(row))
                 progress(len(records), len(rows))
         return records
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), threadpool_limits, (1,))
-    futures = {pool.submit(_noted, store, row): row for row in rows}
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    processes: list[Any] = []
     try:
+        futures = [pool.submit(store, row) for row in rows]
+        processes = multiprocessing.active_children()
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             progress(done, len(rows))
+        return [future.result() for future in futures]
     except BrokenProcessPool as error:
-        unfinished = [row["volume"] for future, row in futures.items() if not future.done() or future.exception()]
-        raise UserError(
-            f"a worker process was killed while preprocessing one of: {', '.join(unfinished[: 2 * workers])}",
-            fix="most often memory ran out: use fewer workers; run again, finished volumes are kept",
-        ) from error
+        pool.shutdown(cancel_futures=True)
+        raise _killed(begun, [process.pid for process in processes if process.exitcode == -signal.SIGKILL]) from error
     finally:
         pool.shutdown(cancel_futures=True)
-    return [future.result() for future in futures]
 
 
-def _noted(store: Callable[[dict], dict], row: dict) -> dict:
-    """`store(row)`; the traceback of what goes wrong names the volume."""
+def _begin_worker() -> None:
+    """One BLAS thread, and an end when the parent is killed: a pool's worker would wait for work for ever."""
+    threadpool_limits(limits=1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _killed(begun: Path, processes: Iterable[int | None]) -> UserError:
+    """Names the volume that the killed process worked on; the pool ends its other processes by another signal."""
+    notes = _begun(begun)
+    volumes = sorted({notes[process] for process in processes if process in notes} or notes.values())
+    return UserError(
+        f"a worker process was killed while preprocessing {' or '.join(volumes) or 'a volume'}",
+        where=begun,
+        fix="most often memory ran out: ask for more, or use fewer workers; run again, finished volumes are kept",
+    )
+
+
+def _noted(store: Callable[[dict], dict], begun: Path, row: dict) -> dict:
+    """`store(row)`; a note in `begun` names the volume to whoever looks after a kill, the traceback of an error too."""
+    note = begun / str(os.getpid())
+    note.write_text(row["volume"], encoding="utf-8")
     try:
         return store(row)
     except Exception as error:
         error.add_note(f"while preprocessing {row['path']}")
         raise
+    finally:
+        note.unlink()
 
 
 def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     """The record of one volume, from an earlier run if nothing changed."""
-    image_path, label_path = (out_dir / "volumes" / f"{row['volume']}{s}" for s in (".b2nd", ".label.b2nd"))
-    record_path = out_dir / "volumes" / f"{row['volume']}.json"
+    image_path, label_path, record_path = (out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES)
     key = _key(source_root, recipe, row)
     if record_path.exists():
         kept = read_json(record_path)

@@ -13,11 +13,16 @@ from brainpretrain.errors import UserError
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
 
 
-def holdout(subjects: Iterable[str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
+def holdout(
+    subjects: Iterable[str], test_fraction: float, seed: int, sites: Mapping[str, str] | None = None
+) -> tuple[list[str], list[str]]:
     """Pool and fixed test set, both sorted; the draw of AMAES (facts: 1251 BraTS21 subjects give 938 and 313).
 
+    Args:
+        sites: where they were scanned; each site then gives its share of the test set.
+
     Raises:
-        UserError: no subjects.
+        UserError: no subjects, or a site with a single one.
     """
     ordered = sorted(set(subjects))
     if not ordered:
@@ -26,20 +31,38 @@ def holdout(subjects: Iterable[str], test_fraction: float, seed: int) -> tuple[l
         return ordered, []
     from sklearn.model_selection import train_test_split
 
-    pool, test = train_test_split(ordered, test_size=test_fraction, random_state=seed)
+    strata = [sites[subject] for subject in ordered] if sites else None
+    try:
+        pool, test = train_test_split(ordered, test_size=test_fraction, random_state=seed, stratify=strata)
+    except ValueError as error:
+        raise UserError(
+            f"no split by site: {error}", where="split", fix="take 'stratify' out, or change test_fraction"
+        ) from error
     return sorted(pool), sorted(test)
 
 
-def fold_order(pool: list[str], fold: int, block: int, seed: int) -> list[str]:
+def fold_order(pool: list[str], fold: int, block: int, seed: int, sites: Mapping[str, str] | None = None) -> list[str]:
     """The pool in the order in which this fold draws training subjects; the first n are its n_train, so budgets are nested.
 
     Folds walk through one shuffled pool in steps of `block`, then reshuffle: the folds of one shuffle share none of
-    their first `block` subjects, and a further fold changes no earlier one.
+    their first `block` subjects, and a further fold changes no earlier one. With `sites`, every stretch of the order holds
+    the sites in the proportions of the pool, to within a subject of each.
     """
     folds_per_shuffle = max(1, len(pool) // block)
     shuffle, position = divmod(fold, folds_per_shuffle)
     shuffled = np.random.default_rng([seed, shuffle]).permutation(np.array(pool, dtype=object))
+    if sites:
+        shuffled = np.array(_interleaved([str(subject) for subject in shuffled], sites), dtype=object)
     return [str(subject) for subject in np.roll(shuffled, -position * block)]
+
+
+def _interleaved(shuffled: list[str], sites: Mapping[str, str]) -> list[str]:
+    """The subjects of each site spread evenly over the whole, in their shuffled order."""
+    place = {}
+    for site in sorted(set(sites.values())):
+        mine = [subject for subject in shuffled if sites[subject] == site]
+        place |= {subject: (number + 0.5) / len(mine) for number, subject in enumerate(mine)}
+    return sorted(shuffled, key=place.__getitem__)
 
 
 def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,10 +74,31 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
         task: dataset, sequences, subsets and split of the task entry.
+
+    Returns:
+        dataset, seed, pool, test and patients; of a split that is stratified by site also `sites`, by subject.
+
+    Raises:
+        UserError: no subjects, or a stratified split of subjects whose site is not known.
     """
-    rule = task["split"]
-    pool, test = holdout(_labelled(index, task["subsets"], task["sequences"]), rule["test_fraction"], rule["seed"])
-    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)}
+    rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
+    sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
+    pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
+    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)} | sites
+
+
+def _sites(rows: pd.DataFrame) -> dict[str, str]:
+    """Subject to site.
+
+    Raises:
+        UserError: a subject's site is not known.
+    """
+    sites = dict(sorted(zip(rows["subject"], rows["site"], strict=True)))
+    if nowhere := [subject for subject, site in sites.items() if not site]:
+        raise UserError(
+            f"no site is known of {len(nowhere)} subjects, {nowhere[0]} for one", fix="take 'stratify' out of the split"
+        )
+    return sites
 
 
 def _namesakes(index: pd.DataFrame) -> dict[str, str]:
@@ -96,7 +140,7 @@ def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any
         UserError: a subject of it is in the pool or the test set.
     """
     spec = task["ood"]
-    found = sorted(set(_labelled(index, spec["subsets"], task["sequences"])))
+    found = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
     both = sorted(set(found) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
     if both:
         raise UserError(
@@ -112,17 +156,17 @@ def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]
 
     Who is a patient of the test set under another name is left out.
     """
-    pool = set(training_pool(subjects))
-    order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"]) if name in pool]
+    pool, sites = set(training_pool(subjects)), subjects.get("sites")
+    order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
     found = {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block, "order": order}
     return found | {"patients": subjects.get("patients", {})}
 
 
-def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> list[str]:
+def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> pd.DataFrame:
     rows = index[(index["label"] != "") & index["sequence"].isin(sequences)]
     if subsets:
         rows = rows[rows["subset"].isin(subsets)]
-    return list(rows["subject"])
+    return rows
 
 
 def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: str) -> list[str]:
@@ -179,7 +223,7 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
         seed: draws the validation subjects.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left, or a name in `exclude` is nobody's.
     """
     parts = []
     for source in spec["sources"]:
@@ -191,6 +235,12 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
             keep &= table["subset"].isin(source["subsets"])
         if source["pool_of"]:
             keep &= table["subject"].isin(pools[source["pool_of"]])
+        excluded = source.get("exclude", [])
+        if missing := sorted(set(excluded) - set(table["subject"])):
+            raise UserError(
+                f"no subject {', '.join(missing)} to leave out", where=f"exclude of {source['dataset']}", fix="mend the names"
+            )
+        keep &= ~table["subject"].isin(excluded)
         parts.append(table[keep].assign(dataset=source["dataset"]))
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
     if rows.empty:
@@ -205,55 +255,3 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
     validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
     rows["role"] = np.where(keys.isin(validation), "val", "train")
     return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)
-
-
-def overlap(rows: pd.DataFrame, evaluated: Mapping[str, Mapping[str, set[str]]]) -> pd.DataFrame:
-    """Subjects that stand both in the corpus and in an evaluated cohort.
-
-    Args:
-        rows: the corpus.
-        evaluated: per task name, subjects by data set over all its cohorts and folds.
-
-    Returns:
-        Columns task, dataset, evaluated, shared and subjects (those shared, space separated).
-    """
-    found = []
-    for task, by_dataset in sorted(evaluated.items()):
-        for dataset, subjects in sorted(by_dataset.items()):
-            shared = sorted(subjects & set(rows.loc[rows["dataset"] == dataset, "subject"]))
-            found.append(
-                {
-                    "task": task,
-                    "dataset": dataset,
-                    "evaluated": len(subjects),
-                    "shared": len(shared),
-                    "subjects": " ".join(shared),
-                }
-            )
-    return pd.DataFrame(found, columns=["task", "dataset", "evaluated", "shared", "subjects"])
-
-
-def evaluated(found: Iterable[tuple[str, str, Mapping[str, Any]]]) -> dict[str, dict[str, set[str]]]:
-    """Subjects by task and data set that are scored, from (task, cohort, what `split` or `ood` returned).
-
-    The cohort `val` of some fold may hold any subject of the pool.
-    """
-    subjects: dict[str, dict[str, set[str]]] = {}
-    for task, cohort, whole in found:
-        by_dataset = subjects.setdefault(task, {})
-        by_dataset.setdefault(whole["dataset"], set()).update(whole["pool" if cohort == "val" else cohort])
-    return subjects
-
-
-def check_protocol(shared: pd.DataFrame, protocol: str) -> None:
-    """Raises UserError when a strict corpus shares a subject with an evaluated cohort."""
-    rows = shared[shared["shared"] > 0]
-    if protocol == "strict" and len(rows):
-        lines = [
-            f"{row.shared} of {row.evaluated} subjects of task {row.task} ({row.dataset}): {row.subjects[:200]}"
-            for row in rows.itertuples()
-        ]
-        raise UserError(
-            "subjects that will be scored are in the pretraining corpus:\n  " + "\n  ".join(lines),
-            fix="choose other subsets, use 'pool_of', or state 'protocol: transductive' in the corpus",
-        )

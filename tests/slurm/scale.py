@@ -48,7 +48,13 @@ elif step == "index":
     lines = ["\\t".join(f"{{column}}{{n}}" for column in columns) for n in range(ROWS.get(options["--dataset"], 0))]
     out.write_text("\\n".join(["\\t".join(columns), *lines]) + "\\n")
 else:
-    out.write_text("empty work\\n")
+    outputs, place = [], ""
+    for word in sys.argv[2:]:
+        place = word if word.startswith("--") else place
+        outputs += [word] if place in ("--out", "--pairs", "--page") and word != place else []
+    for file in outputs:
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).write_text("empty work\\n")
 '''
 
 
