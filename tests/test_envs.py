@@ -46,6 +46,7 @@ def test_make_environment_changes_nothing_that_is_in_step(tmp_path):
 def test_every_rule_declares_the_environment():
     texts = {path: path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))}
     bodies = [body for text in texts.values() for body in re.findall(r"^rule \w+:\n(?:    .*\n|\n)+", text, re.MULTILINE)]
+    bodies = [body for body in bodies if "shell:" in body]  # others only name targets
     assert len(bodies) > 20 and all(DIRECTIVE in body for body in bodies)
     assert {(path.parent / "../envs/environment.yaml").resolve() for path in texts} == {ENVS / "environment.yaml"}
 
