@@ -120,5 +120,5 @@ def test_of_distances_less_is_better() -> None:
     scores["hd95_mm"] = [str(round(10 * (1 - float(dice)), 4)) for dice in scores["dice"]]
     matches = curves_and_matches(scores, budget_spec(metric="hd95_mm"))[1]
     assert matches.iloc[1]["matched"] == pytest.approx(20 * 2**0.5, abs=0.01)
-    with pytest.raises(UserError, match="lack the column nsd"):
+    with pytest.raises(UserError, match="lack the columns nsd"):
         budgets.curves(scores, budget_spec(metric="nsd"), COUNTED)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from brainpretrain import costs
+from brainpretrain import budgets, costs, tables
 from brainpretrain.errors import UserError
 from report_fixtures import PRETRAINED, row, runs, spec, two_arms
 
@@ -53,5 +53,17 @@ def test_places_are_read_from_paths() -> None:
 def test_another_metric() -> None:
     scores = two_arms().assign(nsd="0.9")
     assert set(costs.arms(scores, spec(metric="nsd"), runs())["score"]) == {0.9}
-    with pytest.raises(UserError, match="lack the column hd95_mm"):
+    with pytest.raises(UserError, match="lack the columns hd95_mm"):
         costs.arms(scores, spec(metric="hd95_mm"), runs())
+
+
+@pytest.mark.parametrize("metric", tables.METRICS)
+def test_table_curve_and_cost_show_the_same_score(metric: str) -> None:
+    """Signed volume errors cancel in no figure either."""
+    scores = two_arms()
+    signs = [1 if i % 2 else -1 for i in range(len(scores))] if metric == "volume_error" else [1] * len(scores)
+    scores[metric] = [sign * float(dice) for sign, dice in zip(signs, scores["dice"], strict=True)]
+    table = spec(metric=metric)
+    cells = tables.build(scores, table)["value"].tolist()
+    assert cells == budgets.curves(scores, table, {})["mean"].tolist() == costs.arms(scores, table, runs())["score"].tolist()
+    assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table["bootstrap"])) == 2

@@ -397,7 +397,7 @@ def test_paired_cases_count_and_mean(tmp_path: Path) -> None:
 def test_paired_cases_use_the_folds_that_both_arms_have() -> None:
     table = two_arms()
     table = table[(table["init"] == "scratch") | (table["fold"] == "1")]
-    cases = plots.tables.case_scores(plots.tables.check(table))
+    cases = plots.tables.case_scores(plots.tables.valued(table, spec()))
     both = plots._paired(cases, *spec()["rows"], spec())
     assert both.round(4).values.tolist() == [[0.7, 0.8], [0.7, 0.8]]
 

@@ -173,7 +173,7 @@ def test_per_label() -> None:
 
 
 def test_case_scores() -> None:
-    cases = tables.case_scores(tables.check(two_arms()))
+    cases = tables.case_scores(tables.check(two_arms()), "dice")
     scratch = cases[(cases["init"] == "scratch") & (cases["fold"] == "0")]
     assert scratch[["volume", "dice"]].values.tolist() == [["sub-1", pytest.approx(0.6)], ["sub-2", pytest.approx(0.6)]]
 

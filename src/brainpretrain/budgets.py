@@ -17,7 +17,6 @@ from brainpretrain.errors import UserError
 from brainpretrain.tables import Row, Spec
 
 FAMILY = ["backbone", "init", "recipe"]  # what an arm keeps when its budget changes
-BETTER = {"dice": 1, "nsd": 1, "lesion_f1": 1, "dice_with_background": 1, "hd95_mm": -1}  # 1: more is better
 CURVE_COLUMNS = [
     "row", "column", "task", "cohort", *FAMILY, "n_train", "subjects", "folds", "folds_expected", "mean", "sd", "fold_scores",
 ]  # fmt: skip
@@ -25,28 +24,6 @@ MATCH_COLUMNS = [
     "row", "column", "task", "cohort", *FAMILY, "baseline", "full_n_train", "full_subjects", "full_score", "smallest", "largest",
     "matched", "low", "high", "reached_share", "words",
 ]  # fmt: skip
-
-
-def metric_of(scores: pd.DataFrame, spec: Spec) -> str:
-    """The column of the scores that the table is about.
-
-    Raises:
-        UserError: the scores lack it.
-    """
-    metric = spec.get("metric", "dice")
-    if metric not in scores.columns:
-        raise UserError(f"the scores lack the column {metric}", where="scores.tsv", fix="run the evaluation again")
-    return metric
-
-
-def fold_scores(scores: pd.DataFrame, metric: str) -> pd.Series:
-    """Mean over labels of the mean over cases, of each run and cohort; undefined values are left out.
-
-    Returns:
-        indexed by `tables.RUN`.
-    """
-    values = scores.assign(**{metric: pd.to_numeric(scores[metric], errors="coerce")})
-    return values.groupby([*tables.RUN, "label"])[metric].mean().groupby(tables.RUN).mean().dropna()
 
 
 def budget(n_train: str, counted: Mapping[str, float], task: str) -> float:
@@ -88,8 +65,7 @@ def curves(scores: pd.DataFrame, spec: Spec, counted: Mapping[str, float]) -> pd
         folds_expected, mean and sd (n - 1) over folds, fold_scores (blank-separated, in the order of the folds). mean and sd are
         NaN where a fold is missing.
     """
-    checked = tables.check(scores)
-    by_run = fold_scores(checked, metric_of(checked, spec))
+    by_run = tables.fold_scores(tables.valued(scores, spec))
     lines = [
         _point(by_run, column, row, spec) | {"subjects": budget(str(row["n_train"]), counted, column["task"])}
         for column in spec["columns"]
@@ -151,20 +127,18 @@ def matched(scores: pd.DataFrame, spec: Spec, points: pd.DataFrame, bootstrap: M
         full_n_train, full_subjects, full_score, smallest and largest (subjects of its scored budgets), matched (subjects; inf:
         not reached, NaN: not known), low, high (the interval, inf likewise), reached_share of the resamples, words.
     """
-    checked = tables.check(scores)
-    metric = metric_of(checked, spec)
-    if metric not in BETTER:
-        return pd.DataFrame(columns=MATCH_COLUMNS)
+    values = tables.valued(scores, spec)
+    sign = 1 if tables.metric_of(spec).higher else -1
     scored = points[points["mean"].notna()]
     lines = []
     for (task, cohort), of_column in points.groupby(["task", "cohort"], sort=False):
         complete = scored[(scored["task"] == task) & (scored["cohort"] == cohort)]
-        cohort_scores = checked[(checked["task"] == task) & (checked["cohort"] == cohort)]
-        draws = _draws(cohort_scores, metric, complete, spec, bootstrap)
+        cohort_values = values[(values["task"] == task) & (values["cohort"] == cohort)]
+        draws = _draws(cohort_values, complete, spec, bootstrap)
         for key, arm in of_column.groupby(FAMILY, sort=False):
             base = _baseline(of_column, key, spec)
             if base is not None:
-                lines.append(_match(arm, base, complete, draws, BETTER[metric], bootstrap["confidence"]))
+                lines.append(_match(arm, base, complete, draws, sign, bootstrap["confidence"]))
     frame = pd.DataFrame(lines, columns=MATCH_COLUMNS)
     return frame.round({"full_score": 6, "matched": 2, "low": 2, "high": 2, "reached_share": 4})
 
@@ -178,17 +152,15 @@ def _baseline(of_column: pd.DataFrame, key: tuple, spec: Spec) -> pd.DataFrame |
     return same[same["recipe"] == recipe]
 
 
-def _draws(scores: pd.DataFrame, metric: str, complete: pd.DataFrame, spec: Spec, bootstrap: Mapping[str, Any]) -> dict:
+def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: Spec, bootstrap: Mapping[str, Any]) -> dict:
     """Budgets as keys (backbone, init, recipe, n_train) -> mean over folds: first as scored, then of each resample."""
     rng = np.random.default_rng(bootstrap["seed"])
     folds = [str(fold) for fold in spec["folds"]]
-    subjects = sorted(scores["subject"].unique()) if len(scores) else []
-    labels = sorted(scores["label"].unique())
+    subjects, labels = sorted(values["subject"].unique()), sorted(values["label"].unique())
     n, many = bootstrap["resamples"], len(subjects)
     weights = np.vstack([np.ones(many), rng.multinomial(many, np.full(many, 1 / many), n)]) if many else np.ones((n + 1, 0))
     fold_weights = np.vstack([np.ones(len(folds)), rng.multinomial(len(folds), np.full(len(folds), 1 / len(folds)), n)])
-    values = scores.assign(value=pd.to_numeric(scores[metric], errors="coerce")).dropna(subset="value")
-    arms = dict(iter(values.groupby(tables.ARM)))
+    arms = dict(iter(values.dropna(subset="value").groupby(tables.ARM)))
     found = {}
     for key in complete[tables.ARM].itertuples(index=False, name=None):
         sums, counts = _tensor(arms[key], folds, labels, subjects)

@@ -851,7 +851,7 @@ TABLE_OUT = arg("--out", type=Path, required=True, metavar="DIR", help="folder")
 @command("plot-costs", "draw what each arm of a table costs and what it brings", SCORES, RUNS, SPEC, TABLE_OUT)
 def plot_costs(args: argparse.Namespace) -> None:
     """Writes <name>_costs.tsv|svg|html: hours of training against the score, area = peak memory (AMAES Figure 1)."""
-    from brainpretrain import costs, pages, plots
+    from brainpretrain import costs, pages, plots, tables
     from brainpretrain.files import read_json, write_tsv
 
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
@@ -859,7 +859,7 @@ def plot_costs(args: argparse.Namespace) -> None:
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
     plots.costs(arms, args.spec, figure)
-    scale = plots.SCORE_WORDS[args.spec.get("metric", "dice")][1]
+    scale = tables.metric_of(args.spec).scale
     pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
 
 
@@ -871,7 +871,7 @@ def plot_costs(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def plot_budgets(args: argparse.Namespace) -> None:
     """Writes <name>_budgets.tsv|svg|html and <name>_matched.tsv: the budget at which an arm matches full supervision."""
-    from brainpretrain import budgets, costs, pages, plots
+    from brainpretrain import budgets, costs, pages, plots, tables
     from brainpretrain.files import read_json, write_tsv
 
     scores = _joined(args.scores)
@@ -884,7 +884,7 @@ def plot_budgets(args: argparse.Namespace) -> None:
     write_tsv(stem.with_suffix(".tsv"), points)
     write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
     plots.label_budgets(points, matches, args.spec, figure)
-    scale = plots.SCORE_WORDS[args.spec.get("metric", "dice")][1]
+    scale = tables.metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
     page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
     pages.write(stem.with_suffix(".html"), page)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain import budgets, tables
+from brainpretrain import tables
 from brainpretrain.errors import UserError
 from brainpretrain.plan import Arm
 from brainpretrain.tables import Row, Spec
@@ -57,8 +57,7 @@ def arms(scores: pd.DataFrame, spec: Spec, runs: Mapping[str, Mapping[str, Any]]
         larger of pretrain_memory_gb and finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (the hours
         of a released encoder are not known and not counted). NaN where a run or a fold is missing.
     """
-    checked = tables.check(scores)
-    by_run = budgets.fold_scores(checked, budgets.metric_of(checked, spec))
+    by_run = tables.fold_scores(tables.valued(scores, spec))
     lines = [
         {"number": number} | _scored(by_run, column, row, spec) | _cost(column, row, spec, runs)
         for column in spec["columns"]

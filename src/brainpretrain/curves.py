@@ -64,7 +64,7 @@ def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str)
         raise UserError("no recipe to draw", fix="name entries of config/finetune.yaml or config/pretext.yaml")
     across = min(5, math.ceil(math.sqrt(len(phases))))
     down = math.ceil(len(phases) / across)
-    with plots._figure(path, 320 * across, 180 * down + 40) as figure:
+    with plots.figure_at(path, 320 * across, 180 * down + 40) as figure:
         panels = list(figure.subplots(down, across, squeeze=False).flat)
         shades: dict[str, Artist] = {}
         for axes, (name, found) in zip(panels, phases.items(), strict=False):

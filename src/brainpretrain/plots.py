@@ -50,7 +50,7 @@ MAX_ROWS = 24
 
 
 @contextmanager
-def _figure(path: Path | str, width_px: int, height_px: int, tips: Mapping[str, str] | None = None) -> Iterator[Figure]:
+def figure_at(path: Path | str, width_px: int, height_px: int, tips: Mapping[str, str] | None = None) -> Iterator[Figure]:
     """A figure of that size, saved to `path` (.png or .svg) when the block ends.
 
     `tips`: gid of an artist -> words that a browser shows over it, in an .svg.
@@ -138,7 +138,7 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: 
     """
     log, rows_per_point = _thinned(log)
     note = f"each point is the mean of {rows_per_point} lines of the log" if rows_per_point > 1 else ""
-    with _figure(path, 1100, 620) as figure:
+    with figure_at(path, 1100, 620) as figure:
         figure.suptitle("\n".join(filter(None, [title, note])), x=0.01, ha="left")
         left, right = figure.subfigures(1, 2, width_ratios=[2, 1])
         if _known(log, "val_dice"):
@@ -254,7 +254,7 @@ def reconstructions(npz: Path | str, path: Path | str) -> None:
     errors = np.abs(stack["output"].astype(np.float32) - stack["target"].astype(np.float32))
     top = float(np.quantile(errors, 0.995)) or 1.0
     n = len(stack["names"])
-    with _figure(path, 1200, 60 + 205 * n) as figure:
+    with figure_at(path, 1200, 60 + 205 * n) as figure:
         axes = figure.subplots(n, 6, squeeze=False, width_ratios=[0.8, 1, 1, 1, 1, 1])
         for i in range(n):
             _say(axes[i, 0], _reconstruction_words(stack, errors, i), DARK)
@@ -289,7 +289,7 @@ def augmentations(pictures: Sequence[tuple[str, str, np.ndarray, np.ndarray]], p
         credit: below it, whose image it is.
     """
     rows = -(-len(pictures) // _BLOCKS)
-    with _figure(path, 1580, 60 + 210 * rows) as figure:
+    with figure_at(path, 1580, 60 + 210 * rows) as figure:
         figure.suptitle(title, fontweight="bold")
         figure.supxlabel(credit, fontsize=8, color=GREY)
         axes = figure.subplots(rows, 3 * _BLOCKS, squeeze=False).reshape(-1, 3)
@@ -352,7 +352,7 @@ def pick_cases(scores: pd.DataFrame) -> list[dict[str, Any]]:
         up to three of {rank, task, cohort, backbone, init, recipe, n_train, fold, volume, dice}, worst first; cases
         without a defined Dice are left out; of an even number the median is the lower one.
     """
-    cases = tables.case_scores(tables.check(scores)).dropna(subset="dice").round({"dice": 6})
+    cases = tables.case_scores(tables.check(scores), "dice").dropna(subset="dice").round({"dice": 6})
     cases = cases.sort_values(["dice", "volume", "fold"], ignore_index=True)
     last = len(cases) - 1
     places = {"worst": 0, "median": last // 2, "best": last}
@@ -372,7 +372,7 @@ def overlays(cases: Sequence[Overlay], path: Path | str) -> None:
     """
     from matplotlib.lines import Line2D
 
-    with _figure(path, 1040, 70 + 275 * max(len(cases), 1)) as figure:
+    with figure_at(path, 1040, 70 + 275 * max(len(cases), 1)) as figure:
         if not cases:
             _say(figure.subplots(), "no case with a defined Dice")
             return
@@ -475,7 +475,7 @@ def composition(corpus: pd.DataFrame, shard_tables: Mapping[str, pd.DataFrame], 
     for dataset, source in dict(zip(facts["dataset"], facts["source"], strict=True)).items():
         rejected[source] += int((shard_tables[dataset]["status"] == "rejected").sum())
     colours = dict(zip(sequences, SEQUENCE_COLOURS, strict=False))
-    with _figure(path, 1200, min(880, max(560, 200 + 24 * len(sources)))) as figure:
+    with figure_at(path, 1200, min(880, max(560, 200 + 24 * len(sources)))) as figure:
         grid = figure.add_gridspec(3, 5)
         bars = figure.add_subplot(grid[:, :3])
         _draw_sources(bars, facts, sources, rejected, colours)
@@ -562,13 +562,15 @@ def _draw_histogram(axes: Axes, facts: pd.DataFrame, name: str, words: str, colo
 def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None:
     """Every case from the baseline to the pretrained arm: a panel per column of the table, a pair of points per row.
 
-    The Dice of a case is the mean over labels, then over the folds that both arms have scored.
+    The score of a case, by the table's metric, is the mean over labels, then over the folds that both arms have scored.
 
     Args:
         scores, spec: as for `tables.build`; the first 11 rows that have a baseline are drawn.
         path: .png or .svg.
     """
-    cases = tables.case_scores(tables.check(scores)).dropna(subset="dice")
+    metric = tables.metric_of(spec)
+    cases = tables.case_scores(tables.valued(scores, spec)).dropna(subset="value")
+    cases["value"] *= metric.scale
     pairs = [(tables.baseline_row(row, spec), row) for row in spec["rows"]]
     compared = [(base, row) for base, row in pairs if base]
     pairs = compared[:MAX_PAIRS]
@@ -576,7 +578,7 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
     panel_px = max(340, 60 + 130 * len(pairs))
     wide = min(len(columns), max(1, 1500 // panel_px))
     high = -(-len(columns) // wide)
-    with _figure(path, max(560, 60 + wide * panel_px), min(880, 60 + 400 * high)) as figure:
+    with figure_at(path, max(560, 60 + wide * panel_px), min(880, 60 + 400 * high)) as figure:
         panels = figure.subplots(high, wide, squeeze=False, sharex=bool(pairs), sharey=True).ravel()
         for axes in panels[max(0, len(columns) - wide) : len(columns)]:
             axes.tick_params(labelbottom=True)  # of the lowest panel in each column of panels
@@ -586,25 +588,35 @@ def paired_cases(scores: pd.DataFrame, spec: Mapping[str, Any], path: Path | str
             axes.set_title(f"{column['title']} ({column['cohort']})", loc="left")
         for axes in panels[len(columns) :]:
             axes.set_axis_off()
-        lowest = 10 * min(cases["dice"].min() * 10 // 1, 9) if len(cases) else 0
-        panels[0].set(ylim=(lowest, 100 + 0.2 * (100 - lowest)), yticks=range(int(lowest), 101, 10))
-        figure.supylabel("Dice x 100 of a case", fontsize=10)
+        lowest, highest = _limits(cases["value"], metric)
+        panels[0].set_ylim(lowest, highest + 0.2 * (highest - lowest))
+        figure.supylabel(f"{score_words(spec)} of a case", fontsize=10)
         if pairs:
             _explain_lines(figure, left_out=len(compared) - len(pairs))
 
 
+def _limits(values: pd.Series, metric: tables.Metric) -> tuple[float, float]:
+    """Of the axis of a metric: a share ends at 1, anything else begins at 0."""
+    if not len(values):
+        return 0.0, 100.0
+    if metric.high == 1:
+        return 10 * min(values.min() // 10, 9), 100.0
+    return 0.0, values.max() or 1.0
+
+
 def _draw_pairs(axes: Axes, cases: pd.DataFrame, pairs: Sequence[tuple], spec: Mapping[str, Any]) -> None:
-    """A line per case from the baseline's Dice to the arm's; thick: their means."""
+    """A line per case from the baseline's score to the arm's; thick: their means."""
     if not pairs:
         _say(axes, "the table has no row to compare")
         return
     for i, (base, row) in enumerate(pairs):
-        both = 100 * _paired(cases, base, row, spec)
+        both = _paired(cases, base, row, spec)
         words = "runs missing"
         if len(both):
-            _draw_pair(axes, [2 * i, 2 * i + 1], both)
+            better = (both["arm"] > both["base"]) if tables.metric_of(spec).higher else (both["arm"] < both["base"])
+            _draw_pair(axes, [2 * i, 2 * i + 1], both, better)
             change = signed((both["arm"] - both["base"]).mean() / 100)
-            words = f"mean {change}\n{int((both['arm'] > both['base']).sum())} of {len(both)} better"
+            words = f"mean {change}\n{int(better.sum())} of {len(both)} better"
         axes.text(2 * i + 0.5, 0.99, words, ha="center", va="top", fontsize=9, transform=axes.get_xaxis_transform())
     names = [f"{fill(base['title'], 20)}\n→ {fill(row['title'], 18)}" for base, row in pairs]
     axes.set_xticks([2 * i + 0.5 for i in range(len(pairs))], names, fontsize=8)
@@ -627,8 +639,7 @@ def _explain_lines(figure: Figure, left_out: int) -> None:
     figure.legend(lines, names, loc="outside lower right", ncols=4)
 
 
-def _draw_pair(axes: Axes, x: Sequence[float], both: pd.DataFrame) -> None:
-    better = both["arm"] > both["base"]
+def _draw_pair(axes: Axes, x: Sequence[float], both: pd.DataFrame, better: pd.Series) -> None:
     for rows, colour, style in ((both[better], GREEN, "-"), (both[~better], RED, (0, (4, 1.5)))):
         for line in axes.plot(x, rows.T, color=colour, linestyle=style, linewidth=0.8, alpha=0.45):
             line.set_rasterized(len(both) > 100)  # or the file grows with the cohort
@@ -636,26 +647,23 @@ def _draw_pair(axes: Axes, x: Sequence[float], both: pd.DataFrame) -> None:
 
 
 def _paired(cases: pd.DataFrame, base: Mapping, row: Mapping, spec: Mapping[str, Any]) -> pd.DataFrame:
-    """Dice of each volume in both arms (columns base, arm), mean over the folds of the spec that both have."""
+    """Value of each volume in both arms (columns base, arm), mean over the folds of the spec that both have."""
     arms = []
     for arm in (base, row):
         mine = cases[(cases[tables.ARM] == [str(arm[name]) for name in tables.ARM]).all(axis=1)]
         mine = mine[mine["fold"].isin([str(fold) for fold in spec["folds"]])]
-        arms.append(mine.set_index(["volume", "fold"])["dice"])
+        arms.append(mine.set_index(["volume", "fold"])["value"])
     both = pd.concat(dict(zip(("base", "arm"), arms, strict=True)), axis=1, join="inner")
     return both.groupby("volume").mean()
 
 
 # --- costs (AMAES Figure 1)
 
-SCORE_WORDS = {
-    "dice": ("Dice x 100", 100),
-    "nsd": ("NSD x 100", 100),
-    "lesion_f1": ("Lesion F1 x 100", 100),
-    "dice_with_background": ("Dice with background x 100", 100),
-    "hd95_mm": ("HD95 (mm)", 1),
-    "volume_error": ("Volume error", 1),
-}
+
+def score_words(spec: Mapping[str, Any]) -> str:
+    """What the metric of a table is called on an axis: 'Dice x 100', 'HD95 (mm)'."""
+    metric = tables.metric_of(spec)
+    return f"{metric.title} {metric.unit}" if metric.unit.startswith("x") else f"{metric.title} ({metric.unit})"
 
 
 def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None:
@@ -668,7 +676,7 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
         spec: the table, as for `tables.build`.
         path: .svg (with the numbers under the pointer) or .png.
     """
-    words, scale = SCORE_WORDS[spec.get("metric", "dice")]
+    words, scale = score_words(spec), tables.metric_of(spec).scale
     left_out = max(0, arms["number"].max() - MAX_ROWS)
     arms = arms[arms["number"] <= MAX_ROWS]
     drawn = arms.dropna(subset=["hours", "score", "memory_gb"])
@@ -680,7 +688,7 @@ def costs(arms: pd.DataFrame, spec: Mapping[str, Any], path: Path | str) -> None
     colours = dict(zip(dict.fromkeys(arms["backbone"]), SEQUENCE_COLOURS * 3, strict=False))
     tips = {_gid(cell): _cost_words(cell, words, scale) for cell in drawn.to_dict("records")}
     size_px = min(1600, 300 + 350 * wide), min(900, max(90 + 330 * high, 150 + 21 * arms["number"].nunique()))
-    with _figure(path, *size_px, tips) as figure:
+    with figure_at(path, *size_px, tips) as figure:
         panels = figure.subplots(high, wide, squeeze=False).ravel()
         for axes, title, column in zip(panels, titles, spec["columns"], strict=False):
             mine = drawn[(drawn["task"] == column["task"]) & (drawn["cohort"] == column["cohort"])]
@@ -788,7 +796,7 @@ def label_budgets(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str
         spec: the table.
         path: .svg (with the numbers under the pointer) or .png.
     """
-    words, scale = SCORE_WORDS[spec.get("metric", "dice")]
+    words, scale = score_words(spec), tables.metric_of(spec).scale
     columns = spec["columns"]
     wide = min(len(columns), 3)
     high = -(-len(columns) // wide)
@@ -799,7 +807,7 @@ def label_budgets(points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str
     }
     tips: dict[str, str] = {}
     size_px = min(1600, 120 + 470 * wide), min(900, 110 + 370 * high + 20 * -(-len(rows) // 3))
-    with _figure(path, *size_px, tips) as figure:
+    with figure_at(path, *size_px, tips) as figure:
         panels = figure.subplots(high, wide, squeeze=False).ravel()
         for axes, column in zip(panels, columns, strict=False):
             of_column = [

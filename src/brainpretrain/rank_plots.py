@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ def draw(ranks: pd.DataFrame, spec: Spec, path: Path | str) -> None:
     panels = [group.sort_values("rank", kind="stable") for _, group in whole.groupby("n_train", sort=False)]
     rows = sum(len(panel) for panel in panels)
     height = min(MAX_PX, max(1, len(panels)) * FRAME_PX + rows * ROW_PX + LEGEND_PX)
-    with plots._figure(path, WIDTH_PX, height) as figure:
+    with plots.figure_at(path, WIDTH_PX, height) as figure:
         figure.suptitle(fill(f"{spec['title']}: ranks by {metric_of(spec).title}", 90), fontsize=11)
         if not panels:
             figure.text(0.5, 0.4, "no row is scored in all folds of all columns", ha="center")
@@ -47,7 +48,7 @@ def _panel(axes: Axes, panel: pd.DataFrame, ranks: pd.DataFrame, spec: Spec, hea
     axes.hlines(places, panel["low"], panel["high"], color=plots.BLUE, linewidth=3, alpha=0.45)
     axes.plot(panel["rank"], places, "o", color=plots.BLUE, markersize=8, label="mean" if len(spec["columns"]) > 1 else "rank")
     if len(spec["columns"]) > 1:
-        for mark, column in zip(MARKS, spec["columns"], strict=False):
+        for mark, column in zip(cycle(MARKS), spec["columns"], strict=False):
             mine = ranks[(ranks["column"] == column["title"]) & (ranks["n_train"] == panel["n_train"].iloc[0])]
             by_row = mine.set_index(["backbone", "init", "recipe"])["rank"]
             values = [by_row[key] for key in panel[["backbone", "init", "recipe"]].itertuples(index=False, name=None)]

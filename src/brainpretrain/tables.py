@@ -118,6 +118,25 @@ def _checked(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
     return check(of_table(scores, spec), spec.get("metric", "dice"))
 
 
+def _valued(checked: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    name, metric = spec.get("metric", "dice"), metric_of(spec)
+    return checked.assign(value=checked[name].abs() if metric.magnitude else checked[name])
+
+
+def valued(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+    """The checked scores of a table's arms and columns, with the table's metric as `value`: a magnitude, if it is compared so.
+
+    Raises:
+        UserError: no such metric, or bad scores (see `check`).
+    """
+    return _valued(_checked(scores, spec), spec)
+
+
+def fold_scores(values: pd.DataFrame) -> pd.Series:
+    """Mean over labels of the mean over cases, of each run and cohort (index `RUN`), of what `valued` returned."""
+    return values.groupby([*RUN, "label"])["value"].mean().groupby(RUN).mean().dropna()
+
+
 @dataclass(frozen=True)
 class Scored:
     """What a cell is made of.
@@ -140,9 +159,7 @@ class Scored:
 
 def _scored(checked: pd.DataFrame, spec: Spec) -> list[list[Scored]]:
     """The cells of a table from the scores of its arms: a list per column, from the first row to the last."""
-    name, metric = spec.get("metric", "dice"), metric_of(spec)
-    values = checked[name].abs() if metric.magnitude else checked[name]
-    kept = checked.assign(value=values)[checked["fold"].isin(_folds(spec))]
+    kept = _valued(checked, spec)[checked["fold"].isin(_folds(spec))]
     arms = dict(iter(kept.groupby(["task", "cohort", *ARM])))
     keys = [
         [(column["task"], column["cohort"], *(str(row[name]) for name in ARM)) for row in spec["rows"]]
@@ -178,9 +195,9 @@ def cases_of(scored: pd.DataFrame, folds: list[str], labels: list[str]) -> Cases
     return Cases(tuple(map(str, subjects)), totals, counts)
 
 
-def case_scores(scores: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """Mean over labels by run and case: columns of the run, volume, and the metric (NaN if undefined)."""
-    return scores.groupby([*RUN, "volume"], as_index=False)[metric].mean()
+def case_scores(values: pd.DataFrame, column: str = "value") -> pd.DataFrame:
+    """Mean over labels by run and case: columns of the run, volume, and `column` (NaN if undefined)."""
+    return values.groupby([*RUN, "volume"], as_index=False)[column].mean()
 
 
 # --- results
