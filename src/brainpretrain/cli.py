@@ -660,7 +660,7 @@ def _mirror(text: str) -> list[str]:
     "predict", "segment any NIfTI files with a fine-tuned model",
     arg("images", nargs="+", metavar="IMAGE",
         help="a case: one file, or for a model of several sequences its files, joined by commas in the model's order"),
-    arg("--model", type=Path, required=True, metavar="DIR", help="folder of model.safetensors and model.json"),
+    arg("--model", type=Path, required=True, metavar="DIR", help="folder of model.safetensors and model.json (or that file)"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for <image>_dseg.nii.gz"),
     arg("--bids", action="store_true", help="write a BIDS derivative dataset; the images need BIDS names"),
     arg("--force", action="store_true", help="replace segmentations that were made in another way"),
@@ -686,8 +686,9 @@ def predict(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
+    folder = args.model.parent if args.model.suffix == ".safetensors" else args.model
     prediction.predict_images(
-        args.model / "model", cases, args.out, window,
+        folder / "model", cases, args.out, window,
         as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
     )  # fmt: skip
 

@@ -9,13 +9,14 @@ changes it for this study. Nothing here runs code from a YAML file.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from brainpretrain import datasets, named
 from brainpretrain.augment.config import PolicyConfig
@@ -27,6 +28,15 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=1, le=65535)]
 Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
+NTrain = Count | Literal["all"]
+
+
+def _check_n_train(value: Any) -> Any:
+    """One message for a bad number of training cases, where pydantic has one for each type that it might have been."""
+    for one in value if isinstance(value, list) else [value]:
+        if one not in (None, "all") and not (str(one).isdigit() and int(one) > 0):
+            raise ValueError("a number from 1, or 'all'")
+    return value
 
 
 class Section(BaseModel):
@@ -202,6 +212,8 @@ class Phase(Section):
             raise ValueError("a phase needs either 'steps' or 'epochs'")
         if self.warmup_steps and self.warmup_epochs:
             raise ValueError("a phase takes 'warmup_steps' or 'warmup_epochs', not both")
+        if self.warmup_steps > (self.steps or math.inf) or self.warmup_epochs > (self.epochs or math.inf):
+            raise ValueError("the warm-up is a part of its phase and cannot be longer")
         if (self.decay == "poly") != (self.exponent is not None):
             raise ValueError("'exponent' goes with the decay 'poly', and 'poly' needs it")
         return self
@@ -319,7 +331,7 @@ class Row(Section):
     title: str = ""
     backbone: Name | list[Name]
     init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
-    n_train: Count | Literal["all"] | list[Count | Literal["all"]] | None = None
+    n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(_check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
 
@@ -329,7 +341,7 @@ class PublishedRow(Section):
 
     backbone: Name
     init: Name | list[Name] = Field("scratch", description="as in a row; with several, each of them is shown the values")
-    n_train: Count | Literal["all"] | None = Field(None, description="null: that of the publication")
+    n_train: Annotated[NTrain | None, BeforeValidator(_check_n_train)] = Field(None, description="null: that of the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
 
 
@@ -339,7 +351,7 @@ class Published(Section):
     source: str
     corpus: Name
     recipe: Name
-    n_train: Count | Literal["all"]
+    n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
     folds: Count
     notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
@@ -353,7 +365,7 @@ class Table(Section):
     rows: Annotated[list[Row], Field(min_length=1)]
     corpus: Name
     recipe: Name
-    n_train: Count | Literal["all"]
+    n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
     metric: Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"] = "dice"
     published: Published | None = None
 
@@ -650,7 +662,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{key}: unknown key; {nearest(word, [k for k in _keys_at(model, problem['loc'][:-1]) if k != word])}"
     if problem["type"] == "missing":
         return f"{key}: missing"
-    return f"{key}: {problem['msg'].removeprefix('Value error, ')} (found {problem['input']!r})"
+    found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"  # of a whole entry too long to show
+    return f"{f'{key}: ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{found}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:

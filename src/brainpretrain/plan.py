@@ -155,6 +155,7 @@ def make(config: Config) -> Plan:
 
 def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
     """Rows of a table with its defaults filled in; lists multiplied in the order they are written."""
+    seen = set()
     for row in table.rows:
         where = f"tables.{name}.rows"
         choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
@@ -165,7 +166,11 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
             title = _title(table, row, backbone, init, recipe, n_train)
             if row.corpus not in (None, table.corpus) and full_init != init:
                 title += f", on {row.corpus}"
-            yield {"title": title, "backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
+            found = {"backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
+            if tuple(found.values()) in seen:  # it would count twice in ranks and in corrections
+                raise UserError(f"the row '{title}' stands twice", where=where, fix="keep one")
+            seen.add(tuple(found.values()))
+            yield {"title": title} | found
 
 
 def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
@@ -214,6 +219,12 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
                 fix="use 'cohort: val' or a test_fraction",
+            )
+        if table.metric == "lesion_f1" and not task.lesions:
+            raise UserError(
+                f"task '{column.task}' names no lesions, so lesion_f1 is never defined",
+                where=f"tables.{name}.metric",
+                fix="name its 'lesions', or choose another metric",
             )
         if column.cohort == "val" and any(row["n_train"] == "all" for row in rows):
             raise UserError(
