@@ -134,6 +134,7 @@ ROWS = {
     "hnts_mrg24/zenodo": [("2", session, "T2w", "train", "", "", True) for session in ("preRT", "midRT")],
     "ms_flair/mendeley": [("Patient-1", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T2w")],
     "oasis1/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
+    "oasis1_seg4/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
     "phantom/phantom": [
         ("sub-001", "", "T1w", "train", "", "", True),
         ("sub-u001", "", "T1w", "unlabelled", "", "", False),
