@@ -155,16 +155,17 @@ def counted(monkeypatch) -> list[str]:
 
 
 def test_the_mirror_is_read_once_and_again_where_it_changed(place, monkeypatch):
-    names = counted(monkeypatch)
+    names, other = counted(monkeypatch), packed("sub3/T1w.nii.gz")
+    assert len(other) == len(TWO)
     for name in ("a.zip", "b.zip"):
-        (place.mirror / name).write_bytes(TWO)
-    archive = Archive("one.zip", sha256=SHA[ONE])
+        (place.mirror / name).write_bytes(other)
+    archive = Archive("two.zip", sha256=SHA[TWO])
     for _ in range(2):
         with pytest.raises(UserError, match="cannot be downloaded without you"):
             place.obtain(archive, access="place")
     assert names == ["a.zip", "b.zip"]
     state = (place.mirror / "b.zip").stat()
-    (place.mirror / "b.zip").write_bytes(ONE)
+    (place.mirror / "b.zip").write_bytes(TWO)
     os.utime(place.mirror / "b.zip", ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times
     assert place.obtain(archive, access="place")["volumes"] == 1 and names[2:] == ["b.zip"]
 
