@@ -1,4 +1,4 @@
-"""Synapse, XNAT and Hugging Face as far as the project speaks with them, each with a second server where the files are.
+"""Synapse, XNAT, Hugging Face and Dataverse as far as the project speaks with them, each with a second server where the files are.
 
 Tried by hand, and understood: huggingface_hub 2.4.0 asking for a revision and its tree, synapseclient 4.5.0 for the children of a
 folder and the addresses of their files.
@@ -154,5 +154,36 @@ def hugging_face(files: dict[str, bytes], needs_token: bool = True):
             body, large = files[name], not name.endswith(".csv")
             lfs = {"lfs": {"oid": hashlib.sha256(body).hexdigest(), "size": len(body), "pointerSize": 9}} if large else {}
             return {"type": "file", "path": name, "size": len(body), "oid": "0" * 40} | lfs
+
+        yield host
+
+
+@contextmanager
+def dataverse(files: dict[str, bytes], table: str = ""):
+    """The data set doi:10.1/AB; its files by path, at another host. Of the file `table` a rewritten one is listed, its md5 is the original's."""
+    with ExitStack() as stack:
+        bodies = list(files.values())
+        store = stack.enter_context(Server(lambda handler: serving(bodies[int(handler.path.rpartition("/")[2])])(handler)))
+        host = Host(stack.enter_context(Server(lambda handler: answer(handler))), store)
+
+        def answer(handler: Handler) -> None:
+            path, _, query = handler.path.partition("?")
+            if path == "/api/datasets/:persistentId/":
+                assert query == "persistentId=doi:10.1/AB"
+                version = {"versionNumber": 1, "versionMinorNumber": 2, "files": [entry(*one) for one in enumerate(files)]}
+                tell(handler, {"status": "OK", "data": {"id": 7, "latestVersion": version}})
+                return
+            number = int(path.removeprefix("/api/access/datafile/"))
+            assert (query == "format=original") == (list(files)[number] == table)
+            handler.reply(303, b"", Location=f"{store.url}/{number}")
+
+        def entry(number: int, path: str) -> dict:
+            folder, _, name = path.rpartition("/")
+            body = files[path]
+            facts = {"id": number, "filename": name, "filesize": len(body), "md5": hashlib.md5(body).hexdigest()}
+            if path == table:
+                facts |= {"filesize": 1, "originalFileName": name, "originalFileSize": len(body)}
+                name = name.replace(".csv", ".tab")
+            return {"label": name, "restricted": False, "dataFile": facts} | ({"directoryLabel": folder} if folder else {})
 
         yield host

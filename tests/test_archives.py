@@ -10,6 +10,7 @@ import struct
 import subprocess
 import tarfile
 import zipfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -111,7 +112,17 @@ def test_modes_and_owners_are_not_taken_over(tmp_path):
     assert not found.st_mode & (stat.S_ISUID | stat.S_IXUSR) and found.st_uid == os.getuid() and found.st_mtime > 1e9
 
 
-OUT = ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "C:/evil", "a/e\nvil"]
+OUT = ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "\\evil", "C:/evil", "C:\\evil", "a/e\nvil"]
+
+
+def test_backslashes_between_folders_are_read(tmp_path):
+    """As some programs of Windows write a zip."""
+    unpack(make_zip(tmp_path / "x.zip", {"a\\": b"", "a\\b\\one.nii": b"1"}), tmp_path / "out", {})
+    assert contents(tmp_path / "out") == {"a/b/one.nii": b"1"}
+
+
+def test_two_separators_make_no_second_file(tmp_path):
+    refused(make_zip(tmp_path / "x.zip", {"a\\b": b"1", "a/b": b"2"}), tmp_path, "'a/b' and 'a/b'")
 
 
 @pytest.mark.parametrize("name", OUT)
@@ -188,6 +199,17 @@ def test_a_bomb_is_refused(bombs, tmp_path, name):
     with pytest.raises(UserError, match="as a zip bomb does"):
         unpack(bombs / name, tmp_path / "out", {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_the_size_on_record_is_the_limit_where_there_is_one(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(archives, "SMALL_BYTES", 0)
+    path, files = tmp_path / f"x{suffix}", {"zeros": bytes(1_000_000)}
+    make_zip(path, files) if suffix == ".zip" else make_tar(path, files, "w:gz")
+    with pytest.raises(UserError, match=r"more than 1 MB \(1\.5 times what is on record(.|\n)*as a zip bomb does"):
+        unpack(path, tmp_path / "out", {}, unpacked_size=600_000)
+    refused(path, tmp_path, "200 times its own size")
+    assert unpack(path, tmp_path / "out", {}, unpacked_size=1_000_000)["bytes"] == 1_000_000
 
 
 def test_a_bomb_of_empty_files_is_refused(tmp_path, monkeypatch):
@@ -319,6 +341,18 @@ def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the disk is too small"):
         unpack(make_zip(tmp_path / "x.zip", FILES), tmp_path / "out", {})
     assert not (tmp_path / ".making-out").exists()
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+def test_a_disk_that_fills_meanwhile(tmp_path, monkeypatch, suffix):
+    """A member of 3 MB, and somebody else who writes 1 GB after its first MB."""
+    path, files = tmp_path / f"x{suffix}", {"a": bytes(3 << 20)}
+    make_zip(path, files) if suffix == ".zip" else make_tar(path, files, "w:gz")
+    free = [1 << 30, 1 << 30, 0]
+    monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.pop(0)))
+    with pytest.raises(UserError, match=r"the disk is too small: 0\.00 GB are to come, 0\.00 GB are free"):
+        unpack(path, tmp_path / "out", {})
+    assert free == [] and os.listdir(tmp_path) == [path.name]
 
 
 PASSWORD = "canary-5f1c"

@@ -1,16 +1,17 @@
-"""Synapse, XNAT and Hugging Face, played by local servers; the real ones cannot be reached from tests."""
+"""Synapse, XNAT, Hugging Face and Dataverse, played by local servers; the real ones cannot be reached from tests."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
-from brainpretrain import download, hosts
+from brainpretrain import datasets, download, hosts
 from brainpretrain.archives import being_made, made_from
 from brainpretrain.datasets.base import Archive
 from brainpretrain.errors import UserError
-from fake_hosts import SECRETS, hugging_face, synapse, xnat
+from fake_hosts import SECRETS, dataverse, hugging_face, synapse, xnat
 from faulty_server import saying, serving
 
 CONTENT = os.urandom(50_000)
@@ -87,7 +88,16 @@ def contents(folder):
 
 
 def of(host) -> Archive:
-    return Archive("P", f"xnat:{host.front.url}/ir/P")
+    return Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w", "T2w", "FLAIR"))
+
+
+def test_each_xnat_project_has_its_own_types_of_scans(tmp_path):
+    """OASIS-4 leaves out fMRI only, OASIS-3 arterial spin labelling and field maps too (AMAES, Table 1 and its converters)."""
+    three, four = (set(datasets.load(name).archives[0].scans) for name in ("oasis3", "oasis4"))
+    assert four - three == {"asl", "fieldmap"} and not three - four and "bold" not in four
+    with xnat({"A": {"T1w": b"1", "asl": b"22", "bold": b"333"}}) as host:
+        assert hosts.xnat_project(replace(of(host), scans=("asl",)), tmp_path)["bytes"] == 2
+    assert set(contents(tmp_path)) == {"A/sub1/A_asl.nii.gz"}
 
 
 def test_the_scans_of_an_xnat_project_lie_as_the_official_scripts_lay_them(tmp_path):
@@ -224,3 +234,52 @@ def test_a_list_that_goes_on_elsewhere_gets_no_token(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="goes on at another host"):
             fetch_repository(host, tmp_path, monkeypatch)
     assert other.front.asked == []
+
+
+WMH = {
+    "test/Amsterdam/Philips_VU .PETMR_01./160/pre/FLAIR.nii.gz": os.urandom(3000),
+    "test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz": os.urandom(300),
+    "readme.txt": b"read",
+    "cases.csv": b"a,b",
+}
+
+
+def at_dataverse(host) -> Archive:
+    return Archive("dataverse_files", f"dataverse:{host.front.url}/doi:10.1/AB")
+
+
+def test_all_files_of_a_data_set_of_dataverse(tmp_path):
+    with dataverse(WMH, table="cases.csv") as host:
+        found = hosts.dataverse(at_dataverse(host), tmp_path)
+        assert found == {"revision": "1.2", "files": 4, "bytes": 3307}
+        assert {name: (tmp_path / name).read_bytes() for name in WMH} == WMH
+        (tmp_path / "readme.txt").unlink()
+        hosts.dataverse(at_dataverse(host), tmp_path)
+        assert [request["path"] for request in host.store.asked[4:]] == ["/2"]
+    assert not [request for request in host.front.asked + host.store.asked if "Authorization" in request]
+
+
+def test_a_file_of_dataverse_goes_on_where_it_broke_off(tmp_path):
+    with dataverse({"a/b.nii.gz": CONTENT}) as host:
+        cut = saying(200, CONTENT[:20_000], Content_Length=str(len(CONTENT)), ETag='"v1"')
+        host.store.answers[:] = [cut, serving(CONTENT)]
+        hosts.dataverse(at_dataverse(host), tmp_path)
+        assert host.store.asked[1]["Range"] == "bytes=20000-" and (tmp_path / "a/b.nii.gz").read_bytes() == CONTENT
+
+
+def test_md5_and_names_of_dataverse_are_checked(tmp_path):
+    (tmp_path / "in").mkdir()
+    with dataverse({"a/b.nii.gz": CONTENT}) as host:
+        host.store.answers[:] = [serving(CONTENT[::-1])]
+        with pytest.raises(UserError, match=r"b\.nii\.gz is not the file on record: md5 is"):
+            hosts.dataverse(at_dataverse(host), tmp_path / "in")
+    with dataverse({"../../evil": b"1"}) as host, pytest.raises(UserError, match="leads out of the folder"):
+        hosts.dataverse(at_dataverse(host), tmp_path / "in")
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".revision.json"]
+
+
+def test_a_data_set_that_dataverse_does_not_have(tmp_path):
+    with dataverse({}) as host:
+        host.front.answers[:] = [saying(404, b'{"status": "ERROR"}')]
+        with pytest.raises(UserError, match="does not have this file"):
+            hosts.dataverse(at_dataverse(host), tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 from dataclasses import replace
 
 import pytest
 
+import fake_hosts
 import test_dicom
 from brainpretrain import cli, datasets, obtain
 from brainpretrain import download as transfer
@@ -135,6 +137,98 @@ def test_an_archive_is_known_by_its_checksum_under_any_name_in_any_folder(place,
         found = place.obtain(Archive("one.zip", server.url, size=size, sha256=SHA[ONE]))
     assert server.asked == [] and found["archives"][0]["source"] == "mirror" and found["archives"][0]["sha256"] == SHA[ONE]
     assert sorted(path.name for path in place.mirror.rglob("*.zip")) == ["one.zip", "renamed (1).zip"]
+
+
+def test_links_to_nothing_in_the_mirror_are_passed_over(place):
+    for name in ("one.zip", "other.zip"):
+        (place.mirror / name).symlink_to(place.mirror / "gone")
+    (place.mirror / "z.zip").write_bytes(ONE)
+    archive = Archive("one.zip", "https://example.org/one.zip", sha256=SHA[ONE])
+    assert place.obtain(archive)["archives"][0]["source"] == "mirror"
+
+
+def counted(monkeypatch) -> list[str]:
+    """Names of the files that are read for their digests from now on."""
+    names, real = [], obtain.digests
+    monkeypatch.setattr(obtain, "digests", lambda path: names.append(path.name) or real(path))
+    return names
+
+
+def test_the_mirror_is_read_once_and_again_where_it_changed(place, monkeypatch):
+    names, other = counted(monkeypatch), packed("sub3/T1w.nii.gz")
+    assert len(other) == len(TWO)
+    for name in ("a.zip", "b.zip"):
+        (place.mirror / name).write_bytes(other)
+    archive = Archive("two.zip", sha256=SHA[TWO])
+    for _ in range(2):
+        with pytest.raises(UserError, match="cannot be downloaded without you"):
+            place.obtain(archive, access="place")
+    assert names == ["a.zip", "b.zip"]
+    state = (place.mirror / "b.zip").stat()
+    (place.mirror / "b.zip").write_bytes(TWO)
+    os.utime(place.mirror / "b.zip", ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times
+    assert place.obtain(archive, access="place")["volumes"] == 1 and names[2:] == ["b.zip"]
+
+
+def test_only_files_of_the_size_on_record_are_read(place, monkeypatch):
+    names = counted(monkeypatch)
+    for name, content in {"a.zip": ONE + b"0", "one.zip": TWO, "z.zip": ONE, "z.bin": ONE}.items():
+        (place.mirror / name).write_bytes(content)
+    place.obtain(Archive("one.zip", size=len(ONE), sha256=SHA[ONE]), access="place")
+    assert names == ["z.zip"] and len(ONE) != len(TWO)
+
+
+@pytest.mark.parametrize("content", [None, "no JSON"])
+def test_digests_that_cannot_be_kept_are_no_error(place, monkeypatch, content):
+    (place.mirror / "one.zip").write_bytes(ONE)
+    place.incoming.parent.mkdir()
+    if content:
+        (place.incoming.parent / ".digests.json").write_text(content)
+
+    def refuse(path, value):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(obtain, "write_json", refuse)
+    assert place.obtain(Archive("one.zip", sha256=SHA[ONE]), access="place")["volumes"] == 1
+
+
+@pytest.mark.parametrize("size", [None, 7])
+def test_another_version_on_record_is_taken(place, size):
+    place.put("one.zip", TWO)
+    archive = Archive("one.zip", size=size, sha256=SHA[ONE], also=(hashlib.md5(TWO).hexdigest(),))
+    first = place.obtain(archive, access="place")
+    assert first["archives"][0]["sha256"] == SHA[TWO] and place.obtain(archive, access="place") == first
+
+
+def test_both_archives_of_isles22_are_on_record():
+    archive = datasets.load("isles22").archives[0]
+    for sha256, md5 in ((archive.sha256, ""), ("", "302ee280373cdd5c190ab763d72a7a50")):
+        assert transfer.differs({"size": 1, "sha256": sha256, "md5": md5}, archive) == ""
+    assert transfer.differs({"size": 1, "sha256": "", "md5": ""}, archive)
+
+
+def test_a_size_on_record_bounds_what_is_unpacked(place, monkeypatch):
+    monkeypatch.setattr(obtain.archives, "SMALL_BYTES", 0)
+    place.put("one.zip", ONE)
+    with pytest.raises(UserError, match=r"1\.5 times what is on record"):
+        place.obtain(Archive("one.zip", unpacked_size=10), access="place")
+
+
+TREE = {"sub1/T1w.nii.gz": b"1", "sub2/T1w.nii.gz": b"22"}
+
+
+def test_a_collection_of_files_from_dataverse(place):
+    with fake_hosts.dataverse(TREE) as host:
+        archive = Archive("files", f"dataverse:{host.front.url}/doi:10.1/AB")
+        found = place.obtain(archive)
+        assert place.obtain(archive) == found and len(host.store.asked) == 2
+    assert found["volumes"] == 2 and found["archives"][0]["revision"] == "1.2"
+
+
+def test_a_collection_of_files_may_be_at_hand_as_a_zip(place):
+    place.put("files.zip", packed(*TREE))
+    found = place.obtain(Archive("files", "dataverse:https://example.org/doi:10.1/AB"))
+    assert found["volumes"] == 2 and found["archives"][0]["source"] == "incoming"
 
 
 def test_without_a_checksum_a_mirror_needs_the_name(place):

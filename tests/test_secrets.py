@@ -79,7 +79,7 @@ def test_synapse(tmp_path, monkeypatch, capfd):
 
 def test_xnat(tmp_path, monkeypatch, capfd):
     with xnat({"sub1": {"T1w": b"1"}}) as host:
-        archive = Archive("P", f"xnat:{host.front.url}/ir/P")
+        archive = Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w",))
         run(tmp_path, monkeypatch, capfd, archive, [2, 2, 0], switch(host, 401, 500, 0))
 
 
@@ -109,7 +109,7 @@ def test_an_encrypted_archive(tmp_path, monkeypatch, capfd, tmp_path_factory):
 def test_a_redirect_to_another_host(tmp_path, monkeypatch, capfd):
     with Server(saying(200, b"PK")) as thief, xnat({"sub1": {"T1w": b"1"}}) as host:
         host.front.answers[:] = [saying(302, Location=f"{thief.url}/steal")]
-        run(tmp_path, monkeypatch, capfd, Archive("P", f"xnat:{host.front.url}/ir/P"), [2])
+        run(tmp_path, monkeypatch, capfd, Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w",)), [2])
     assert thief.asked and not [
         word for request in thief.asked for word in request.values() if any(c.decode() in word for c in CANARIES)
     ]

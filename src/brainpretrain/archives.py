@@ -29,6 +29,7 @@ MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
 PASSWORD = "ATLAS_PASSWORD"
 MAX_RATIO = 200  # unpacked to packed bytes; volumes stay below 10, archives of masks alone reach 100
+STATED_RATIO = 1.5  # unpacked bytes to those on record
 SMALL_BYTES = 64 << 20  # which any archive may unpack to
 BLOCK = 512  # what a file costs besides its bytes
 PIECE = 1 << 20
@@ -55,7 +56,9 @@ def is_archive(name: str) -> bool:
     return name.lower().endswith(SUFFIXES)
 
 
-def unpack(path: Path, folder: Path, facts: Mapping[str, Any], rename: Callable[[str], str] = str) -> dict[str, Any]:
+def unpack(
+    path: Path, folder: Path, facts: Mapping[str, Any], rename: Callable[[str], str] = str, unpacked_size: int | None = None
+) -> dict[str, Any]:
     """Makes `folder` from the archive `path`; a file that is no archive becomes the one file in it.
 
     Args:
@@ -63,16 +66,18 @@ def unpack(path: Path, folder: Path, facts: Mapping[str, Any], rename: Callable[
         folder: must not exist. Until all is in it, it has a hidden name beside, which a killed run leaves and the next replaces.
         facts: what is known of the archive, to be kept in the marker.
         rename: gives a member another path, before any check.
+        unpacked_size: bytes of all its files, where on record.
 
     Returns:
         The marker: `facts`, files (count), bytes (unpacked).
 
     Raises:
-        UserError: the archive is damaged; it holds a link, a device, an unsafe or a repeated name, or more than `MAX_RATIO`
-            times its own size; the disk is too small; the password is missing or wrong. Nothing is left of it then.
+        UserError: the archive is damaged; it holds a link, a device, an unsafe or a repeated name, or more than `STATED_RATIO`
+            times the bytes on record, else `MAX_RATIO` times its own size; the disk is too small, or becomes so meanwhile; the
+            password is missing or wrong. Nothing is left of it then.
     """
     with being_made(folder) as making, _plain(path, making) as (plain, name):
-        target = _Target(making, path, plain.stat().st_size, rename)
+        target = _Target(making, path, plain.stat().st_size, rename, unpacked_size)
         try:
             if not is_archive(name):
                 _link(plain, making / path.name)
@@ -137,9 +142,11 @@ def markers(root: Path | str) -> list[dict[str, Any]]:
 class _Target:
     """Where members go; refuses every one that should not."""
 
-    def __init__(self, folder: Path, archive: Path, packed: int, rename: Callable[[str], str]) -> None:
+    def __init__(self, folder: Path, archive: Path, packed: int, rename: Callable[[str], str], stated: int | None) -> None:
         self.folder, self.archive, self.rename = folder, archive, rename
-        self.limit = max(packed * MAX_RATIO, SMALL_BYTES)
+        most = packed * MAX_RATIO if stated is None else int(stated * STATED_RATIO)
+        self.limit = max(most, SMALL_BYTES)
+        self.reason = f"{MAX_RATIO} times its own size" if stated is None else f"{STATED_RATIO} times what is on record"
         self.spent = self.bytes = self.files = 0
         self.seen: dict[str, str] = {}
 
@@ -148,13 +155,14 @@ class _Target:
         return UserError(f"the archive is refused: {f'{member!r}: ' if member else ''}{problem}", where=self.archive, fix=fix)
 
     def path(self, name: str, is_folder: bool) -> Path | None:
-        """Where a member goes; None for what macOS adds."""
+        """Where a member goes; None for what macOS adds. A backslash separates folders, as some programs of Windows write it."""
+        name = name.replace("\\", "/")
         pure = PurePosixPath(self.rename(name))
         if "__MACOSX" in pure.parts or pure.name.startswith("._") or pure.name == ".DS_Store":
             return None
         if pure == PurePosixPath("."):
             return self.folder
-        odd = "\\" in name or name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
+        odd = name[1:2] == ":" or any(ord(letter) < 32 for letter in name)
         if odd or pure.is_absolute() or ".." in pure.parts:
             raise self.refuse("a name leads out of the folder", name)
         if pure.name == MARKER:
@@ -176,11 +184,11 @@ class _Target:
         """Counts bytes before they are written."""
         self.spent += size
         if self.spent > self.limit:
-            limit = f"{self.limit / 1e6:.0f} MB ({MAX_RATIO} times its own size, or what any archive may)"
+            limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 
     def write(self, where: Path, stream: IO[bytes], size: int, member: str) -> None:
-        """Copies a member, which must have as many bytes as it says."""
+        """Copies a member, which must have as many bytes as it says; others may fill the disk meanwhile."""
         where.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         with open(where, "xb") as out:
@@ -188,6 +196,7 @@ class _Target:
                 written += len(piece)
                 if written > size:
                     break
+                check_space(self.folder, size - written + len(piece))
                 out.write(piece)
         if written != size:
             raise EOFError(f"{member!r} should have {size} bytes")
@@ -201,16 +210,17 @@ def _unzip(path: Path, target: _Target) -> None:
         members = []
         for info in archive.infolist():
             name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
+            is_folder = name.endswith(("/", "\\"))
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise target.refuse("a member is a link or a device", name)
             if info.flag_bits & 1:
                 raise target.refuse("a member is encrypted", name)
             target.spend(info.file_size + BLOCK, name)
-            if where := target.path(name, info.is_dir()):
-                members.append((info, where))
-        check_space(target.folder, sum(info.file_size for info, _ in members))
-        for info, where in members:
-            if info.is_dir():
+            if where := target.path(name, is_folder):
+                members.append((info, where, is_folder))
+        check_space(target.folder, sum(info.file_size for info, *_ in members))
+        for info, where, is_folder in members:
+            if is_folder:
                 where.mkdir(parents=True, exist_ok=True)
             else:
                 with archive.open(info) as stream:

@@ -1,4 +1,4 @@
-"""Hosts with an interface of their own: Synapse, XNAT, Hugging Face. Each tells where files are; `download` gets them.
+"""Hosts with an interface of their own: Synapse, XNAT, Hugging Face, Dataverse. Each tells where files are; `download` gets them.
 
 Credentials come from the environment and from nowhere else: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN. They are
 sent to the host they are for, over https, and are written nowhere.
@@ -26,14 +26,18 @@ from brainpretrain.files import read_json, write_json
 SYNAPSE = "https://repo-prod.prod.sagebase.org/repo/v1"
 SYNAPSE_FILES = "https://file-prod.prod.sagebase.org/file/v1"
 HUGGING_FACE = "https://huggingface.co"  # HF_ENDPOINT, if it is set
-XNAT_SCANS = ("T1w", "T2w", "FLAIR", "T2star", "swi", "GRE", "minIP", "dwi", "angio")  # no time series and no field maps
 STREAMS = 8  # files at a time, where a data set is many small ones
 
-VARIABLES = {"synapse": ("SYNAPSE_AUTH_TOKEN",), "xnat": ("XNAT_USER", "XNAT_PASSWORD"), "hf": ("HF_TOKEN",)}
+VARIABLES = {
+    "synapse": ("SYNAPSE_AUTH_TOKEN",),
+    "xnat": ("XNAT_USER", "XNAT_PASSWORD"),
+    "hf": ("HF_TOKEN",),
+    "dataverse": (),
+}
 
 
 def scheme(archive: Archive) -> str:
-    """How to get an archive: 'http', 'https', 'synapse', 'xnat', 'hf'; '' if only a user can."""
+    """How to get an archive: 'http', 'https', 'synapse', 'xnat', 'hf', 'dataverse'; '' if only a user can."""
     return archive.url.partition(":")[0] if archive.url else ""
 
 
@@ -46,7 +50,7 @@ def variables(archive: Archive, access: str) -> tuple[str, ...]:
 
 def is_tree(archive: Archive) -> bool:
     """Whether it is a collection of files on its host, and not one file."""
-    return scheme(archive) in ("xnat", "hf")
+    return scheme(archive) in ("xnat", "hf", "dataverse")
 
 
 def synapse_file(archive: Archive, path: Path) -> dict[str, Any]:
@@ -132,29 +136,66 @@ def hugging_face(archive: Archive, folder: Path) -> dict[str, Any]:
         listed += [entry for entry in json.loads(content) if entry["type"] == "file"]
         following = re.search(r'<([^>]+)>;\s*rel="next"', headers.get("Link", ""))
         page = urljoin(page, following[1]) if following else ""
-    archives.check_space(folder, sum(entry["size"] for entry in listed) - _size_of(folder))
+    resolve = f"{host}/datasets/{name}/resolve/{revision}"
+    files = [
+        Archive(entry["path"], f"{resolve}/{quote(entry['path'])}", entry["size"], (entry.get("lfs") or {}).get("oid"))
+        for entry in listed
+    ]
+    return _collection(name, revision, files, folder, secrets)
+
+
+def dataverse(archive: Archive, folder: Path) -> dict[str, Any]:
+    """Fetches all files of the data set `dataverse:<server>/<doi>` into `folder`; those that are there are kept.
+
+    Returns:
+        revision (the data set's version on its host), files, bytes.
+
+    Raises:
+        UserError: as `download`; or a name leads out of the folder.
+    """
+    server, _, identifier = archive.url.removeprefix("dataverse:").rpartition("/doi:")
+    host = server if "://" in server else f"https://{server}"
+    question = f"{host}/api/datasets/:persistentId/?persistentId=doi:{quote(identifier)}"
+    version = _json(question, {})["data"]["latestVersion"]
+    files = [_dataverse_file(entry, host) for entry in version["files"]]
+    revision = f"{version['versionNumber']}.{version['versionMinorNumber']}"
+    return _collection(f"doi:{identifier}", revision, files, folder, {})
+
+
+def _dataverse_file(entry: Mapping[str, Any], host: str) -> Archive:
+    """Where a file goes and where it is. Of a table that Dataverse has rewritten, the original is taken: the md5 is of that."""
+    facts = entry["dataFile"]
+    name, size, url = entry["label"], facts["filesize"], f"{host}/api/access/datafile/{facts['id']}"
+    if "originalFileSize" in facts:
+        name, size, url = facts["originalFileName"], facts["originalFileSize"], f"{url}?format=original"
+    path = "/".join(filter(None, [entry.get("directoryLabel"), name]))
+    return Archive(path, url, size, md5=facts.get("md5"))
+
+
+def _collection(name: str, revision: str, files: list[Archive], folder: Path, secrets: Mapping[str, str]) -> dict[str, Any]:
+    """Fetches the files of one revision, each to its name below `folder`; `url`, size and checksums as the host tells them."""
+    size = sum(file.size or 0 for file in files)
+    archives.check_space(folder, size - _size_of(folder))
     note = folder / ".revision.json"
     same = note.exists() and read_json(note)["revision"] == revision
     if not same:
         write_json(note, {"revision": ""})  # until every file has been compared with this revision
 
-    def get(entry: dict[str, Any]) -> None:
-        path = _below(folder, entry["path"])
-        file = Archive(entry["path"], "", entry["size"], (entry.get("lfs") or {}).get("oid"))
-        there = path.exists() and path.stat().st_size == entry["size"] and (same or not differs(digests(path), file))
+    def get(file: Archive) -> None:
+        path = _below(folder, file.name)
+        there = path.exists() and path.stat().st_size == file.size and (same or not differs(digests(path), file))
         if not there:
-            url = f"{host}/datasets/{name}/resolve/{revision}/{quote(entry['path'])}"
-            download(url, path, file, secrets, quiet=True)
+            download(file.url, path, file, secrets, quiet=True)
 
-    _in_parallel(get, listed, name)
+    _in_parallel(get, files, name)
     write_json(note, {"revision": revision})
-    return {"revision": revision, "files": len(listed), "bytes": sum(entry["size"] for entry in listed)}
+    return {"revision": revision, "files": len(files), "bytes": size}
 
 
 def xnat_project(archive: Archive, folder: Path) -> dict[str, Any]:
-    """Fetches the scans of all MR sessions of `xnat:<server>/<project>` into `folder`; sessions that are there are kept.
+    """Fetches scans of all MR sessions of `xnat:<server>/<project>` into `folder`; sessions that are there are kept.
 
-    A session becomes `<session>/<scan>/<file>`, as the official scripts of OASIS lay it out.
+    Of the types `archive.scans`. A session becomes `<session>/<scan>/<file>`, as the official scripts of OASIS lay it out.
 
     Returns:
         files, bytes.
@@ -178,22 +219,22 @@ def xnat_project(archive: Archive, folder: Path) -> dict[str, Any]:
     for number, session in enumerate(sorted(listed, key=lambda session: session["label"]), 1):
         path = _below(folder, session["label"])
         if not archives.made_from(path):
-            types |= _xnat_session(f"{server}/data/archive/experiments/{quote(session['ID'])}/scans", path, secrets)
+            scans = f"{server}/data/archive/experiments/{quote(session['ID'])}/scans"
+            types |= _xnat_session(scans, archive.scans, path, secrets)
             print(f"{project}: session {number}/{len(listed)}, {session['label']}", flush=True)
     facts = [archives.made_from(folder / session["label"]) or {} for session in listed]
     found = {name: sum(fact[name] for fact in facts) for name in ("files", "bytes")}
     if not found["files"]:
-        problem = (
-            f"no scan in {len(listed)} sessions is of the types {', '.join(XNAT_SCANS)}; there are {', '.join(sorted(types))}"
-        )
+        wanted, there = ", ".join(archive.scans), ", ".join(sorted(types))
+        problem = f"no scan in {len(listed)} sessions is of the types {wanted}; there are {there}"
         raise UserError(problem, where=f"{server}: {project}", fix="download by hand, with the scripts of the data set's owners")
     return found
 
 
-def _xnat_session(scans: str, path: Path, secrets: Mapping[str, str]) -> set[str]:
+def _xnat_session(scans: str, wanted_types: tuple[str, ...], path: Path, secrets: Mapping[str, str]) -> set[str]:
     """Makes the folder of a session, an empty one if none of its scans is wanted. Returns the types that it has."""
     types = {scan["type"] for scan in _json(f"{scans}?format=json", secrets)["ResultSet"]["Result"]}
-    wanted = ",".join(quote(kind) for kind in XNAT_SCANS if kind in types)
+    wanted = ",".join(quote(kind) for kind in wanted_types if kind in types)
     if not wanted:
         with archives.being_made(path) as making:
             archives.write_marker(making, {"name": path.name, "files": 0, "bytes": 0})
@@ -246,10 +287,10 @@ def _size_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _in_parallel(get: Callable[[dict[str, Any]], None], entries: list[dict[str, Any]], name: str) -> None:
-    """Calls `get` with each entry, a few at a time; the first error ends it."""
+def _in_parallel(get: Callable[[Archive], None], files: list[Archive], name: str) -> None:
+    """Calls `get` with each file, a few at a time; the first error ends it."""
     with ThreadPoolExecutor(STREAMS) as pool:
-        futures = [pool.submit(get, entry) for entry in entries]
+        futures = [pool.submit(get, file) for file in files]
         try:
             for number, future in enumerate(futures, 1):
                 future.result()

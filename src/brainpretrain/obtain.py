@@ -6,7 +6,7 @@ left alone.
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, NotInPlace
 from brainpretrain.datasets.fetch import fetch
 from brainpretrain.download import differs, digests, download, shown
 from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, write_json
 
 
 def obtain(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> dict[str, Any]:
@@ -83,7 +84,8 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
     """Unpacks every archive that is not unpacked yet, wherever it comes from."""
     wanted = dataset.archives or tuple(Archive(path.name) for path in _listed(incoming))
     todo = [archive for archive in wanted if not _is_unpacked(archive, root)]
-    found = {archive: _at_hand(archive, incoming, mirror) for archive in todo}
+    known = _Digests(incoming.parent / ".digests.json")
+    found = {archive: _at_hand(archive, incoming, mirror, known) for archive in todo}
     missing = [archive for archive in todo if not found[archive]]
     if not wanted or [archive for archive in missing if not archive.url]:
         raise _ask_for(dataset, root, incoming, missing)
@@ -100,7 +102,8 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
         path, facts, source = at_hand
         verified = bool(archive.sha256 or archive.md5)
         print(f"{archive.name}: {'as on record' if verified else 'no checksum on record'}, sha256 {facts['sha256']}", flush=True)
-        made = archives.unpack(path, folder, {"name": archive.name, "source": source, "verified": verified} | facts)
+        told = {"name": archive.name, "source": source, "verified": verified}
+        made = archives.unpack(path, folder, told | facts, unpacked_size=archive.unpacked_size)
         print(f"{archive.name}: {made['files']} files, {made['bytes'] / 1e6:.1f} MB, in {folder}", flush=True)
         if path.parent == incoming:
             print(f"{path} is not needed any more", flush=True)
@@ -124,43 +127,71 @@ def _listed(incoming: Path) -> list[Path]:
     return sorted(path for path in incoming.glob("*") if archives.is_archive(path.name) and not path.name.startswith("."))
 
 
-def _at_hand(archive: Archive, incoming: Path, mirror: Path | None) -> tuple[Path, dict[str, Any], str] | None:
+def _at_hand(archive: Archive, incoming: Path, mirror: Path | None, known: _Digests) -> tuple[Path, dict[str, Any], str] | None:
     """Path, digests and source of an archive that need not be downloaded.
 
-    A file with a known checksum is found under any name. Where none is on record, the name has to do.
+    A file with a known checksum is found under any name. Where none is on record, the name has to do. What the network has as a
+    collection of files may be at hand as `<name>.zip`.
 
     Raises:
         UserError: a file with its name lies in `incoming` and is not the one on record.
     """
     if hosts.is_tree(archive):
-        return None
+        archive = Archive(f"{archive.name}.zip")
+    size = None if archive.also else archive.size  # that of other versions is not on record
     for folder, source in ((incoming, "incoming"), (mirror, "mirror")):
         for path in _candidates(archive, folder) if folder else ():
-            facts = _digests(path, path.stat().st_size, path.stat().st_mtime_ns)
+            own = path == incoming / archive.name
+            if not own and size not in (None, path.stat().st_size):
+                continue  # unread
+            facts = known.of(path)
             wrong = differs(facts, archive)
             if not wrong:
                 return path, facts, source
-            if path == incoming / archive.name:
+            if own:
                 fix = "delete it, or look whether the download was complete"
                 raise UserError(f"{archive.name} is not the file on record: {wrong}", where=path, fix=fix)
     return None
 
 
-_digests = functools.lru_cache(maxsize=None)(lambda path, size, changed: digests(path))
+class _Digests:
+    """Digests of files that were read before, also by another process: archives of many GB are read once.
+
+    They are kept in a small file, where one can be written. A file that is replaced is read again: its size or a time changes.
+    """
+
+    def __init__(self, note: Path) -> None:
+        self.note = note
+        try:
+            self.kept: dict[str, Any] = read_json(note) if note.exists() else {}
+        except (UserError, OSError):
+            self.kept = {}
+
+    def of(self, path: Path) -> dict[str, Any]:
+        """As `digests`."""
+        now = path.stat()
+        state, key = [now.st_size, now.st_mtime_ns, now.st_ctime_ns], str(path.resolve())
+        if self.kept.get(key, {}).get("state") != state:
+            self.kept[key] = {"state": state, "digests": digests(path)}
+            with contextlib.suppress(OSError, UserError):
+                write_json(self.note, self.kept)
+        return dict(self.kept[key]["digests"])
 
 
 def _candidates(archive: Archive, folder: Path) -> list[Path]:
-    """Files that may be the archive: those with its name first, then those of its size, or if that is not known, of its kind."""
+    """Files that may be the archive: those with its name first, then, if its checksum is known, those of its kind."""
     kind = archive.name.lower().removeprefix(archives.stem(archive.name).lower())
     named, others = [], []
     for here, _, names in os.walk(folder):
         for name in sorted(names):
             path = Path(here) / name
+            if not path.is_file():  # such as a link to nothing
+                continue
             if name == archive.name:
                 named.append(path)
             elif not (archive.sha256 or archive.md5) or name.startswith(".") or name.endswith((".part", ".part.json")):
                 continue
-            elif archive.size == path.stat().st_size or (archive.size is None and name.lower().endswith(kind)):
+            elif name.lower().endswith(kind):  # `unpack` goes by the suffix
                 others.append(path)
     return named + others
 
@@ -173,7 +204,7 @@ def _fetch(archive: Archive, path: Path) -> dict[str, Any]:
 
 def _fetch_tree(archive: Archive, folder: Path) -> None:
     """A collection of files, in a hidden folder until all of them are there."""
-    get = {"hf": hosts.hugging_face, "xnat": hosts.xnat_project}[hosts.scheme(archive)]
+    get = {"hf": hosts.hugging_face, "xnat": hosts.xnat_project, "dataverse": hosts.dataverse}[hosts.scheme(archive)]
     with archives.being_made(folder, keep=True) as making:
         facts = get(archive, making)
         archives.write_marker(making, {"name": archive.name, "source": archive.url, "verified": False} | facts)
@@ -190,7 +221,7 @@ def _check_variables(dataset: Dataset, archive: Archive, incoming: Path) -> None
         )
     if archive.url and hosts.scheme(archive) not in ("http", "https", *hosts.VARIABLES):
         raise UserError(f"there is no way to get an address like {archive.url}", where=f"datasets/{dataset.name}.py",
-                        fix="https:, synapse:, xnat: and hf: are known")  # fmt: skip
+                        fix="https:, synapse:, xnat:, hf: and dataverse: are known")  # fmt: skip
 
 
 def _ask_for(dataset: Dataset, root: Path, incoming: Path, missing: list[Archive]) -> UserError:

@@ -134,6 +134,7 @@ ROWS = {
     "hnts_mrg24/zenodo": [("2", session, "T2w", "train", "", "", True) for session in ("preRT", "midRT")],
     "ms_flair/mendeley": [("Patient-1", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T2w")],
     "oasis1/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
+    "oasis1_seg4/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
     "phantom/phantom": [
         ("sub-001", "", "T1w", "train", "", "", True),
         ("sub-u001", "", "T1w", "unlabelled", "", "", False),
@@ -179,15 +180,17 @@ def test_checksums_are_checksums(name: str) -> None:
     for archive in datasets.load(name).archives:
         assert re.fullmatch(r"[0-9a-f]{64}", archive.sha256 or "0" * 64)
         assert re.fullmatch(r"[0-9a-f]{32}", archive.md5 or "0" * 32)
+        assert all(re.fullmatch(r"[0-9a-f]{32}|[0-9a-f]{64}", checksum) for checksum in archive.also)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_addresses_are_of_a_known_kind(name: str) -> None:
     dataset = datasets.load(name)
-    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|"
+    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|dataverse:[\w.]+/doi:10\.\d+/\w+|"
     assert all(re.fullmatch(known, archive.url) for archive in dataset.archives)
     assert dataset.access == "place" or dataset.access == "embedded" or any(archive.url for archive in dataset.archives)
     assert len({archive.name for archive in dataset.archives}) == len(dataset.archives)
+    assert all(archive.url.startswith("xnat:") == bool(archive.scans) for archive in dataset.archives)
 
 
 def test_tasks_name_labels_that_the_data_set_has_and_ignore_what_it_says() -> None:

@@ -1,8 +1,8 @@
 """COSMOS: carotid vessel wall MRI, 50 training cases. DICOM, converted before it is read; without labels.
 
 Labels are contours, which no step of this project turns into masks. Certain is that a case is a folder of DICOM below
-`Training_dataset/`; names of the archives and of the sequence have not been read, so the access is `place` although the
-record is open, and the sequence is `unknown`.
+`Training_dataset/`. The record, Zenodo 6481870, is open, but no name, size or checksum of its files is on record here, so the
+access is `place`: get all files from its page. The name of the sequence has not been read either, so it is `unknown`.
 """
 
 from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern

@@ -1,7 +1,7 @@
 """ISLES 2022: DWI, ADC and FLAIR after an ischaemic stroke, infarct labelled on the grid of DWI and ADC.
 
 Three layouts of the release are in use, and one of sample cases. An older record, Zenodo 7153326, holds an archive of the
-same name (md5 302ee280373cdd5c190ab763d72a7a50).
+same name, which is taken where a user has it.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
@@ -47,6 +47,7 @@ DATASET = Dataset(
             name="ISLES-2022.zip",
             url="https://zenodo.org/records/7960856/files/ISLES-2022.zip",
             sha256="f374895e383f725ddd280db41ef36ed975277c33de0e587a631ca7ea7ad45d6b",
+            also=("302ee280373cdd5c190ab763d72a7a50",),  # md5 of the archive of Zenodo 7153326
         ),
     ),
     # The release without a folder above the subjects comes last: it fits the files of the others too.

@@ -1,10 +1,10 @@
 """OASIS-1 as neurite-OASIS: T1w of 414 subjects with FreeSurfer labels of 35 structures.
 
 Each session gives two volumes on one grid: `orig` with skull and `norm` without. The label read is `seg35`; `seg4`
-(4 classes) and everything `aligned_*` (a common grid) come with the release and are left. The names of the labels
-follow FreeSurfer's order without CSF, in which 19 and 35 are the choroid plexus; the list in the release,
-`seg35_labels.txt`, has not been read, so compare before you name classes. The 20 subjects of OASIS-TRT-20 are in OASIS-1
-too, under other names.
+(4 tissues) is that of `oasis1_seg4`, and everything `aligned_*` (a common grid) is left. The names of the labels
+follow FreeSurfer's order without CSF, in which 19 and 35 are the choroid plexus, as does a list in public code; the list
+in the release, `seg35_labels.txt`, has not been read, so compare before you name classes. The 20 subjects of OASIS-TRT-20
+are in OASIS-1 too, under other names.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

@@ -2,6 +2,8 @@
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
+# XNAT's types of scans; no time series, and no asl and fieldmap, which the selection below leaves out.
+SCANS = ("T1w", "T2w", "FLAIR", "T2star", "swi", "GRE", "minIP", "dwi", "angio")
 SUFFIXES = {
     "T1w": "T1w",
     "T2w": "T2w",
@@ -24,7 +26,7 @@ DATASET = Dataset(
     licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
     citation="LaMontagne et al., OASIS-3, medRxiv 2019, doi:10.1101/2019.12.13.19014902",
     redistribution=False,
-    archives=(Archive(name="OASIS3", url="xnat:www.nitrc.org/ir/OASIS3"),),
+    archives=(Archive(name="OASIS3", url="xnat:www.nitrc.org/ir/OASIS3", scans=SCANS),),
     layouts=(
         Layout(
             name="oasis-scripts",

@@ -2,6 +2,9 @@
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, guess_sequence
 
+# XNAT's types of scans. BRAINS-45K leaves out fMRI only, so asl and fieldmap count where they are 3-D.
+SCANS = ("T1w", "T2w", "FLAIR", "T2star", "swi", "GRE", "minIP", "dwi", "angio", "asl", "fieldmap")
+
 DATASET = Dataset(
     name="oasis4",
     title="OASIS-4",
@@ -11,7 +14,7 @@ DATASET = Dataset(
     licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
     citation="Koenig et al., Select atrophied regions in Alzheimer disease, NeuroImage Clin 2020, doi:10.1016/j.nicl.2020.102248",
     redistribution=False,
-    archives=(Archive(name="OASIS4", url="xnat:www.nitrc.org/ir/OASIS4"),),
+    archives=(Archive(name="OASIS4", url="xnat:www.nitrc.org/ir/OASIS4", scans=SCANS),),
     layouts=(
         Layout(
             name="oasis-scripts",
