@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-throughput clean
+.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -15,6 +15,7 @@ help:
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing beside yucca 1.1.7, into docs/benchmarks.md"
 	@echo "make clean        remove the environment (results stay)"
 
 # torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
@@ -74,6 +75,10 @@ bench/.venv/installed: bench/requirements.txt requirements.lock
 bench-augmentation: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/augmentation.py --page docs/benchmarks.md
+
+bench-preprocessing: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/preprocessing.py --page docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) bench/.venv

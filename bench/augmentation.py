@@ -62,12 +62,17 @@ def inputs(work: Path, settings: config.Config) -> tuple[list[Path], str]:
     real = [SHARED / name for name in REAL if (SHARED / name).exists()]
     if real:
         return real, f"{len(real)} real volumes at 1 mm: " + ", ".join(path.parent.name for path in real)
+    made = phantoms(work, settings)
+    return made, f"{len(made)} synthetic volumes (no real ones in {SHARED.name})"
+
+
+def phantoms(work: Path, settings: config.Config) -> list[Path]:
+    """Synthetic volumes for whoever has no real ones."""
     from brainpretrain.datasets import phantom
 
     options = settings.datasets["phantom"].options | {"subjects": 0, "unlabelled_subjects": 1}
     phantom.generate(work / "phantom", **options)
-    made = sorted((work / "phantom").rglob("*.nii.gz"))
-    return made, f"{len(made)} synthetic volumes (no real ones in {SHARED.name})"
+    return sorted((work / "phantom").rglob("*.nii.gz"))
 
 
 def turn(degrees: float, factor: float) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,41 @@ def seconds(work: Callable[[], Any]) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+def peak_memory(work: Callable[[], Any]) -> int | None:
+    """Bytes of resident memory by which a fork of this process grows at its peak in a call; None where Linux's /proc is missing.
+
+    Raises:
+        RuntimeError: the call failed; its traceback is on stderr.
+    """
+    if not _memory("VmHWM"):
+        return None
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            start = _memory("VmRSS")
+            work()
+            os.write(writer, str(_memory("VmHWM") - start).encode())
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)  # the fork must not go on as its parent does
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        grown = stream.read()
+    if os.waitpid(child, 0)[1]:
+        raise RuntimeError("the measured call failed; its message stands above")
+    return int(grown)
+
+
+def _memory(field: str) -> int:
+    """A field of /proc/self/status, in bytes; 0 where there is none."""
+    lines = [line.split() for line in _lines("/proc/self/status")]
+    return next((1024 * int(words[1]) for words in lines if words[0] == f"{field}:"), 0)
 
 
 def interleaved(
