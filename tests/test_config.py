@@ -110,6 +110,14 @@ def test_like_merges_mapping_by_mapping_and_drops_the_note():
     assert recipe.options["mask_size"] == 4 and recipe.augmentation == "none"
 
 
+def test_a_task_may_be_stratified_by_site(config_dir):
+    mine = "tasks: {wmh_flair_by_site: {like: wmh_flair, split: {stratify: site}}}"
+    (config_dir / "mine.yaml").write_text(mine)
+    tasks = config.load(config_dir).tasks
+    assert (tasks["wmh_flair_by_site"].split.stratify, tasks["wmh_flair_by_site"].split.block) == ("site", 20)
+    assert tasks["wmh_flair"].split.stratify is None
+
+
 def test_classes_replace_those_they_start_from(config_dir):
     with open(config_dir / "tasks.yaml", "a") as stream:
         stream.write("  whole: {like: brats21_flair, labels: {whole: [1, 2, 4]}}\n")

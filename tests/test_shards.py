@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import shards
+from brainpretrain import datasets, shards
+from brainpretrain.datasets.base import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, stable_hash, write_tsv
 from brainpretrain.geometry import Geometry
@@ -218,6 +219,21 @@ def test_check_rejected(source: Any, tmp_path: Path) -> None:
         shards.check_rejected(table, 0.3)
     for text in ("2 of 6", "sub-02/T1 w.nii.gz: label_grid", "sub-04/T1 w.nii.gz: truncated", "max_rejected_fraction"):
         assert text in str(caught.value)
+
+
+def test_unlabelled_volumes_that_the_selection_leaves_out_are_no_damage(tmp_path: Path) -> None:
+    session = tmp_path / "raw/OAS30001_MR_d0129"
+    array = np.random.default_rng(0).integers(1, 99, (*SHAPE, 3)).astype(np.int16)
+    save(session / "anat1/sub-OAS30001_ses-d0129_T1w.nii.gz", array[..., 0])
+    save(session / "dwi1/sub-OAS30001_ses-d0129_dwi.nii.gz", array)
+    rows = index(datasets.load("oasis3"), tmp_path / "raw")
+    table = build((tmp_path / "raw", rows), tmp_path / "out")
+    assert table[["status", "reason"]].to_numpy().tolist() == [["ok", ""], ["rejected", "not_3d"]]
+    shards.check_rejected(table, 0)
+    with pytest.raises(UserError, match="1 of 2 volumes rejected"):
+        shards.check_rejected(table.assign(label="mask.nii.gz"), 0.1)
+    with pytest.raises(UserError, match="1 of 2 volumes rejected"):
+        shards.check_rejected(table.replace({"reason": {"not_3d": "truncated"}}), 0.1)
 
 
 def test_damage_is_found_and_named(source: Any, tmp_path: Path) -> None:

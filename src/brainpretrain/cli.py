@@ -102,12 +102,10 @@ OPTIONS = arg("--options", type=_mapping, default={}, metavar="JSON", help="opti
 def list_datasets(args: argparse.Namespace) -> None:
     """Prints every module in datasets/ and every data set of the config.
 
-    Volumes are those of the complete release, and those that it gives to BRAINS-45K. What is in place is read off file
-    names; nothing is opened.
+    Subjects and volumes are those of the complete release; BRAINS-45K are the volumes that it gives to that corpus. What is in
+    place is read off file names; nothing is opened. A pipe gets 200 columns unless COLUMNS says otherwise.
     """
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     from brainpretrain import config, datasets
     from brainpretrain.datasets import listing
@@ -123,17 +121,8 @@ def list_datasets(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(rows, indent=2))
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("data set", no_wrap=True, min_width=max(len(row["dataset"]) for row in rows))
-    table.add_column("access")
-    for title in ("volumes", "BRAINS-45K"):
-        table.add_column(title, justify="right")
-    table.add_column("in place", overflow="fold")
-    table.add_column("licence", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        counts = [f"{row[key]['volumes']:,}" if row[key] else "" for key in ("expected", "brains45k")]
-        table.add_row(row["dataset"], row["access"], *counts, listing.status(row), row["licence"])
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+    console.print(listing.table(rows, console.width))
 
 
 @command(
@@ -162,6 +151,7 @@ def fetch(args: argparse.Namespace) -> None:
     """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here, NRRD is converted."""
     from brainpretrain import datasets
     from brainpretrain.archives import markers
+    from brainpretrain.datasets.base import to_fetch
     from brainpretrain.datasets.fetch import fetch as run
     from brainpretrain.files import write_json
 
@@ -173,17 +163,24 @@ def fetch(args: argparse.Namespace) -> None:
         print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
     if facts["left_out"]:
         print(f"{facts['left_out']} volumes left out by the selection of series")
+    if facts["dangling"]:
+        print(to_fetch(facts["dangling"]))
+    if facts["note"]:
+        print(facts["note"])
 
 
 @command("index", "list the volumes of a data set, by file names alone", DATASET, ROOT, OPTIONS, OUT)
 def index(args: argparse.Namespace) -> None:
     """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes."""
     from brainpretrain import datasets
-    from brainpretrain.datasets.base import index as run
+    from brainpretrain.datasets.base import scan, to_fetch, with_sizes
     from brainpretrain.files import write_tsv
 
-    rows = run(datasets.describe(args.dataset, args.options), args.root)
+    found = scan(datasets.describe(args.dataset, args.options), args.root)
+    rows = with_sizes(found.rows, args.root)
     write_tsv(args.out, rows)
+    if found.dangling:
+        print(to_fetch(found.dangling))
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
 
 
@@ -210,6 +207,8 @@ def download(args: argparse.Namespace) -> None:
     if args.out:
         write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
+    if facts["note"]:
+        print(facts["note"])
 
 
 @command(

@@ -52,6 +52,7 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
+SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K leaves volumes out: no damage
 SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
 _CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
 
@@ -70,7 +71,8 @@ def build(
 
     Args:
         rows: the index of the data set, with the columns INDEX_COLUMNS and `channel` ('' or the channel of a 4-D file).
-            `path` and `label` are relative to `source_root`; `subject` is the canonical one.
+            `path` and `label` are relative to `source_root`; `patient` is the name to use where one patient
+            has several subjects.
         recipe: see `volumes.preprocess`; `revision` is part of what makes a kept volume outdated, other keys are ignored.
         shard: which of the `n_shards` to build.
         workers: processes; the result does not depend on it.
@@ -107,9 +109,14 @@ def build(
 def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
     """Accepts a table with few rejected volumes.
 
+    Unlabelled volumes that the selection rules of BRAINS-45K leave out (SELECTION) count neither as rejected nor among
+    all: a 4-D diffusion series is no damage. A labelled volume counts whatever the reason, since a case to score drops out.
+
     Raises:
         UserError: more than `max_fraction` (0..1) of the volumes are rejected; it lists each of them.
     """
+    left_out = table["reason"].isin(SELECTION) & (table["label"] == "")
+    table = table[~left_out]
     rejected = table[table["status"] == "rejected"]
     if len(rejected) > max_fraction * len(table):
         lines = zip(rejected["path"], rejected["reason"], rejected["detail"], strict=True)

@@ -97,6 +97,20 @@ def test_linked_folders_are_followed_once(toy: Dataset, tmp_path: Path) -> None:
     assert [row["path"] for row in index(toy, root)] == ["link/a/T1.nii.gz"]
 
 
+def test_links_to_nothing_are_left_out_and_named(toy: Dataset, tmp_path: Path) -> None:
+    put(tmp_path, "a/T1.nii.gz", "a/mask.nii.gz", "b/mask.nii.gz")
+    (tmp_path / "b/T1.nii.gz").symlink_to("../.git/annex/objects/x")
+    assert [row["path"] for row in index(toy, tmp_path)] == ["a/T1.nii.gz"]
+    assert scan(toy, tmp_path).dangling == ["b/T1.nii.gz"]
+    (tmp_path / "a/mask.nii.gz").unlink()
+    (tmp_path / "a/mask.nii.gz").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"label missing: a/mask[^!]*2 links to nothing, left out: fetch them first"):
+        index(toy, tmp_path)
+    (tmp_path / "a/T1.nii.gz").unlink()
+    with pytest.raises(NotInPlace, match="2 links to nothing"):
+        index(toy, tmp_path)
+
+
 def test_the_first_layout_that_fits_wins(toy: Dataset, tmp_path: Path) -> None:
     other = Layout("other", (Pattern(image=r"(?P<subject>[^/]+)/scan", subset="test", sequence="T1w"),), ("a/scan.nii.gz",))
     both = replace(toy, layouts=(other, *toy.layouts))
@@ -169,6 +183,9 @@ def test_selection_of_series_as_in_brains45k(name: str, used: list[str], left_ou
         ("Axial_PD_T2_FSE", "T2w"),
         ("HighResHippocampus", "T2w"),
         ("Axial_DTI", "DWI"),
+        ("Axial_PD_FSE", "PDw"),
+        ("SagPD", "PDw"),
+        ("update", "unknown"),
         ("sub-OAS42001_ses-d3000_swi", "SWI"),
         ("anat1", "unknown"),
         ("localizer", "unknown"),

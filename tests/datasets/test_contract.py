@@ -340,6 +340,28 @@ def test_an_extra_volume_is_named(case: tuple[Dataset, Layout], tmp_path: Path) 
     assert facts["unexpected"] == ["leftover/mystery.nii.gz", "notes.txt"] and facts["unexpected_files"] == 2
 
 
+def test_ct_needs_the_recipe_ct(tmp_path: Path) -> None:
+    """Air of -1000 is kept, as the lowest value of the whole grid."""
+    (tmp_path / "raw/Testing/img").mkdir(parents=True)
+    array = np.random.default_rng(0).integers(-1000, 100, (20, 18, 16)).astype(np.int16)
+    array[:4] = -1000
+    nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / "raw/Testing/img/img0061.nii.gz")
+    rows = index(datasets.load("btcv"), tmp_path / "raw")
+    recipes = config.load(ROOT / "config").preprocess
+    built = {
+        name: shards.build(rows, tmp_path / "raw", tmp_path / name, recipes[name].model_dump(), 0, 1) for name in ("amaes", "ct")
+    }
+    assert built["amaes"]["reason"].tolist() == ["negative"] and built["ct"]["shape"].tolist() == ["20 18 16"]
+    assert (shards.load(tmp_path / "ct", built["ct"].iloc[0])[:4] == 0).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_redistribution_follows_from_a_creative_commons_licence(name: str) -> None:
+    dataset = datasets.load(name)
+    if re.fullmatch(r"CC BY[-A-Z]*(?: \d\.\d)?", dataset.licence):
+        assert dataset.redistribution == ("ND" not in dataset.licence)
+
+
 def test_selection_by_what_is_in_a_file(tmp_path: Path) -> None:
     """BRAINS-45K: every dimension at least 15, 3-D, no negative voxel. The index knows names only; the shard table has the reason."""
     rng = np.random.default_rng(0)

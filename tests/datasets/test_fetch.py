@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from brainpretrain import datasets
-from brainpretrain.datasets.fetch import fetch
+from brainpretrain import cli, datasets
+from brainpretrain.datasets.fetch import fetch, shortfall
 from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, read_tsv
 
 
 def test_data_in_place(tmp_path: Path) -> None:
@@ -25,7 +27,29 @@ def test_data_in_place(tmp_path: Path) -> None:
         "unexpected_files": 1,
         "unexpected": ["dataset.json"],
         "left_out": 0,
+        "dangling": [],
+        "note": "found 2 of expected 390 subjects, found 2 of expected 390 volumes",
     }
+
+
+def test_what_is_short_of_the_release_is_a_note() -> None:
+    expected = {"subjects": 2, "volumes": 4}
+    assert shortfall({"subjects": 2, "volumes": 4}, expected) == shortfall({"subjects": 1, "volumes": 1}, None) == ""
+    assert shortfall({"subjects": 2, "volumes": 3}, expected) == "found 3 of expected 4 volumes"
+
+
+def test_the_command_says_how_many_are_short_and_which_links_lead_nowhere(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "raw"
+    (root / "imagesTs").mkdir(parents=True)
+    (root / "imagesTs/hippocampus_002.nii.gz").touch()
+    (root / "imagesTs/hippocampus_005.nii.gz").symlink_to(".git/annex/objects/x")
+    arguments = ["--dataset", "msd_hippocampus", "--root", str(root), "--out"]
+    assert cli.main(["fetch", *arguments, str(tmp_path / "source.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "found 1 of expected 390 volumes" in printed and "1 links to nothing" in printed
+    assert read_json(tmp_path / "source.json")["dangling"] == ["imagesTs/hippocampus_005.nii.gz"]
+    assert cli.main(["index", *arguments, str(tmp_path / "index.tsv")]) == 0
+    assert "imagesTs/hippocampus_005.nii.gz" in capsys.readouterr().out and len(read_tsv(tmp_path / "index.tsv")) == 1
 
 
 @pytest.mark.parametrize("name", [name for name in datasets.names() if datasets.load(name).access != "embedded"])

@@ -48,14 +48,19 @@ def test_complete_where_as_much_is_there_as_is_expected(tmp_path: Path) -> None:
 
 def test_the_command_lists_every_module_in_any_width(monkeypatch: pytest.MonkeyPatch, capsys: Any, tmp_path: Path) -> None:
     put(tmp_path / "msd_hippocampus", "imagesTs/hippocampus_002.nii.gz")
-    for width in ("60", "100", "200"):
+    for width in ("80", "100", "200"):
         monkeypatch.setenv("COLUMNS", width)
         assert cli.main(["datasets", "--config-folder", str(ROOT / "config"), "--data-root", str(tmp_path)]) == 0
         lines = capsys.readouterr().out.splitlines()[1:]
         assert max(map(len, lines)) <= int(width)
         assert set(datasets.names()) <= {line.split()[0] for line in lines if line.strip()}
+        assert "adni place 1,563 9,548 9,548 absent" in {" ".join(line.split()[:6]) for line in lines}
+        assert "oasis3 credential 1,376 15,872 15,872 absent" in {" ".join(line.split()[:6]) for line in lines}
     (line,) = (line for line in lines if "msd_hippocampus" in line)
     assert "partial: 1 of 390 volumes" in line and "CC BY-SA 4.0" in line
+    monkeypatch.delenv("COLUMNS")
+    assert cli.main(["datasets", "--config-folder", str(ROOT / "config"), "--data-root", str(tmp_path)]) == 0
+    assert line in capsys.readouterr().out.splitlines(), "a pipe gets 200 columns"
 
 
 def test_as_json(capsys: Any, tmp_path: Path) -> None:

@@ -148,13 +148,30 @@ def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, message: str) 
         ("subject,sequence,file\n", "unknown column 'file'"),
         ("subject,sequence\n", "lacks the columns path"),
         ("subject,sequence,path\n", "has no rows"),
-        ("subject,sequence,path\na,T1w,scans/1.nii.gz\na,T1w,scans/2.nii.gz\n", "stand twice .*a_T1w"),
+        (
+            "subject,sequence,path\na,T1w,scans/1.nii.gz\na,T1w,scans/2.nii.gz\n",
+            "'a_T1w' more than once: scans/1.nii.gz, scans/2.nii.gz .*'run'",
+        ),
+        (
+            "subject,sequence,path\n\na,T1w,scans/1.nii.gz,x,y\n,T1w,scans/2.nii.gz\n",
+            r"line 3: more fields[^!]*line 4: no subject",
+        ),
     ],
 )
 def test_a_table_that_is_wrong(tmp_path: Path, text: str, message: str) -> None:
     root = csv_tree(tmp_path)
     (root / "list.csv").write_text(text)
     with pytest.raises(UserError, match=message):
+        index(datasets.describe("csv", {"file": "list.csv"}), root)
+
+
+def test_a_table_with_semicolons_is_read_and_one_in_latin_1_is_refused(tmp_path: Path) -> None:
+    root = csv_tree(tmp_path)
+    (root / "list.csv").write_text("subject;sequence;path\nMüller, A.;T1w;scans/1.nii.gz\n", encoding="utf-8")
+    assert [row["subject"] for row in index(datasets.describe("csv", {"file": "list.csv"}), root)] == ["Müller, A."]
+    assert check.understand(root)["module"] == "csv"
+    (root / "list.csv").write_text("subject;sequence;path\nMüller;T1w;scans/1.nii.gz\n", encoding="latin-1")
+    with pytest.raises(UserError, match="save it as UTF-8"):
         index(datasets.describe("csv", {"file": "list.csv"}), root)
 
 
@@ -264,6 +281,45 @@ def test_check_names_what_is_wrong_and_fails(tmp_path: Path, capsys: Any) -> Non
     assert "sub-04/anat/sub-04_T1w.nii.gz: this is a web page" in printed.out
     assert "unused:    dataset_description.json, sub-04/anat/sub-04_UNIT1.nii.gz" in printed.out
     assert "2 problems" in printed.err
+
+
+def test_check_remarks_on_4d_files_that_a_known_data_set_counts_on(tmp_path: Path, capsys: Any) -> None:
+    session = "OAS30001_MR_d0129"
+    volume(tmp_path / f"{session}/anat1/sub-OAS30001_ses-d0129_T1w.nii.gz")
+    volume(tmp_path / f"{session}/dwi1/sub-OAS30001_ses-d0129_dwi.nii.gz", shape=(20, 18, 16, 3))
+    assert cli.main(["check", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 remarks:" in printed and "dwi.nii.gz: 4-D (20, 18, 16, 3) where 3-D is needed; it will be left out" in printed
+
+
+def test_check_remarks_on_regions_of_nnunet(tmp_path: Path) -> None:
+    stated = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"background": 0, "whole tumour": [1, 2], "core": 2}}
+    (nnunet_tree(tmp_path) / "dataset.json").write_text(json.dumps(stated))
+    facts = check.understand(tmp_path)
+    assert facts["labels"] == {"2": "core"} and facts["problems"] == []
+    assert "label 'whole tumour' is a region (values 1, 2)" in check.report(facts)
+
+
+def test_check_of_what_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        check.understand(tmp_path / "nowhere")
+    volume(tmp_path / "brain.nii.gz")
+    with pytest.raises(UserError, match=r"neither a folder nor a table[^!]*folder that holds the volumes"):
+        check.understand(tmp_path / "brain.nii.gz")
+
+
+def test_check_points_at_nnunet_one_level_down(tmp_path: Path) -> None:
+    nnunet_tree(tmp_path / "Dataset001_x")
+    with pytest.raises(UserError, match=r"check .*Dataset001_x"):
+        check.understand(tmp_path)
+
+
+def test_check_of_files_that_datalad_has_not_fetched(tmp_path: Path) -> None:
+    root = bids_tree(tmp_path)
+    (root / "sub-03/anat").mkdir(parents=True)
+    (root / "sub-03/anat/sub-03_T1w.nii.gz").symlink_to("../../.git/annex/objects/x")
+    facts = check.understand(root)
+    assert facts["volumes"] == 6 and "links to nothing, left out: fetch them first" in check.report(facts)
 
 
 def test_check_says_what_it_would_understand(tmp_path: Path) -> None:

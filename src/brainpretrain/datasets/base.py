@@ -31,7 +31,7 @@ SERIES_RULES = (
     (r"(?<!ana)t2.?star|t2\*|gre(?![a-z])", "T2starw"),
     (r"(?<!ana)t1|mp-?rage|mpr|spgr", "T1w"),
     (r"(?<!ana)t2|hippocamp", "T2w"),
-    (r"pd", "PDw"),
+    (r"(?<![a-z])pd|pd(?![a-z])", "PDw"),
 )
 
 
@@ -109,9 +109,12 @@ class Dataset:
     `n_shards`: a constant, so that jobs can be planned before there are data; one for 256 expected volumes.
     `label_sequences`: the sequences on whose grid the label file lies.
     `ignore`: values of the label file that neither train nor score.
+    `redistribution`: what is made from the volumes may be passed on, under the licence's own terms (attribution, no
+    commerce, share alike).
     `aliases`: further names of one patient; the value is the name to use.
     `source_format`: of the raw files. What is not NIfTI is converted into the folder `CONVERTED` below the root, by
     `fetch` (nrrd) or by the download step (dicom), and read from there.
+    `convert`: regular expression for the paths of the NRRD files that are converted.
     `lister`: how volumes are found where a table lists them and no layout can.
     """
 
@@ -133,17 +136,19 @@ class Dataset:
     ignore: tuple[int, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
     source_format: SourceFormat = "nifti"
+    convert: str = r".*"
     lister: Callable[[Dataset, Path], Scan] | None = None
 
 
 @dataclass(frozen=True)
 class Scan:
-    """What is under a root: index rows, paths that no row uses, images left out by `accept` and `reject`."""
+    """What is under a root: index rows, paths that no row uses, images left out by `accept` and `reject`, links to nothing."""
 
     layout: str
     rows: list[Row]
     unexpected: list[str]
     left_out: list[str]
+    dangling: list[str] = field(default_factory=list)
 
 
 class NotInPlace(UserError):
@@ -158,14 +163,18 @@ def index(dataset: Dataset, root: Path | str) -> list[Row]:
         the name to use where one patient has several), session ('' if none), sequence, subset, site, path, label (''
         if none), channel (index into a 4-D file, else ''), source_bytes (size of the image and its label: a file that
         was replaced changes the index).
-        Paths are relative to `root`, POSIX.
+        Paths are relative to `root`, POSIX. Links to nothing are left out; `scan` names them.
 
     Raises:
         NotInPlace: no layout matches any file.
         UserError: two files make the same volume, a labelled image lacks its label, or a subject a sequence; lists
             all of them.
     """
-    rows = scan(dataset, root).rows
+    return with_sizes(scan(dataset, root).rows, root)
+
+
+def with_sizes(rows: list[Row], root: Path | str) -> list[Row]:
+    """The rows with `source_bytes`."""
     for row in rows:
         row["source_bytes"] = sum((Path(root) / row[name]).stat().st_size for name in ("path", "label") if row[name])
     return rows
@@ -176,14 +185,14 @@ def scan(dataset: Dataset, root: Path | str) -> Scan:
     root = Path(root)
     if dataset.lister:
         return dataset.lister(dataset, root)
-    files = list_files(root)
+    files, dangling = list_files(root)
     for layout in dataset.layouts:
         candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
         found = [(path, *matched) for path in candidates if (matched := _first_match(layout, path))]
         if found:
-            return _scan_layout(dataset, layout, root, candidates, set(files), found)
+            return _scan_layout(dataset, layout, root, candidates, set(files), found, dangling)
     raise NotInPlace(
-        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files)}",
+        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}",
         where=root,
         fix=how_to_place(dataset, root),
     )
@@ -227,9 +236,12 @@ def guess_sequence(text: str) -> str:
     return next((name for rule, name in SERIES_RULES if re.search(rule, text.lower())), "unknown")
 
 
-def list_files(root: Path) -> list[str]:
-    """Relative POSIX paths of all files, links followed once, hidden files (`._*` of macOS too) left out."""
-    found, seen, above = [], set(), len(os.fspath(root))
+def list_files(root: Path) -> tuple[list[str], list[str]]:
+    """Relative POSIX paths of all files, and of links to nothing, as datalad leaves them for files that it has not fetched.
+
+    Links are followed once, hidden files (`._*` of macOS too) are left out.
+    """
+    found, dangling, seen, above = [], set(), set(), len(os.fspath(root))
     for folder, subfolders, names in os.walk(root, followlinks=True):
         here = os.stat(folder)
         if (here.st_dev, here.st_ino) in seen:
@@ -238,8 +250,17 @@ def list_files(root: Path) -> list[str]:
         seen.add((here.st_dev, here.st_ino))
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         below = folder[above:].lstrip("/")
-        found += [f"{below}/{name}" if below else name for name in names if not name.startswith(".")]
-    return sorted(found)
+        paths = {name: f"{below}/{name}" if below else name for name in names if not name.startswith(".")}
+        with os.scandir(folder) as entries:  # knows links without asking for each file
+            links = [entry.name for entry in entries if entry.name in paths and entry.is_symlink()]
+        dangling |= {paths[name] for name in links if not os.path.exists(os.path.join(folder, name))}
+        found += paths.values()
+    return sorted(set(found) - dangling), sorted(dangling)
+
+
+def to_fetch(dangling: list[str]) -> str:
+    """A line that names links to nothing."""
+    return f"{len(dangling)} links to nothing, left out: fetch them first (datalad get): {some(dangling)}"
 
 
 def _first_match(layout: Layout, path: str) -> tuple[Pattern, re.Match[str]] | None:
@@ -250,7 +271,15 @@ def _first_match(layout: Layout, path: str) -> tuple[Pattern, re.Match[str]] | N
     return None
 
 
-def _scan_layout(dataset: Dataset, layout: Layout, root: Path, candidates: list[str], present: set[str], found: list) -> Scan:
+def _scan_layout(
+    dataset: Dataset,
+    layout: Layout,
+    root: Path,
+    candidates: list[str],
+    present: set[str],
+    found: list,
+    dangling: list[str],
+) -> Scan:
     used, rows, left_out, problems = set(), [], [], []
     for path, pattern, match in found:
         used.add(path)
@@ -268,9 +297,12 @@ def _scan_layout(dataset: Dataset, layout: Layout, root: Path, candidates: list[
                 problems.append(f"label missing: {wanted} (of {path})")
             rows.append(row)
     unexpected = [path for path in candidates if path not in used]
-    refuse(dataset.name, root, [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)], unexpected)
+    problems = [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)]
+    if problems and dangling:
+        problems.append(to_fetch(dangling))
+    refuse(dataset.name, root, problems, unexpected)
     rows.sort(key=lambda row: row["volume"])
-    return Scan(layout.name, rows, unexpected, left_out)
+    return Scan(layout.name, rows, unexpected, left_out, dangling)
 
 
 UNPACK_AGAIN = "unpack the archive again, rename what has another name, and remove copies"
@@ -379,7 +411,9 @@ def duplicates(rows: list[Row]) -> list[str]:
     return [f"volume '{volume}' more than once: {', '.join(same)}" for volume, same in twice.items()]
 
 
-def _summary(files: list[str]) -> str:
+def _summary(files: list[str], dangling: list[str]) -> str:
+    if dangling:
+        return to_fetch(dangling)
     if not files:
         return "there are no files"
     return f"none of {len(files)} files fits a layout, such as {', '.join(files[:3])}"

@@ -1,6 +1,6 @@
 """BTCV (Beyond the Cranial Vault), abdomen: CT of 50 patients, 13 organs labelled in 30. Not a brain: a test of transfer.
 
-CT has values below 0, which the recipe `amaes` rejects; use a recipe with `allow_negative: true`.
+CT has values below 0, which the recipe `amaes` rejects; use the recipe `ct`.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

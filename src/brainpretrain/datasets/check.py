@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,12 +15,13 @@ import yaml
 
 from brainpretrain import datasets
 from brainpretrain.datasets import bids
-from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, list_files, recognises, scan, some
+from brainpretrain.datasets import csv as table_of_paths
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, list_files, recognises, scan, some, to_fetch
 from brainpretrain.errors import UserError
 from brainpretrain.nifti import BadVolume, read_header
 
 PROBED = 2000  # files that are held against the layouts of all data sets
-PROBLEMS = 20  # of the problems, how many are printed
+PRINTED = 20  # of the problems, and of the remarks, how many are printed
 SHOWN = 12  # of sequences and labels
 VOLUMES_PER_SHARD = 256
 # nnU-Net's free names of channels, in lower case
@@ -33,8 +35,8 @@ def understand(folder: Path | str) -> dict[str, Any]:
     Returns:
         folder, format (in words), module, options (of the YAML), layout, volumes, subjects, sessions, sites, labelled
         (counts), sequences and subsets (name to count), labels (names by value, where stated), spacing_mm and shape (per
-        axis the lowest and highest), unexpected (files that nothing uses), left_out, problems (texts), yaml (lines to
-        paste into a config).
+        axis the lowest and highest), unexpected (files that nothing uses), left_out, dangling (links to nothing), problems
+        and remarks (texts), yaml (lines to paste into a config).
 
     Raises:
         UserError: nothing in it is understood; says what would be.
@@ -48,9 +50,12 @@ def understand(folder: Path | str) -> dict[str, Any]:
         found = scan(dataset, root)
     except UserError as error:
         found, problems = Scan("", [], [], []), [str(error)]
-    spacing, shape, bad = _grids(root, found.rows)
+    known = module not in datasets.TEMPLATES
+    spacing, shape, bad, remarks = _grids(root, found.rows, known)
+    if module == "nnunet":
+        remarks += _regions(root)
     count = {key: len({row[key] for row in found.rows} - {""}) for key in ("subject", "session", "site")}
-    if module in datasets.TEMPLATES:
+    if not known:
         options = options | {"n_shards": max(1, math.ceil(len(found.rows) / VOLUMES_PER_SHARD))}
     return {
         "folder": str(folder),
@@ -70,7 +75,9 @@ def understand(folder: Path | str) -> dict[str, Any]:
         "shape": shape,
         "unexpected": found.unexpected,
         "left_out": len(found.left_out),
+        "dangling": found.dangling,
         "problems": problems + bad,
+        "remarks": remarks,
         "yaml": _yaml(root, dataset, module, options),
     }
 
@@ -91,9 +98,12 @@ def report(facts: Mapping[str, Any]) -> str:
         lines.append(f"  {facts['left_out']} volumes are left out by the selection of series")
     if facts["unexpected"]:
         lines.append(f"  unused:    {some(facts['unexpected'])}")
-    if facts["problems"]:
-        lines.append(f"  {len(facts['problems'])} problems:")
-        lines += [f"    {problem}" for problem in facts["problems"][:PROBLEMS]]
+    if facts["dangling"]:
+        lines.append(f"  {to_fetch(facts['dangling'])}")
+    for key in ("problems", "remarks"):
+        if facts[key]:
+            lines.append(f"  {len(facts[key])} {key}:")
+            lines += [f"    {text}" for text in facts[key][:PRINTED]]
     return "\n".join([*lines, "To use it, in config/datasets.yaml and config/config.yaml:", "", facts["yaml"]])
 
 
@@ -104,9 +114,15 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
     """Words, module and options of the YAML for a folder or table."""
     if folder.is_file() and folder.suffix in (".csv", ".tsv"):
         return "a table of paths", "csv", {"file": folder.name}
-    files = list_files(folder)
-    volumes = [path for path in files if path.endswith(EXTENSIONS)]
-    step = max(1, len(files) // PROBED)
+    if not folder.is_dir():
+        raise UserError(
+            "this is neither a folder nor a table (.csv, .tsv)" if folder.exists() else "there is no such folder or table",
+            where=folder,
+            fix="give the folder that holds the volumes",
+        )
+    files, dangling = list_files(folder)
+    volumes = [path for path in (*files, *dangling) if path.endswith(EXTENSIONS)]
+    step = max(1, len(volumes) // PROBED)
     for name in datasets.names():
         dataset = datasets.load(name)
         if dataset.access != "embedded" and recognises(dataset, volumes[::step]):
@@ -118,20 +134,28 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
     tables = [path for path in files if path.endswith((".csv", ".tsv")) and "/" not in path and _is_list(folder / path)]
     if tables:
         return "a table of paths", "csv", {"file": tables[0]}
-    raw = [path for path in files if path.lower().endswith((".dcm", ".ima", ".nrrd"))]
     raise UserError(
         f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else ""),
         where=folder,
-        fix="convert DICOM and NRRD to NIfTI first" if raw and not volumes else
-        "arrange it as BIDS or nnU-Net's raw data, or list the volumes in a CSV with the columns subject, sequence, path",
-    )  # fmt: skip
+        fix=_hint(folder, files, volumes),
+    )
+
+
+def _hint(folder: Path, files: list[str], volumes: list[str]) -> str:
+    """What to do with a folder in which no format is recognised."""
+    nested = [path.removesuffix("/dataset.json") for path in files if re.fullmatch(r"[^/]+/dataset\.json", path)]
+    if nested:
+        return f"nnU-Net's raw data lie one level down: check {folder / nested[0]}"
+    if not volumes and any(path.lower().endswith((".dcm", ".ima", ".nrrd")) for path in files):
+        return "convert DICOM and NRRD to NIfTI first"
+    return "arrange it as BIDS or nnU-Net's raw data, or list the volumes in a CSV with the columns subject, sequence, path"
 
 
 def _is_list(table: Path) -> bool:
     """A CSV file whose first line names the columns that a list of volumes needs."""
     with open(table, newline="", encoding="utf-8-sig", errors="replace") as stream:
         first = stream.readline()
-    return {"subject", "sequence", "path"} <= set(next(csv.reader([first.replace("\t", ",")]), []))
+    return {"subject", "sequence", "path"} <= set(next(csv.reader([first], delimiter=table_of_paths.separator(first)), []))
 
 
 def _nnunet(folder: Path, volumes: list[str]) -> dict[str, Any]:
@@ -159,6 +183,16 @@ def _label(key: Any, value: Any) -> tuple[int, str] | None:
     return (int(number), str(name)) if int(number) > 0 else None
 
 
+def _regions(folder: Path) -> list[str]:
+    """A remark for each label of dataset.json that is a region, that is a list of values."""
+    stated = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("labels", {})
+    return [
+        f"label '{name}' is a region (values {', '.join(map(str, values))}) and is left out: classes do not overlap"
+        for name, values in stated.items()
+        if isinstance(values, list)
+    ]
+
+
 def _bids(volumes: list[str]) -> dict[str, Any]:
     """Sequences that are there; a derivative with a mask beside every subject is left to the user to name."""
     stems = [path.removesuffix(".gz").removesuffix(".nii") for path in volumes if not path.startswith("derivatives/")]
@@ -169,22 +203,29 @@ def _bids(volumes: list[str]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------ headers and YAML
 
 
-def _grids(root: Path, rows: list[Row]) -> tuple[list[list[float]], list[list[int]], list[str]]:
-    """Lowest and highest spacing and size of each axis, and what headers are broken."""
-    spacings, shapes, problems = [], [], []
-    for path, channel in {row["path"]: row["channel"] for row in rows}.items():
+def _grids(root: Path, rows: list[Row], known: bool) -> tuple[list[list[float]], list[list[int]], list[str], list[str]]:
+    """Lowest and highest spacing and size of each axis, broken headers, and volumes that the selection rules leave out.
+
+    Those are the unlabelled 4-D volumes of a `known` data set: its description counts on that.
+    """
+    spacings, shapes, problems, remarks = [], [], [], []
+    for path, row in {row["path"]: row for row in rows}.items():
         try:
             header = read_header(root / path)
         except BadVolume as error:
             problems.append(f"{path}: {error.problem}")
             continue
         size = [int(n) for n in header["dim"][1 : 1 + max(3, int(header["dim"][0]))]]
-        if math.prod(size[3:]) > 1 and channel == "":
-            problems.append(f"{path}: {len(size)}-D {tuple(size)} where 3-D is needed")
+        if math.prod(size[3:]) > 1 and row["channel"] == "":
+            text = f"{path}: {len(size)}-D {tuple(size)} where 3-D is needed"
+            if known and not row["label"]:
+                remarks.append(f"{text}; it will be left out")
+            else:
+                problems.append(text)
         shapes.append(size[:3])
         spacings.append([round(float(v), 4) for v in header["pixdim"][1:4]])
     axes = [[min(axis), max(axis)] for axis in zip(*spacings, strict=True)]
-    return axes, [[min(axis), max(axis)] for axis in zip(*shapes, strict=True)], problems
+    return axes, [[min(axis), max(axis)] for axis in zip(*shapes, strict=True)], problems, remarks
 
 
 def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:

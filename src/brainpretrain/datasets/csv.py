@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Row, Scan, refuse, some, volume_id
+from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Row, Scan, duplicates, refuse, volume_id
 from brainpretrain.datasets.own import Options, dataset, parse
 from brainpretrain.errors import UserError, nearest
 
@@ -16,7 +16,8 @@ OPTIONAL = ("patient", "session", "run", "subset", "site", "label", "channel")
 
 
 class Csv(Options):
-    """`file`: the table, relative to the folder of the data set; columns NEEDED and OPTIONAL, separated by comma or tab."""
+    """`file`: the table, relative to the folder of the data set; columns NEEDED and OPTIONAL, separated by comma,
+    semicolon or tab; UTF-8."""
 
     file: str
 
@@ -43,25 +44,33 @@ def _list(dataset: Dataset, root: Path, file: str) -> Scan:
     if not table.is_file():
         raise NotInPlace(f"the table '{file}' of the data set is not there", where=table, fix="put it there, or mend 'file:'")
     rows, problems = [], []
-    for number, line in enumerate(_lines(table), start=2):
+    for number, line in _lines(table):
+        if line.pop(None, None):
+            problems.append(f"line {number}: more fields than columns (a value that holds the separator needs quotes)")
         row = {key: (value or "").strip() for key, value in line.items()}
         problems += [f"line {number}: {problem}" for problem in _wrong(root, row)]
         rows.append(_row(row))
-    volumes = [row["volume"] for row in rows]
-    twice = sorted({volume for volume in volumes if volumes.count(volume) > 1})
-    if twice:
-        problems.append(f"volumes that stand twice (give them a 'run'): {some(twice)}")
+    problems += [f"{line} (give them a 'run')" for line in duplicates(rows)]
     refuse(dataset.name, table, problems, [], fix="mend these lines of the table")
     return Scan("table", sorted(rows, key=lambda row: row["volume"]), [], [])
 
 
-def _lines(table: Path) -> list[dict[str, Any]]:
-    with open(table, newline="", encoding="utf-8-sig") as stream:
-        first = stream.readline()
-        stream.seek(0)
-        reader = csv.DictReader(stream, delimiter="\t" if "\t" in first else ",")
-        columns = list(reader.fieldnames or [])
-        lines = list(reader)
+def separator(first: str) -> str:
+    """What separates the columns that the first line of a table names."""
+    return next((mark for mark in "\t;" if mark in first), ",")
+
+
+def _lines(table: Path) -> list[tuple[int, dict[Any, Any]]]:
+    """Number and values of each line; the key None holds fields beyond the columns."""
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as stream:
+            first = stream.readline()
+            stream.seek(0)
+            reader = csv.DictReader(stream, delimiter=separator(first))
+            columns = list(reader.fieldnames or [])
+            lines = [(reader.line_num, line) for line in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"the table cannot be read: {error}", where=table, fix="save it as UTF-8") from error
     for name in columns:
         if name not in (*NEEDED, *OPTIONAL):
             raise UserError(f"unknown column '{name}'", where=table, fix=nearest(name or "", [*NEEDED, *OPTIONAL]))

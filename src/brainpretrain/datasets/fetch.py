@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     Returns:
         dataset (name), root (absolute), layout (name of the one found), volumes (count), subjects (count),
         unexpected_files (count of files that are neither image nor label), unexpected (the first of them, volumes
-        before other files), left_out (count of images that the data set's selection of series excludes).
+        before other files), left_out (count of images that the data set's selection of series excludes), dangling (links
+        to nothing), note (how many of the expected subjects and volumes, where fewer are in place; else '').
 
     Raises:
         NotInPlace: no file fits; says where to get the data and which files to put where.
@@ -40,16 +42,24 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     if dataset.source_format == "nrrd":
         from brainpretrain.datasets.nrrd import convert_tree  # nibabel is slow to import, and rarely needed here
 
-        convert_tree(root, image=r".*_IMG_[^/]+")
+        convert_tree(root, image=dataset.convert)
     found = scan(dataset, root)
     unexpected = sorted(found.unexpected, key=lambda path: not path.endswith(EXTENSIONS))
+    counts = {"volumes": len(found.rows), "subjects": len({row["subject"] for row in found.rows})}
     return {
         "dataset": dataset.name,
         "root": str(Path(root).absolute()),
         "layout": found.layout,
-        "volumes": len(found.rows),
-        "subjects": len({row["subject"] for row in found.rows}),
+        **counts,
         "unexpected_files": len(unexpected),
         "unexpected": unexpected[:LISTED],
         "left_out": len(found.left_out),
+        "dangling": found.dangling,
+        "note": shortfall(counts, dataset.expected),
     }
+
+
+def shortfall(counts: Mapping[str, int], expected: Mapping[str, int] | None) -> str:
+    """'found N of expected M' for the kinds of which fewer than expected are in place; '' if there are none."""
+    fewer = [(kind, total) for kind, total in (expected or {}).items() if counts[kind] < total]
+    return ", ".join(f"found {counts[kind]:,} of expected {total:,} {kind}" for kind, total in fewer)

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
 from brainpretrain import datasets
 from brainpretrain.datasets.base import Dataset, NotInPlace, scan
 from brainpretrain.errors import UserError
+
+TITLES = ("data set", "access", "subjects", "volumes", "BRAINS-45K", "in place", "licence")
+PLACE = 30  # columns of 'in place' for which the licence gives way
 
 
 def listing(places: Mapping[str, tuple[Dataset, Path]]) -> list[dict[str, Any]]:
@@ -62,6 +68,29 @@ def status(row: Mapping[str, Any]) -> str:
             return f"problem: {row['problem']}"
         case _:
             return "absent"
+
+
+def table(rows: list[dict[str, Any]], width: int) -> Table:
+    """The rows of `listing` for a terminal of so many columns: the licence gives way first, then what is in place wraps."""
+    cells = [_cells(row) for row in rows]
+    needed = [max(map(len, column)) for column in zip(TITLES, *cells, strict=True)]
+    *fixed, place, _ = needed
+    spare = width - sum(fixed) - min(place, PLACE) - 2 * (len(TITLES) - 1)
+    found = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title, at_least in zip(TITLES[:5], fixed, strict=True):
+        found.add_column(title, no_wrap=True, min_width=at_least, justify="left" if title in TITLES[:2] else "right")
+    found.add_column("in place", overflow="fold", min_width=len("in place"))
+    found.add_column("licence", no_wrap=True, overflow="ellipsis", max_width=max(spare, len("licence")))
+    for row in cells:
+        found.add_row(*row)
+    return found
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    expected, paper = row["expected"] or {}, row["brains45k"] or {}
+    counts = (expected.get("subjects"), expected.get("volumes"), paper.get("volumes"))
+    numbers = [f"{count:,}" if count else "" for count in counts]
+    return [row["dataset"], row["access"], *numbers, status(row), row["licence"]]
 
 
 def markdown(names: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ DATASET = Dataset(
     licence="CC BY-NC 4.0",
     licence_url="https://creativecommons.org/licenses/by-nc/4.0/",
     citation="Kuijf et al., WMH segmentation challenge, IEEE TMI 2019, doi:10.1109/TMI.2019.2905770",
-    redistribution=False,
+    redistribution=True,
     archives=(Archive(name="dataverse_files", url="dataverse:dataverse.nl/doi:10.34894/AECRSD"),),
     layouts=(
         Layout(
