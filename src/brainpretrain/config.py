@@ -496,8 +496,8 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     return _validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would settle in silence."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """SafeLoader, with the parser in C if there is one, that refuses a key given twice, which YAML would settle in silence."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
