@@ -1,9 +1,10 @@
 """In the place of the command `brainpretrain`: makes the outputs of a step and does no work.
 
-Used by bench/scheduling.py and tests/slurm/scale.py, which put it on the path as `brainpretrain`. The variable EMPTY_WORK_ROWS may hold
-the number of rows of each index, as JSON.
+Used by bench/scheduling.py and tests/slurm/scale.py, which put it on the path as `brainpretrain`. The variable
+EMPTY_WORK_ROWS may hold the number of rows of each index, as JSON.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ COLUMNS = ["volume", "subject", "session", "sequence", "subset", "site", "path",
 
 
 def main(words: list[str]) -> None:
-    step, options = words[0], dict(zip(words[1:], words[2:], strict=False))
+    step, options = words[0], dict(itertools.pairwise(words))
     if step == "claim":  # what it would start
         return main(words[words.index("--") + 2 :])
     out = options["--out"]

@@ -2,7 +2,8 @@
 
     make bench-evaluation
 
-The same two label arrays are in the memory of every party; what is timed is from there to the nine numbers. The numbers are compared.
+The same two label arrays are in the memory of every party. Timed is the way from there to the nine numbers, which are
+compared.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Yucca's evaluation as a party: the confusion matrix of scikit-learn and the surface metrics that yucca carries.
 
-Arguments as in party_evaluation.py. Yucca scores surfaces label by label on whole masks, at a tolerance of 1 mm. It does not report HD95;
-it is taken from the distances that its surface Dice has computed, which costs it next to nothing.
+Arguments as in party_evaluation.py. Yucca scores surfaces label by label on whole masks, at a tolerance of 1 mm. It does
+not report HD95: that is taken from the distances which its surface Dice has computed, and costs it next to nothing.
 """
 
 from importlib.metadata import version
@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 
 from harness import arguments, seconds, serve
 
-# an index may bring a torchvision whose compiled operators do not fit this torch; none of them is used, but they must have been declared
+# an index may bring a torchvision whose compiled operators do not fit this torch; none is used, but all must be declared
 OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
 for name in ("nms", "qnms"):
     OPERATORS.define(f"{name}(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")

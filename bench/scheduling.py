@@ -2,7 +2,8 @@
 
     make bench-scheduling
 
-No volume is read: the command `brainpretrain` is replaced by `bench/empty_work.py`. The figure is CPU time of Snakemake and all that it starts.
+No volume is read: the command `brainpretrain` is replaced by `bench/empty_work.py`. The figure
+is CPU time of Snakemake and all that it starts.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _own(process: int) -> float:
 
 
 def extrapolated(points: Sequence[Mapping[str, float]], volumes: int) -> float | None:
-    """Seconds of scheduling of a whole run: the cost of a job is linear in the jobs that are ready, which become fewer to none."""
+    """Seconds of scheduling of a whole run: a job costs what is linear in the jobs that are ready, and these become fewer."""
     if len(points) < 2:
         return None
     slope, intercept = statistics.linear_regression([p["ready"] for p in points], [p["cost_s"] for p in points])

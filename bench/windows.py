@@ -1,9 +1,10 @@
-"""A whole volume in overlapping patches on one CPU core: what the window costs over the network alone, beside nnU-Net's and MONAI's.
+"""A whole volume in overlapping patches on one CPU core: what the window costs over the network alone.
 
     make bench-windows
 
 The network is the same in all parties, and is counted alone on as many patches as the window of this project has. A second
-network that is next to nothing shows what the window itself costs. How many windows the box of the brain spares is counted for volumes as they are.
+network that is next to nothing shows what the window itself costs. nnU-Net's window and MONAI's stand beside. How many
+windows the box of the brain spares is counted for volumes as they are.
 """
 
 from __future__ import annotations
@@ -90,8 +91,8 @@ def window_table(times: Mapping[str, Mapping[str, Sequence[float]]], names: Mapp
 def crop_table(found: Sequence[Mapping[str, Any]]) -> str:
     """Markdown: windows of a volume and of its box."""
     lines = [
-        [row["name"], *("x".join(map(str, row[key])) for key in ("whole", "box")), *(str(row["windows"][key]) for key in ("whole", "box")),
-         f"{row['windows']['whole'] / row['windows']['box']:.2f}x"]
+        [row["name"], *("x".join(map(str, row[key])) for key in ("whole", "box")),
+         *(str(row["windows"][key]) for key in ("whole", "box")), f"{row['windows']['whole'] / row['windows']['box']:.2f}x"]
         for row in found
     ]  # fmt: skip
     return harness.table(["volume at 1 mm", "whole", "box of the brain", "windows, whole", "windows, box", "fewer"], lines)
