@@ -2,10 +2,11 @@
 
     make bench-compare OLD=a NEW=b        # two JSONs, or two folders of them
 
-The rule: a figure slowed if its median grew by more than 5 %, and by more than three times the noise of the two medians. The noise of a
-median is the standard error that follows from the rounds: 1.4826 times their median absolute deviation, times 1.2533, over the root of their
-number. A figure with fewer than three rounds on a side has no noise to judge by: it counts from 30 % on. Figures of others are compared
-too but never counted: if they slowed alike, the machine did, and the medians of this project are divided by that factor first.
+The rule: a figure slowed if its median grew by more than 5 %, and by more than three times the noise of the two medians.
+The noise of a median is the standard error that follows from the rounds: 1.4826 times their median absolute deviation, times
+1.2533, over the root of their number. A figure with fewer than three rounds on a side has no noise to judge by: it counts from
+30 % on. Figures of others are compared too but never counted: if they slowed alike, the machine did, and times of this project
+are divided by that factor (the median over the others in the same benchmark) first.
 """
 
 from __future__ import annotations
@@ -79,7 +80,8 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any], machine: float) -> C
 def table(changes: Sequence[Change]) -> str:
     """Markdown, the slowest first."""
     rows = [
-        [c.id, c.what, c.party, f"{c.ratio:.2f}x", "too few rounds" if c.noise is None else f"{c.noise:.1%}", "slowed" if c.slowed else ""]
+        [c.id, c.what, c.party, f"{c.ratio:.2f}x", "too few rounds" if c.noise is None else f"{c.noise:.1%}",
+         "slowed" if c.slowed else ""]
         for c in sorted(changes, key=lambda c: (not c.slowed, -c.ratio))
     ]  # fmt: skip
     return harness.table(["id", "figure", "party", "new over old", "noise", "verdict"], rows)

@@ -2,8 +2,8 @@
 
     make bench-scaling
 
-Planning is read from the JSON of bench/scheduling.py. Each curve is drawn with its straight line into docs/benchmarks/. The first two
-are in wall clock, since they are about doing things at the same time: others on the machine spoil them.
+Planning is read from the JSON of bench/scheduling.py. Each curve is drawn with its straight line into docs/benchmarks/. The
+first two are in wall clock, since they are about doing things at the same time: others on the machine spoil them.
 """
 
 from __future__ import annotations
@@ -98,8 +98,10 @@ def preprocessing(work: Path, rows: pd.DataFrame, recipe: Mapping[str, Any], pro
     return Curve("preprocessing", f"preprocessing, {len(rows)} volumes", "processes", "s", points)
 
 
-def loading(work: Path, rows: pd.DataFrame, recipe: Mapping[str, Any], policy: Any, workers: Sequence[int], rounds: int, samples: int) -> Curve:  # fmt: skip
-    """Seconds of `samples` samples of a pretraining, as the loader hands them to a training, after the workers have started."""
+def loading(
+    work: Path, rows: pd.DataFrame, recipe: Mapping[str, Any], policy: Any, workers: Sequence[int], rounds: int, samples: int
+) -> Curve:
+    """Seconds of so many samples of a pretraining, as a training gets them, after the workers have started."""
     table = shards.build(rows, "/", work / "stored", recipe, 0, 1)
     patches = data.PretrainPatches(table, work / "stored", [128] * 3, Policy(policy), seed=0)
     points: dict[int, list[float]] = {n: [] for n in workers}
