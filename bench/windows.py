@@ -73,7 +73,9 @@ def ratio(times: Mapping[str, Sequence[float]], key: str) -> float | None:
     return statistics.median(times[key]) / statistics.median(times["alone"]) if key in times else None
 
 
-def window_table(times: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str], apart: Mapping[str, float]) -> str:
+def window_table(
+    times: Mapping[str, Mapping[str, Sequence[float]]], names: Mapping[str, str], apart: Mapping[str, Sequence[float]]
+) -> str:
     """Markdown: seconds, and times the network alone."""
     lines = []
     for network, found in times.items():
@@ -84,8 +86,18 @@ def window_table(times: Mapping[str, Mapping[str, Sequence[float]]], names: Mapp
             cells.append(script.NOT_MEASURED if over is None else f"{statistics.median(found[key]):.2f} ({over:.2f}x)")
         lines.append([network, alone, *cells])
     lines.append(["goal, small U-Net", "", f"at most {AT_MOST}x", *[""] * (len(names) - 1)])
-    lines.append(["largest difference of logits", "", "", *(script.shown(apart.get(key), ".1e") for key in list(names)[1:])])
+    for place, what in enumerate(("largest difference of logits", "root mean square", "voxels of another class")):
+        form = ".1%" if what.startswith("voxels") else ".1e"
+        lines.append(
+            [what, "", "", *(script.shown(apart[key][place] if key in apart else None, form) for key in list(names)[1:])]
+        )
     return harness.table(["network, CPU s", "alone", *names.values()], lines)
+
+
+def differences(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
+    """Of logits (classes x y z): the largest difference, the root mean square, and the share of voxels of another class."""
+    apart = theirs - ours
+    return [float(np.abs(apart).max()), float(np.sqrt(np.mean(apart**2))), float(np.mean(theirs.argmax(0) != ours.argmax(0)))]
 
 
 def crop_table(found: Sequence[Mapping[str, Any]]) -> str:
@@ -103,6 +115,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = script.parser(__doc__, "windows", rounds=3)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--side", type=int, help="cut the volume to so many voxels along each axis")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
     with tempfile.TemporaryDirectory() as folder:
@@ -111,21 +124,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         files = real or {f"phantom {n}": path for n, path in enumerate(phantoms(work, settings))}
         recipe = settings.preprocess["amaes"].model_dump(mode="json") | {"allow_negative": True}
         found = crops(files, args.patch, args.overlap, recipe)
-        np.save(work / "volume.npy", found[0]["image"].astype(np.float32))
+        image = found[0]["image"][(slice(args.side),) * 3].astype(np.float32)
+        np.save(work / "volume.npy", image)
         given = {"volume": str(work / "volume.npy"), "patch": args.patch, "overlap": args.overlap}
         files_of = {"ours": "party_windows.py", "nnunet": "party_nnunet_windows.py", "monai": "party_monai_windows.py"}
         scripts = {key: (file, given | {"out": str(work / f"{key}.npy")}) for key, file in files_of.items()}
         parties, names = script.parties(scripts, args.peers, args.core)
         count = len(parties["ours"]("starts"))
-        assert count == found[0]["windows"]["box"], f"{count} windows were seen, {found[0]['windows']['box']} counted"
+        expected = windows(image.shape, args.patch, args.overlap)
+        assert count == expected, f"{count} windows were seen, {expected} counted"
         times = {network: measure(parties, count, network, args.rounds) for network in NETWORKS}
         for party in parties.values():
             party("result", name=NETWORKS[0])
         results = {key: np.load(work / f"{key}.npy") for key in parties}
-        apart = {key: float(np.abs(results[key] - results["ours"]).max()) for key in parties if key != "ours"}
+        apart = {key: differences(found, results["ours"]) for key, found in results.items() if key != "ours"}
         for party in parties.values():
             party.close()
-    what = f"{count} windows of {args.patch}^3 over {found[0]['name']}, {'x'.join(map(str, found[0]['box']))}"
+    what = f"{count} windows of {args.patch}^3 over {found[0]['name']}, {'x'.join(map(str, image.shape))}"
     facts = harness.facts() | {"command": f"python bench/windows.py --rounds {args.rounds}", "inputs": what}
     figures = [
         harness.figure("B12", f"window, {network}", name, "s", times[network].get(key, []))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from brainpretrain.files import read_json
@@ -21,7 +22,7 @@ def bench(monkeypatch):
 
 def test_without_data_and_peers_a_phantom_is_measured_and_the_gaps_show(tmp_path):
     """The script itself asserts that the network was shown as many windows as are counted."""
-    line = f"--data {tmp_path} --peers {tmp_path}/none --rounds 1 --patch 64 --json {tmp_path}/windows.json"
+    line = f"--data {tmp_path} --peers {tmp_path}/none --rounds 1 --patch 32 --side 40 --json {tmp_path}/windows.json"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -33,7 +34,7 @@ def test_without_data_and_peers_a_phantom_is_measured_and_the_gaps_show(tmp_path
     (goal,) = found["goals"]
     assert goal["at_most"] == 1.1 and goal["value"] > 0
     assert all(row["windows"]["box"] <= row["windows"]["whole"] for row in found["details"]["crops"])
-    assert done.stdout.count("not measured") == 6  # both peers: two networks, and the difference
+    assert done.stdout.count("not measured") == 10  # both peers: two networks, and three differences
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,12 @@ def test_without_data_and_peers_a_phantom_is_measured_and_the_gaps_show(tmp_path
 )
 def test_windows_are_counted(bench, shape, expected):
     assert bench.windows(shape, 128, 0.5) == expected
+
+
+def test_differences_are_those_of_logits_and_of_classes(bench):
+    ours = np.array([[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
+    theirs = np.array([[[[0.0, 2.0]]], [[[1.0, 1.0]]]])
+    assert bench.differences(theirs, ours) == [2.0, 1.0, 0.5]
 
 
 def test_the_ratio_is_that_to_the_network_alone(bench):
