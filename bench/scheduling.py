@@ -184,9 +184,15 @@ def rows(found: Mapping[str, Any]) -> list[list[str]]:
         lines.append([
             f"{volumes:,}", str(jobs), f"{cpu(found['dry'][volumes]):.1f}", f"{cpu(found['run'][volumes]):.1f}",
             script.shown(peer and cpu(peer), ".1f"), script.shown(measured and 1e3 * measured["cost_s"], ".0f"),
-            "" if total is None else f"{total / 3600:.2g} h, extrapolated",
+            "" if total is None else _long(total),
         ])  # fmt: skip
     return lines
+
+
+def _long(seconds: float) -> str:
+    """Words for a time that was extrapolated."""
+    unit, size = ("h", 3600) if seconds > 3600 else ("min", 60) if seconds > 60 else ("s", 1)
+    return f"{seconds / size:.2g} {unit}, extrapolated"
 
 
 def tables(found: Mapping[str, Any]) -> list[str]:

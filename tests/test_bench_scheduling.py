@@ -42,6 +42,7 @@ def test_a_job_per_volume_is_extrapolated_as_a_quadratic(module):
     points = [{"ready": 1000.0, "cost_s": 0.06}, {"ready": 5000.0, "cost_s": 0.26}]  # 10 ms and 0.05 ms for each that is ready
     assert scheduling.extrapolated(points, 10_000) == pytest.approx(0.01 * 10_000 + 5e-5 * 10_000**2 / 2)
     assert scheduling.extrapolated(points[:1], 10_000) is None
+    assert [scheduling._long(n) for n in (17, 500, 43_200)] == [f"{words}, extrapolated" for words in ("17 s", "8.3 min", "12 h")]
 
 
 def test_a_curve_is_linear_or_it_is_not(module, tmp_path):
