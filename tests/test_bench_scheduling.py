@@ -56,7 +56,7 @@ def test_a_curve_is_linear_or_it_is_not(module, tmp_path):
 
 
 def test_growth_is_measured_on_phantoms(tmp_path):
-    line = f"--data {tmp_path} --rounds 1 --processes 1 --workers 0 --samples 4 --cases 3 6 9 --scheduling {tmp_path}/none"
+    line = f"--data {tmp_path} --rounds 1 --processes 1 --repeats 1 --workers 0 --samples 4 --cases 3 6 9 --scheduling {tmp_path}/none"
     said = run("scaling.py", f"{line} --json {tmp_path}/scaling.json --pictures {tmp_path}")
     found = read_json(tmp_path / "scaling.json")
     assert [figure["what"] for figure in found["figures"]][-1] == "report, pages and figure of a table, 9 cases"
