@@ -224,7 +224,7 @@ def download(args: argparse.Namespace) -> None:
     arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
     arg("--workers", type=int, default=1, help="processes"),
     arg("--max-rejected", type=float, required=True, metavar="SHARE", help="more rejected volumes than this (0..1) are an error"),
-    arg("--labels", type=_numbers, default=[], metavar="N,N", help="values that a label may hold beside 0 (all, if none is given)"),
+    arg("--labels", type=_numbers, default=[], metavar="N,N", help="values that a label may hold beside 0 (any, without it)"),
     OUT,
 )  # fmt: skip
 def shard(args: argparse.Namespace) -> None:
@@ -507,7 +507,7 @@ def _entry(section: str) -> Callable[[str], dict[str, Any]]:
     arg("folder", type=Path, metavar="FOLDER", help="a preprocessed data set: results/data/<data set>/<recipe>"),
     arg("--root", type=Path, metavar="DIR", help="folder of the raw files (where `fetch` found them)"),
     arg("--recipe", type=_entry("preprocess"), metavar="NAME",
-        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), for shards of an earlier version that did not keep theirs"),
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), for shards of an earlier version, which kept none"),
 )  # fmt: skip
 def repair(args: argparse.Namespace) -> None:
     """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so

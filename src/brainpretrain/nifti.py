@@ -317,7 +317,7 @@ def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.nd
 
 
 def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
-    """Two forms may place a volume in two spaces; which way its axes run and how far its voxels lie apart must not depend on it."""
+    """Two forms may place a volume in two spaces, but how its axes run and how far its voxels lie apart must not depend on it."""
     lengths = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
     cosines = (sform[:3, :3] / lengths[0] * (qform[:3, :3] / lengths[1])).sum(axis=0)
     ratio = lengths[0] / lengths[1]

@@ -453,24 +453,24 @@ def _load(path: Path, checksum: str, row: Mapping[str, Any], box: tuple[slice, .
 def _damaged(fault: str, path: Path, row: Mapping[str, Any]) -> UserError:
     """Says which shard, stored volume and raw file it is about; a corpus names no raw file, the table of the shard does."""
     folder = path.parent.parent
-    shard, source = _origin(folder, row)
+    shard, source = _origin(folder, row, "label" if path.name.endswith(SUFFIXES[1]) else "path")
     return UserError(
         f"the stored volume {row['volume']}{shard}, made from {source}, is {fault}",
         where=path,
-        fix=f"brainpretrain repair {shlex.quote(str(folder))}   (makes it anew, and nothing else; then give the same command again)",
+        fix=f"brainpretrain repair {shlex.quote(str(folder))}   (makes it anew and nothing else; then run this again)",
     )
 
 
-def _origin(folder: Path, row: Mapping[str, Any]) -> tuple[str, str]:
-    """' of shard <number>' and the raw file of a volume, as far as the tables in `folder` know."""
+def _origin(folder: Path, row: Mapping[str, Any], column: str) -> tuple[str, str]:
+    """' of shard <number>' and the raw file in `column`, as far as the tables in `folder` know of a volume."""
     for path in sorted(folder.glob("shard*.tsv")):
         try:
             table = read_tsv(path)
-            (found,) = table.loc[table["volume"] == row["volume"], "path"]
+            (found,) = table.loc[table["volume"] == row["volume"], column]
         except (UserError, KeyError, ValueError):  # not in this one, or it is damaged as well
             continue
         return f" of shard {path.stem.removeprefix('shard')}", found
-    return "", row.get("path", "an unknown file")
+    return "", row.get(column, "an unknown file")
 
 
 def _text(values: Iterable[Any]) -> str:
