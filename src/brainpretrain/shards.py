@@ -60,14 +60,6 @@ SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a vol
 RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
 _CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
 
-_crc32: Callable[..., int] = zlib.crc32
-try:  # several times as fast, same value
-    from isal import isal_zlib
-
-    _crc32 = isal_zlib.crc32
-except ImportError:
-    pass
-
 
 def build(
     rows: pd.DataFrame | Sequence[Mapping[str, Any]],
@@ -428,8 +420,8 @@ def write_frame(path: Path, frame: bytes) -> None:
 
 
 def checksum_of(frame: bytes) -> str:
-    """CRC-32, 8 hex digits."""
-    return f"{_crc32(frame):08x}"
+    """CRC-32, 8 hex digits. zlib's, since the vector instructions of isal's slow down the decompression that follows."""
+    return f"{zlib.crc32(frame):08x}"
 
 
 def _fault(frame: bytes, checksum: str) -> str:
