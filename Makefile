@@ -4,13 +4,14 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
+.PHONY: help demo test test-slurm faults lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make bench-throughput  pretraining on this machine's GPU, in ten minutes: docs/results/throughput.md"
+	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
@@ -37,6 +38,9 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 
 test: $(VENV)/installed
 	pytest
+
+faults: $(VENV)/installed
+	python tests/faults/run.py
 
 # two clusters beside each other: most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed

@@ -18,13 +18,16 @@ rule shard:
         root=lambda w: CONFIG.data_root(w.dataset),
         # a tolerance, not a part of the result: raising it makes nothing anew
         max_rejected=lambda w: str(CONFIG.preprocess[w.preprocess].max_rejected_fraction),
+        # a check, and no part of the result either
+        labels=lambda w: ",".join(map(str, PLAN.label_values(w.dataset))),
     params:
         recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:
         "brainpretrain shard --index {input.index:q} --root {resources.root:q} --recipe {params.recipe:q}"
-        " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected} --out {output:q} > {log:q} 2>&1"
+        " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected}"
+        " --labels={resources.labels:q} --out {output:q} > {log:q} 2>&1"
 
 
 def split_spec(task):

@@ -53,6 +53,11 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def _numbers(text: str) -> list[int]:
+    """Integers separated by commas."""
+    return [int(word) for word in text.split(",") if word]
+
+
 def _folder(text: str) -> Path | None:
     """A folder that must be there; nothing for ''."""
     if text and not Path(text).is_dir():
@@ -219,12 +224,14 @@ def download(args: argparse.Namespace) -> None:
     arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
     arg("--workers", type=int, default=1, help="processes"),
     arg("--max-rejected", type=float, required=True, metavar="SHARE", help="more rejected volumes than this (0..1) are an error"),
+    arg("--labels", type=_numbers, default=[], metavar="N,N", help="values that a label may hold beside 0 (any, without it)"),
     OUT,
 )  # fmt: skip
 def shard(args: argparse.Namespace) -> None:
     """Stores float16 images and integer labels in <folder of OUT>/volumes, and a row per volume in OUT.
 
-    A volume that cannot be used is a row 'rejected' with a reason. A killed shard continues where it was.
+    A volume that cannot be used is a row 'rejected' with a reason; what is odd about an accepted one is a remark in its row.
+    A killed shard continues where it was.
     """
     from brainpretrain import shards
     from brainpretrain.files import read_tsv, write_tsv
@@ -233,11 +240,14 @@ def shard(args: argparse.Namespace) -> None:
         print(f"an earlier attempt was killed while preprocessing {', '.join(interrupted)}; finished volumes are kept")
     rows = read_tsv(args.index).to_dict("records")
     table = shards.build(
-        rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
+        rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, _progress("volume"), args.labels
     )
     rejected = table[table["status"] == "rejected"]
-    for row in rejected.to_dict("records"):
-        print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
+    for row in table.to_dict("records"):
+        if row["status"] == "rejected":
+            print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
+        elif row["detail"]:
+            print(f"remark on {row['path']}: {row['detail']}")
     shards.check_rejected(table, args.max_rejected)
     write_tsv(args.out, table)
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
@@ -490,6 +500,35 @@ def _entry(section: str) -> Callable[[str], dict[str, Any]]:
         return config.load().get(section, text, "command line").model_dump(mode="json")
 
     return read
+
+
+@command(
+    "repair", "make damaged or missing stored volumes anew, and nothing else",
+    arg("folder", type=Path, metavar="FOLDER", help="a preprocessed data set: results/data/<data set>/<recipe>"),
+    arg("--root", type=Path, metavar="DIR", help="folder of the raw files (where `fetch` found them)"),
+    arg("--recipe", type=_entry("preprocess"), metavar="NAME",
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), for shards of an earlier version, which kept none"),
+)  # fmt: skip
+def repair(args: argparse.Namespace) -> None:
+    """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so
+    that no training has to run again. A table of a shard that is missing or cut is put together again from the records.
+
+    Exit code 2 if something could not be made anew; the rest is.
+    """
+    from brainpretrain import repair as module
+
+    outcome = module.repair(args.folder, args.root, args.recipe, _progress("shard"))
+    for line in outcome.repaired:
+        print(line)
+    print(
+        f"{outcome.volumes} stored volumes looked at: {len(outcome.repaired) or 'nothing'} repaired, {len(outcome.failed)} left"
+    )
+    if outcome.failed:
+        raise UserError(
+            f"{len(outcome.failed)} could not be repaired:\n    " + "\n    ".join(outcome.failed),
+            where=args.folder,
+            fix="put the raw files back, or say where they are (--root), and repair again; what was repaired stays",
+        )
 
 
 ENCODER = arg("--encoder", type=Path, required=True, metavar="DIR", help="folder of encoder.safetensors and encoder.json")

@@ -59,7 +59,7 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
         sequences: the task's sequences.
 
     Raises:
-        UserError: sequences of a case lie on different grids.
+        UserError: sequences of a case lie on different grids, or two patients have the same image.
     """
     found: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
@@ -82,7 +82,27 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
             )
         name = f"{subject}_{session}" if session else str(subject)
         found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
+    _refuse_copies([case for group in found.values() for case in group])
     return found
+
+
+def _refuse_copies(cases: Sequence[Case]) -> None:
+    """Equal stored images of two patients are one patient under two names, who could be trained on and scored.
+
+    The tables tell: a CRC-32 alone may agree by chance, not together with size, moments and geometry.
+    """
+    first: dict[tuple, Mapping[str, Any]] = {}
+    pairs = []
+    for row in (row for case in cases for row in case.rows):
+        kept = first.setdefault(tuple(str(row[key]) for key in ("checksum", "bytes", "mean", "std", "native_shape")), row)
+        if (kept.get("patient") or kept["subject"]) != (row.get("patient") or row["subject"]):
+            pairs.append(f"{kept['subject']} and {row['subject']} ({kept['path']} and {row['path']})")
+    if pairs:
+        raise UserError(
+            f"{len(pairs)} image(s) under two names, so one subject could be trained on and scored:\n    " + "\n    ".join(pairs),
+            where=cases[0].folder,
+            fix="take one of each two out of the raw files and run again with --forcerun fetch, or name them as one patient",
+        )
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:

@@ -22,6 +22,12 @@ class UserError(Exception):
         super().__init__("\n".join(lines))
 
 
+def as_raised(error: UserError) -> UserError:
+    """An error of a loader process as it was raised there: torch hands it on behind its traceback."""
+    lines = str(error).rpartition(f"{__name__}.{UserError.__name__}: ")
+    return UserError(lines[2].rstrip()) if lines[1] and "DataLoader worker" in lines[0] else error
+
+
 def nearest(word: str, known: list[str]) -> str:
     """`known` as a hint for a mistyped word: the nearest one first, else all of them."""
     import difflib

@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.errors import UserError
+from brainpretrain.errors import UserError, as_raised
 from brainpretrain.files import atomic, write_json
 
 BEAT_S = 10.0  # between two signs of life
@@ -181,6 +181,10 @@ def recorded(train: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any) -> None:
         try:
             train(*args)
+        except UserError as error:
+            plain = as_raised(error)
+            args[-1].failed(plain)
+            raise plain from None
         except BaseException as error:
             args[-1].failed(error)
             raise

@@ -3,7 +3,7 @@
 A file is judged by its header before a voxel is read, then decompressed to its last byte (checksum and length included),
 then searched for NaN and Inf. A `BadVolume` names the file, what is wrong in one word (`reason`) and a fix:
 
-    missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared
+    missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared forms
     nonfinite
 """
 
@@ -35,7 +35,9 @@ except ImportError:
     pass
 
 SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes: half a degree
-FORM_TOLERANCE_VOXELS = 0.1
+FORM_TOLERANCE_VOXELS = 0.1  # up to here qform and sform are equal
+FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms with an axis further apart than 45 degrees contradict each other
+FORM_TOLERANCE_SPACING = 0.1  # and so do two with spacings that differ by more than this share
 _HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _MAX_OFFSET = 1 << 24  # bytes; extensions may lie before the voxels
@@ -309,8 +311,28 @@ def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.nd
             f"sheared by {degrees:.1f} degrees", reason="sheared", where=path, fix="resample it to a grid with right angles"
         )
     if len(forms) == 2 and (gap := grid_distance_mm(forms[0], forms[1], _shape(header))) > FORM_TOLERANCE_VOXELS * spacing.min():
+        _check_forms(forms[0], forms[1], path)
         notes.append(f"qform and sform differ by up to {gap:.2f} mm: sform used")
     return affine, tuple(round(float(s), 6) for s in spacing), notes
+
+
+def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
+    """Two forms may place a volume in two spaces, but how its axes run and how far its voxels lie apart must not depend on it."""
+    lengths = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
+    cosines = (sform[:3, :3] / lengths[0] * (qform[:3, :3] / lengths[1])).sum(axis=0)
+    ratio = lengths[0] / lengths[1]
+    if np.all(cosines >= FORM_TOLERANCE_COSINE) and np.all(np.abs(np.log(ratio)) <= math.log1p(FORM_TOLERANCE_SPACING)):
+        return
+    told = [
+        f"{''.join(nib.aff2axcodes(form))}, {' x '.join(f'{mm:.3g}' for mm in length)} mm"
+        for form, length in zip((sform, qform), lengths, strict=True)
+    ]
+    raise BadVolume(
+        f"sform ({told[0]}) and qform ({told[1]}) contradict each other",
+        reason="forms",
+        where=path,
+        fix="find out which of them is right, and write it into both",
+    )
 
 
 def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:

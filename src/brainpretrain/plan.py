@@ -15,6 +15,7 @@ from typing import Any
 
 from brainpretrain import backbones, datasets
 from brainpretrain.config import Config, Published, Row, Table
+from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.sizes import check_size, ratio_range, token_grid
 
@@ -123,8 +124,16 @@ class Plan:
         return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
 
     def n_shards(self, dataset: str) -> int:
+        return self._described(dataset).n_shards
+
+    def label_values(self, dataset: str) -> list[int]:
+        """Values that a label of a data set may hold beside 0; none if that is not known."""
+        found = self._described(dataset)
+        return sorted({*found.labels, *found.ignore}) if found.labels else []
+
+    def _described(self, dataset: str) -> Dataset:
         entry = self.config.datasets.get(dataset)
-        return (datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)).n_shards
+        return datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)
 
 
 def has_budgets(spec: dict[str, Any]) -> bool:

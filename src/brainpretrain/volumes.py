@@ -86,6 +86,8 @@ def preprocess(
         box = foreground_box(native) if recipe["crop"] == "nonzero" else tuple(slice(0, n) for n in native.shape)
     if box is None:
         raise _bad(volume, "no voxel above 0", "empty")
+    if min(s.stop - s.start for s in box) < 2:
+        raise _bad(volume, "all voxels above 0 lie in one slice", "too_small")
     spacing_mm = [volume.spacing_mm[a] for a in orientation.axes]
     shape = target_shape([s.stop - s.start for s in box], spacing_mm, recipe["spacing_mm"])
     if math.prod(shape) > recipe["max_voxels"]:
@@ -180,7 +182,7 @@ def integer_labels(label: Volume) -> np.ndarray:
     """The values of a label volume, rounded, in the smallest unsigned type that holds them.
 
     Raises:
-        BadVolume: label_value: a value further than 1e-3 from an integer, or below 0.
+        BadVolume: label_value: a value further than 1e-3 from an integer, below 0 or above 65535.
     """
     array = label.array
     if array.dtype.kind == "f":
@@ -189,8 +191,8 @@ def integer_labels(label: Volume) -> np.ndarray:
             raise _bad(label, f"{wrong} label values are no integers", "label_value", "store labels as integers")
         array = rounded
     low, high = array.min(), array.max()
-    if low < 0 or high > np.iinfo(np.uint32).max:
-        raise _bad(label, f"label values {low:g} to {high:g}", "label_value", "labels are integers from 0")
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise _bad(label, f"label values {low:g} to {high:g}", "label_value", "labels are integers from 0 to 65535")
     return array.astype(np.min_scalar_type(int(high)), copy=False)
 
 

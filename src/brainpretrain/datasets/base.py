@@ -106,6 +106,8 @@ class Dataset:
     `expected`: volumes, and subjects where counted, of the complete release (None where a config decides, or where
     the count is not known).
     `brains45k`: subjects, sessions and volumes that the source gives to BRAINS-45K (AMAES, Table 1).
+    `labels`: all values that a label file may hold beside 0, with their names; a file with another one is rejected. Empty where
+    they are not known.
     `n_shards`: a constant, so that jobs can be planned before there are data; one for 256 expected volumes.
     `label_sequences`: the sequences on whose grid the label file lies.
     `ignore`: values of the label file that neither train nor score.

@@ -168,7 +168,9 @@ def _nnunet(folder: Path, volumes: list[str]) -> dict[str, Any]:
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"dataset.json is not understood: {error}", where=folder / "dataset.json", fix="mend it") from error
     options: dict[str, Any] = {"sequences": [CHANNELS.get(name.lower(), name) for name in names] or ["unknown"]}
-    if labels:
+    if labels and not _regions(
+        folder
+    ):  # the values of a region have no names of their own, and a label may hold named ones alone
         options["labels"] = labels
     if any(path.startswith("labelsTs/") for path in volumes):
         options["test_labels"] = True
