@@ -19,7 +19,7 @@ rule shard:
         # a tolerance, not a part of the result: raising it makes nothing anew
         max_rejected=lambda w: str(CONFIG.preprocess[w.preprocess].max_rejected_fraction),
     params:
-        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess)),
+        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess, w.dataset)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from brainpretrain import backbones, datasets
+from brainpretrain import backbones
 from brainpretrain.config import Config, Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.sizes import check_size, ratio_range, token_grid
@@ -123,8 +123,7 @@ class Plan:
         return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
 
     def n_shards(self, dataset: str) -> int:
-        entry = self.config.datasets.get(dataset)
-        return (datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)).n_shards
+        return self.config.described(dataset).n_shards
 
 
 def has_budgets(spec: dict[str, Any]) -> bool:
@@ -296,7 +295,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json", exclude=elsewhere),
         "backbone": backbone,
         "policy": config.augmentations[policy].model_dump(mode="json"),
-        "preprocess": config.stored_as(task.preprocess),
+        "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
 
 

@@ -116,6 +116,8 @@ class Dataset:
     `fetch` (nrrd) or by the download step (dicom), and read from there.
     `convert`: regular expression for the paths of the NRRD files that are converted.
     `lister`: how volumes are found where a table lists them and no layout can.
+    `whole`: no volume is left out for its size or a negative voxel: `min_size` and `allow_negative` of a preprocess recipe do
+    not hold. So BRAINS-45K takes those of its sources that were prepared for a challenge.
     """
 
     name: str
@@ -138,6 +140,7 @@ class Dataset:
     source_format: SourceFormat = "nifti"
     convert: str = r".*"
     lister: Callable[[Dataset, Path], Scan] | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
