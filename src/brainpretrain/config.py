@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from brainpretrain import datasets, named
 from brainpretrain.augment.config import PolicyConfig
-from brainpretrain.datasets.base import Dataset
+from brainpretrain.datasets.base import Dataset as Description
 from brainpretrain.errors import UserError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -457,7 +457,7 @@ class Config(BaseModel):
         """Where a user puts the archives of a data set, and where downloads go."""
         return str(Path(self.settings.data_root) / "incoming" / dataset)
 
-    def described(self, dataset: str) -> Dataset:
+    def described(self, dataset: str) -> Description:
         """What is known of a data set: of the user's own by its options, of any other by its module.
 
         Raises:
