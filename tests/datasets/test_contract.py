@@ -186,7 +186,7 @@ def test_checksums_are_checksums(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_addresses_are_of_a_known_kind(name: str) -> None:
     dataset = datasets.load(name)
-    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|dataverse:[\w.]+/doi:10\.\d+/\w+|"
+    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|dataverse:[\w.]+/doi:10\.\d+/\w+|zenodo:[\w.]+/\d+|"
     assert all(re.fullmatch(known, archive.url) for archive in dataset.archives)
     assert dataset.access == "place" or dataset.access == "embedded" or any(archive.url for archive in dataset.archives)
     assert len({archive.name for archive in dataset.archives}) == len(dataset.archives)

@@ -39,8 +39,8 @@ SERIES_RULES = (
 class Archive:
     """A file to download or to ask for. Size in bytes; size and checksums are None where none has been read.
 
-    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>, or '' where only a
-    person can get it.
+    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>,
+    zenodo:<server>/<record> (all files of the record), or '' where only a person can get it.
     `also`: checksums (sha256 or md5) of other versions, which are taken where a user has them.
     `unpacked_size`: bytes of all its files; None where not on record.
     `scans`: types of the scans to take, of an XNAT project.
