@@ -16,7 +16,7 @@ import test_dicom
 from brainpretrain import cli, datasets, obtain
 from brainpretrain import download as transfer
 from brainpretrain.archives import made_from
-from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Pattern
+from brainpretrain.datasets.base import Archive, Dataset, Layout, NotInPlace, Pattern, index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from faulty_server import Server, saying, serving
@@ -338,6 +338,20 @@ def test_dicom_is_converted_and_found(place):
     test_dicom.write_series(place.root / "sub1", number=3, description="T1")
     found = place.obtain(access="place")
     assert (found["volumes"], found["subjects"]) == (1, 1) and (place.root / "nifti/sub1/3_T1.nii.gz").exists()
+
+
+def test_cosmos_from_its_record_to_volumes(place):
+    """DICOM in a zip of a Zenodo record: downloaded, unpacked, converted, indexed."""
+    pytest.importorskip("dcm2niix")
+    folder = place.mirror / "made/Training_dataset/0_P113_U"
+    test_dicom.write_series(folder, number=3, description="BB")
+    files = {path.relative_to(place.mirror / "made").as_posix(): path.read_bytes() for path in sorted(folder.iterdir())}
+    with fake_hosts.zenodo({"training.zip": fake_hosts.zipped(files)}) as host:
+        dataset = replace(datasets.load("cosmos"), archives=(record(host),))
+        found = obtain.obtain(dataset, place.root, place.incoming)
+    assert (found["volumes"], found["layout"], found["archives"][0]["verified"]) == (1, "DICOM, converted", True)
+    (row,) = index(dataset, place.root)
+    assert (row["subject"], row["path"]) == ("0_P113_U", "nifti/training/Training_dataset/0_P113_U/3_BB.nii.gz")
 
 
 VAULT = "https://example.org/A_encrypted.tar.gz"

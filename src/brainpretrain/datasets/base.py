@@ -320,7 +320,7 @@ def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], f
         problems = [*problems, f"volumes that nothing uses: {some(volumes)}"]
     count = len(problems) - bool(volumes)
     raise UserError(
-        "\n  ".join([f"{count} problems in the files of '{name}':", *problems]),
+        "\n  ".join([f"{count} problem{'s' * (count > 1)} in the files of '{name}':", *problems]),
         where=where,
         fix=fix,
     )
