@@ -21,7 +21,7 @@ rule shard:
         # a check, and no part of the result either
         labels=lambda w: ",".join(map(str, PLAN.label_values(w.dataset))),
     params:
-        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess)),
+        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess, w.dataset)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:

@@ -15,6 +15,7 @@ import pytest
 import tiny
 from brainpretrain import audits, cli, datasets, fingerprints, printers, shards
 from brainpretrain.audits import Cohort
+from brainpretrain.datasets import own
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_json, write_tsv
 from report_fixtures import PRETRAINED, scores, spec
@@ -163,6 +164,15 @@ def test_the_published_counts_add_up_to_brains45k() -> None:
     assert [sum(counts[part] for counts in known if counts) for part in audits.PARTS] == [7140, 16040, 44756]
 
 
+def test_own_data_sets_are_told_apart_by_their_names() -> None:
+    table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
+    whole = pd.concat([table.assign(dataset=name, role="train") for name in ("site_a", "site_b")])
+    described = {name: datasets.describe("bids", {}) for name in ("site_a", "site_b")}
+    found = audits.composition(whole[["dataset", "volume", "subject", "session", "sequence", "role"]],
+                               {name: table for name in described}, described)  # fmt: skip
+    assert found["source"].tolist() == ["site_a (BIDS folder)", "site_b (BIDS folder)", "all sources"]
+
+
 def test_a_source_that_is_not_of_the_paper_has_no_published_count() -> None:
     table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
     whole = table.assign(dataset="phantom", role="train")
@@ -183,11 +193,19 @@ def test_a_source_that_is_not_of_the_paper_has_no_published_count() -> None:
         ("CC BY-NC 4.0", True, "auto", [audits.NO_COMMERCE]),
         ("CC BY-NC-ND", False, "auto", [audits.NO_COMMERCE, audits.NO_DERIVATIVES]),
         ("ADNI data use agreement", False, "place", [audits.NO_COPIES, audits.SIGNED]),
+        (own.UNSTATED, False, "place", [audits.UNKNOWN]),
     ],
 )
 def test_what_a_licence_forbids(licence: str, redistribution: bool, access: Any, expected: list[str]) -> None:
     found = replace(datasets.load("adni"), licence=licence, redistribution=redistribution, access=access)
     assert audits.forbidden(found) == expected
+
+
+def test_licences_of_own_data() -> None:
+    described = [
+        datasets.describe("bids", {"licence": licence} if licence else {}) for licence in ("", "CC BY 4.0", "CC BY-ND 4.0")
+    ]
+    assert [audits.forbidden(found) for found in described] == [[audits.UNKNOWN], [], [audits.NO_DERIVATIVES]]
 
 
 def test_licences_of_data_and_weights() -> None:

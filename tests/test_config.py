@@ -111,11 +111,11 @@ def test_like_merges_mapping_by_mapping_and_drops_the_note():
 
 
 def test_a_task_may_be_stratified_by_site(config_dir):
-    mine = "tasks: {wmh_flair_by_site: {like: wmh_flair, split: {stratify: site}}}"
+    mine = "tasks: {wmh_flair_by_name: {like: wmh_flair, split: {stratify: null}}}"
     (config_dir / "mine.yaml").write_text(mine)
     tasks = config.load(config_dir).tasks
-    assert (tasks["wmh_flair_by_site"].split.stratify, tasks["wmh_flair_by_site"].split.block) == ("site", 20)
-    assert tasks["wmh_flair"].split.stratify is None
+    assert (tasks["wmh_flair_by_name"].split.stratify, tasks["wmh_flair_by_name"].split.block) == (None, 20)
+    assert tasks["wmh_flair"].split.stratify == "site"
 
 
 def test_classes_replace_those_they_start_from(config_dir):

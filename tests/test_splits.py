@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -110,12 +111,16 @@ def test_the_published_tasks_have_six_folds_of_20(name, subset, pool, test):
     """AMAES: splits of the catalogue on indexes of the published size."""
     task = config.load(ROOT / "config").tasks[name].model_dump(mode="json")
     subjects = [f"sub-{number:04d}" for number in range(pool + test)]
-    found = splits.split(indexed(subjects, sequence=task["sequences"][0], subset=subset), task)
+    site = dict(zip(subjects, itertools.cycle("abc")))
+    indexes = indexed(subjects, sequence=task["sequences"][0], subset=subset, site=list(site.values()))
+    found = splits.split(indexes, task)
     assert (len(found["pool"]), len(found["test"]), found["seed"]) == (pool, test, task["split"]["seed"])
     folds = [splits.fold(found, number, task["split"]["block"]) for number in range(6)]
     drawn = [splits.training_subjects(fold, set(subjects), "20") for fold in folds]
     assert [len(subjects) for subjects in drawn] == [20] * 6 and len({tuple(d) for d in drawn}) == 6
     assert not set(drawn[0]) & set(drawn[1]) and not set(drawn[1]) & set(drawn[2])
+    counts = [Counter(site[subject] for subject in draw) for draw in drawn]
+    assert task["split"]["stratify"] is None or all(6 <= count[name] <= 8 for count in counts for name in "abc")
     for fold in folds:
         budgets = [splits.training_subjects(fold, set(subjects), n) for n in ("10", "20", "30", "40", "all")]
         assert all(larger[: len(smaller)] == smaller for smaller, larger in itertools.pairwise(budgets))

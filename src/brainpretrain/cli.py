@@ -145,7 +145,8 @@ def check(args: argparse.Namespace) -> None:
     facts = module.understand(args.folder)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
-        raise UserError(f"{len(facts['problems'])} problems, listed above", where=args.folder, fix="mend them, then check again")
+        found = len(facts["problems"])
+        raise UserError(f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="mend them, then check again")
 
 
 @command(

@@ -20,6 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from brainpretrain import datasets, named
 from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.datasets.base import Dataset as Description
 from brainpretrain.errors import UserError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -456,9 +457,24 @@ class Config(BaseModel):
         """Where a user puts the archives of a data set, and where downloads go."""
         return str(Path(self.settings.data_root) / "incoming" / dataset)
 
-    def stored_as(self, preprocess: str) -> dict[str, Any]:
-        """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""
-        return self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+    def described(self, dataset: str) -> Description:
+        """What is known of a data set: of the user's own by its options, of any other by its module.
+
+        Raises:
+            UserError: there is no such data set.
+        """
+        entry = self.datasets.get(dataset)
+        return datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)
+
+    def stored_as(self, preprocess: str, dataset: str = "") -> dict[str, Any]:
+        """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew.
+
+        With a data set, as it holds for its volumes: one that is taken `whole` is not selected from.
+        """
+        recipe = self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+        if dataset and self.described(dataset).whole:
+            recipe |= {"min_size": 1, "allow_negative": True}
+        return recipe
 
     def release(self, name: str, backbone: str) -> dict[str, Any]:
         """What an import needs to know of the file that a release has for a backbone.

@@ -82,7 +82,7 @@ def _placed_by_hand(dataset: Dataset, root: Path, incoming: Path) -> bool:
 
 def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) -> None:
     """Unpacks every archive that is not unpacked yet, wherever it comes from."""
-    wanted = dataset.archives or tuple(Archive(path.name) for path in _listed(incoming))
+    wanted = _wanted(dataset, root, incoming)
     todo = [archive for archive in wanted if not _is_unpacked(archive, root)]
     known = _Digests(incoming.parent / ".digests.json")
     found = {archive: _at_hand(archive, incoming, mirror, known) for archive in todo}
@@ -107,6 +107,30 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
         print(f"{archive.name}: {made['files']} files, {made['bytes'] / 1e6:.1f} MB, in {folder}", flush=True)
         if path.parent == incoming:
             print(f"{path} is not needed any more", flush=True)
+
+
+def _wanted(dataset: Dataset, root: Path, incoming: Path) -> tuple[Archive, ...]:
+    """The archives on record; those that lie ready, where there are none; and of a record at Zenodo, those that it lists.
+
+    If Zenodo cannot be asked, what lies ready and what is unpacked already count as all of them.
+    """
+    at_hand = tuple(Archive(path.name) for path in _listed(incoming))
+    if not dataset.archives:
+        return at_hand
+    wanted: list[Archive] = []
+    for archive in dataset.archives:
+        if hosts.scheme(archive) != "zenodo":
+            wanted.append(archive)
+            continue
+        try:
+            wanted += hosts.zenodo(archive)
+        except UserError as error:
+            known = {*at_hand, *(Archive(made["name"]) for made in archives.markers(root))}
+            if not known:
+                raise
+            print(f"{archive.name}: {error.problem}; taken for complete with what is at hand", flush=True)
+            wanted += sorted(known, key=lambda one: one.name)
+    return tuple(wanted)
 
 
 def _is_unpacked(archive: Archive, root: Path) -> bool:
@@ -221,7 +245,7 @@ def _check_variables(dataset: Dataset, archive: Archive, incoming: Path) -> None
         )
     if archive.url and hosts.scheme(archive) not in ("http", "https", *hosts.VARIABLES):
         raise UserError(f"there is no way to get an address like {archive.url}", where=f"datasets/{dataset.name}.py",
-                        fix="https:, synapse:, xnat:, hf: and dataverse: are known")  # fmt: skip
+                        fix="https:, synapse:, xnat:, hf:, dataverse: and zenodo: are known")  # fmt: skip
 
 
 def _ask_for(dataset: Dataset, root: Path, incoming: Path, missing: list[Archive]) -> UserError:

@@ -50,6 +50,7 @@ svg { max-width: 100%; height: auto; }
 """
 
 MAX_REJECTED_ROWS = 500
+LONG_WORD = 24  # letters
 
 
 def page(title: str, body: str) -> str:
@@ -69,13 +70,17 @@ def write(path: Path | str, html: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterable[int] = ()) -> str:
-    """An HTML table of plain values; `numeric` are the positions of the right-aligned columns."""
-    numeric = set(numeric)
-    kinds = [' class="number"' if i in numeric else ' class="wrap"' for i in range(len(header))]
+    """An HTML table of plain values; `numeric` are the positions of the right-aligned columns.
+
+    Words are broken only in columns that hold a long one, such as a path.
+    """
+    numeric, rows = set(numeric), [[str(value) for value in row] for row in rows]
+    long = {i for row in rows for i, value in enumerate(row) if any(len(word) > LONG_WORD for word in value.split())}
+    kinds = [' class="number"' if i in numeric else ' class="wrap"' if i in long else "" for i in range(len(header))]
     head = "".join(f'<th scope="col"{kind}>{escape(h)}</th>' for h, kind in zip(header, kinds, strict=True))
     body = ""
     for row in rows:
-        cells = (f"<td{kind}>{escape(str(v))}</td>" for v, kind in zip(row, kinds, strict=True))
+        cells = (f"<td{kind}>{escape(v)}</td>" for v, kind in zip(row, kinds, strict=True))
         body += f"<tr>{''.join(cells)}</tr>\n"
     return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>")
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from brainpretrain import backbones, datasets
+from brainpretrain import backbones
 from brainpretrain.config import Config, Published, Row, Table
-from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.sizes import check_size, ratio_range, token_grid
 
@@ -124,16 +123,12 @@ class Plan:
         return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
 
     def n_shards(self, dataset: str) -> int:
-        return self._described(dataset).n_shards
+        return self.config.described(dataset).n_shards
 
     def label_values(self, dataset: str) -> list[int]:
         """Values that a label of a data set may hold beside 0; none if that is not known."""
-        found = self._described(dataset)
+        found = self.config.described(dataset)
         return sorted({*found.labels, *found.ignore}) if found.labels else []
-
-    def _described(self, dataset: str) -> Dataset:
-        entry = self.config.datasets.get(dataset)
-        return datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)
 
 
 def has_budgets(spec: dict[str, Any]) -> bool:
@@ -305,7 +300,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json", exclude=elsewhere),
         "backbone": backbone,
         "policy": config.augmentations[policy].model_dump(mode="json"),
-        "preprocess": config.stored_as(task.preprocess),
+        "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
 
 

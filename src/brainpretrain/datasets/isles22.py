@@ -85,4 +85,5 @@ DATASET = Dataset(
     expected={"subjects": 250, "volumes": 750},
     brains45k={"subjects": 250, "sessions": 250, "volumes": 750},
     n_shards=3,
+    whole=True,
 )

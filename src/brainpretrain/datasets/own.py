@@ -53,7 +53,7 @@ def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
         "licence": options.licence,
         "licence_url": "",
         "citation": options.citation,
-        "redistribution": False,
+        "redistribution": options.licence.startswith("CC") and "ND" not in options.licence,
         "archives": (),
         "labels": options.labels,
         "label_sequences": (),
