@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -97,8 +98,25 @@ def _unpackable(error: Exception, path: Path) -> UserError:
     if isinstance(error, OSError) and error.errno is not None:
         problem, fix = f"cannot unpack: {error.strerror}", "make room, or see who may write there"
         return UserError(problem, where=error.filename or path, fix=fix)
+    refuse_page(path)
     problem = f"the archive is damaged or is none: {str(error) or type(error).__name__}"
     return UserError(problem, where=path, fix="delete it and get it again")
+
+
+def web_page(first: bytes) -> str:
+    """What to call the beginning of a file that is a web page: such as "a web page, 'Sign in',"; '' if it is none."""
+    if not re.match(rb"\s*(<!doctype html|<html)", first, re.IGNORECASE):
+        return ""
+    title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", first[:65536], re.IGNORECASE | re.DOTALL)
+    return f"a web page, '{title[1].decode(errors='replace')[:80]}'," if title else "a web page"
+
+
+def refuse_page(path: Path) -> None:
+    """Raises a UserError if the file is a web page, as a browser saves it where a host asks for a login."""
+    with open(path, "rb") as stream:
+        page = web_page(stream.read(65536))
+    if page:
+        raise UserError(f"this is {page} and no archive", where=path, fix="delete it, log in, and download it again")
 
 
 @contextmanager
