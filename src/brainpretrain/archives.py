@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, write_json
+from brainpretrain.files import link, read_json, write_json
 
 MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
@@ -81,7 +81,7 @@ def unpack(
         target = _Target(making, path, plain.stat().st_size, rename, unpacked_size)
         try:
             if not is_archive(name):
-                _link(plain, making / path.name)
+                link(plain, making / path.name)
                 target.files, target.bytes = 1, plain.stat().st_size
             elif name.lower().endswith(".zip"):
                 _unzip(plain, target)
@@ -295,14 +295,6 @@ def check_space(folder: Path, needed: int) -> None:
     if needed + SPARE_BYTES > free:
         problem = f"the disk is too small: {needed / 1e9:.2f} GB are to come, {free / 1e9:.2f} GB are free"
         raise UserError(problem, where=folder, fix="make room")
-
-
-def _link(path: Path, where: Path) -> None:
-    """The same file under a second name, or a copy where the file system has no such thing."""
-    try:
-        os.link(path, where)
-    except OSError:
-        shutil.copyfile(path, where)
 
 
 @contextmanager

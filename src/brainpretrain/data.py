@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from brainpretrain import shards
+from brainpretrain import shards, splits
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 
@@ -59,7 +59,8 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
         sequences: the task's sequences.
 
     Raises:
-        UserError: sequences of a case lie on different grids.
+        UserError: sequences of a case lie on different grids; or two patients have one image, so that one could train and the
+            other be scored.
     """
     found: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
@@ -82,7 +83,16 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
             )
         name = f"{subject}_{session}" if session else str(subject)
         found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
+    _refuse_copies(found, folder)
     return found
+
+
+def _refuse_copies(found: Mapping[str, Sequence[Case]], folder: Path) -> None:
+    rows = [row for cases in found.values() for case in cases for row in case.rows]
+    if rows and (twice := splits.copies(pd.DataFrame(rows).assign(dataset=""))):
+        pairs = "; ".join(" = ".join(name.removeprefix("/") for name in same) for same in twice)
+        fix = "leave out all but one, or name them as one patient (`aliases` of the data set's module, `patient` in a table)"
+        raise UserError(f"the same image under several names, voxel for voxel: {pairs}", where=folder, fix=fix)
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
