@@ -7,6 +7,7 @@ min_version("9.20")
 import brainpretrain.config
 import brainpretrain.landing
 import brainpretrain.plan
+import brainpretrain.splits
 from brainpretrain.errors import UserError
 
 # settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it
@@ -41,6 +42,12 @@ include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+
+
+try:
+    refuse_what_splits_cannot_give()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 
 
 rule all:

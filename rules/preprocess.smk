@@ -46,10 +46,13 @@ rule split:
     localrule: True
     conda:
         "../envs/environment.yaml"
+    resources:
+        # what is asked of the split is looked at, and does not shape it
+        asked=lambda w: " ".join(":".join(pair) for pair in PLAN.asked(w.task)),
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} --out {output:q} > {log:q} 2>&1"
 
 
 rule ood:

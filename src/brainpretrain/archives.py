@@ -10,6 +10,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -23,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, sync_folder, sync_tree, write_json
+from brainpretrain.files import link, read_json, sync_folder, sync_tree, write_json
 
 MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
@@ -80,7 +81,7 @@ def unpack(
         target = _Target(making, path, plain.stat().st_size, rename, unpacked_size)
         try:
             if not is_archive(name):
-                _link(plain, making / path.name)
+                link(plain, making / path.name)
                 target.files, target.bytes = 1, plain.stat().st_size
             elif name.lower().endswith(".zip"):
                 _unzip(plain, target)
@@ -97,8 +98,25 @@ def _unpackable(error: Exception, path: Path) -> UserError:
     if isinstance(error, OSError) and error.errno is not None:
         problem, fix = f"cannot unpack: {error.strerror}", "make room, or see who may write there"
         return UserError(problem, where=error.filename or path, fix=fix)
+    refuse_page(path)
     problem = f"the archive is damaged or is none: {str(error) or type(error).__name__}"
     return UserError(problem, where=path, fix="delete it and get it again")
+
+
+def web_page(first: bytes) -> str:
+    """What to call the beginning of a file that is a web page: such as "a web page, 'Sign in',"; '' if it is none."""
+    if not re.match(rb"\s*(<!doctype html|<html)", first, re.IGNORECASE):
+        return ""
+    title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", first[:65536], re.IGNORECASE | re.DOTALL)
+    return f"a web page, '{title[1].decode(errors='replace')[:80]}'," if title else "a web page"
+
+
+def refuse_page(path: Path) -> None:
+    """Raises a UserError if the file is a web page, as a browser saves it where a host asks for a login."""
+    with open(path, "rb") as stream:
+        page = web_page(stream.read(65536))
+    if page:
+        raise UserError(f"this is {page} and no archive", where=path, fix="delete it, log in, and download it again")
 
 
 @contextmanager
@@ -279,14 +297,6 @@ def check_space(folder: Path, needed: int) -> None:
     if needed + SPARE_BYTES > free:
         problem = f"the disk is too small: {needed / 1e9:.2f} GB are to come, {free / 1e9:.2f} GB are free"
         raise UserError(problem, where=folder, fix="make room")
-
-
-def _link(path: Path, where: Path) -> None:
-    """The same file under a second name, or a copy where the file system has no such thing."""
-    try:
-        os.link(path, where)
-    except OSError:
-        shutil.copyfile(path, where)
 
 
 @contextmanager

@@ -254,13 +254,22 @@ def shard(args: argparse.Namespace) -> None:
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
 
 
-@command("split", "split the subjects of a task into pool and test", INDEX, TASK, OUT)
+@command(
+    "split", "split the subjects of a task into pool and test",
+    INDEX, TASK,
+    arg("--asked", nargs="*", default=[], metavar="N:COHORT", help="n_train and cohort of each evaluation: are there enough?"),
+    OUT,
+)  # fmt: skip
 def split(args: argparse.Namespace) -> None:
     """Writes the subjects of pool and fixed test set as JSON, with the seed inside."""
     from brainpretrain import splits
     from brainpretrain.files import read_tsv, write_json
 
-    found = splits.split(read_tsv(args.index), args.task)
+    index = read_tsv(args.index)
+    if lacking := splits.incomplete(index, args.task):
+        print("\n".join([f"{len(lacking)} labelled subjects lack a sequence of the task, and are no cases of it:", *lacking]))
+    found = splits.split(index, args.task)
+    splits.check_asked(found, [tuple(pair.split(":")) for pair in args.asked], f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, found)
     print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
 
@@ -309,10 +318,21 @@ def corpus(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_json, write_tsv
 
     pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
-    rows = splits.corpus(_tables(args.shards, args.data), args.corpus, pools, args.seed)
+    tables = _tables(args.shards, args.data)
+    rows = splits.corpus(tables, args.corpus, pools, args.seed)
+    for same in splits.copies(_of_corpus(tables, rows)):
+        print(f"one image under several names, all of them to train or all to validate: {' = '.join(same)}")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
     print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")
+
+
+def _of_corpus(tables: dict[str, Any], rows: Any) -> Any:
+    """The rows of shard tables that are in a corpus."""
+    import pandas as pd
+
+    whole = pd.concat([table.assign(dataset=name) for name, table in tables.items()], ignore_index=True)
+    return whole.merge(rows[["dataset", "volume"]], on=["dataset", "volume"])
 
 
 @command(

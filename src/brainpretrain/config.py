@@ -46,6 +46,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     note: str = Field("", exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_words_for_numbers(cls, content: Any) -> Any:
+        """YAML reads `yes` as true, which would count as 1."""
+        for key, value in content.items() if isinstance(content, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                raise ValueError(f"'{key}' is neither on nor off (yes, no, true and false are YAML for that)")
+        return content
+
 
 class Dataset(Section):
     """A data set with options: one that the project makes itself, or the user's own (`datasets/<module>.py`)."""
@@ -513,7 +522,7 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would settle in silence."""
+    """SafeLoader that refuses a key given twice, which YAML would settle in silence, and takes `1e-4` as the number it is."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
@@ -524,6 +533,11 @@ class _Loader(yaml.SafeLoader):
                 raise UserError(f"key '{key}' stands twice", where=f"{key_node.start_mark.name}:{line}", fix="keep one")
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+# YAML 1.1, which PyYAML reads, wants a point and a sign in it (1.0e-4); YAML 1.2 and everybody else do not
+_SHORT_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SHORT_FLOAT, list("-+.0123456789"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -671,6 +685,12 @@ def _validate(model: type[BaseModel], content: Any, where: str) -> Any:
         ) from error
 
 
+_NO_NUMBER = {
+    "float_parsing": "{!r} is no number; write it as 0.5 or 1.0e-4",
+    "int_parsing": "{!r} is no whole number; write it as 1000",
+}
+
+
 def _explain(model: type[BaseModel], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -678,6 +698,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{key}: unknown key; {nearest(word, [k for k in _keys_at(model, problem['loc'][:-1]) if k != word])}"
     if problem["type"] == "missing":
         return f"{key}: missing"
+    if problem["type"] in _NO_NUMBER:
+        return f"{key}: {_NO_NUMBER[problem['type']].format(problem['input'])}"
     found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"  # of a whole entry too long to show
     return f"{f'{key}: ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{found}"
 
@@ -774,13 +796,13 @@ def _check_decoder(kind: str, options: dict[str, Any], decoders: dict, where: st
 
 
 def _check_options(field: str, options: dict[str, Any], known: dict[str, tuple[str, bool]], where: str) -> None:
-    """Names, and that a number is a number: YAML reads `6e-1` as text."""
+    """Names, and that a number is a number."""
     for key, value in options.items():
         if key not in known:
             raise UserError(f"{field}.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
         if wanted := _wanted_instead(value, known[key][0]):
             raise UserError(
-                f"{field}.{key}: {value!r} is no {wanted}", where=where, fix="write numbers with a point, as in 6.0e-1"
+                f"{field}.{key}: {value!r} is no {wanted}", where=where, fix="write numbers without quotes, as in 0.6 or 6.0e-1"
             )
     missing = sorted(key for key, (_, required) in known.items() if required and key not in options)
     if missing:

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from brainpretrain import shards
+from brainpretrain import shards, splits
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 
@@ -59,7 +59,8 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
         sequences: the task's sequences.
 
     Raises:
-        UserError: sequences of a case lie on different grids, or two patients have the same image.
+        UserError: sequences of a case lie on different grids; or two patients have one image, so that one could train and the
+            other be scored.
     """
     found: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
@@ -82,27 +83,16 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
             )
         name = f"{subject}_{session}" if session else str(subject)
         found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
-    _refuse_copies([case for group in found.values() for case in group])
+    _refuse_copies(found, folder)
     return found
 
 
-def _refuse_copies(cases: Sequence[Case]) -> None:
-    """Equal stored images of two patients are one patient under two names, who could be trained on and scored.
-
-    The tables tell: a CRC-32 alone may agree by chance, not together with size, moments and geometry.
-    """
-    first: dict[tuple, Mapping[str, Any]] = {}
-    pairs = []
-    for row in (row for case in cases for row in case.rows):
-        kept = first.setdefault(tuple(str(row[key]) for key in ("checksum", "bytes", "mean", "std", "native_shape")), row)
-        if (kept.get("patient") or kept["subject"]) != (row.get("patient") or row["subject"]):
-            pairs.append(f"{kept['subject']} and {row['subject']} ({kept['path']} and {row['path']})")
-    if pairs:
-        raise UserError(
-            f"{len(pairs)} image(s) under two names, so one subject could be trained on and scored:\n    " + "\n    ".join(pairs),
-            where=cases[0].folder,
-            fix="take one of each two out of the raw files and run again with --forcerun fetch, or name them as one patient",
-        )
+def _refuse_copies(found: Mapping[str, Sequence[Case]], folder: Path) -> None:
+    rows = [row for cases in found.values() for case in cases for row in case.rows]
+    if rows and (twice := splits.copies(pd.DataFrame(rows).assign(dataset=""))):
+        pairs = "; ".join(" = ".join(name.removeprefix("/") for name in same) for same in twice)
+        fix = "leave out all but one, or name them as one patient (`aliases` of the data set's module, `patient` in a table)"
+        raise UserError(f"the same image under several names, voxel for voxel: {pairs}", where=folder, fix=fix)
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:

@@ -106,6 +106,10 @@ class Plan:
     def tasks(self) -> list[str]:
         return sorted({e.arm.task for e in self.evaluations})
 
+    def asked(self, task: str) -> list[tuple[str, str]]:
+        """Pairs of n_train and cohort that some table shows of a task."""
+        return sorted({(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task})
+
     @property
     def datasets(self) -> list[str]:
         return sorted({dataset for dataset, _ in self.preprocessed})

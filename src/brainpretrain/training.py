@@ -38,7 +38,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import stem
 from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
+from brainpretrain.files import atomic, fingerprint, link, read_json, sha256, write_json, write_tsv
 from brainpretrain.history import History, recorded
 
 # one line per epoch is ours to write; Lightning's own lines are advice and hardware lists, told again in run.json
@@ -370,7 +370,18 @@ class Run:
         if tensorboard.exists():
             shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
         self.history.finish(self.out)
+        if kind == "pretraining":
+            self._keep()
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _keep(self) -> None:
+        """The results under a second name: the run after an edit replaces the first, which took days."""
+        kept = self.out / "runs" / self.key
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        for pattern in ("encoder.*", "*.npz", "log.csv", SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
+            for path in self.out.glob(pattern):
+                link(path, kept / path.name)
 
 
 def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) -> Any:
