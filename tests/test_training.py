@@ -66,7 +66,7 @@ def encoder(cohort, tmp_path_factory):
 
 
 def test_pretraining_leaves_all_its_results_and_no_work(encoder):
-    names = sorted(path.name for path in encoder.iterdir())
+    names = sorted(path.name for path in encoder.iterdir() if path.name != "runs")
     assert names == [
         "config.yaml",
         "encoder.json",
@@ -79,6 +79,9 @@ def test_pretraining_leaves_all_its_results_and_no_work(encoder):
     ]
     assert not any((encoder.parent / "work").iterdir())
     run = read_json(encoder / "run.json")
+    kept = encoder / "runs" / run["fingerprint"]
+    assert sorted(path.name for path in kept.iterdir()) == names
+    assert all((kept / name).samefile(encoder / name) for name in names)
     assert {"commit", "torch", "hardware", "seconds", "peak_memory_gb", "parameters", "patches_per_s", "data_wait"} <= set(run)
     assert (run["steps"], run["volumes"], run["val_volumes"], run["subjects"]) == (10, 5, 1, 6)
     assert read_json(encoder / "encoder.json")["datasets"] == {"tiny": {"subjects": 6, "volumes": 6}}

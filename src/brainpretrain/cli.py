@@ -269,7 +269,8 @@ def split(args: argparse.Namespace) -> None:
     if lacking := splits.incomplete(index, args.task):
         print("\n".join([f"{len(lacking)} labelled subjects lack a sequence of the task, and are no cases of it:", *lacking]))
     found = splits.split(index, args.task)
-    splits.check_asked(found, [tuple(pair.split(":")) for pair in args.asked], f"{args.index}, task on {args.task['dataset']}")
+    asked = [(n_train, cohort) for n_train, cohort in (pair.split(":") for pair in args.asked)]
+    splits.check_asked(found, asked, f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, found)
     print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
 
