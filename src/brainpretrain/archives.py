@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import link, read_json, sync_folder, sync_tree, write_json
+from brainpretrain.files import link, read_json, sync, sync_tree, write_json
 
 MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
@@ -140,7 +140,7 @@ def being_made(folder: Path, keep: bool = False) -> Iterator[Path]:
         raise
     sync_tree(making)
     os.replace(making, folder)
-    sync_folder(folder.parent)
+    sync(folder.parent)
 
 
 def write_marker(folder: Path, facts: Mapping[str, Any]) -> None:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 from brainpretrain.archives import check_space, web_page
 from brainpretrain.datasets.base import Archive
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, sync_folder, write_json
+from brainpretrain.files import read_json, sync, write_json
 
 ATTEMPTS = 6  # in a row that bring nothing new
 FIRST_WAIT_S = 1.0  # doubles with every such attempt
@@ -164,7 +164,7 @@ class _Part:
         with open(self.path, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(self.path, path)
-        sync_folder(path.parent)
+        sync(path.parent)
         self.clear()
 
 

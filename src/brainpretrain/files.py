@@ -33,7 +33,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,17 +43,7 @@ def part_of(path: Path, process: int) -> Path:
     return path.with_name(f".{process}.part.{path.name}")
 
 
-def sync_tree(folder: Path) -> None:
-    """Brings every file below a folder to the disk, before the folder gets the name by which it counts as whole."""
-    for path in (*folder.rglob("*"), folder):
-        if path.is_dir():
-            sync_folder(path)
-        elif path.is_file():
-            with open(path, "rb") as stream:
-                os.fsync(stream.fileno())
-
-
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Makes a rename survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -139,3 +129,15 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
             raise UserError(f"the table has no column '{name}'", where=path, fix="run the step that makes it again")
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
+
+
+def sync_tree(folder: Path) -> None:
+    """Brings every file below a folder to the disk, before the folder gets the name by which it counts as whole."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk; nothing, where a link leads nowhere."""
+    if path.exists():
+        _sync_folder(path)
