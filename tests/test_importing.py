@@ -220,7 +220,7 @@ def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, zipped):
     ("change", "message"),
     [
         (lambda s: {k: v for k, v in s.items() if "in_conv.conv1.norm.bias" not in k}, r"1 problems:\s+missing: encoder.in_conv.conv1.norm.bias"),
-        (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.zeros(9)}, r"norm.bias is \[9\], the backbone wants \[4\]"),
+        (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.zeros(9)}, r"norm.bias is \[9\] in the file, \[4\] in the network"),
         (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.full((4,), torch.nan)}, r"not finite: encoder.in_conv.conv1.norm.bias"),
         (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.zeros(4, dtype=torch.int64)}, r"other type: .*int64"),
         (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.zeros(4).to_sparse()}, "missing: encoder.in_conv.conv1.norm.bias"),
@@ -243,7 +243,7 @@ def test_all_tensors_or_none(tmp_path, change, message):
 def test_another_backbone_is_refused(tmp_path):
     path = saved(tmp_path / "x.pth", amaes_state())
     wider = {"architecture": "unet", "options": TINY["options"] | {"width": 8}}
-    with pytest.raises(UserError, match=r"nothing was imported, 12 problems:[\s\S]*is \[4, 1, 3, 3, 3\], the backbone wants \[8"):
+    with pytest.raises(UserError, match=r"nothing was imported, 12 problems:[\s\S]*is \[4, 1, 3, 3, 3\] in the file, \[8"):
         take(path, tmp_path / "out", backbone=wider)
     other = config.load(ROOT / "config").backbones["mednext_tiny"].model_dump()
     with pytest.raises(UserError, match="none of the"):

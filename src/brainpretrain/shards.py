@@ -325,7 +325,7 @@ def _write(out_dir: Path, path: Path, array: np.ndarray, prefix: str) -> dict[st
     )
     chunks, blocks = (tuple(min(side, n) for n in array.shape) for side in (_CHUNK, _BLOCK))
     contiguous: Any = np.ascontiguousarray(array)
-    with atomic(path) as temporary:
+    with atomic(path, needs=contiguous.nbytes) as temporary:
         blosc2.asarray(contiguous, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
         checksum = _crc32(temporary)
     return {f"{prefix}file": path.relative_to(out_dir).as_posix(), f"{prefix}checksum": checksum}
