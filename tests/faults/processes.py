@@ -17,6 +17,7 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["pytest", "brainpretrain.cli", "brainpretrain.training"])
 PATIENCE_S = 120
+STARTED: list[Command] = []
 
 
 class Command:
@@ -32,10 +33,11 @@ class Command:
         self.path = said
         self.process = CONTEXT.Process(target=_run, args=(line, said, before))
         self.process.start()
+        STARTED.append(self)
 
     @property
     def said(self) -> str:
-        return self.path.read_text()
+        return self.path.read_text() if self.path.exists() else ""
 
     def ended(self, patience_s: float = PATIENCE_S) -> int:
         """Exit code; minus the number of the signal that killed it."""
@@ -50,14 +52,28 @@ class Command:
             assert self.process.is_alive() and time.monotonic() < deadline, self.said
             time.sleep(0.01)
 
+    def is_stopped(self) -> bool:
+        """It got SIGSTOP."""
+        return Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def signal_all(self, number: int) -> None:
         """Signals the command and its children."""
         os.killpg(self.process.pid, number)
 
 
+def end_all() -> None:
+    """Kills what still runs, or stands still, after a test."""
+    while STARTED:
+        command = STARTED.pop()
+        if command.process.is_alive():
+            command.signal_all(signal.SIGKILL)
+        command.process.join()
+
+
 def _run(line: list[str], said: Path, before: Callable[[], None] | None) -> None:
     from brainpretrain import cli
 
+    multiprocessing.set_start_method("fork", force=True)  # of the loaders, as in a program that was started by hand
     os.setsid()
     descriptor = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
@@ -119,8 +135,13 @@ def killed_while_saving(step: int, place: str) -> None:
 
 def limited_files(size: int, step: int = 0) -> None:
     """No file grows beyond so many bytes, from a step on."""
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))  # noqa: E731
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))  # noqa: E731
     _at_step(step, limit) if step else limit()
+
+
+def full_output() -> None:
+    """Standard output goes to a device that is full."""
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
 
 
 def limited_memory(more: int, step: int) -> None:
@@ -128,7 +149,8 @@ def limited_memory(more: int, step: int) -> None:
 
     def limit():
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, resource.RLIM_INFINITY))
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, hard))
 
     _at_step(step, limit)
 

@@ -6,22 +6,23 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import socket
 import time
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
 
 import tiny
 from brainpretrain import checkpoints, cli, history, shards, training
-from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.trace import exit_code, read_log
 from faults import processes
 from faults.processes import Command
@@ -86,6 +87,23 @@ def assert_same(one: dict, two: dict) -> None:
         assert plain(one[part]) == plain(two[part]), part
     meters = [state["callbacks"]["Trace"]["meter"] for state in (one, two)]
     assert meters[0] == meters[1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    processes.end_all()
+
+
+@contextmanager
+def limited(size: int):
+    """No file that is written here grows beyond so many bytes."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
 
 
 @pytest.fixture(scope="module")
@@ -207,17 +225,25 @@ def test_34_a_disk_that_is_full_at_a_checkpoint_costs_this_checkpoint(cohort, tm
     assert f"resuming from {checkpoints.name(4)}" in finishes()
 
 
-def test_34_a_disk_that_is_full_at_the_log_ends_the_training_in_order(cohort, tmp_path, finishes):
-    command = start(cohort, tmp_path, before=partial(processes.limited_files, 400, step=1), every=100)
-    assert command.ended() == 2
-    assert re.search(rf"error: disk full: .*\(File too large\)\n  where: {work_of(tmp_path)}/log.csv", command.said), command.said
-    assert "the history could not be written" in command.said and "Traceback" not in command.said
+def test_34_a_disk_that_is_full_at_the_log_ends_the_training_in_order(cohort, tmp_path, finishes, monkeypatch, capsys):
+    step = training.Pretraining.training_step
+
+    def filled(self, batch, number):
+        if self.global_step == 4:
+            limits.enter_context(limited((work_of(tmp_path) / "log.csv").stat().st_size + 20))
+        return step(self, batch, number)
+
+    with monkeypatch.context() as patched, ExitStack() as limits:
+        patched.setattr(training.Pretraining, "training_step", filled)
+        said = train(cohort, tmp_path, capsys, every=100, code=2)
+    where = work_of(tmp_path) / "log.csv"
+    assert re.search(rf"error: disk full: .*\(File too large\)\n  where: {where}\n  fix:   make room", said), said
     finishes()
 
 
 def test_34_a_disk_that_is_full_where_the_output_goes_is_no_bug(cohort, tmp_path):
     """Of the command's own text; a log of Snakemake is such a file."""
-    command = Command(arguments(cohort, tmp_path), tmp_path / "said", partial(os.dup2, os.open("/dev/full", os.O_WRONLY), 1))
+    command = Command(arguments(cohort, tmp_path), tmp_path / "said", processes.full_output)
     assert command.ended() == 2
     assert re.search(r"error: disk full: .*\(No space left on device\)\n  where: /dev/full", command.said), command.said
     assert "Traceback" not in command.said
@@ -273,11 +299,12 @@ def test_34_a_disk_that_is_full_at_a_prediction_costs_no_other(cohort, tmp_path,
 
     assert cli.main(line("s0")) == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    command = Command(line("s0", "s1"), tmp_path / "said", partial(processes.limited_files, 64))
-    assert command.ended() == 2
-    assert "1 of 2 cases were not predicted" in command.said and "s1_T1w_dseg.nii.gz: disk full: it needs" in command.said, (
-        command.said
-    )
+    with limited(64):
+        assert cli.main(line("s0", "s1")) == 2
+    said = capsys.readouterr().err
+    assert "1 of 2 cases were not predicted" in said and re.search(
+        r"out/s1_T1w_dseg.nii.gz: disk full: it needs \d+ bytes, ", said
+    ), said
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert cli.main(line("s0", "s1")) == 0
     assert "s0_T1w_dseg.nii.gz: kept" in capsys.readouterr().out
@@ -383,11 +410,12 @@ def test_39_out_of_gpu_memory_says_which_batch_and_patch_to_try(cohort, tmp_path
 
 
 def test_39_out_of_memory_on_a_cpu_is_told_alike(cohort, tmp_path):
-    config = tiny.pretrain_config(4, patch_size=[128, 128, 128], options=CONFIG["recipe"]["options"] | {"mask_size": 16})
-    command = start(cohort, tmp_path, config=config, before=partial(processes.limited_memory, 2**27, 1))
+    config = tiny.pretrain_config(4, patch_size=[48, 48, 48])
+    config["backbone"] = tiny.BACKBONE | {"options": tiny.BACKBONE["options"] | {"width": 64}}
+    command = start(cohort, tmp_path, config=config, before=partial(processes.limited_memory, 2**26, 1))
     assert command.ended() == 2, command.said
-    assert re.search(r"error: out of memory with 2 patch\(es\) of 128x128x128 per device \(.+\)\n", command.said), command.said
-    assert "more memory (mem_mb)" in command.said and "global_batch: 1, or patch_size: [96, 96, 96]" in command.said
+    assert re.search(r"error: out of memory with 2 patch\(es\) of 48x48x48 per device \(.+\)\n", command.said), command.said
+    assert "more memory (mem_mb)" in command.said and "global_batch: 1, or patch_size: [36, 36, 36]" in command.said
 
 
 @pytest.fixture
@@ -474,7 +502,7 @@ def test_42_preemption_saves_before_it_kills(cohort, tmp_path):
 
 def test_42_what_could_not_save_in_time_is_killed_and_loses_one_interval(cohort, tmp_path, finishes):
     command = start(cohort, tmp_path, before=partial(processes.signalled, 7, signal.SIGSTOP))
-    command.until(lambda: saved(tmp_path) == [4] and " T " in Path(f"/proc/{command.process.pid}/stat").read_text())
+    command.until(command.is_stopped)
     command.signal_all(signal.SIGTERM)
     command.signal_all(signal.SIGKILL)
     assert command.ended() == -signal.SIGKILL
@@ -487,7 +515,7 @@ def test_43_a_lost_node_is_told_and_the_job_goes_on_elsewhere(cohort, tmp_path, 
         cohort, tmp_path, "--workers", "1",
         before=partial(processes.on_node, "node7", "4711", 6),
     )  # fmt: skip
-    command.until(lambda: " T " in Path(f"/proc/{command.process.pid}/stat").read_text())
+    command.until(command.is_stopped)
     command.signal_all(signal.SIGKILL)
     assert command.ended() == -signal.SIGKILL, command.said
     with open(work_of(tmp_path) / "history.jsonl", "a") as stream:
@@ -502,7 +530,7 @@ def test_43_a_lost_node_is_told_and_the_job_goes_on_elsewhere(cohort, tmp_path, 
 
 def test_44_a_second_copy_says_who_runs_and_finds_the_work_done(cohort, tmp_path, straight):
     first = start(cohort, tmp_path, before=partial(processes.signalled, 3, signal.SIGSTOP))
-    first.until(lambda: " T " in Path(f"/proc/{first.process.pid}/stat").read_text())
+    first.until(first.is_stopped)
     second = start(cohort, tmp_path)
     second.until(lambda: "waiting for its end" in second.said)
     who = rf"host {re.escape(socket.gethostname())}, process {first.process.pid}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
@@ -516,7 +544,7 @@ def test_44_another_training_of_the_same_results_is_refused(cohort, tmp_path, ca
     first = start(
         cohort, tmp_path, config=tiny.pretrain_config(STEPS + 2), before=partial(processes.signalled, 3, signal.SIGSTOP)
     )
-    first.until(lambda: " T " in Path(f"/proc/{first.process.pid}/stat").read_text())
+    first.until(first.is_stopped)
     said = train(cohort, tmp_path, capsys, code=2)
     assert (
         f"error: another training writes its results here (host {socket.gethostname()}, process {first.process.pid}, since"
