@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 
 import lightning as L
@@ -192,28 +191,6 @@ def test_an_imported_encoder_is_finetuned_like_one_of_ours(cohort, tmp_path):
 
 
 # ------------------------------------------------------------------------------------ what is refused
-
-
-class Payload:
-    """Unpickled by anything but a restricted reader, it runs a command."""
-
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
-
-
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "bare pickle"])
-def test_a_file_that_would_run_code_is_refused_and_runs_none(tmp_path, zipped):
-    canary = tmp_path / "ran"
-    content = {"state_dict": amaes_state(), "hyper_parameters": Payload(canary)}
-    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
-    message = r"would run code: .*system" if zipped else "neither safetensors nor a zip file"
-    with pytest.raises(UserError, match=message) as caught:
-        take(tmp_path / "evil.pth", tmp_path / "out")
-    assert "evil.pth" in str(caught.value) and "save its state dict" in caught.value.fix
-    assert not canary.exists() and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -687,9 +687,9 @@ def predict(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
-    folder = args.model.parent if args.model.suffix == ".safetensors" else args.model
+    model = args.model if args.model.is_file() else args.model / "model"
     prediction.predict_images(
-        folder / "model", cases, args.out, window,
+        model, cases, args.out, window,
         as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
     )  # fmt: skip
 

@@ -39,7 +39,7 @@ def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, 
     Raises:
         UserError: a file is missing or incomplete, tensors and json do not belong together, or there is no such device.
     """
-    if not Path(path).with_suffix(".safetensors").exists():
+    if not (Path(path).is_file() or Path(path).with_suffix(".safetensors").exists()):
         encoder = Path(path).with_name("encoder.safetensors").exists()
         fix = "fine-tune it first: this is an encoder" if encoder else "give the folder that `brainpretrain finetune` wrote"
         raise UserError("there is no model.safetensors", where=Path(path).parent, fix=fix)

@@ -608,7 +608,7 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
                 fix="give the task and the corpus the same preprocess recipe",
             )
     divide = config["recipe"].get("stem", "divide") == "divide"  # left out of the recipe where it is the default
-    report = weights.load_encoder(network.encoder, tensors, divide)
+    report = weights.load_encoder(network.encoder, tensors, divide, init)
     repeated = sum(row["status"] != "loaded" for row in report)
     print(
         f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True

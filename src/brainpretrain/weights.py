@@ -62,11 +62,13 @@ def encoder(folder: Path | str, in_channels: int | None = None) -> tuple[Encoder
     tensors, facts = load(Path(folder) / "encoder")
     backbone = facts["backbone"]
     network = backbones.build(backbone["architecture"], in_channels or facts["in_channels"], **backbone["options"])
-    load_encoder(network, tensors)
+    load_encoder(network, tensors, where=Path(folder) / "encoder.safetensors")
     return network.eval(), facts
 
 
-def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide_stem: bool = True) -> list[dict[str, str]]:
+def load_encoder(
+    encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide_stem: bool = True, where: Path | str = ""
+) -> list[dict[str, str]]:
     """Fills `encoder` with pretrained tensors, all of them or none.
 
     A stem pretrained on one channel is repeated for an encoder with c input channels, and divided by c unless
@@ -75,6 +77,7 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide
     Args:
         encoder: the network to fill, in place.
         tensors: state dict of the pretrained encoder.
+        where: its file, for messages.
 
     Returns:
         The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, or `repeated, divided
@@ -102,6 +105,7 @@ def load_encoder(encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide
     if problems:
         raise UserError(
             f"the encoder was not loaded, {len(problems)} of {len(own)} tensors do not fit:\n  " + "\n  ".join(problems[:20]),
+            where=where,
             fix="fine-tune with the backbone entry that the encoder was pretrained with",
         )
     encoder.load_state_dict(filled, strict=True)

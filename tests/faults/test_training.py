@@ -21,11 +21,13 @@ import torch
 import torch.nn.functional as F
 
 import tiny
+import workflow_fixture
 from brainpretrain import checkpoints, cli, history, shards, training
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.trace import exit_code, read_log
 from faults import processes
 from faults.processes import Command
+from helpers import edit
 
 STEPS, EVERY = 16, 4
 CONFIG = tiny.pretrain_config(STEPS)
@@ -500,6 +502,10 @@ def test_42_preemption_saves_before_it_kills(cohort, tmp_path):
     assert checkpoints.newest(work_of(tmp_path))[0].name == checkpoints.name(step)
 
 
+def test_42_a_training_that_was_preempted_goes_on(copy, finishes):
+    assert f"attempt 1 was stopped by SIGTERM at step 8; resuming from {checkpoints.name(8)}, nothing is redone" in finishes(copy)
+
+
 def test_42_what_could_not_save_in_time_is_killed_and_loses_one_interval(cohort, tmp_path, finishes):
     command = start(cohort, tmp_path, before=partial(processes.signalled, 7, signal.SIGSTOP))
     command.until(command.is_stopped)
@@ -555,3 +561,42 @@ def test_44_another_training_of_the_same_results_is_refused(cohort, tmp_path, ca
     first.ended()
     shutil.rmtree(work_of(tmp_path))
     finishes()
+
+
+# ------------------------------------------------------------------------------------ the workflow
+
+
+@pytest.fixture
+def longer(finished, tmp_path):
+    """A copy of the finished study with a pretraining that is not begun, and long enough to be hit."""
+    copy = workflow_fixture.Workflow(Path(shutil.copytree(finished.root, tmp_path / "study", symlinks=True)))
+    edit(
+        copy.study,
+        "pretexts:\n",
+        "pretexts:\n  amaes_long: {like: amaes_tiny, phases: [{epochs: 60, lr: 1.0e-3, decay: cosine}]}\n",
+    )
+    edit(copy.study, "init: [scratch, amaes_tiny]", "init: [scratch, amaes_tiny, amaes_long]")
+    return copy
+
+
+def test_45_a_killed_workflow_says_how_to_unlock_and_goes_on(longer):
+    folder = longer.results / "pretrain" / "tiny_unlabelled" / "amaes_long" / "unet_micro"
+    target = ["save_every_steps=5", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
+    before = {path: path.stat().st_mtime_ns for path in longer.results.rglob("*") if path.is_file()}
+    head = longer.start(*target)
+    deadline = time.monotonic() + processes.PATIENCE_S
+    while not list(longer.root.glob("results/work/*/step-*")):
+        assert head.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text()
+        time.sleep(0.05)
+    os.killpg(head.pid, signal.SIGKILL)  # Snakemake and its jobs, as a node that goes down
+    head.wait()
+    assert list((longer.root / ".snakemake" / "incomplete").iterdir())
+    said = longer.snakemake(*target, check=False)
+    assert "Directory cannot be locked" in said and "--unlock" in said
+    longer.snakemake("--unlock")
+    said = longer.snakemake(*target)
+    assert "1 of 1 steps (100%) done" in said, said[-2000:]
+    run = read_json(folder / "run.json")
+    assert run["resumed_from"].startswith("step-") and run["attempts"] == 2
+    assert read_log(folder / "log.csv")[-1]["step"] == str(run["steps"])
+    assert {path: path.stat().st_mtime_ns for path in before} == before
