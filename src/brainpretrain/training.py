@@ -232,6 +232,8 @@ class Run:
         self.lock: locks.Lock | None = None
         if devices % nodes:
             raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
+        if max_nonfinite < 1:
+            raise UserError(f"{max_nonfinite} is no number of steps", where="--max-nonfinite-steps", fix="give 1 or more")
         torch.set_num_threads(threads)
         machine = {"devices": devices, "threads": threads, "workers": workers, "execution": self.execution}
         self.facts = trace.provenance() | machine

@@ -573,7 +573,7 @@ def longer(finished, tmp_path):
     edit(
         copy.study,
         "pretexts:\n",
-        "pretexts:\n  amaes_long: {like: amaes_tiny, phases: [{epochs: 60, lr: 1.0e-3, decay: cosine}]}\n",
+        "pretexts:\n  amaes_long: {like: amaes_tiny, phases: [{epochs: 40, lr: 1.0e-3, decay: cosine}]}\n",
     )
     edit(copy.study, "init: [scratch, amaes_tiny]", "init: [scratch, amaes_tiny, amaes_long]")
     return copy
