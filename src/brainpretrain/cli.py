@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ MACHINE = (
     arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
     arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
     arg("--max-idle-attempts", type=int, default=5, metavar="N", help="attempts in a row that save nothing"),
+    arg("--max-nonfinite-steps", type=int, default=5, metavar="N", help="steps in a row with a loss of NaN or Inf"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
     arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
         help="how networks are computed; changes speed and memory, but for rounding never the result"),
@@ -663,7 +665,7 @@ def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any]
     from brainpretrain import training
 
     machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
-    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference)
+    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference, args.max_nonfinite_steps)
 
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
@@ -746,9 +748,9 @@ def predict(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
-    folder = args.model.parent if args.model.suffix == ".safetensors" else args.model
+    model = args.model if args.model.is_file() else args.model / "model"
     prediction.predict_images(
-        folder / "model", cases, args.out, window,
+        model, cases, args.out, window,
         as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
     )  # fmt: skip
 
@@ -1216,8 +1218,29 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
+    except OSError as error:
+        return _end_on_full_disk(error)
     return 0
+
+
+def _end_on_full_disk(error: OSError) -> int:
+    """Exit code after a write that no other place explains: to a log, or to where standard output goes."""
+    from brainpretrain.files import FULL, full_disk
+
+    if error.errno not in FULL:
+        raise error
+    path = error.filename or os.path.realpath("/proc/self/fd/1")
+    with suppress(OSError):
+        print(f"error: {full_disk(path, error.errno)}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        _silence(stream)
+    return 2
+
+
+def _silence(stream: Any) -> None:
+    """What Python still has to write there at its end would raise once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -413,6 +413,7 @@ class Settings(Section):
     bootstrap: Bootstrap
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
+    max_nonfinite_steps: Count = Field(5, description="steps in a row with a loss of NaN or Inf after which a training ends")
     near_copy: Share = Field(description="correlation of fingerprints from which two volumes count as one image (docs/audit.md)")
     tensorboard: bool = False
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(

@@ -49,6 +49,7 @@ class History:
     def __init__(self, work: Path) -> None:
         self.work, self.path = work, work / "history.jsonl"
         self.beat: _Beat | None = None
+        self.saved_step = 0
 
     def begin(self, about: dict[str, Any], checkpoint: str, max_idle: int, step: Callable[[], int]) -> None:
         """A new attempt; says in one line what became of the one before.
@@ -164,7 +165,7 @@ class _Beat(threading.Thread):
             first, begin = recent[0]
             rate = (step - begin) * self.patches_per_step / (now - first) if step > begin else 0.0
             speed = {"patches_per_s": round(rate, 3), "still_s": round(now - moved)}
-            with suppress(OSError):  # the next beat may get through
+            with suppress(OSError, UserError):  # the next beat may get through
                 write_json(self.path, {"time": _now(), "step": step, **speed, **self.facts})
             if self.ended.wait(BEAT_S):
                 return

@@ -164,7 +164,8 @@ def match(
     extra = [name for name in found if name not in used]
     problems = [f"missing: {name}" for name in sorted(used - found.keys())]
     problems += [f"not in this backbone: {name}" for name in sorted(extra) if name.startswith(inside)]
-    problems += [problem for name in own if names[name] in found for problem in _misfits(names[name], own[name], found)]
+    there = [name for name in own if names[name] in found]
+    problems += filter(None, (weights.misfit(names[name], own[name], found[names[name]]) for name in there))
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError(
@@ -173,17 +174,6 @@ def match(
             fix="choose the backbone that the file was trained with, or fetch the file again",
         )
     return names, sorted(extra)
-
-
-def _misfits(name: str, wanted: torch.Tensor, found: Mapping[str, torch.Tensor]) -> list[str]:
-    tensor = found[name]
-    if tensor.shape != wanted.shape:
-        return [f"other shape: {name} is {list(tensor.shape)}, the backbone wants {list(wanted.shape)}"]
-    if tensor.is_floating_point() != wanted.is_floating_point():
-        return [f"other type: {name} is {tensor.dtype}, the backbone wants {wanted.dtype}"]
-    if not tensor.isfinite().all():
-        return [f"not finite: {name}"]
-    return []
 
 
 def match_encoder(

@@ -142,8 +142,9 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
         )
     stored = _storable(array, path)
     content = _file_bytes(stored, header)
-    with atomic(path) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    with atomic(path, needs=len(content)) as temporary:
+        temporary.write_bytes(content)
         _, back = _load(temporary, lambda header: None)
         if back.dtype != stored.dtype or not np.array_equal(back, stored):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")

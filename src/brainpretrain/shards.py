@@ -413,7 +413,7 @@ def write_frame(path: Path, frame: bytes) -> None:
     Raises:
         UserError: it reads back differently.
     """
-    with atomic(path) as temporary:
+    with atomic(path, needs=len(frame)) as temporary:
         temporary.write_bytes(frame)
         if fault_of(temporary, checksum_of(frame)):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
