@@ -12,6 +12,7 @@ import lzma
 import os
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import unicodedata
@@ -43,7 +44,9 @@ _TARS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
 }
 SUFFIXES = (".zip", *_TARS)
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, NotImplementedError)
+# besides their own errors, the readers of the standard library let through what their parsing of a damaged field raises
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
+_DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def stem(name: str) -> str:

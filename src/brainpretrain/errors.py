@@ -22,9 +22,9 @@ class UserError(Exception):
         super().__init__("\n".join(lines))
 
 
-def nearest(word: str, known: list[str]) -> str:
+def nearest(word: object, known: list[str]) -> str:
     """`known` as a hint for a mistyped word: the nearest one first, else all of them."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
