@@ -185,8 +185,12 @@ class _Target:
 
     def spend(self, size: int, member: str = "") -> None:
         """Counts bytes before they are written."""
+        self.allow(size, member)
         self.spent += size
-        if self.spent > self.limit:
+
+    def allow(self, size: int, member: str) -> None:
+        """Refuses what is too much beside all that was counted before."""
+        if self.spent + size > self.limit:
             limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 
@@ -240,6 +244,7 @@ def _untar(path: Path, name: str, target: _Target) -> None:
             for member in tar:
                 if not (member.isreg() or member.isdir()):
                     raise target.refuse("a member is a link or a device", member.name)
+                target.allow(member.size, member.name)  # what it says; counted is what is read
                 if member.issparse():
                     target.spend(member.size, member.name)
                 where = target.path(member.name, member.isdir())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _misfits(name: str, wanted: torch.Tensor, found: Mapping[str, torch.Tensor])
         return [f"other shape: {name} is {list(tensor.shape)}, the backbone wants {list(wanted.shape)}"]
     if tensor.is_floating_point() != wanted.is_floating_point():
         return [f"other type: {name} is {tensor.dtype}, the backbone wants {wanted.dtype}"]
-    if not tensor.isfinite().all():
+    if not tensor.to(wanted.dtype).isfinite().all():  # as it will be kept; and not every type can tell
         return [f"not finite: {name}"]
     return []
 
@@ -224,12 +225,14 @@ def import_encoder(
     if release:
         check_release(path, release)
     known = _known(path)
+    told = backbone is None
     backbone = backbone or known.get("backbone")
     if backbone is None:
         raise UserError("the file does not say what network it holds", where=path, fix="name its backbone")
     backbone = {"architecture": backbone["architecture"], "options": dict(backbone["options"])}
     found = read_tensors(path)
-    encoder = backbones.build(backbone["architecture"], known.get("in_channels", 1), **backbone["options"])
+    with weights.no_larger_than(found, path.with_suffix(".json")) if told else nullcontext():
+        encoder = backbones.build(backbone["architecture"], known.get("in_channels", 1), **backbone["options"])
     own = encoder.state_dict()
     names, left = match_encoder(encoder, backbone["architecture"], found, path)
     facts = {
@@ -260,6 +263,7 @@ def _known(path: Path) -> dict[str, Any]:
     facts = read_json(beside)
     if not isinstance(facts, dict) or facts.get("kind") not in ("encoder", "model"):  # another program's
         return {}
+    weights.check_facts(facts, beside)
     return {"patch_size": facts.get("recipe", {}).get("patch_size")} | {key: facts[key] for key in _OWN_FACTS if key in facts}
 
 
