@@ -45,8 +45,8 @@ _TARS: dict[str, Callable[..., Any]] = {
 }
 SUFFIXES = (".zip", *_TARS)
 # besides their own errors, the readers of the standard library let through what their parsing of a damaged field raises
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
-_DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
+DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def stem(name: str) -> str:
@@ -89,7 +89,7 @@ def unpack(
                 _unzip(plain, target)
             else:
                 _untar(plain, name, target)
-        except (*_DAMAGED, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise _unpackable(error, path) from None
         marker = {**facts, "files": target.files, "bytes": target.bytes}
         write_marker(making, marker)

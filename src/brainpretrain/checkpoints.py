@@ -17,6 +17,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
+from brainpretrain.errors import first_line
 from brainpretrain.files import read_json, sha256
 
 KEEP = 2
@@ -60,7 +61,7 @@ def newest(work: Path) -> tuple[Path | None, list[str]]:
                 return folder, damaged
             reason = "checksum differs"
         except Exception as error:  # whatever is wrong with it, the one before may still load
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
         damaged.append(f"checkpoint {folder.name} is damaged ({reason}); the one before it is used")
     return None, damaged
 

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -415,7 +415,7 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Count
+    folds: Annotated[int, Field(ge=1, le=1000)]
     build: Annotated[list[Name], Field(min_length=1)]
 
 
@@ -505,12 +505,12 @@ _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # what JSON has,
 class _Loader(yaml.SafeLoader):
     """SafeLoader of what JSON can say, too, and of a bounded size. Refuses a key given twice, which YAML would settle in silence."""
 
-    yaml_constructors = {
+    yaml_constructors: ClassVar[dict] = {
         tag: function
         for tag, function in yaml.SafeLoader.yaml_constructors.items()
         if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _PLAIN
     }
-    yaml_implicit_resolvers = {
+    yaml_implicit_resolvers: ClassVar[dict] = {
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

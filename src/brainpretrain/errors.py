@@ -22,6 +22,11 @@ class UserError(Exception):
         super().__init__("\n".join(lines))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def nearest(word: object, known: list[str]) -> str:
     """`known` as a hint for a mistyped word: the nearest one first, else all of them."""
     import difflib

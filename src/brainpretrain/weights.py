@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from brainpretrain import backbones
 from brainpretrain.backbones.base import Encoder
-from brainpretrain.errors import UserError
+from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic, read_json, write_json
 
 MAX_OPTION = 8192  # largest number in the options of a backbone that a file describes
@@ -149,9 +150,11 @@ def no_larger_than(tensors: Mapping[str, torch.Tensor], path: Path, times: int =
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of sizes that are 0; they are compared with the file's
+            yield
     except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError, AssertionError) as error:
-        problem = f"the json describes no network that can be built: {str(error).partition(chr(10))[0]}"
+        problem = f"the json describes no network that can be built: {first_line(error)}"
         raise UserError(problem, where=path, fix="take the json that was written with the tensors") from error
     finally:
         hook.remove()
