@@ -119,7 +119,12 @@ def _kind(error: Exception) -> tuple:
     """Equal for inputs that fail at one place: the type of error, and the innermost frame of the library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}src{os.sep}" in frame.filename]
     frames = frames or traceback.extract_tb(error.__traceback__)[-1:]
-    return (type(error).__name__, str(error)[:12] if type(error).__name__ == "Broken" else "", frames[-1].filename, frames[-1].lineno)
+    return (
+        type(error).__name__,
+        str(error)[:12] if type(error).__name__ == "Broken" else "",
+        frames[-1].filename,
+        frames[-1].lineno,
+    )
 
 
 def _size(files: dict[str, bytes]) -> int:
@@ -179,7 +184,9 @@ def repeat(folder: Path) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m fuzz", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=4, help="for all targets together")
     parser.add_argument("--target", choices=TARGETS, action="append", help="one target; may be given several times")
     parser.add_argument("--seed", type=int, default=0, help="equal seeds give equal inputs")

@@ -96,7 +96,9 @@ def zip_of(draw: Callable[..., Any], members: list[tuple[bytes, bytes]], methods
             lies[key] = draw(ints) & (0xFFFF if key in ("version", "flags", "method") else 0xFFFFFFFF)
         local = lies if maybe(draw, 2) else fields
         inner = name if not maybe(draw, 12) else draw(names)
-        body += struct.pack("<4s5H3L2H", b"PK\3\4", *_common(local), local["packed"], local["size"], len(inner), len(local["extra"]))
+        body += struct.pack(
+            "<4s5H3L2H", b"PK\3\4", *_common(local), local["packed"], local["size"], len(inner), len(local["extra"])
+        )
         body += inner + local["extra"] + packed
         directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, *_common(lies), lies["packed"], lies["size"], len(name),
                                  len(lies["extra"]), 0, 0, 0, lies["kind"], lies["at"]) + name + lies["extra"]  # fmt: skip
@@ -186,7 +188,9 @@ def _number(draw: Callable[..., Any], size: int) -> bytes:
         value = draw(ints)
         if maybe(draw, 2):
             return bytes([255 if value < 0 else 128]) + (value & (2**88 - 1)).to_bytes(11, "big")
-        return draw(st.sampled_from([b"%011o\0" % (value & (2**33 - 1)), b" " * 12, b"-1" + bytes(10), b"99999999999\0", b"\xff" * 12]))
+        return draw(
+            st.sampled_from([b"%011o\0" % (value & (2**33 - 1)), b" " * 12, b"-1" + bytes(10), b"99999999999\0", b"\xff" * 12])
+        )
     return b"%011o\0" % size
 
 

@@ -69,7 +69,12 @@ def valid() -> dict[str, bytes]:
 def inputs(draw: Callable[..., Any]) -> dict[str, bytes]:
     """The demo with changes, or one file of odd text."""
     if maybe(draw, 2):
-        pieces = st.sampled_from(ODD) | st.sampled_from(TEXTS) | st.sampled_from(["a: ", "b: ", "\n", "  ", ", "]) | st.text(max_size=8)
+        pieces = (
+            st.sampled_from(ODD)
+            | st.sampled_from(TEXTS)
+            | st.sampled_from(["a: ", "b: ", "\n", "  ", ", "])
+            | st.text(max_size=8)
+        )
         text = draw(st.sampled_from(["", "a: ", "- "])) + "".join(draw(st.lists(pieces, max_size=5)))
         return {"one.yaml": draw(damaged(text.encode("utf-8", "surrogatepass"), 1))}
     files, raw = copy.deepcopy(base()), {}

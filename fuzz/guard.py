@@ -8,7 +8,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 ADDRESS_SPACE = 3 << 30  # bytes beyond those at the start; protects the machine, and a claim of more is a `MemoryError`

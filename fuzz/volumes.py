@@ -39,7 +39,9 @@ def inputs(draw: Callable[..., Any]) -> dict[str, bytes]:
     """A small volume, some fields of its header changed, something before or after its voxels, packed in some way."""
     kind = draw(st.sampled_from([nib.Nifti1Header, nib.Nifti2Header]))
     header = kind(endianness=draw(st.sampled_from("<>")))
-    shape = draw(st.sampled_from([(6, 5, 4), (3, 1, 2), (4, 4, 4, 1), (4, 3, 2, 2), (4, 4), (2, 2, 2, 1, 2), (9, 8, 7), (1, 1, 1)]))
+    shape = draw(
+        st.sampled_from([(6, 5, 4), (3, 1, 2), (4, 4, 4, 1), (4, 3, 2, 2), (4, 4), (2, 2, 2, 1, 2), (9, 8, 7), (1, 1, 1)])
+    )
     array = _voxels(draw, np.dtype(draw(st.sampled_from(DTYPES))), shape)
     extensions = b""
     if maybe(draw):

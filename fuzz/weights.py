@@ -41,7 +41,11 @@ def valid() -> dict[str, bytes]:
     """An encoder of this project."""
     stream = io.BytesIO()
     torch.save(state(), stream)
-    return {"encoder.safetensors": safetensors_of(state()), "encoder.json": json.dumps(FACTS).encode(), "x.pth": stream.getvalue()}
+    return {
+        "encoder.safetensors": safetensors_of(state()),
+        "encoder.json": json.dumps(FACTS).encode(),
+        "x.pth": stream.getvalue(),
+    }
 
 
 @st.composite
@@ -55,7 +59,28 @@ def inputs(draw: Callable[..., Any]) -> dict[str, bytes]:
 
 # ------------------------------------------------------------------------------------------------ safetensors and JSON
 
-DTYPES = ["F32", "F16", "BF16", "F64", "I64", "I32", "U8", "I8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "C64", "U64", "U16", "f32", "", "X"]
+DTYPES = [
+    "F32",
+    "F16",
+    "BF16",
+    "F64",
+    "I64",
+    "I32",
+    "U8",
+    "I8",
+    "BOOL",
+    "F8_E4M3",
+    "F8_E5M2",
+    "F8_E8M0",
+    "F4",
+    "F6_E2M3",
+    "C64",
+    "U64",
+    "U16",
+    "f32",
+    "",
+    "X",
+]
 TEXTS = [
     "NaN", "Infinity", "-Infinity", "1e999", "1e5", "-0", "9" * 30, "9" * 5000, "null", "true", '"x"', "[]", "{}", "[" * 3000 + "]" * 3000,
     '{"a":' * 2000 + "1" + "}" * 2000, '"\\ud800"', '"\\u0000"', "{\"a\":1,\"a\":2}", "[1", "", "/", "'x'", '"' + "y" * 9000 + '"',
@@ -85,7 +110,9 @@ def _safetensors(draw: Callable[..., Any]) -> bytes:
             case "offset":
                 header[name]["data_offsets"][draw(st.integers(0, 1))] = draw(ints)
             case "name":
-                header[draw(st.sampled_from(["x", "", "encoder." + name, "module." * 50 + name, "\ud800", "a\0b", "n" * 5000]))] = header.pop(name)
+                header[
+                    draw(st.sampled_from(["x", "", "encoder." + name, "module." * 50 + name, "\ud800", "a\0b", "n" * 5000]))
+                ] = header.pop(name)
             case "more":
                 dtype = draw(st.sampled_from(DTYPES))
                 shape = draw(st.sampled_from([[4], [0], [2, 2], [0, 2**40], [], [2**33], [1, 0]]))
@@ -94,15 +121,21 @@ def _safetensors(draw: Callable[..., Any]) -> bytes:
             case "remove":
                 del header[name]
             case "metadata":
-                header["__metadata__"] = draw(st.sampled_from([{"a": "b"}, {"a": 1}, [], None, {"format": "tf"}, {"x": "y" * 5000}]))
+                header["__metadata__"] = draw(
+                    st.sampled_from([{"a": "b"}, {"a": 1}, [], None, {"format": "tf"}, {"x": "y" * 5000}])
+                )
             case "value":
                 at = header[name]["data_offsets"][0] if isinstance(header[name]["data_offsets"][0], int) else 0
                 at = min(max(at, 0), len(data) - 4)
                 data[at : at + 4] = struct.pack("<f", draw(floats))
             case "twice":
-                header[name]["data_offsets"] = header[draw(st.sampled_from(sorted(header)))].get("data_offsets", [0, 0]) if header else []
+                header[name]["data_offsets"] = (
+                    header[draw(st.sampled_from(sorted(header)))].get("data_offsets", [0, 0]) if header else []
+                )
             case "raw":
-                header[name] = draw(st.sampled_from(["MARK", ["MARK"], {"dtype": "F32", "shape": "MARK", "data_offsets": [0, 4]}]))
+                header[name] = draw(
+                    st.sampled_from(["MARK", ["MARK"], {"dtype": "F32", "shape": "MARK", "data_offsets": [0, 4]}])
+                )
                 text = json.dumps(header).replace('"MARK"', draw(st.sampled_from(TEXTS)))
                 return struct.pack("<Q", len(text.encode("utf-8", "replace"))) + text.encode("utf-8", "replace") + data
         if not header or any(not isinstance(entry, dict) or "dtype" not in entry for entry in header.values()):
@@ -124,7 +157,7 @@ def _json(draw: Callable[..., Any]) -> bytes:
             node = node[key]
         match draw(st.sampled_from(["value", "value", "remove", "raw", "number"])):
             case "value":
-                node[key] = draw(st.sampled_from(VALUES))
+                node[key] = copy.deepcopy(draw(st.sampled_from(VALUES)))
             case "number":
                 node[key] = draw(ints)
             case "remove":
@@ -220,14 +253,25 @@ def _zip(draw: Callable[..., Any]) -> bytes:
         described = tensors[draw(st.sampled_from(sorted(tensors)))]
         match draw(st.sampled_from(["kind", "key", "place", "numel", "offset", "size", "stride", "storage"])):
             case "kind":
-                kinds = ["DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "BoolStorage", "QInt8Storage", "ComplexFloatStorage", "Tensor"]
+                kinds = [
+                    "DoubleStorage",
+                    "HalfStorage",
+                    "BFloat16Storage",
+                    "LongStorage",
+                    "BoolStorage",
+                    "QInt8Storage",
+                    "ComplexFloatStorage",
+                    "Tensor",
+                ]
                 described["kind"] = draw(st.sampled_from(kinds))
             case "key":
                 described["key"] = draw(st.sampled_from(["0", "1", "99", "../0", "", "/etc/passwd", "a\0b"]))
             case "place":
                 described["place"] = draw(st.sampled_from(["cuda:0", "meta", "", "x", "mps", "privateuseone:9"]))
             case "size" | "stride" as field:
-                described[field] = tuple(draw(st.lists(ints, max_size=5))) if maybe(draw, 2) else tuple(0 for _ in described[field])
+                described[field] = (
+                    tuple(draw(st.lists(ints, max_size=5))) if maybe(draw, 2) else tuple(0 for _ in described[field])
+                )
             case "storage":
                 storages[described["key"]] = draw(st.binary(max_size=16))
             case field:
@@ -249,21 +293,39 @@ def _zip(draw: Callable[..., Any]) -> bytes:
     pickled = b"\x80\x02" + opcodes(content) + b"."
     if maybe(draw, 3):
         pickled = draw(damaged(pickled, 2))
-    entries = [("x/data.pkl", pickled), ("x/byteorder", b"little"), *((f"x/data/{key}", data) for key, data in storages.items()), ("x/version", b"3\n")]
+    entries = [
+        ("x/data.pkl", pickled),
+        ("x/byteorder", b"little"),
+        *((f"x/data/{key}", data) for key, data in storages.items()),
+        ("x/version", b"3\n"),
+    ]
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         at = draw(st.integers(0, len(entries) - 1))
         match draw(st.sampled_from(["rename", "remove", "double", "value", "more"])):
             case "rename":
-                names = ["x/data.pkl", "y/data.pkl", "data.pkl", "x/constants.pkl", "x/../data.pkl", "x/.format_version", "x/code/a.py"]
+                names = [
+                    "x/data.pkl",
+                    "y/data.pkl",
+                    "data.pkl",
+                    "x/constants.pkl",
+                    "x/../data.pkl",
+                    "x/.format_version",
+                    "x/code/a.py",
+                ]
                 entries[at] = (draw(st.sampled_from(names)), entries[at][1])
             case "remove" if len(entries) > 1:
                 del entries[at]
             case "double":
                 entries.insert(at, entries[at])
             case "value":
-                entries[at] = (entries[at][0], draw(st.sampled_from([b"", b"big", b"\xff", b"9" * 30, b"3"]) | st.binary(max_size=10)))
+                entries[at] = (
+                    entries[at][0],
+                    draw(st.sampled_from([b"", b"big", b"\xff", b"9" * 30, b"3"]) | st.binary(max_size=10)),
+                )
             case "more":
-                entries.append((draw(st.sampled_from(["x/constants.pkl", "x/byteorder", "x/.data/version", "x/extra", "x/data/7"])), b"x"))
+                entries.append(
+                    (draw(st.sampled_from(["x/constants.pkl", "x/byteorder", "x/.data/version", "x/extra", "x/data/7"])), b"x")
+                )
     if maybe(draw, 2):
         return zip_of(draw, [(name.encode(), data) for name, data in entries], [0] * 15 + [8])
     stream = io.BytesIO()
@@ -277,7 +339,15 @@ def _tensor(described: dict[str, Any]) -> Raw:
     storage = ("storage", name_of("torch", described["kind"]), described["key"], described["place"], described["numel"])
     hooks = call(name_of("collections", "OrderedDict"))
     rebuild = name_of("torch._utils", "_rebuild_tensor_v2")
-    return call(rebuild, Raw(opcodes(storage) + b"Q"), described["offset"], described["size"], described["stride"], described["grad"], hooks)
+    return call(
+        rebuild,
+        Raw(opcodes(storage) + b"Q"),
+        described["offset"],
+        described["size"],
+        described["stride"],
+        described["grad"],
+        hooks,
+    )
 
 
 @st.composite
@@ -285,12 +355,16 @@ def _odd(draw: Callable[..., Any]) -> Any:
     """Calls of what a restricted unpickler allows or forbids, and values that grow."""
     match draw(st.sampled_from(["call", "call", "state", "global", "bomb", "instance", "persistent", "value", "extension"])):
         case "call":
-            arguments = st.sampled_from([TOUCH, 0, -1, 2**33, 2**62, b"", "cpu", "x", 1.5, None, (), (1, 2), (2**31, 2**31), [], [1], {}, {"a": 1}])
+            arguments = st.sampled_from(
+                [TOUCH, 0, -1, 2**33, 2**62, b"", "cpu", "x", 1.5, None, (), (1, 2), (2**31, 2**31), [], [1], {}, {"a": 1}]
+            )
             args = tuple(Raw(b"C\x01x") if arg == b"" else arg for arg in draw(st.lists(arguments, max_size=4)))
             return call(name_of(*draw(st.sampled_from(FUNCTIONS))), *args)
         case "state":
             made = call(name_of(*draw(st.sampled_from(FUNCTIONS[:30]))))
-            return Raw(made + opcodes(draw(st.sampled_from([{"__class__": 1}, {"a": 1}, (), (1, 2), None, ({}, {"x": 1})]))) + b"b")
+            return Raw(
+                made + opcodes(draw(st.sampled_from([{"__class__": 1}, {"a": 1}, (), (1, 2), None, ({}, {"x": 1})]))) + b"b"
+            )
         case "global":
             return name_of(*draw(st.sampled_from(FUNCTIONS)))
         case "bomb":
@@ -298,7 +372,10 @@ def _odd(draw: Callable[..., Any]) -> Any:
         case "instance":
             return Raw(b"(" + opcodes(TOUCH) + b"iposix\nsystem\n")
         case "persistent":
-            return Raw(opcodes(draw(st.sampled_from([("storage",), "x", ("storage", 1, "0", "cpu", 1), ("module", "a", "b"), (), 5]))) + b"Q")
+            return Raw(
+                opcodes(draw(st.sampled_from([("storage",), "x", ("storage", 1, "0", "cpu", 1), ("module", "a", "b"), (), 5])))
+                + b"Q"
+            )
         case "extension":
             return Raw(draw(st.sampled_from([b"\x82\x01", b"\x8e" + struct.pack("<Q", 2**40), b"\x96" + struct.pack("<Q", 2**40), b"B" + struct.pack("<L", 2**31),
                                              b"\x8b" + struct.pack("<l", 2**30), b"\x8b" + struct.pack("<l", -5), b"r" + struct.pack("<L", 2**32 - 1) + b"N", b"I" + b"9" * 9000 + b"\n",

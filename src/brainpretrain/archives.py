@@ -185,12 +185,12 @@ class _Target:
 
     def spend(self, size: int, member: str = "") -> None:
         """Counts bytes before they are written."""
-        self.allow(size, member)
         self.spent += size
+        self.allow(self.spent, member)
 
     def allow(self, size: int, member: str) -> None:
-        """Refuses what is too much beside all that was counted before."""
-        if self.spent + size > self.limit:
+        """Refuses a size that is too much, of all members or of one."""
+        if size > self.limit:
             limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 

@@ -503,7 +503,7 @@ _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # what JSON has,
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader of what JSON can say, too, and of a bounded size. Refuses a key given twice, which YAML would settle in silence."""
+    """SafeLoader of what JSON can say, too, of a bounded size. Refuses a key given twice, which YAML would settle in silence."""
 
     yaml_constructors: ClassVar[dict] = {
         tag: function
@@ -686,8 +686,8 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
     if "like" not in entry:
         return own
     parent = entry["like"]
-    if parent not in entries:
-        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(str(parent), list(entries)))
+    if not isinstance(parent, str) or parent not in entries:
+        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(parent, list(entries)))
     inherited = _resolve(section, parent, entries, origin, (*chain, name))
     return _merge({key: value for key, value in inherited.items() if key not in _OWN}, own)
 

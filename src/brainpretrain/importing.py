@@ -148,8 +148,11 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
             tensors = {name: value for name, value in candidate.items() if isinstance(name, str) and _is_plain(value)}
             if tensors:
                 return tensors
-    keys = ", ".join(key if isinstance(key, str) else type(key).__name__ for key in content) if isinstance(content, Mapping) else ""
-    raise UserError(f"no state dict in the file; found: {keys[:200] or type(content).__name__}", where=path, fix=f"store one, alone or as {' or '.join(HOLDERS)}")
+    keys = [key if isinstance(key, str) else type(key).__name__ for key in content] if isinstance(content, Mapping) else []
+    found = ", ".join(keys)[:200] or type(content).__name__
+    raise UserError(
+        f"no state dict in the file; found: {found}", where=path, fix=f"store one, alone or as {' or '.join(HOLDERS)}"
+    )
 
 
 def _is_plain(value: Any) -> bool:

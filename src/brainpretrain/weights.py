@@ -22,6 +22,7 @@ from brainpretrain.files import atomic, read_json, write_json
 
 MAX_OPTION = 8192  # largest number in the options of a backbone that a file describes
 
+
 def save(path: Path | str, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
     """Writes `<path>.safetensors` and, as the mark that it is whole, `<path>.json`."""
     path = Path(path)
