@@ -80,9 +80,10 @@ class Guard:
         if event == "open" and isinstance(args[2], int) and args[2] & WRITING:
             self._inside(event, args[0])
         elif event in CHANGES:
-            in_open_folder = any(isinstance(arg, int) and arg >= 0 for arg in args[1:]) and event in REMOVALS
-            for path in args[: 1 if event in REMOVALS else 2]:
-                self._inside(event, path) if not in_open_folder else None
+            written = {"os.rename": args[:2], "os.link": args[1:2], "os.symlink": args[1:2]}.get(event, args[:1])
+            in_open_folder = event in REMOVALS and args[-1] >= 0
+            for path in () if in_open_folder else written:
+                self._inside(event, path)
 
     def _inside(self, event: str, path: object) -> None:
         """A path counts by where links on its way lead."""
