@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -12,6 +12,7 @@ help:
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make bench-throughput  pretraining on this machine's GPU, in ten minutes: docs/results/throughput.md"
 	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
+	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
@@ -42,6 +43,14 @@ test: $(VENV)/installed
 faults: $(VENV)/installed
 	python tests/faults/run.py
 
+$(VENV)/fuzz: fuzz/requirements.txt $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r fuzz/requirements.txt
+	touch $@
+
+MINUTES ?= 4
+fuzz: $(VENV)/fuzz
+	python -m fuzz --minutes $(MINUTES)
+
 # two clusters beside each other: most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed
 	@log=$$(mktemp); pytest --durations=0 tests/slurm/test_survival.py >$$log 2>&1 & survival=$$!; \
@@ -53,13 +62,13 @@ bench-throughput: $(VENV)/installed
 	cp results/throughput/throughput.json docs/results/throughput.json
 
 lint: $(VENV)/installed
-	ruff check src tests bench
-	ruff format --check src tests bench
+	ruff check src tests bench fuzz
+	ruff format --check src tests bench fuzz
 	snakefmt --check Snakefile rules
 
 format: $(VENV)/installed
-	ruff check --fix src tests bench
-	ruff format src tests bench
+	ruff check --fix src tests bench fuzz
+	ruff format src tests bench fuzz
 	snakefmt Snakefile rules
 
 schema: $(VENV)/installed

@@ -241,6 +241,20 @@ def test_a_flipped_bit_is_found(tmp_path, suffix):
     refused(path, tmp_path, "damaged")
 
 
+def test_a_name_that_is_no_utf8(tmp_path):
+    """Flagged as UTF-8, which it is not: the zip reader of Python gives up with an error of its text codec."""
+    path = make_zip(tmp_path / "x.zip", {"\u00e9.nii": b"1"})
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    refused(path, tmp_path, "damaged or is none: 'utf-8' codec")
+
+
+def test_a_member_of_a_tar_that_claims_more_than_any_archive_may_hold(tmp_path):
+    member = tarfile.TarInfo("a")
+    member.size = 1 << 60
+    (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    refused(tmp_path / "x.tar", tmp_path, "'a': it unpacks to more than")
+
+
 def test_an_encrypted_member_is_refused(tmp_path):
     path = make_zip(tmp_path / "x.zip", {"a": b"1"})
     data = bytearray(path.read_bytes())

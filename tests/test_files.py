@@ -62,3 +62,15 @@ def test_a_tree_is_synced_with_its_files_and_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
     sync_tree(tmp_path / "a")
     assert synced == {(tmp_path / name).stat().st_ino for name in ("a", "a/b", "a/b/file")}
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "1e999", "[" * 5000 + "]" * 5000, '"\\ud800"', "9" * 5000, "{", ""])
+def test_json_that_could_not_be_written_again_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match="no valid JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_may_hold_any_letter(tmp_path):
+    (tmp_path / "x.json").write_text('["\\ud83d\\ude00", 1e5, "\u00e9"]', encoding="utf-8")
+    assert read_json(tmp_path / "x.json") == ["\U0001f600", 1e5, "\u00e9"]

@@ -254,6 +254,60 @@ def test_what_is_no_weights_file_is_refused_by_name(tmp_path):
     refused("other.pth", "cannot read it as plain tensors")
 
 
+def pickled(path, opcodes):
+    """A file as torch writes it, with a pickle of one's own."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", b"\x80\x02" + opcodes + b".")
+        archive.writestr("x/version", "3\n")
+        archive.writestr("x/byteorder", "little")
+    return path
+
+
+PAIRS = b"K\x01" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))  # 2^60 values, to whoever hashes or prints them
+
+
+@pytest.mark.parametrize(
+    ("opcodes", "message"),
+    [
+        (PAIRS, "not as torch.save writes it: tuples of tuples without end"),
+        (b"}" + PAIRS + b"Ns", "tuples of tuples without end"),
+        (b"}K\x01K\x01\x86Ns", "no state dict in the file; found: tuple"),
+        (b"}", "no state dict in the file; found: dict"),
+        (b"X\xff\xff\xff\xff", "truncated or damaged zip file"),
+        (b"h\x07", "truncated or damaged zip file"),
+        (b"cos\\\xed\nsystem\n", "truncated or damaged zip file|cannot read it as plain tensors|would run code"),
+    ],
+)
+def test_an_odd_pickle_is_refused_and_keeps_nobody_waiting(tmp_path, opcodes, message):
+    with pytest.raises(UserError, match=message):
+        importing.read_tensors(pickled(tmp_path / "x.pth", opcodes))
+
+
+def test_a_zip_of_an_unknown_version(tmp_path):
+    path = saved(tmp_path / "x.pth", amaes_state())
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 6] = 255
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"damaged zip file: zip file version 25\.5"):
+        importing.read_tensors(path)
+
+
+def test_a_value_that_no_float32_holds(tmp_path):
+    state = amaes_state()
+    state["model.encoder.in_conv.conv1.norm.bias"] = torch.full((4,), 1e300, dtype=torch.float64)
+    with pytest.raises(UserError, match=r"not finite: encoder.in_conv.conv1.norm.bias"):
+        take(saved(tmp_path / "x.pth", state), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_numbers_of_eight_bits_are_read(tmp_path):
+    state = amaes_state()
+    name = "model.encoder.in_conv.conv1.norm.bias"
+    state[name] = state[name].to(torch.float8_e5m2)
+    save_file(state, tmp_path / "x.safetensors")
+    take(tmp_path / "x.safetensors", tmp_path / "out")
+
+
 def test_sizes_are_limited_before_anything_is_read(tmp_path, monkeypatch):
     path = saved(tmp_path / "x.pth", amaes_state())
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:

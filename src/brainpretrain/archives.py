@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import unicodedata
@@ -44,7 +45,9 @@ _TARS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
 }
 SUFFIXES = (".zip", *_TARS)
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, NotImplementedError)
+# besides their own errors, the readers of the standard library let through what their parsing of a damaged field raises
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
+DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def stem(name: str) -> str:
@@ -87,7 +90,7 @@ def unpack(
                 _unzip(plain, target)
             else:
                 _untar(plain, name, target)
-        except (*_DAMAGED, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise _unpackable(error, path) from None
         marker = {**facts, "files": target.files, "bytes": target.bytes}
         write_marker(making, marker)
@@ -203,7 +206,11 @@ class _Target:
     def spend(self, size: int, member: str = "") -> None:
         """Counts bytes before they are written."""
         self.spent += size
-        if self.spent > self.limit:
+        self.allow(self.spent, member)
+
+    def allow(self, size: int, member: str) -> None:
+        """Refuses a size that is too much, of all members or of one."""
+        if size > self.limit:
             limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 
@@ -257,6 +264,7 @@ def _untar(path: Path, name: str, target: _Target) -> None:
             for member in tar:
                 if not (member.isreg() or member.isdir()):
                     raise target.refuse("a member is a link or a device", member.name)
+                target.allow(member.size, member.name)  # what it says; counted is what is read
                 if member.issparse():
                     target.spend(member.size, member.name)
                 where = target.path(member.name, member.isdir())

@@ -18,7 +18,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
-from brainpretrain.errors import UserError
+from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic_folder, read_json, sha256
 
 TENSORS, STATE = "state.safetensors", "state.json"
@@ -68,7 +68,7 @@ def newest(work: Path) -> tuple[Path | None, list[str]]:
                 break
             reason = "checksum differs"
         except Exception as error:  # whatever is wrong with it, the one before may still load
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
         damaged.append((folder.name, reason))
     instead = f"{found.name} is used" if found else "there is no other one"
     return found, [f"checkpoint {name} is damaged ({reason}); {instead}" for name, reason in damaged]

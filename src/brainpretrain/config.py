@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -426,7 +426,7 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Count
+    folds: Annotated[int, Field(ge=1, le=1000)]
     build: Annotated[list[Name], Field(min_length=1)]
 
 
@@ -522,18 +522,91 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     return _validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice, which YAML would settle in silence, and takes `1e-4` as the number it is."""
+MAX_YAML_BYTES = 4 << 20
+MAX_YAML_NODES = 200_000  # aliases counted in full: what a few lines of them would become
+MAX_YAML_DEPTH = 40
+_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # what JSON has, too; a date is text
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader of what JSON can say, too, of a bounded size; `1e-4` is the number it looks like.
+
+    Refuses a key given twice, which YAML would settle in silence.
+    """
+
+    yaml_constructors: ClassVar[dict] = {
+        tag: function
+        for tag, function in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _PLAIN
+    }
+    yaml_implicit_resolvers: ClassVar[dict] = {
+        first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.depth += 1
+        if self.depth > MAX_YAML_DEPTH:
+            raise _wrong(f"more than {MAX_YAML_DEPTH} levels", self.peek_event().start_mark)  # type: ignore[union-attr]
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_nodes(node, {})
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:  # a scalar that is not what its tag says
+            raise _wrong(f"no {node.tag.rpartition(':')[2]}: {str(node.value)[:40]!r}", node.start_mark) from error
+        if isinstance(value, int | float) and not -(2**63) <= value < 2**64:  # infinite and NaN, too
+            raise _wrong(f"no number that can be used: {str(node.value)[:40]}", node.start_mark)
+        if isinstance(value, str) and _UNUSABLE.search(value):
+            raise _wrong(f"a character that is no text: {value[:40]!r}", node.start_mark)
+        return value
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _wrong("a key must be a word", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise UserError(f"key '{key}' stands twice", where=f"{key_node.start_mark.name}:{line}", fix="keep one")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[arg-type]
+
+
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")  # control characters and halves of a letter: in no path, in no file
+
+
+def _wrong(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Nodes below and including `node`, an alias counted as often as it is used. `known`: counts by id, 0 while counting."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _wrong("an alias stands within what it is short for", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    count = 1 + sum(_count_nodes(child, known) for child in children)
+    if count > MAX_YAML_NODES:
+        raise _wrong(f"more than {MAX_YAML_NODES} values, aliases written out", node.start_mark)
+    known[id(node)] = count
+    return count
 
 
 # YAML 1.1, which PyYAML reads, wants a point and a sign in it (1.0e-4); YAML 1.2 and everybody else do not
@@ -542,17 +615,21 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SHORT_FLOAT, list("-+.
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML file as a mapping, read without running anything.
+    """One YAML file as a mapping, read without running anything. Its values are what JSON has, too.
 
     Raises:
-        UserError: missing, no YAML, no mapping, or a key given twice.
+        UserError: missing, too large, no YAML, no mapping, a key given twice, or a value that nothing could use.
     """
     try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise UserError(f"larger than {MAX_YAML_BYTES >> 20} MiB", where=path, fix="give the config file, no data")
         with open(path, encoding="utf-8") as stream:
             content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise UserError("config file not found", where=path, fix="check the name and the folder") from error
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path, fix="see what it is, and who may read it") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"no valid YAML: {error}", where=path, fix="mend the line named above") from error
     if content is None:
         return {}
@@ -609,6 +686,8 @@ def _add_entries(found: dict, origin: dict, section: str, content: Any, path: Pa
     if not isinstance(content, dict):
         raise UserError(f"'{section}' must map names to entries", where=path, fix="write '  name: {...}' below it")
     for name, entry in content.items():
+        if not isinstance(name, str):
+            raise UserError(f"'{section}' has an entry called {name!r}", where=path, fix="names are text; put it in quotes")
         if name in found:
             if section in _SHARED or not isinstance(entry, dict) or entry.get("like") != name:
                 change = "" if section in _SHARED else f"; or, to change it for this study, the key 'like: {name}'"
@@ -641,8 +720,8 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
     if "like" not in entry:
         return own
     parent = entry["like"]
-    if parent not in entries:
-        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(str(parent), list(entries)))
+    if not isinstance(parent, str) or parent not in entries:
+        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(parent, list(entries)))
     inherited = _resolve(section, parent, entries, origin, (*chain, name))
     return _merge({key: value for key, value in inherited.items() if key not in _OWN}, own)
 

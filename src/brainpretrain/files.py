@@ -6,6 +6,7 @@ import csv
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -187,17 +188,27 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads JSON.
+    """Reads JSON, as `write_json` writes it: numbers are finite, text is text.
 
     Raises:
         UserError: the file is missing or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if "\\ud" in text.lower():  # half a letter, which no file can hold; or two halves of one
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="run the step that makes it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"no valid JSON: {error}", where=path, fix="delete it and run the step again") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number that can be used")
+    return value
 
 
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:

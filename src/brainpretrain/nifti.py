@@ -38,6 +38,7 @@ SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes: half a degree
 FORM_TOLERANCE_VOXELS = 0.1  # up to here qform and sform are equal
 FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms with an axis further apart than 45 degrees contradict each other
 FORM_TOLERANCE_SPACING = 0.1  # and so do two with spacings that differ by more than this share
+MAX_FORM_CODE = 5  # NIfTI knows 0 (not set) to 5
 _HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _MAX_OFFSET = 1 << 24  # bytes; extensions may lie before the voxels
@@ -50,6 +51,9 @@ class BadVolume(UserError):
     def __init__(self, problem: str, *, reason: str = "", where: object = "", fix: str = "") -> None:
         super().__init__(problem, where=where, fix=fix)
         self.reason = reason
+
+
+_no_warnings = np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # what comes of it is looked at
 
 
 @dataclass(frozen=True)
@@ -288,6 +292,7 @@ def _check_shape(header: nib.Nifti1Header, limits: Limits, channel: int | None, 
         )
 
 
+@_no_warnings
 def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
     """Affine, spacing and remarks. sform before qform; with neither the axes are taken as R, A, S (NIfTI method 1)."""
     zooms = np.array(header["pixdim"][1:4], dtype=float)
@@ -338,6 +343,9 @@ def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
 
 def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:
     """The affines whose code is set, the preferred one first."""
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= int(header[name]) <= MAX_FORM_CODE:
+            raise _bad_header(f"{name} {int(header[name])}", path)
     forms = [header.get_sform()] if int(header["sform_code"]) > 0 else []
     if int(header["qform_code"]) > 0:
         try:
@@ -366,6 +374,7 @@ def grid_distance_mm(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ..
 # ------------------------------------------------------------------------------------------------ voxels
 
 
+@_no_warnings
 def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarray:
     """Applies the header's slope and intercept if set, and refuses what is not finite."""
     try:
@@ -376,8 +385,7 @@ def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarr
         exact = np.float32 if array.itemsize <= 2 else np.float64
         array = array.astype(exact) * exact(slope) + exact(intercept)
     if array.dtype == np.float64:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            array = array.astype(np.float32)
+        array = array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = ~np.isfinite(array)
         first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))

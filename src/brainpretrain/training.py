@@ -608,6 +608,7 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
     if init is None:
         return []
     tensors, facts = weights.load(init)
+    weights.check_facts(facts, init.with_suffix(".json"))
     if facts["preprocess"] is None:
         raise UserError(
             "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
