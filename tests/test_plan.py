@@ -249,6 +249,12 @@ def test_what_runs_otherwise_than_published_says_so(config_dir):
     ]
 
 
+def test_a_published_dice_never_stands_in_a_table_of_another_metric(config_dir):
+    edit(config_dir / "tables.yaml", "    n_train: 20\n", "    n_train: 20\n    metric: nsd\n")  # table2
+    made = plan.make(config.load(config_dir))
+    assert made.tables["table2"]["published"] is None and made.tables["table3"]["published"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

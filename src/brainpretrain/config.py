@@ -346,6 +346,9 @@ class Row(Section):
     corpus: Name | None = None
 
 
+MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
+
+
 class PublishedRow(Section):
     """Published values of one arm: by column title, the value and, if known, its SD, as printed (Dice x 100)."""
 
@@ -363,6 +366,7 @@ class Published(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
     folds: Count
+    metric: MetricName = Field("dice", description="a table of another metric does not show the values")
     notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
 
@@ -376,7 +380,7 @@ class Table(Section):
     corpus: Name
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
-    metric: Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"] = "dice"
+    metric: MetricName = "dice"
     published: Published | None = None
 
 

@@ -251,9 +251,9 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
 
 
 def _published(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any] | None:
-    """The published values of the rows of a table, a line for each cell; values of other rows are left out."""
+    """The published values of the rows of a table, a line for each cell; values of other rows or another metric are left out."""
     published, where = table.published, f"tables.{name}.published"
-    if published is None:
+    if published is None or published.metric != table.metric:
         return None
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
