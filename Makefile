@@ -4,20 +4,26 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
-	@echo "make bench-throughput  pretraining on this machine's GPU, in ten minutes: docs/results/throughput.md"
 	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
 	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
+	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
+	@echo "make bench-compare OLD=a NEW=b   what slowed between two results by more than the noise"
+	@echo "make bench-gpu  pretraining on this machine's GPU, in ten minutes: docs/results/gpu.md"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
 	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
+	@echo "make bench-windows        CPU time of the sliding window beside nnU-Net and MONAI, into docs/benchmarks.md"
+	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes, into docs/benchmarks.md"
+	@echo "make bench-scaling        how cost grows over processes, workers, volumes and cases, into docs/benchmarks.md"
 	@echo "make clean        remove the environment (results stay)"
 
 # torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
@@ -57,9 +63,9 @@ test-slurm: $(VENV)/installed
 	pytest --durations=0 tests/slurm/test_study.py; study=$$?; \
 	wait $$survival; code=$$?; cat $$log; rm $$log; exit $$((study > code ? study : code))
 
-bench-throughput: $(VENV)/installed
-	python bench/throughput.py --out results/throughput --page docs/results/throughput.md
-	cp results/throughput/throughput.json docs/results/throughput.json
+bench-gpu: $(VENV)/installed
+	python bench/gpu.py --out results/gpu --page docs/results/gpu.md --json results/bench/gpu.json
+	cp results/gpu/gpu.json docs/results/gpu.json
 
 lint: $(VENV)/installed
 	ruff check src tests bench fuzz
@@ -92,6 +98,22 @@ bench-augmentation: $(VENV)/installed
 bench-preprocessing: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/preprocessing.py --page docs/benchmarks.md
+
+bench-evaluation bench-windows: bench-%: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/$*.py --page docs/benchmarks.md
+
+bench-scheduling bench-scaling: bench-%: $(VENV)/installed
+	python bench/$*.py --page docs/benchmarks.md
+
+# one that fails does not stop the others: its rows say so; in this order, since scaling draws what scheduling measured
+BENCHES ?= preprocessing augmentation pretraining evaluation windows scheduling scaling
+bench:
+	-@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name; done
+	python bench/summary.py --page docs/benchmarks.md
+
+bench-compare: $(VENV)/installed
+	@python bench/compare.py $(OLD) $(NEW)
 
 clean:
 	rm -rf $(VENV) bench/.venv

@@ -177,6 +177,48 @@ def facts() -> dict[str, str]:
     }
 
 
+def figure(identity: str, what: str, party: str, unit: str, rounds: Sequence[float]) -> dict[str, Any]:
+    """A measured quantity of one party, of which less is better: what `write_results` takes.
+
+    Args:
+        identity: of the figure in docs/benchmarks.md, such as 'B4'.
+        what: which quantity, of which input; with `identity` and `party` it names the figure in every run.
+        rounds: a value per round, in `unit` ('s', 'bytes' ...); none if it was not measured.
+    """
+    median = statistics.median(rounds) if rounds else None
+    return {"id": identity, "what": what, "party": party, "unit": unit, "rounds": list(rounds), "median": median}
+
+
+def goal(
+    identity: str, what: str, against: str, value: float | None, at_least: float | None = None, at_most: float | None = None
+) -> dict[str, Any]:
+    """A ratio of figures (or a difference) and what it should be; `value` None: not measured, `met` None too."""
+    met = None if value is None else (at_least is None or value >= at_least) and (at_most is None or value <= at_most)
+    wanted = {"at_least": at_least, "at_most": at_most}
+    return {"id": identity, "what": what, "against": against, "value": value, "met": met} | wanted
+
+
+def write_results(
+    path: Path,
+    facts: Mapping[str, str],
+    figures: Sequence[Mapping[str, Any]],
+    goals: Sequence[Mapping[str, Any]] = (),
+    details: Mapping[str, Any] | None = None,
+) -> None:
+    """The JSON of a benchmark, of one form for all: name, machine, load, date, commit, figures, goals.
+
+    Args:
+        path: its file name is the benchmark's name.
+        facts: as `facts()` gives them.
+        figures: as `figure` gives them.
+        goals: as `goal` gives them.
+        details: what the tables of this benchmark show beyond that.
+    """
+    content = {"name": path.stem, **facts, "figures": list(figures), "goals": list(goals), "details": details or {}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def _git(*words: str) -> str:
     return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=False).stdout.strip()
 

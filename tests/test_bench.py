@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import math
 
 import pytest
@@ -68,3 +69,18 @@ def test_a_section_is_replaced_and_the_rest_of_the_page_stays(harness, tmp_path)
 def test_facts_name_the_machine_and_the_commit(harness):
     facts = harness.facts()
     assert "cores" in facts["machine"] and len(facts["date"]) == 10 and facts["commit"]
+
+
+def test_results_of_all_benchmarks_have_one_form(harness, tmp_path):
+    figures = [
+        harness.figure("B4", "seconds of v", "ours", "s", [3.0, 1.0, 2.0]),
+        harness.figure("B4", "seconds of v", "peer", "s", []),
+    ]
+    goals = [harness.goal("B4", "seconds", "peer", value, at_least=2) for value in (2.0, 1.9, None)]
+    goals.append(harness.goal("B4", "difference", "peer", 0.5, at_most=0.1))
+    facts = {"machine": "m", "load": "1.0", "date": "2026-01-01", "commit": "abc", "python": "3"}
+    harness.write_results(tmp_path / "new" / "speed.json", facts, figures, goals)
+    found = json.loads((tmp_path / "new" / "speed.json").read_text())
+    assert found["name"] == "speed" and found["machine"] == "m" and found["commit"] == "abc" and found["details"] == {}
+    assert found["figures"] == figures and [row["median"] for row in figures] == [2.0, None]
+    assert [row["met"] for row in found["goals"]] == [True, False, None, False]

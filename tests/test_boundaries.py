@@ -47,6 +47,13 @@ def test_planning_and_preprocessing_start_without_torch(module):
     assert done.stdout.split() == []
 
 
+def test_the_workflow_is_planned_without_pandas():
+    """What the Snakefile imports, since a dry run waits for it."""
+    code = "import sys, brainpretrain.config, brainpretrain.plan, brainpretrain.obtain; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    assert done.stdout.split() == ["False"]
+
+
 CALLS = {
     "a pickle": {"pandas.read_pickle", "pd.read_pickle", "pickle.load", "pickle.loads", "torch.jit.load", "joblib.load"},
     "torch.load or torch.save": {"torch.load", "torch.save"},

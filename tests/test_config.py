@@ -195,7 +195,7 @@ LEVELS = ", ".join(f"&a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
         ("x: " + "9" * 30, "no number that can be used"),
         ("x: " + "9" * 5000, "no int: '9999"),
         ('x: "\\0"', "a character that is no text"),
-        ('x: "\\ud800"', "a character that is no text"),
+        ('x: "\\ud800"', "a character that is no text|character escape code"),
         (b"x: \xff", "no valid YAML: 'utf-8' codec"),
         (b"x: 1\0", "no valid YAML"),
     ],

@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -532,7 +532,7 @@ MAX_YAML_DEPTH = 40
 _PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # what JSON has, too; a date is text
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """SafeLoader of what JSON can say, too, of a bounded size; `1e-4` is the number it looks like.
 
     Refuses a key given twice, which YAML would settle in silence.
@@ -547,15 +547,6 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
         for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
-    depth = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        self.depth += 1
-        if self.depth > MAX_YAML_DEPTH:
-            raise _wrong(f"more than {MAX_YAML_DEPTH} levels", self.peek_event().start_mark)  # type: ignore[union-attr]
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
 
     def get_single_node(self) -> yaml.Node | None:
         node = super().get_single_node()
@@ -594,6 +585,15 @@ def _wrong(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
 
 
+def _check_depth(stream: IO[str]) -> None:
+    """Before anything is composed, which takes a call for every level."""
+    depth = 0
+    for event in yaml.parse(stream, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise _wrong(f"more than {MAX_YAML_DEPTH} levels", event.start_mark)
+
+
 def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
     """Nodes below and including `node`, an alias counted as often as it is used. `known`: counts by id, 0 while counting."""
     if id(node) in known:
@@ -628,6 +628,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_YAML_BYTES:
             raise UserError(f"larger than {MAX_YAML_BYTES >> 20} MiB", where=path, fix="give the config file, no data")
         with open(path, encoding="utf-8") as stream:
+            _check_depth(stream)
+            stream.seek(0)
             content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise UserError("config file not found", where=path, fix="check the name and the folder") from error

@@ -2,12 +2,13 @@
 
     python tests/slurm/scale.py FOLDER [--until shard]
 
-The command `brainpretrain` is replaced by one that only makes the declared outputs; the index has a row for each of the paper's
+The command `brainpretrain` is replaced by `bench/empty_work.py`, which only makes the declared outputs; the index has a row for each of the paper's
 volumes. Snakemake, the profile, the plugin, Slurm and the launcher are the real ones. Prints what was measured.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
@@ -19,43 +20,6 @@ from pathlib import Path
 from cluster import Cluster
 
 ROOT = Path(__file__).parents[2]
-
-EMPTY_WORK = '''#!{python} -S
-"""Makes the outputs of a step and does no work."""
-import json, sys
-from pathlib import Path
-
-ROWS = {rows}
-step, options = sys.argv[1], dict(zip(sys.argv[2:], sys.argv[3:]))
-out = Path(options["--out"])
-FILES = {{
-    "pretrain": "encoder.safetensors encoder.json log.csv run.json config.yaml reconstruction.npz".split(),
-    "finetune": "model.safetensors model.json transfer.tsv log.csv run.json config.yaml".split(),
-    "predict": [],
-}}
-if step == "table":
-    name = json.loads(options["--spec"])["name"]
-    stems = [name + part for part in ("", "_labels", "_metrics", "_ranks")]
-    FILES["table"] = [f"{{stem}}.{{kind}}" for stem in stems for kind in "tsv md tex txt html svg png".split()]
-if step in FILES:
-    out.mkdir(parents=True, exist_ok=True)
-    for file in FILES[step]:
-        (out / file).write_text("empty work\\n")
-elif step == "fetch":
-    out.write_text(json.dumps({{"dataset": options["--dataset"], "root": str(Path(options["--root"]).absolute())}}))
-elif step == "index":
-    columns = "volume subject session sequence subset site path label channel source_bytes".split()
-    lines = ["\\t".join(f"{{column}}{{n}}" for column in columns) for n in range(ROWS.get(options["--dataset"], 0))]
-    out.write_text("\\n".join(["\\t".join(columns), *lines]) + "\\n")
-else:
-    outputs, place = [], ""
-    for word in sys.argv[2:]:
-        place = word if word.startswith("--") else place
-        outputs += [word] if place in ("--out", "--pairs", "--page") and word != place else []
-    for file in outputs:
-        Path(file).parent.mkdir(parents=True, exist_ok=True)
-        Path(file).write_text("empty work\\n")
-'''
 
 
 def make(folder: Path) -> dict[str, str]:
@@ -69,12 +33,12 @@ def make(folder: Path) -> dict[str, str]:
     rows = {name: (datasets.load(name).expected or {}).get("volumes", 0) for name in names}
     commands = folder / "bin"
     commands.mkdir()
-    (commands / "brainpretrain").write_text(EMPTY_WORK.format(python=sys.executable, rows=rows))
+    (commands / "brainpretrain").write_text(f'#!/bin/sh\nexec {sys.executable} -S {ROOT}/bench/empty_work.py "$@"\n')
     (commands / "squeue").write_text(f'#!/bin/sh\necho "$@" >> {folder}/polls.txt\nexec {folder}/cluster/bin/squeue "$@"\n')
     for command in commands.iterdir():
         command.chmod(0o755)
     print(f"index: {sum(rows.values())} rows in {len(rows)} data sets")
-    return {"PYTHONPATH": str(ROOT / "src")}
+    return {"PYTHONPATH": str(ROOT / "src"), "EMPTY_WORK_ROWS": json.dumps(rows)}
 
 
 def snakemake(folder: Path, environment: dict[str, str], *arguments: str) -> tuple[float, float, str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ def names() -> list[str]:
     return sorted(name for name in modules if name not in (*_HELPERS, *TEMPLATES))
 
 
+@functools.cache  # asked for once per job of a plan
 def load(name: str) -> Dataset:
     """The description of one data set.
 

@@ -12,14 +12,14 @@ from brainpretrain import config, counts
 from brainpretrain.files import read_json
 from helpers import ROOT
 
-SCRIPT = ROOT / "bench" / "throughput.py"
-PAGE = ROOT / "docs" / "results" / "throughput.md"
+SCRIPT = ROOT / "bench" / "gpu.py"
+PAGE = ROOT / "docs" / "results" / "gpu.md"
 
 
 @pytest.fixture
 def bench(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    return importlib.import_module("throughput")
+    return importlib.import_module("gpu")
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench")
     (out / "page.md").write_text("before <!-- tables -->old<!-- end tables --> behind")
     line = "--device cpu --backbones unet_tiny --batches 2 1 --patch 32 --execution checkpointing --steps 3 --short-steps 2"
-    line += f" --volumes 2 --spacing-mm 3 3.5 --workers 1 --matrix 64 --out {out} --page {out}/page.md"
+    line += f" --volumes 2 --spacing-mm 3 3.5 --workers 1 --matrix 64 --out {out} --page {out}/page.md --json {out}/form.json"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 
 def test_trainings_are_run_with_and_without_options(folder):
-    results = read_json(folder / "throughput.json")
+    results = read_json(folder / "gpu.json")
     assert [(row["batch"], row["execution"], row["steps"]) for row in results["rows"]] == [
         (2, [], 3), (1, [], 2), (2, ["checkpointing"], 2),
     ]  # fmt: skip
@@ -48,9 +48,17 @@ def test_trainings_are_run_with_and_without_options(folder):
     assert len(stored) == 2 and not list((folder / "data").glob("tmp*"))  # the trainings leave nothing
 
 
+def test_goals_are_in_the_form_of_all_benchmarks(folder):
+    rows, found = read_json(folder / "gpu.json")["rows"], read_json(folder / "form.json")
+    assert [figure["median"] for figure in found["figures"]] == [1 / row["patches_per_s"] for row in rows]
+    assert [(goal["value"], goal["met"]) for goal in found["goals"]] == [
+        (rows[0][key], rows[0][key] <= 0.05) for key in ("augmentation", "data_wait")
+    ]
+
+
 def test_the_tables_show_what_was_measured(bench, folder):
-    results = read_json(folder / "throughput.json")
-    text = (folder / "throughput.md").read_text()
+    results = read_json(folder / "gpu.json")
+    text = (folder / "gpu.md").read_text()
     assert text == bench.tables(results) + "\n"
     assert (folder / "page.md").read_text() == f"before <!-- tables -->\n{text}<!-- end tables --> behind"
     cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| unet_tiny")]
@@ -81,6 +89,8 @@ def test_a_network_that_fails_costs_no_other_its_numbers(bench):
         [line.strip("| ").split(" | ") for line in bench.tables(results).splitlines() if line.startswith(f"| {n} |")]
         for n in "ab"
     )
+    wanted = bench.goals(results | {"networks": [{"backbone": "unet_xl", **network}]})
+    assert [(goal["value"], goal["met"]) for goal in wanted] == [(None, None)] * 3  # nothing of it was measured
     assert a[0][3] == "failed" and a[0][4] == "2000"
     assert b[0][3:9] == ["39.7", "2000", "1.99 %", "4.0%", "0.1%", "2x"]
     assert float(b[0][9]) == pytest.approx(31, abs=0.1)  # hours: the paper's, who needed two GPUs for this rate

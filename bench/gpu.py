@@ -4,7 +4,7 @@ Every number comes from the training command itself (`training.pretrain`): real 
 processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. Beside the rate
 stands the floor: the operations of the step over the rate at which the device multiplies large matrices.
 
-    python bench/throughput.py --out results/throughput --page docs/results/throughput.md
+    python bench/gpu.py --out results/gpu --page docs/results/gpu.md
 
 `--device none` measures nothing and writes the tables with what is known without a device.
 """
@@ -24,10 +24,12 @@ from typing import Any
 
 import harness
 
-BACKBONES = ["unet_b", "unet_xl", "mednext_m", "mednext_l", "swinunetr"]
-EXECUTION = ["channels_last", "compile+channels_last", "compile", "checkpointing"]
+BACKBONES = ["unet_b", "unet_xl", "mednext_m", "mednext_l", "swinunetr", "resenc_l", "unetr"]
+EXECUTION = ["compile", "compile+channels_last", "channels_last", "checkpointing"]
 # AMAES: 31 h with the light decoder on two H100, which makes 39.7 patches/s
 PAPER = {"patch": 128, "volumes": 44308, "epochs": 100, "gpus": 2, "patches_per_s": 39.7}
+SHARE = 0.05  # wanted: less of the time for augmentation, and for waiting for data
+FASTER = {"unet_xl": 2, "unet_b": 4}  # wanted: so many times the paper's rate per GPU
 NOT_MEASURED, OUT_OF_MEMORY = "not measured", "out of memory"
 
 
@@ -39,7 +41,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-batch", type=int, default=128, help="end of the search for the largest batch that fits")
     parser.add_argument("--patch", type=int, default=128, help="voxels per side")
     parser.add_argument("--execution", nargs="*", default=EXECUTION, metavar="A+B", help="execution options, joined by +")
-    parser.add_argument("--steps", type=int, default=60, help="steps of an epoch of the first batch size")
+    parser.add_argument("--steps", type=int, default=40, help="steps of an epoch of the first batch size")
     parser.add_argument("--short-steps", type=int, default=20, help="steps of an epoch of all else")
     parser.add_argument("--volumes", type=int, default=6, help="phantoms to make and store")
     parser.add_argument("--spacing-mm", type=float, nargs=2, default=[0.9, 1.2], help="of the phantoms, lowest and highest")
@@ -47,7 +49,10 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the training process")
     parser.add_argument("--matrix", type=int, default=8192, help="side of the matrices of the floor")
     parser.add_argument("--minutes", type=float, default=9, help="nothing is begun after so many")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of throughput.json and throughput.md")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of gpu.json and gpu.md")
+    parser.add_argument(
+        "--json", type=Path, help="the same in the form of all benchmarks, for bench/summary.py and bench/compare.py"
+    )
     parser.add_argument("--page", type=Path, help="a Markdown page whose part between the marks is replaced by the tables")
     return parser.parse_args(argv)
 
@@ -302,6 +307,30 @@ def _options(results: Mapping[str, Any]) -> str:
     return harness.table(header, rows)
 
 
+def goals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was wanted of each network at the first batch size; what was not measured says so."""
+    found, batch = [], results["settings"]["batches"][0]
+    for entry in results["networks"]:
+        row, name = _find(results, entry, batch, []), entry["backbone"]
+        for key, what in (("augmentation", "augmentation share of a GPU step"), ("data_wait", "data-wait share")):
+            found.append(harness.goal("B10", f"{what}, {name}", "the whole step", row.get(key), at_most=SHARE))
+        if name in FASTER and results["settings"]["patch"] == PAPER["patch"]:
+            rate = row.get("patches_per_s")
+            ratio = rate and rate / (PAPER["patches_per_s"] / PAPER["gpus"])
+            found.append(harness.goal("B10", f"patches per second and GPU, {name}", "the paper's", ratio, at_least=FASTER[name]))
+    return found
+
+
+def figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Seconds per patch of every training that was measured."""
+    found = []
+    for row in results["rows"]:
+        if "patches_per_s" in row:
+            what = f"a patch, {row['backbone']}, batch {row['batch']}, {'+'.join(row['execution']) or 'plain'}"
+            found.append(harness.figure("B10", what, "brainpretrain", "s", [1 / row["patches_per_s"]]))
+    return found
+
+
 def _rows(results: Mapping[str, Any], entry: Mapping[str, Any], execution: Sequence[str]) -> list[Mapping[str, Any]]:
     return [row for row in results["rows"] if row["backbone"] == entry["backbone"] and row["execution"] == list(execution)]
 
@@ -327,11 +356,11 @@ def _text(value: Any, form: str) -> str:
 
 
 def write(results: Mapping[str, Any], out: Path, page: Path | None) -> None:
-    """throughput.json, throughput.md, and the part of a page between `<!-- tables -->` and `<!-- end tables -->`."""
+    """gpu.json, gpu.md, and the part of a page between `<!-- tables -->` and `<!-- end tables -->`."""
     from brainpretrain import files
 
-    files.write_json(out / "throughput.json", results)
-    with files.atomic(out / "throughput.md") as temporary:
+    files.write_json(out / "gpu.json", results)
+    with files.atomic(out / "gpu.md") as temporary:
         temporary.write_text(tables(results) + "\n", encoding="utf-8")
     if page:
         harness.write_section(page, "tables", tables(results))
@@ -351,7 +380,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         method = pretext_of(loaded, name)
         gflop = counts.flops(loaded, name, method, None, [args.patch] * 3) / 1e9
         networks.append({"backbone": name, "pretext": method, "forward_gflop": round(gflop, 1 if gflop > 10 else 4)})
-    settings = {key: value for key, value in vars(args).items() if key not in ("out", "page")}
+    settings = {key: value for key, value in vars(args).items() if key not in ("out", "page", "json")}
     results: dict[str, Any] = {
         "settings": settings,
         "machine": None,
@@ -367,6 +396,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         results |= {"machine": trace.provenance(), "matrix_flops_per_s": matrix_rate(args.matrix)}
         fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
     write(results, args.out, args.page)
+    if args.json:
+        facts = harness.facts() | ({"machine": results["machine"]["hardware"]} if results["machine"] else {})
+        harness.write_results(args.json, facts, figures(results), goals(results))
     print(tables(results))
     return int(any(row.get("error") not in (None, OUT_OF_MEMORY) for row in results["rows"]))
 
