@@ -1,9 +1,10 @@
 import json
+import zlib
 
 import pytest
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, dump_json, fingerprint, read_json, read_tsv, stable_hash, write_json, write_tsv
+from brainpretrain.files import atomic, crc32, dump_json, fingerprint, read_json, read_tsv, stable_hash, write_json, write_tsv
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -25,6 +26,13 @@ def test_the_suffix_is_kept_for_writers_that_choose_by_it(tmp_path):
 def test_hashes_depend_on_content_alone():
     assert stable_hash("sub-001") == 2183646415056876413
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1}) != fingerprint({"a": 1, "b": 3})
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 18) - 1, 1 << 18, (1 << 18) + 1, 700_000])
+def test_a_checksum_is_that_of_the_whole_file(tmp_path, size):
+    content = bytes(number * number % 251 for number in range(size))
+    (tmp_path / "file").write_bytes(content)
+    assert crc32(tmp_path / "file") == f"{zlib.crc32(content):08x}"
 
 
 def test_json_knows_no_nan():
