@@ -82,8 +82,9 @@ def stored(names: list[str]) -> dict[str, Any]:
 
 
 def keep(volume: str, source: str) -> int:
-    """Bytes of an image (.npy, float32) that is stored as this project stores its own; `read` reads it."""
-    data = np.load(source)[None]
+    """Bytes of an image (.npy, float32), z-scored and stored as this project stores its own; `read` reads it."""
+    image = np.load(source)
+    data = ZScoreNormalization(False, {}).run(image, np.zeros_like(image))[None]
     path = OUT / f"{volume}.same.b2nd"
     path.unlink(missing_ok=True)
     blosc2.asarray(np.ascontiguousarray(data), urlpath=str(path), **_storage(data))
