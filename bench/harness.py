@@ -234,7 +234,7 @@ def write_results(
     """
     content = {"name": path.stem, **facts, "figures": list(figures), "goals": list(goals), "details": details or {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _git(*words: str) -> str:

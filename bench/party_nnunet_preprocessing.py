@@ -18,7 +18,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import ZScoreNormalization
 from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape, resample_data_or_seg_to_shape
-from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
+from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
 
 from harness import arguments, patch_box, peak_memory, seconds, serve
 
@@ -56,9 +56,15 @@ def _storage(data: np.ndarray) -> dict[str, Any]:
         parameters = {"codec": NNSSL["codec"], "clevel": NNSSL["clevel"], "nthreads": 1}
         return {"blocks": blocks, "chunks": chunks, "cparams": parameters, "mmap_mode": "w+"}
     blocks, chunks = comp_blosc2_params(data.shape, PATCH)
-    codec, level = blosc2.Codec.LZ4HC, 5
-    shuffle = nnUNetDatasetBlosc2._select_filter(data, blocks, chunks, codec, level)
-    return {"blocks": blocks, "chunks": chunks, "cparams": {"codec": codec, "clevel": level, "filters": [shuffle], "nthreads": 1}}
+    parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
+    # as nnU-Net does: whichever filter makes the middle chunk smaller (its own function starts threads, which no fork survives)
+    middle = tuple(slice((n - c) // 2, (n - c) // 2 + c) for n, c in zip(data.shape, map(min, chunks, data.shape), strict=True))
+    slab = np.ascontiguousarray(data[middle])
+    tried = {
+        shuffle: blosc2.asarray(slab, chunks=slab.shape, blocks=blocks, cparams=parameters | {"filters": [shuffle]}).schunk.cbytes
+        for shuffle in (blosc2.Filter.NOFILTER, blosc2.Filter.SHUFFLE)
+    }
+    return {"blocks": blocks, "chunks": chunks, "cparams": parameters | {"filters": [min(tried, key=tried.__getitem__)]}}
 
 
 def _open(volume: str) -> Any:

@@ -2,8 +2,8 @@
 
     make bench-pretraining
 
-Same network, same optimiser, same volumes, same number of patches, both from their own files; AMAES' augmentation on both
-sides. The ratio depends on the network: the larger it is, the less its feeding matters.
+Same network, same optimiser, same volumes, same number of patches, each from its own files, AMAES' augmentation on both
+sides, float32. The ratio depends on the network: the larger it is, the less its feeding matters. So there are two.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,55 +24,56 @@ from brainpretrain.augment.policy import Policy
 from harness import NOT_MEASURED, ROOT, Missing, Party
 
 HERE = Path(__file__).parent
-AT_LEAST = 3
-COLUMNS = {"float32": "32-true", "bfloat16": "bf16-mixed"}  # ours; the goal is about the first
-PEER = "peer"
+AT_LEAST = 3  # for the first width
+OURS = {"brainpretrain": [], "brainpretrain, execution: channels_last": ["channels_last"]}  # the goal is about the last
+PARTS = ("all", "samples")
+
+Found = dict[str, list[dict[str, float]]]  # by column: per round the seconds per patch, by part
 
 
-def measure(ours: Party, peer: Party | None, rounds: int, steps: int, batch: int) -> dict[str, list[dict[str, float]]]:
-    """Per column and round the seconds per patch: of all, and of making the samples."""
+def measure(columns: Mapping[str, Callable[..., dict[str, float]]], rounds: int, steps: int, batch: int) -> Found:
+    """Seconds per patch of each column and round; a round before them is not counted."""
+    found: Found = {name: [] for name in columns}
 
-    def column(party: Party, options: Mapping[str, Any]) -> Any:
-        def work(number: int) -> list[float]:
-            answer = party("trained", first=number * steps * batch, steps=steps, batch=batch, **options)
-            found[names[id(work)]].append({key: answer[key] / steps / batch for key in ("all", "samples")})
-            return [answer["all"] / steps / batch]
+    def work(name: str, number: int) -> list[float]:
+        answer = columns[name](first=number * steps * batch, steps=steps, batch=batch)
+        found[name].append({part: answer[part] / steps / batch for part in PARTS})
+        return [found[name][-1]["all"]]
 
-        return work
-
-    columns = {name: column(ours, {"precision": precision}) for name, precision in COLUMNS.items()}
-    if peer:
-        columns[PEER] = column(peer, {})
-    names, found = {id(work): name for name, work in columns.items()}, {name: [] for name in columns}
-    for work in columns.values():
-        work(0)  # compiles, and reads files into memory
-    found = {name: [] for name in columns}
-    harness.interleaved(columns, rounds)
-    return found
+    harness.interleaved({name: partial(work, name) for name in columns}, rounds + 1)  # the first compiles, and reads files
+    return {name: rows[1:] for name, rows in found.items()}
 
 
-def medians(found: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, dict[str, float]]:
-    """Seconds per patch of each column."""
-    return {
-        name: {key: statistics.median(row[key] for row in rows) for key in ("all", "samples")} for name, rows in found.items()
-    }
+def medians(found: Found) -> dict[str, dict[str, float]]:
+    """Seconds per patch of each column, by part."""
+    return {name: {part: statistics.median(row[part] for row in rows) for part in PARTS} for name, rows in found.items()}
 
 
-def table(found: Mapping[str, Sequence[Mapping[str, float]]], peer: str, floor_s: float) -> str:
-    """Markdown: milliseconds per patch of each column, and the ratio."""
-    rows, numbers = [], medians(found)
-    for name in (*COLUMNS, PEER):
-        label = f"AMAES' step, fed by {peer}" if name == PEER else f"brainpretrain, {name}"
-        if name not in numbers:
-            rows.append([label, NOT_MEASURED, "", "", "", ""])
-            continue
-        row = numbers[name]
-        ratio = f"{numbers[PEER]['all'] / row['all']:.2f}x" if PEER in numbers and name != PEER else ""
-        goal = f"at least {AT_LEAST}x" if name == "float32" else ""
-        step = row["all"] - row["samples"]
-        rows.append([label, *(f"{1e3 * value:.0f}" for value in (row["all"], row["samples"], step)), ratio, goal])
-    rows.append(["floor: operations of the network in float32", f"{1e3 * floor_s:.0f}", "", "", "", ""])
-    return harness.table(["pretraining", "CPU ms per patch", "sample", "step", "ratio", "goal"], rows)
+def ratio(found: Found, ours: str, peer: str) -> float | None:
+    """Seconds of the peer over ours; None without the peer."""
+    numbers = medians(found)
+    return numbers[peer]["all"] / numbers[ours]["all"] if peer in numbers else None
+
+
+def table(networks: Mapping[int, Mapping[str, Any]], peer: str) -> str:
+    """Markdown: milliseconds per patch of each network and column, and the ratio."""
+    rows = []
+    for place, (width, network) in enumerate(networks.items()):
+        numbers = medians(network["found"])
+        size = f"width {width}"
+        for name in (*OURS, peer):
+            label = f"AMAES' step, fed by {peer}" if name == peer else name
+            if name not in numbers:
+                rows.append([size, label, NOT_MEASURED, "", "", "", ""])
+                continue
+            whole, samples = (1e3 * numbers[name][part] for part in PARTS)
+            times = ratio(network["found"], name, peer) if name != peer else None
+            goal = f"at least {AT_LEAST}x" if name == [*OURS][-1] and not place else ""
+            rows.append(
+                [size, label, *(f"{n:.0f}" for n in (whole, samples, whole - samples)), f"{times:.2f}x" if times else "", goal]
+            )
+        rows.append([size, "floor: the operations of the network", f"{1e3 * network['floor_s']:.0f}", "", "", "", ""])
+    return harness.table(["U-Net", "pretraining", "CPU ms per patch", "sample", "step", "ratio", "goal"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -79,26 +81,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peer")
     parser.add_argument("--patch", type=int, default=128)
-    parser.add_argument("--width", type=int, default=4, help="channels of the finest of five levels (U-Net B: 32)")
+    parser.add_argument("--widths", type=int, nargs="+", default=[2, 4], help="channels of the finest level (U-Net B: 32)")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=3, help="per round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2, help="per round")
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--json", type=Path, default=ROOT / "results/bench/pretraining.json")
     parser.add_argument("--page", type=Path, help="page with a section 'pretraining' to write the table to")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
-    recipe = settings.pretexts["amaes"].model_dump(mode="json")
-    policy = settings.augmentations["amaes"]
-    options = {**settings.backbones["unet_b"].options, "width": args.width}
+    recipe, policy = settings.pretexts["amaes"].model_dump(mode="json"), settings.augmentations["amaes"]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         volumes, what = inputs(work, settings)
-        paths = store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json"))
         given = {
-            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "volumes": paths, "out": str(work / "peer.npy"),
-            "crop": Policy(policy).crop_size([args.patch] * 3)[0], "recipe": recipe, "policy": policy.model_dump(mode="json"),
-            "backbone": {"architecture": "unet", "options": options},
+            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "recipe": recipe,
+            "volumes": store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json")),
+            "policy": policy.model_dump(mode="json"), "crop": Policy(policy).crop_size([args.patch] * 3)[0],
+            "out": str(work / "peer.npy"),
         }  # fmt: skip
         ours, peer, name = Party(HERE / "party_pretraining.py", given, core=args.core), None, "yucca 1.1.7"
         try:
@@ -106,36 +106,57 @@ def main(argv: Sequence[str] | None = None) -> None:
             name = peer.name
         except Missing as reason:
             print(f"no {name}: {reason}", file=sys.stderr)
-        sizes = {ours("network", precision=precision) for precision in COLUMNS.values()}
-        if peer:
-            sizes.add(peer("network", width=args.width, levels=options["levels"], optimizer=adamw(recipe)))
-        assert len(sizes) == 1, f"the networks differ: {sizes} parameters"
-        operations = ours("operations")
-        found = measure(ours, peer, args.rounds, args.steps, args.batch)
-        rate = Party(HERE / "party_floors.py", {}, core=args.core)("multiply")
-    write(args, found, name, {"parameters": sizes.pop(), "operations": operations, "floor_s": operations / rate, "inputs": what})
+        floors = Party(HERE / "party_floors.py", {}, core=args.core)
+        rate = floors("multiply")
+        networks = {}
+        for width in args.widths:
+            facts, columns = begin(ours, peer, name, {**settings.backbones["unet_b"].options, "width": width}, recipe)
+            found = measure(columns, args.rounds, args.steps, args.batch)
+            networks[width] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
+        for party in filter(None, (ours, peer, floors)):
+            party.close()
+    write(args, networks, name, what)
 
 
-def adamw(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe's optimiser as torch's AdamW takes it."""
-    return {key: value for key, value in recipe["optimizer"].items() if key != "name"} | {"lr": recipe["phases"][0]["lr"]}
+def begin(
+    ours: Party, peer: Party | None, name: str, options: Mapping[str, int], recipe: Mapping[str, Any]
+) -> tuple[dict[str, int], dict[str, Callable[..., dict[str, float]]]]:
+    """Starts a training of a U-Net in every column: facts of the network, and what trains."""
+    facts, *_ = [ours("network", options=options, how=how) for how in OURS.values()]
+    columns: dict[str, Any] = {column: partial(ours, "trained", how=how) for column, how in OURS.items()}
+    if peer:
+        optimizer = {key: value for key, value in recipe["optimizer"].items() if key != "name"} | {
+            "lr": recipe["phases"][0]["lr"]
+        }
+        size = peer("network", width=options["width"], levels=options["levels"], optimizer=optimizer)
+        assert size == facts["parameters"], f"the networks differ: {facts['parameters']} and {size} parameters"
+        columns[name] = partial(peer, "trained")
+    return facts, columns
 
 
-def write(args: argparse.Namespace, found: Mapping[str, Any], peer: str, details: Mapping[str, Any]) -> None:
+def write(args: argparse.Namespace, networks: Mapping[int, Mapping[str, Any]], peer: str, what: str) -> None:
     """JSON, table and page."""
-    command = f"python bench/pretraining.py --width {args.width} --batch {args.batch} --steps {args.steps} --rounds {args.rounds}"
-    facts, numbers = harness.facts() | {"command": command}, medians(found)
-    ratio = numbers[PEER]["all"] / numbers["float32"]["all"] if PEER in numbers else None
+    widths = " ".join(map(str, args.widths))
+    command = f"python bench/pretraining.py --widths {widths} --batch {args.batch} --steps {args.steps} --rounds {args.rounds}"
+    facts = harness.facts() | {"command": command, "inputs": what}
     figures = [
-        harness.figure("B11", f"seconds per patch, {key}", who, "s", [row[key] for row in found.get(name, [])])
-        for name, who in (*((name, f"brainpretrain, {name}") for name in COLUMNS), (PEER, peer))
-        for key in ("all", "samples")
+        harness.figure("B11", f"{part}, width {width}", who, "s", [row[part] for row in network["found"].get(who, [])])
+        for width, network in networks.items()
+        for who in (*OURS, peer)
+        for part in PARTS
     ]
-    wanted = [harness.goal("B11", "pretraining, seconds per patch", peer, ratio, at_least=AT_LEAST)]
-    harness.write_results(args.json, facts, figures, wanted, details)
-    size = f"U-Net of width {args.width}, {details['parameters']:,} parameters, {details['operations'] / 1e9:.0f} GFLOP per patch"
-    line = f"{size}; patches of {args.patch}^3, {args.rounds} rounds of {args.steps} steps of {args.batch}; {details['inputs']}."
-    text = "\n\n".join((harness.said(facts), line, table(found, peer, details["floor_s"])))
+    value = ratio(networks[args.widths[0]]["found"], [*OURS][-1], peer)
+    goals = [harness.goal("B11", f"pretraining, width {args.widths[0]}", peer, value, at_least=AT_LEAST)]
+    details = {
+        str(width): {key: value for key, value in network.items() if key != "found"} for width, network in networks.items()
+    }
+    harness.write_results(args.json, facts, figures, goals, details)
+    sizes = ", ".join(
+        f"width {width}: {network['parameters']:,} parameters, {network['operations'] / 1e9:.1f} GFLOP per patch"
+        for width, network in networks.items()
+    )
+    line = f"Patches of {args.patch}^3 in batches of {args.batch}, {args.rounds} rounds of {args.steps} steps; {sizes}; {what}."
+    text = "\n\n".join((harness.said(facts), line, table(networks, peer)))
     print(text)
     if args.page:
         harness.write_section(args.page, "pretraining", text)

@@ -84,3 +84,11 @@ def test_results_of_all_benchmarks_have_one_form(harness, tmp_path):
     assert found["name"] == "speed" and found["machine"] == "m" and found["commit"] == "abc" and found["details"] == {}
     assert found["figures"] == figures and [row["median"] for row in figures] == [2.0, None]
     assert [row["met"] for row in found["goals"]] == [True, False, None, False]
+
+
+def test_patches_lie_inside_and_at_the_same_place_of_other_grids(harness):
+    for number in range(20):
+        box, turned = (harness.patch_box(number, shape, (128, 128, 128)) for shape in ((200, 100, 128), (201, 100, 128)))
+        assert box[1:] == (slice(0, 100), slice(0, 128)) and box[0].stop - box[0].start == 128 and 0 <= box[0].start <= 72
+        assert abs(box[0].start - turned[0].start) <= 1
+    assert len({str(harness.patch_box(number, (200, 200, 200), (128, 128, 128))) for number in range(20)}) > 15
