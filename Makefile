@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-preprocessing bench-throughput clean
+.PHONY: help demo test test-slurm lint format schema environment bench-augmentation bench-preprocessing bench-pretraining bench-throughput clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -15,7 +15,8 @@ help:
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
-	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
+	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make clean        remove the environment (results stay)"
 
 # torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
@@ -79,6 +80,10 @@ bench-augmentation: $(VENV)/installed
 bench-preprocessing: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/preprocessing.py --page docs/benchmarks.md
+
+bench-pretraining: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/pretraining.py --page docs/benchmarks.md
 
 clean:
 	rm -rf $(VENV) bench/.venv

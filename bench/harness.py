@@ -175,11 +175,18 @@ def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
 
 
-def summary(rounds: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Seconds per sample: median over rounds of a round's mean, and mean and its standard error over all samples."""
+def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Seconds per sample: each round's mean, their median, and mean and its standard error over all samples."""
     every = [value for values in rounds for value in values]
     error = statistics.stdev(every) / len(every) ** 0.5 if len(every) > 1 else float("nan")
-    return {"median_of_rounds": statistics.median(map(mean, rounds)), "mean": mean(every), "error": error, "samples": len(every)}
+    means = [*map(mean, rounds)]
+    return {
+        "rounds": means,
+        "median_of_rounds": statistics.median(means),
+        "mean": mean(every),
+        "error": error,
+        "samples": len(every),
+    }
 
 
 def facts() -> dict[str, str]:
