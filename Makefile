@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -19,7 +19,8 @@ help:
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
-	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
+	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
 	@echo "make bench-windows        CPU time of the sliding window beside nnU-Net and MONAI, into docs/benchmarks.md"
 	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes, into docs/benchmarks.md"
@@ -98,6 +99,10 @@ bench-augmentation: $(VENV)/installed
 bench-preprocessing: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/preprocessing.py --page docs/benchmarks.md
+
+bench-pretraining: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/pretraining.py --page docs/benchmarks.md
 
 bench-evaluation bench-windows: bench-%: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv

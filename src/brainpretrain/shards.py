@@ -97,8 +97,9 @@ def build(
     """
     if missing := [key for key in RECIPE_KEYS if key not in recipe]:
         raise UserError(f"the recipe lacks {', '.join(missing)}", where="preprocess", fix="add it to the recipe")
-    index: Any = pd.DataFrame(rows).sort_values("volume") if len(rows) else pd.DataFrame()
-    mine = [row for row in index.to_dict("records") if shard_of(row["subject"], n_shards) == shard]
+    index: Any = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else map(dict, rows)
+    mine = [row for row in index if shard_of(row["subject"], n_shards) == shard]
+    mine.sort(key=lambda row: row["volume"])
     twice = {a["volume"] for a, b in itertools.pairwise(mine) if a["volume"] == b["volume"]}
     if twice:
         raise UserError(f"several rows of one name: {', '.join(sorted(twice))}", where=source_root, fix="look at the index")
@@ -399,9 +400,9 @@ def _preprocess(
 
 def _compressed(array: np.ndarray) -> bytes:
     """An array as the content of its file. Equal arrays give equal bytes."""
-    compression = blosc2.CParams(
-        codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.BITSHUFFLE], typesize=array.itemsize, nthreads=1
-    )
+    # the upper bytes of halves compress well by themselves: a seventh smaller than by bits, which suit label maps
+    shuffle = blosc2.Filter.SHUFFLE if array.dtype.kind == "f" else blosc2.Filter.BITSHUFFLE
+    compression = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, filters=[shuffle], typesize=array.itemsize, nthreads=1)
     chunks, blocks = (tuple(min(side, n) for n in array.shape) for side in (_CHUNK, _BLOCK))
     contiguous: Any = np.ascontiguousarray(array)
     return blosc2.asarray(contiguous, contiguous=True, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
