@@ -336,7 +336,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(UserError, match="disk full"):
             write_volume(tmp_path / "labels.nii", values(np.uint8), like)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -257,13 +257,13 @@ def import_encoder(
     path = Path(path)
     if release:
         check_release(path, release)
+    found = read_tensors(path)
     known = _known(path)
     told = backbone is None
     backbone = backbone or known.get("backbone")
     if backbone is None:
         raise UserError("the file does not say what network it holds", where=path, fix="name its backbone")
     backbone = {"architecture": backbone["architecture"], "options": dict(backbone["options"])}
-    found = read_tensors(path)
     with weights.no_larger_than(found, path.with_suffix(".json")) if told else nullcontext():
         encoder = backbones.build(backbone["architecture"], known.get("in_channels", 1), **backbone["options"])
     own = encoder.state_dict()

@@ -428,8 +428,9 @@ def poisoned(cohort, tmp_path):
     image = shards.load(cohort.data, rows.loc[row].to_dict()).copy()
     image[:] = np.nan
     folder = Path(shutil.copytree(cohort.data, tmp_path / "data"))
-    (folder / rows.at[row, "file"]).unlink()
-    rows.loc[row, "checksum"] = shards._write(folder, folder / rows.at[row, "file"], image, "")["checksum"]
+    frame = shards._compressed(image)
+    shards.write_frame(folder / rows.at[row, "file"], frame)
+    rows.loc[row, "checksum"] = shards.checksum_of(frame)
     write_tsv(corpus, rows)
     return tiny.Cohort(tmp_path), corpus
 
