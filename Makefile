@@ -4,12 +4,14 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
+	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
+	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
 	@echo "make bench-compare OLD=a NEW=b   what slowed between two results by more than the noise"
 	@echo "make bench-gpu  pretraining on this machine's GPU, in ten minutes: docs/results/gpu.md"
@@ -17,7 +19,8 @@ help:
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
 	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
-	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
+	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
 	@echo "make bench-windows        CPU time of the sliding window beside nnU-Net and MONAI, into docs/benchmarks.md"
 	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes, into docs/benchmarks.md"
@@ -44,6 +47,17 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 test: $(VENV)/installed
 	pytest
 
+faults: $(VENV)/installed
+	python tests/faults/run.py
+
+$(VENV)/fuzz: fuzz/requirements.txt $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r fuzz/requirements.txt
+	touch $@
+
+MINUTES ?= 4
+fuzz: $(VENV)/fuzz
+	python -m fuzz --minutes $(MINUTES)
+
 # two clusters beside each other: most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed
 	@log=$$(mktemp); pytest --durations=0 tests/slurm/test_survival.py >$$log 2>&1 & survival=$$!; \
@@ -55,13 +69,13 @@ bench-gpu: $(VENV)/installed
 	cp results/gpu/gpu.json docs/results/gpu.json
 
 lint: $(VENV)/installed
-	ruff check src tests bench
-	ruff format --check src tests bench
+	ruff check src tests bench fuzz
+	ruff format --check src tests bench fuzz
 	snakefmt --check Snakefile rules
 
 format: $(VENV)/installed
-	ruff check --fix src tests bench
-	ruff format src tests bench
+	ruff check --fix src tests bench fuzz
+	ruff format src tests bench fuzz
 	snakefmt Snakefile rules
 
 schema: $(VENV)/installed
@@ -85,6 +99,10 @@ bench-augmentation: $(VENV)/installed
 bench-preprocessing: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/preprocessing.py --page docs/benchmarks.md
+
+bench-pretraining: $(VENV)/installed
+	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
+	python bench/pretraining.py --page docs/benchmarks.md
 
 bench-evaluation bench-windows: bench-%: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv

@@ -8,6 +8,7 @@ import gc
 
 import brainpretrain.config
 import brainpretrain.plan
+import brainpretrain.splits
 from brainpretrain.errors import UserError
 
 # planning makes a million objects that all stay: to look through them again and again took a sixth of a dry run
@@ -51,6 +52,12 @@ include: "rules/pretrain.smk"
 include: "rules/finetune.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+
+
+try:
+    refuse_what_splits_cannot_give()
+except UserError as error:
+    raise WorkflowError(str(error)) from None
 
 
 rule all:

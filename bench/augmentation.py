@@ -22,7 +22,7 @@ import harness
 from brainpretrain import config, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
-from brainpretrain.files import read_tsv, write_json, write_tsv
+from brainpretrain.files import read_tsv, write_tsv
 from harness import ROOT, Missing, Party
 
 HERE = Path(__file__).parent
@@ -38,7 +38,8 @@ SOURCES = {
 }  # task, peers that have it
 POLICIES = ("amaes", "amaes_linear", "amaes_reference")
 # at least so many times faster than yucca and nnU-Net
-TARGETS = {"amaes": ("14x", "1.2x"), "amaes_linear": ("25x", "2x")}
+TARGETS = {"amaes": (14, 1.2), "amaes_linear": (25, 2)}
+IDS = {"amaes": ("B1", "B3"), "amaes_linear": ("B2", "B3")}  # of these goals
 
 
 def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
@@ -190,15 +191,36 @@ def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[st
                 row += [_ms(numbers["median_of_rounds"]), f"{_ms(numbers['mean'])} ± {_ms(numbers['error'])}"]
             else:
                 row += ["not measured", ""]
-            for peer, target in zip(PEERS, TARGETS.get(name, ("", "")), strict=True):
+            for peer, target in zip(PEERS, TARGETS.get(name, (None, None)), strict=True):
                 if name in POLICIES and peer in columns:
                     ratio = columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"]
-                    row += [f"{ratio:.1f}x", target]
+                    row += [f"{ratio:.1f}x", f"{target}x" if target else ""]
                 else:
                     row += ["", ""]
             rows.append(row)
     ratios = [word for peer in PEERS for word in (f"against {names[peer]}", "at least")]
     return harness.table(["from", "pipeline", "CPU ms per sample", "mean ± standard error", *ratios], rows)
+
+
+def figures(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]) -> list[dict[str, Any]]:
+    """Seconds of a sample, by source and pipeline, as `harness.write_results` takes them."""
+    return [
+        harness.figure(
+            "B1-B3", f"sample, {source} to tensor", names.get(name, name), "s", columns.get(name, {}).get("rounds", [])
+        )
+        for source, columns in samples.items()
+        for name in (*POLICIES, *SOURCES[source][1])
+    ]
+
+
+def goals(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]) -> list[dict[str, Any]]:
+    """From disk to tensor: what was to be reached, and what was."""
+    columns, found = samples["disk"], []
+    for name, targets in TARGETS.items():
+        for peer, target, identity in zip(PEERS, targets, IDS[name], strict=True):
+            ratio = columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"] if peer in columns else None
+            found.append(harness.goal(identity, f"sample, disk to tensor, {name}", names[peer], ratio, at_least=target))
+    return found
 
 
 def _ms(time_s: float) -> str:
@@ -251,9 +273,11 @@ def main() -> None:
         transforms = by_transform(ours, peers.get("yucca"), work, args.patch, crop, args.repeats)
     options = f"--rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}"
     facts = harness.facts() | {"inputs": what, "command": f"python bench/augmentation.py {options}"}
-    write_json(args.json, {"facts": facts, "peers": names, "samples": samples, "transforms": transforms})
-    said = f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}, {what}."
-    text = "\n\n".join((said, sample_table(samples, names), transform_table(transforms, names["yucca"])))
+    found = {"peers": names, "samples": samples, "transforms": transforms}
+    harness.write_results(args.json, facts, figures(samples, names), goals(samples, names), found)
+    text = "\n\n".join(
+        (f"{harness.said(facts)} {what}.", sample_table(samples, names), transform_table(transforms, names["yucca"]))
+    )
     print(text)
     if args.page:
         harness.write_section(args.page, "augmentation", text)

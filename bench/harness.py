@@ -8,7 +8,9 @@ in environments of their own.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
+import gc
 import json
 import os
 import platform
@@ -24,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 _ANSWER = "answer: "  # how a party's lines begin; others are a library's
+_PEAK_RESET = "/proc/self/clear_refs"  # "5" written to it makes VmHWM begin anew
+NOT_MEASURED = "not measured"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "BLOSC")}
 
 
@@ -99,19 +103,33 @@ def seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
+def patch_box(number: int, shape: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
+    """A random box of a volume, or as much of it as the volume has; the place is relative, so it is the same on other grids."""
+    rng = random.Random(number)
+    starts = [int(rng.random() * (max(0, n - p) + 1)) for n, p in zip(shape, patch, strict=True)]
+    return tuple(slice(start, min(start + p, n)) for start, p, n in zip(starts, patch, shape, strict=True))
+
+
 def peak_memory(work: Callable[[], Any]) -> int | None:
     """Bytes of resident memory by which a fork of this process grows at its peak in a call; None where Linux's /proc is missing.
+
+    The call is made twice and the second is measured. A fork has none of the pages of library files in memory, and the call
+    would be charged for megabytes of code that every process shares. What it freed goes back to the system in between.
 
     Raises:
         RuntimeError: the call failed; its traceback is on stderr.
     """
-    if not _memory("VmHWM"):
+    if not os.access(_PEAK_RESET, os.W_OK):
         return None
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         status = 1
         try:
+            work()
+            gc.collect()
+            getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
+            Path(_PEAK_RESET).write_text("5")
             start = _memory("VmRSS")
             work()
             os.write(writer, str(_memory("VmHWM") - start).encode())
@@ -157,11 +175,18 @@ def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
 
 
-def summary(rounds: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Seconds per sample: median over rounds of a round's mean, and mean and its standard error over all samples."""
+def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Seconds per sample: each round's mean, their median, and mean and its standard error over all samples."""
     every = [value for values in rounds for value in values]
     error = statistics.stdev(every) / len(every) ** 0.5 if len(every) > 1 else float("nan")
-    return {"median_of_rounds": statistics.median(map(mean, rounds)), "mean": mean(every), "error": error, "samples": len(every)}
+    means = [*map(mean, rounds)]
+    return {
+        "rounds": means,
+        "median_of_rounds": statistics.median(means),
+        "mean": mean(every),
+        "error": error,
+        "samples": len(every),
+    }
 
 
 def facts() -> dict[str, str]:
@@ -216,7 +241,7 @@ def write_results(
     """
     content = {"name": path.stem, **facts, "figures": list(figures), "goals": list(goals), "details": details or {}}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _git(*words: str) -> str:
@@ -228,6 +253,11 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text().splitlines()
     except OSError:
         return []
+
+
+def said(facts: Mapping[str, str]) -> str:
+    """The line above a table: command, machine, load, date, commit."""
+    return f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}."
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

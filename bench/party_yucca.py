@@ -6,6 +6,7 @@ Arguments: `volumes` (float32 .npy each), `patch`, `crop`, `out`. As AMAES does 
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from yucca.functional import transforms as functional
 from yucca.modules.data.augmentation import transforms
 from yucca.modules.data.augmentation.transforms.cropping_and_padding import CropPad
 
+import amaes_training
 from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
@@ -23,6 +25,7 @@ VOLUMES = GIVEN["volumes"]
 MEMORY = [np.load(path)[None] for path in VOLUMES]
 CLIP = {"clip_to_input_range": True}
 TURN = (-30.0, 30.0)
+TRAINING: list[amaes_training.Training] = []
 CUT = CropPad(patch_size=CROP)
 PIPELINE = [
     transforms.AddBatchDimension(),
@@ -46,10 +49,11 @@ PIPELINE = [
 ]  # fmt: skip
 
 
-def _sample(volume: np.ndarray) -> None:
+def _sample(volume: np.ndarray) -> dict[str, torch.Tensor]:
     sample = CUT({"image": volume}, {"foreground_locations": []})
     for transform in PIPELINE:
         sample = transform(sample)
+    return sample
 
 
 def augmented(first: int, count: int) -> list[float]:
@@ -61,6 +65,24 @@ def augmented(first: int, count: int) -> list[float]:
 def augmented_from_memory(first: int, count: int) -> list[float]:
     """Seconds of samples from a volume in memory to tensor."""
     return [seconds(lambda n=n: _sample(MEMORY[n % len(MEMORY)])) for n in range(first, first + count)]
+
+
+def network(**options: Any) -> int:
+    """Begins a training of AMAES' network; returns its parameters."""
+    TRAINING.append(amaes_training.Training(**options))
+    return TRAINING[-1].parameters()
+
+
+def trained(first: int, steps: int, batch: int) -> dict[str, float]:
+    """Seconds of steps on samples from disk: of making the samples, and of all."""
+    made = stepped = 0.0
+    for step in range(steps):
+        samples: list = []
+        numbers = range(first + step * batch, first + (step + 1) * batch)
+        paths = [VOLUMES[n % len(VOLUMES)] for n in numbers]
+        made += seconds(lambda s=samples, p=paths: s.extend(_sample(np.load(path, mmap_mode="r")[None]) for path in p))
+        stepped += seconds(lambda s=samples: TRAINING[-1].step(s))
+    return {"samples": made, "all": made + stepped}
 
 
 def _spatial(x, p_rot, p_scale, p_deform, angles, factor, alpha, sigma):
@@ -95,4 +117,11 @@ def one(transform: str, source: str, numbers: dict, seed: int) -> float:
     return taken
 
 
-serve(f"yucca {version('yucca')}", {"augmented": augmented, "augmented_from_memory": augmented_from_memory, "one": one})
+TASKS = {
+    "augmented": augmented,
+    "augmented_from_memory": augmented_from_memory,
+    "one": one,
+    "network": network,
+    "trained": trained,
+}
+serve(f"yucca {version('yucca')}", TASKS)

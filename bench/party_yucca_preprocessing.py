@@ -50,20 +50,23 @@ def _store(volume: str) -> None:
     PREPROCESSOR.preprocess_train_subject(f"{volume}.nii.gz")
 
 
-def store(volume: str) -> float:
-    """Seconds from the file to the stored array."""
-    return seconds(lambda: _store(volume))
+def store(names: list[str]) -> float:
+    """Seconds per volume from files to stored arrays."""
+    return seconds(lambda: [_store(volume) for volume in names]) / len(names)
 
 
-def memory(volume: str) -> int | None:
+def memory(names: list[str]) -> int | None:
     """Bytes that `store` needs beyond what the process has already."""
-    return peak_memory(lambda: _store(volume))
+    return peak_memory(lambda: [_store(volume) for volume in names])
 
 
-def stored(volume: str) -> dict[str, Any]:
-    """Size and shape of what is stored."""
-    path = OUT / f"{volume}.npy"
-    return {"bytes": path.stat().st_size, "shape": np.load(path, mmap_mode="r").shape[1:]}
+def stored(names: list[str]) -> dict[str, Any]:
+    """Bytes per volume of what is stored, and the shape of the first."""
+    paths = [OUT / f"{volume}.npy" for volume in names]
+    return {
+        "bytes": sum(path.stat().st_size for path in paths) / len(paths),
+        "shape": np.load(paths[0], mmap_mode="r").shape[1:],
+    }
 
 
 def image(volume: str, box: list) -> None:

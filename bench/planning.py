@@ -54,6 +54,7 @@ def index(name: str, scale: float) -> pd.DataFrame:
     if name in ("brats21", "isles22", "wmh"):
         rows["label"] = rows["volume"] + "_label.nii.gz"
     if name == "wmh":
+        rows["site"] = [("Utrecht", "Singapore", "Amsterdam/GE3T")[number % 3] for number in rows["subject"].factorize()[0]]
         others = [_renamed(rows, prefix).assign(subset="test") for prefix in ("x", "y")]
         rows = pd.concat([rows, *others], ignore_index=True)
     return rows.sort_values("volume")[[*INDEX_COLUMNS, "source_bytes"]]

@@ -1,9 +1,9 @@
-"""Preprocessing of a volume on one CPU core: this project beside AMAES' own (yucca 1.1.7), from NIfTI to the stored array.
+"""Preprocessing of a volume and reading it on one CPU core: this project beside AMAES' way (yucca 1.1.7), nnU-Net and nnssl.
 
     make bench-preprocessing
 
-Per volume: CPU time and peak memory of the whole way, the bytes stored, and the largest difference of the two images on
-equal boxes, before and after storing.
+Per volume: CPU time and peak memory of the way from NIfTI to the stored array, the bytes stored, CPU time of reading a random
+patch, and the largest difference of our image and yucca's on equal boxes, before and after storing.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -25,8 +25,7 @@ import numpy as np
 import harness
 from augmentation import SHARED, phantoms
 from brainpretrain import config
-from brainpretrain.files import write_json
-from harness import ROOT, Missing, Party
+from harness import NOT_MEASURED, ROOT, Missing, Party
 
 HERE = Path(__file__).parent
 REAL = [
@@ -38,59 +37,104 @@ REAL = [
     "ljubljana_ms_cross_mni/patient07/FLAIR.nii.gz",
     "msd_task04_hippocampus/imagesTr/hippocampus_003.nii.gz",
 ]
-WHO = ("ours", "peer")
-UNITS = {"seconds": ("CPU ms", 1e3, 1), "memory": ("peak MB", 1e-6, 0), "bytes": ("MB stored", 1e-6, 2)}  # factor, digits
-# the peer's number over ours is at least so much, on every volume (memory) or in the mean; the difference is at most so much
-GOALS = {"seconds": 4, "memory": 1, "bytes": 4, "difference": 1e-5}
-NOT_MEASURED = "not measured"
+MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also so many of them in one shard, as they are stored in use
+N_MANY = 16
+OURS = "ours"
+PEERS = {  # script, environment's arguments, name until it has told its own
+    "yucca": ("party_yucca_preprocessing.py", {}, "yucca 1.1.7"),
+    "nnunet": ("party_nnunet_preprocessing.py", {"stored_as": "nnunet"}, "nnU-Net 2.8.1"),
+    "nnssl": ("party_nnunet_preprocessing.py", {"stored_as": "nnssl"}, "nnssl"),
+}
 
 
-def inputs(data: Path, work: Path, settings: config.Config) -> dict[str, str]:
-    """Names of the volumes -> files in `work` that both parties can read: real volumes where they are, else phantoms.
+class Quantity(NamedTuple):
+    """A measured quantity: the id of its figure, its unit in tables with factor and digits, and the least ratio per peer."""
 
-    The peer refuses a volume whose axes are permuted: such a one is written anew, with its voxels in RAS.
+    id: str
+    title: str
+    unit: str
+    factor: float
+    digits: int
+    goals: dict[str, float]
+    peers: tuple[str, ...] = ("yucca", "nnunet", "nnssl")
+    every: bool = False  # the goal holds for every volume, not for the mean
+
+
+QUANTITIES = {
+    "seconds": Quantity("B4", "from file to stored array", "CPU ms", 1e3, 1, {"yucca": 5, "nnunet": 6, "nnssl": 12}),
+    "bytes": Quantity("B5", "stored", "MB", 1e-6, 2, {"yucca": 4.5}),
+    "same": Quantity("B5", "stored, of the same image", "MB", 1e-6, 2, {"nnssl": 1.8}, ("nnssl",)),
+    "read": Quantity("B6", "random patch of 128 voxels of the same image, read", "CPU ms", 1e3, 2, {"nnssl": 1.8}, ("nnssl",)),
+    "memory": Quantity("B9", "peak memory beyond the start", "MB", 1e-6, 0, {"yucca": 1}, every=True),
+}
+ALONE = ("same", "read")  # of single volumes only
+LARGEST_DIFFERENCE = 1e-5
+
+
+def inputs(data: Path, work: Path, settings: config.Config) -> dict[str, list[str]]:
+    """Names of the rows -> files in `work` that all parties can read: real volumes where they are, else phantoms.
+
+    yucca refuses a volume whose axes are permuted: such a one is written anew, with its voxels in RAS.
     """
-    real = {name.removesuffix(".nii.gz"): data / name for name in REAL if (data / name).exists()}
-    found = real or {f"phantom/{path.name.removesuffix('.nii.gz')}": path for path in phantoms(work, settings)}
+    real = {name.removesuffix(".nii.gz"): [data / name] for name in REAL if (data / name).exists()}
+    if many := sorted((data / MANY).glob("*.nii.gz"))[:N_MANY]:
+        real[f"{MANY}, one of {len(many)}"] = many
+    found = real or {f"phantom/{path.name.removesuffix('.nii.gz')}": [path] for path in phantoms(work, settings)}
     raw = work / "raw" / "task" / "imagesTr"
     raw.mkdir(parents=True)
-    files = {}
-    for number, (name, path) in enumerate(found.items()):
-        target = raw / f"v{number}_000.nii.gz"
-        axes = np.abs(nib.orientations.io_orientation(nib.load(path).affine)[:, 0])
-        if list(axes) == [0, 1, 2]:
-            shutil.copy(path, target)
-        else:
-            nib.save(nib.as_closest_canonical(nib.load(path)), target)
-        files[name] = f"v{number}"
+    files: dict[str, list[str]] = {}
+    for row, (name, paths) in enumerate(found.items()):
+        files[name] = [f"v{row}x{number}" for number in range(len(paths))]
+        for short, path in zip(files[name], paths, strict=True):
+            _copy(path, raw / f"{short}_000.nii.gz")
     return files
 
 
-def measure(parties: Mapping[str, Party], volume: str, work: Path, rounds: int) -> dict[str, Any]:
-    """What the parties need for a volume, what they store, and how far their images are apart on our box."""
-    print(volume, file=sys.stderr)
+def _copy(path: Path, target: Path) -> None:
+    axes = np.abs(nib.orientations.io_orientation(nib.load(path).affine)[:, 0])
+    if list(axes) == [0, 1, 2]:
+        shutil.copy(path, target)
+    else:
+        nib.save(nib.as_closest_canonical(nib.load(path)), target)
+
+
+def measure(parties: Mapping[str, Party], volumes: list[str], work: Path, rounds: int, reads: int) -> dict[str, Any]:
+    """Per quantity and party what each round gave, and how far our image and yucca's are apart on our box."""
     row: dict[str, Any] = {}
-    columns = {name: partial(_once, party, volume) for name, party in parties.items()}
-    times = harness.interleaved(columns, rounds)
-    row["seconds"] = {name: statistics.median(value for (value,) in samples) for name, samples in times.items()}
-    stored = {name: party("stored", volume=volume) for name, party in parties.items()}
-    row["bytes"] = {name: found["bytes"] for name, found in stored.items()}
+    columns = {name: partial(_once, party, volumes) for name, party in parties.items()}
+    row["seconds"] = {name: [value for (value,) in found] for name, found in harness.interleaved(columns, rounds).items()}
+    stored = {name: party("stored", names=volumes) for name, party in parties.items()}
+    row["bytes"] = {name: [found["bytes"]] for name, found in stored.items()}
     row["shape"] = {name: found["shape"] for name, found in stored.items()}
-    box = parties["ours"]("image", volume=volume)
-    if "peer" in parties:
-        parties["peer"]("image", volume=volume, box=box)
+    row["least"] = parties[OURS]("least", names=volumes)
+    row["same"], row["read"] = {}, {}
+    if len(volumes) > 1:
+        return row
+    box = parties[OURS]("image", volume=volumes[0])
+    row["same"] = {OURS: row["bytes"][OURS]}
+    if "nnssl" in parties:
+        row["same"]["nnssl"] = [parties["nnssl"]("keep", volume=volumes[0], source=str(work / "ours.npy"))]
+    columns = {name: partial(_patches, party, volumes[0], reads) for name, party in parties.items() if name in (OURS, "nnssl")}
+    row["read"] = {name: [*map(harness.mean, found)] for name, found in harness.interleaved(columns, rounds).items()}
+    if "yucca" in parties:
+        parties["yucca"]("image", volume=volumes[0], box=box)
         theirs = np.load(work / "peer.npy")
         row["difference"] = _difference(np.load(work / "ours.npy"), theirs)
         row["difference_stored"] = _difference(np.load(work / "stored.npy").astype(np.float32), theirs)
     return row
 
 
-def _memory(parties: Mapping[str, Party], volume: str) -> dict[str, Any]:
-    return {"memory": {name: party("memory", volume=volume) for name, party in parties.items()}}
+def _once(party: Party, volumes: list[str], number: int) -> list[float]:
+    return [party("store", names=volumes)]
 
 
-def _once(party: Party, volume: str, number: int) -> list[float]:
-    return [party("store", volume=volume)]
+def _patches(party: Party, volume: str, count: int, number: int) -> list[float]:
+    return party("read", volume=volume, first=number * count, count=count)
+
+
+def _memory(parties: Mapping[str, Party], volumes: list[str]) -> dict[str, list[float]]:
+    found = {name: party("memory", names=volumes) for name, party in parties.items()}
+    return {name: [value] for name, value in found.items() if value is not None}
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -98,62 +142,142 @@ def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-def cost_table(rows: Mapping[str, dict[str, Any]], peer: str) -> str:
-    """Markdown: time, memory and bytes, the geometric mean of the ratios, the rate over all volumes, and the goals."""
-    header, lines = ["volume"], [[name] for name in rows]
-    means, goals = ["geometric mean"], ["goal"]
-    for key, (unit, factor, digits) in UNITS.items():
-        header += [f"{unit}, brainpretrain", f"{unit}, {peer}", "ratio"]
-        for line, row in zip(lines, rows.values(), strict=True):
-            line += [NOT_MEASURED if n is None else f"{factor * n:.{digits}f}" for n in map(row[key].get, WHO)]
-            line.append(_times(_ratio(row, key)))
-        ratios = [_ratio(row, key) for row in rows.values()]
-        means += ["", "", _times(None if None in ratios else _geometric(ratios))]
-        goals += ["", "", f"at least {GOALS[key]}x"]
-    rates = ["volumes per second", *(_rate(rows.values(), who) for who in WHO), *[""] * 7]
-    return harness.table(header, [*lines, means, goals, rates])
+def counted(rows: Mapping[str, Any]) -> list[str]:
+    """The rows that enter means: single volumes."""
+    return [name for name in rows if "one of" not in name]
 
 
-def difference_table(rows: Mapping[str, dict[str, Any]], peer: str) -> str:
-    """Markdown: both stored grids, and the largest difference of the images on equal boxes."""
+def ratios(rows: Mapping[str, dict[str, Any]], key: str, peer: str) -> list[float | None]:
+    """The peer's median over ours, per row that enters means; None where one is missing."""
+    return [_ratio(rows[name], key, peer) for name in counted(rows)]
+
+
+def _ratio(row: Mapping[str, Any], key: str, peer: str) -> float | None:
+    ours, theirs = (row[key].get(who) for who in (OURS, peer))
+    return statistics.median(theirs) / statistics.median(ours) if ours and theirs else None
+
+
+def over_all(key: str, values: Sequence[float | None]) -> float | None:
+    """Of the ratios what the goal is about: the least, or the geometric mean."""
+    if None in values or not values:
+        return None
+    every: list[Any] = list(values)
+    return min(every) if QUANTITIES[key].every else math.exp(harness.mean([math.log(value) for value in every]))
+
+
+def goals(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What was to be reached, and what was: for results and page."""
+    found = []
+    for key, quantity in QUANTITIES.items():
+        for peer, least in quantity.goals.items():
+            value = over_all(key, ratios(rows, key, peer))
+            kind = "least ratio" if quantity.every else "geometric mean of ratios"
+            found.append(harness.goal(quantity.id, f"{quantity.title}, {kind}", names[peer], value, at_least=least))
+    differences = [row["difference"] for row in rows.values() if "difference" in row]
+    worst = max(differences, default=None)
+    return [*found, harness.goal("B4", "largest difference", names["yucca"], worst, at_most=LARGEST_DIFFERENCE)]
+
+
+def figures(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Every measured quantity, in SI units."""
+    units = {"CPU ms": "s", "MB": "bytes"}
+    return [
+        harness.figure(quantity.id, f"{key} {name}", names[who], units[quantity.unit], row[key].get(who, []))
+        for key, quantity in QUANTITIES.items()
+        for name, row in rows.items()
+        for who in (OURS, *quantity.peers)
+    ]
+
+
+def quantity_table(rows: Mapping[str, dict[str, Any]], key: str, names: Mapping[str, str], rates: Mapping[str, float]) -> str:
+    """Markdown: a quantity of all volumes and parties, ratios to ours, their mean, the goals; the floor of times."""
+    quantity = QUANTITIES[key]
+    peers = quantity.peers
+    header = [f"{quantity.title}, {quantity.unit}", names[OURS]]
+    for peer in peers:
+        header += [names[peer], "ratio"]
     lines = []
-    for name, row in rows.items():
-        grids = ("x".join(map(str, shape)) if shape else NOT_MEASURED for shape in map(row["shape"].get, WHO))
-        differences = (row.get(key) for key in ("difference", "difference_stored"))
+    for name, row in rows.items() if key not in ALONE else [(name, rows[name]) for name in counted(rows)]:
+        line = [name, _shown(row[key].get(OURS), quantity)]
+        for peer in peers:
+            line += [_shown(row[key].get(peer), quantity), _times(_ratio(row, key, peer))]
+        lines.append(line)
+    means, wanted = [["least ratio" if quantity.every else "geometric mean", ""], ["goal", ""]]
+    for peer in peers:
+        means += ["", _times(over_all(key, ratios(rows, key, peer)))]
+        wanted += ["", f"at least {quantity.goals[peer]}x" if peer in quantity.goals else ""]
+    table = [*lines, means, wanted]
+    if key == "seconds":
+        header.append("floor")
+        for line, row in zip(table, rows.values(), strict=False):
+            line.append(f"{1e3 * floor(row, rates):.1f}")
+        rate = [_rate(rows, who) for who in (OURS, *peers)]
+        table.append(["volumes per second", rate[0], *(cell for value in rate[1:] for cell in (value, ""))])
+        table = [line + [""] * (len(header) - len(line)) for line in table]
+    return harness.table(header, table)
+
+
+def floor(row: Mapping[str, Any], rates: Mapping[str, float]) -> float:
+    """Seconds that the bytes of a volume need at the rate of a copy, and the operations at the rate of a matrix product."""
+    return row["least"]["bytes"] / rates["read"] + row["least"]["operations"] / rates["multiply"]
+
+
+def difference_table(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str]) -> str:
+    """Markdown: the stored grids, and the largest difference of our image and yucca's on equal boxes."""
+    lines = []
+    for name in counted(rows):
+        grids = ("x".join(map(str, shape)) if shape else NOT_MEASURED for shape in map(rows[name]["shape"].get, names))
+        differences = (rows[name].get(key) for key in ("difference", "difference_stored"))
         lines.append([name, *grids, *(NOT_MEASURED if d is None else f"{d:.1e}" for d in differences)])
-    lines.append(["goal", "", "", f"at most {GOALS['difference']:.0e}", ""])
-    header = ["volume", "grid, brainpretrain", f"grid, {peer}", "largest difference", "once stored (float16)"]
-    return harness.table(header, lines)
+    lines.append(["goal", *[""] * len(names), f"at most {LARGEST_DIFFERENCE:.0e}", ""])
+    grids = (f"grid, {name}" for name in names.values())
+    return harness.table(["volume", *grids, f"largest difference to {names['yucca']}", "once stored (float16)"], lines)
 
 
-def _ratio(row: Mapping[str, Any], key: str) -> float | None:
-    """The peer's number over ours; None where one is missing."""
-    ours, peer = row[key].get("ours"), row[key].get("peer")
-    return peer / ours if ours and peer else None
+def _shown(values: Sequence[float] | None, quantity: Quantity) -> str:
+    return f"{quantity.factor * statistics.median(values):.{quantity.digits}f}" if values else NOT_MEASURED
 
 
-def _geometric(values: Sequence[Any]) -> float:
-    return math.exp(harness.mean([math.log(value) for value in values]))
-
-
-def _rate(rows: Any, who: str) -> str:
-    times = [row["seconds"].get(who) for row in rows]
-    return f"{len(times) / sum(times):.2f}" if all(times) else NOT_MEASURED
+def _rate(rows: Mapping[str, dict[str, Any]], who: str) -> str:
+    times = [rows[name]["seconds"].get(who) for name in counted(rows)]
+    return f"{len(times) / sum(map(statistics.median, times)):.2f}" if all(times) else NOT_MEASURED
 
 
 def _times(ratio: float | None) -> str:
     return NOT_MEASURED if ratio is None else f"{ratio:.2f}x"
 
 
+def open_parties(given: Mapping[str, Any], python: Path, core: int) -> tuple[dict[str, Party], dict[str, str]]:
+    """The parties that can run here, and the names of all."""
+    parties, names = {OURS: Party(HERE / "party_preprocessing.py", given, core=core)}, {OURS: "brainpretrain"}
+    for peer, (script, more, name) in PEERS.items():
+        names[peer] = name
+        try:
+            parties[peer] = Party(HERE / script, {**given, **more}, python=python, core=core)
+            names[peer] = parties[peer].name
+        except Missing as reason:
+            print(f"no {name}: {reason}", file=sys.stderr)
+    return parties, names
+
+
+def floors(core: int) -> dict[str, float]:
+    """Bytes and operations per second of this core."""
+    party = Party(HERE / "party_floors.py", {}, core=core)
+    found = {"read": party("read"), "multiply": party("multiply")}
+    party.close()
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the benchmark and prints the table."""
+    """Runs the benchmark and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peer")
+    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the real volumes; phantoms if there are none")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--reads", type=int, default=8, help="patches per round")
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--json", type=Path, default=ROOT / "results/bench/preprocessing.json")
-    parser.add_argument("--page", type=Path, help="page with a section 'preprocessing' to write the table to")
+    parser.add_argument("--page", type=Path, help="page with a section 'preprocessing' to write the tables to")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
     # Ljubljana's volumes are resampled and a few voxels negative; the corpus rule would leave them out
@@ -161,28 +285,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         volumes = inputs(args.data, work, settings)
-        given = {"work": folder, "recipe": recipe}
-        parties = {"ours": Party(HERE / "party_preprocessing.py", given, core=args.core)}
-        peer = "yucca 1.1.7"
-        try:
-            parties["peer"] = Party(HERE / "party_yucca_preprocessing.py", given, python=args.peers, core=args.core)
-            peer = parties["peer"].name
-        except Missing as reason:
-            print(f"no {peer}: {reason}", file=sys.stderr)
+        parties, names = open_parties({"work": folder, "recipe": recipe, "patch": 128}, args.peers, args.core)
         for party in parties.values():  # what is loaded late belongs to no volume
-            party("store", volume=next(reversed(volumes.values())))
+            party("store", names=next(reversed(volumes.values()))[:1])
         # memory first: a process keeps some of what it freed, and would be seen to need less
-        memory = {name: _memory(parties, volume) for name, volume in volumes.items()}
-        rows = {name: memory[name] | measure(parties, volume, work, args.rounds) for name, volume in volumes.items()}
+        memory = {name: _memory(parties, files) for name, files in volumes.items()}
+        rows = {}
+        for name, files in volumes.items():
+            print(name, file=sys.stderr)
+            rows[name] = measure(parties, files, work, args.rounds, args.reads) | {"memory": memory[name]}
         for party in parties.values():
             party.close()
-    facts = harness.facts() | {"command": f"python bench/preprocessing.py --rounds {args.rounds}"}
-    write_json(args.json, {"facts": facts, "peer": peer, "volumes": rows})
-    said = f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}."
-    text = "\n\n".join((said, cost_table(rows, peer), difference_table(rows, peer)))
+    rates = floors(args.core)
+    facts = harness.facts() | {"command": f"python bench/preprocessing.py --rounds {args.rounds} --reads {args.reads}"}
+    details = {"volumes": rows, "names": names, "rates": rates}
+    harness.write_results(args.json, facts, figures(rows, names), goals(rows, names), details)
+    text = "\n\n".join((harness.said(facts), *page(rows, names, rates)))
     print(text)
     if args.page:
         harness.write_section(args.page, "preprocessing", text)
+
+
+def page(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:
+    """The tables, as they stand in docs/benchmarks.md."""
+    return [*(quantity_table(rows, key, names, rates) for key in QUANTITIES), difference_table(rows, names)]
 
 
 if __name__ == "__main__":

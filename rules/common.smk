@@ -124,6 +124,14 @@ def tell_moved_data():
             )
 
 
+def refuse_what_splits_cannot_give():
+    """Before any job, in a dry run too: that a split which is made already has too few subjects for the study."""
+    for task in PLAN.tasks:
+        subjects = Path(f"{STUDY}/splits/{task}/subjects.json")
+        if subjects.exists():
+            brainpretrain.splits.check_asked(json.loads(subjects.read_text()), PLAN.asked(task), subjects)
+
+
 def refuse_second_copies():
     """Jobs of an earlier Snakemake in this folder are still in Slurm's queue: each would be submitted a second time."""
     if not shutil.which("squeue"):

@@ -9,7 +9,7 @@ Where the files lie is a resource: data that moved are the same data, and run no
 import time
 
 from brainpretrain import datasets
-from brainpretrain.obtain import can_be_had
+from brainpretrain.obtain import can_be_had, refuse_without_variables
 
 # data sets that come from elsewhere: neither made here nor the user's own
 DOWNLOADS = [name for name in PLAN.datasets if name not in CONFIG.datasets and datasets.load(name).access != "embedded"]
@@ -20,6 +20,18 @@ ASKED = time.strftime("%Y-%m-%d %H:%M:%S")
 
 def download_records(names):
     return [f"{DATA}/{name}/download.json" for name in names]
+
+
+def asked_for(dataset):
+    """The record of a data set that is asked for by name; without its credentials, no job begins."""
+
+    def record(wildcards):
+        mirror = Path(CONFIG.settings.mirror) if CONFIG.settings.mirror else None
+        root, incoming = Path(CONFIG.data_root(dataset)), Path(CONFIG.incoming(dataset))
+        refuse_without_variables(datasets.load(dataset), root, incoming, mirror)
+        return download_records([dataset])
+
+    return record
 
 
 rule download:
@@ -109,7 +121,7 @@ for _dataset in DOWNLOADS:
         name:
             f"download_{_dataset}"
         input:
-            download_records([_dataset]),
+            asked_for(_dataset),
         localrule: True
 
 

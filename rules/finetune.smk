@@ -45,6 +45,7 @@ rule finetune:
         launcher="",
         save_every=CONFIG.settings.save_every_steps,
         max_idle=CONFIG.settings.max_idle_attempts,
+        max_nonfinite=CONFIG.settings.max_nonfinite_steps,
         log_every=lambda w: CONFIG.finetune[w.recipe].log_every_steps,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
         logging="--tensorboard" if CONFIG.settings.tensorboard else "",
@@ -57,4 +58,4 @@ rule finetune:
         "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
         " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
-        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --log-every {resources.log_every} --inference {resources.inference:q} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
+        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --max-nonfinite-steps {resources.max_nonfinite} --log-every {resources.log_every} --inference {resources.inference:q} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

@@ -18,13 +18,16 @@ rule shard:
         root=lambda w: CONFIG.data_root(w.dataset),
         # a tolerance, not a part of the result: raising it makes nothing anew
         max_rejected=lambda w: str(CONFIG.preprocess[w.preprocess].max_rejected_fraction),
+        # a check, and no part of the result either
+        labels=lambda w: ",".join(map(str, PLAN.label_values(w.dataset))),
     params:
-        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess)),
+        recipe=lambda w: as_json(CONFIG.stored_as(w.preprocess, w.dataset)),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:
         "brainpretrain shard --index {input.index:q} --root {resources.root:q} --recipe {params.recipe:q}"
-        " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected} --out {output:q} > {log:q} 2>&1"
+        " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected}"
+        " --labels={resources.labels:q} --out {output:q} > {log:q} 2>&1"
 
 
 def split_spec(task):
@@ -43,10 +46,13 @@ rule split:
     localrule: True
     conda:
         "../envs/environment.yaml"
+    resources:
+        # what is asked of the split is looked at, and does not shape it
+        asked=lambda w: " ".join(":".join(pair) for pair in PLAN.asked(w.task)),
     params:
         task=lambda w: split_spec(CONFIG.tasks[w.task]),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} --out {output:q} > {log:q} 2>&1"
 
 
 rule ood:

@@ -41,6 +41,7 @@ rule pretrain:
         launcher="",
         save_every=CONFIG.settings.save_every_steps,
         max_idle=CONFIG.settings.max_idle_attempts,
+        max_nonfinite=CONFIG.settings.max_nonfinite_steps,
         logging="--tensorboard" if CONFIG.settings.tensorboard else "",
     params:
         config=pretrain_config,
@@ -50,7 +51,7 @@ rule pretrain:
     shell:
         "{resources.launcher} brainpretrain pretrain --corpus {input.corpus:q} --data {params.data:q} --config {params.config:q}"
         " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
-        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
+        " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --max-nonfinite-steps {resources.max_nonfinite} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule model_card:

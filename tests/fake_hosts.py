@@ -1,4 +1,4 @@
-"""Synapse, XNAT, Hugging Face and Dataverse as far as the project speaks with them, each with a second server where the files are.
+"""Synapse, XNAT, Hugging Face, Dataverse and Zenodo as far as the project speaks with them, each with a second server where the files are.
 
 Tried by hand, and understood: huggingface_hub 2.4.0 asking for a revision and its tree, synapseclient 4.5.0 for the children of a
 folder and the addresses of their files.
@@ -187,3 +187,23 @@ def dataverse(files: dict[str, bytes], table: str = ""):
             return {"label": name, "restricted": False, "dataFile": facts} | ({"directoryLabel": folder} if folder else {})
 
         yield host
+
+
+@contextmanager
+def zenodo(files: dict[str, bytes]):
+    """The record 17 with its files by name, at the same host."""
+
+    def answer(handler: Handler) -> None:
+        if handler.path == "/api/records/17":
+            listed = [entry(name, body) for name, body in files.items()]
+            tell(handler, {"id": 17, "files": listed})
+            return
+        name = handler.path.removeprefix("/api/records/17/files/").removesuffix("/content")
+        serving(files[name])(handler)
+
+    def entry(name: str, body: bytes) -> dict:
+        links = {"self": f"{server.url}/api/records/17/files/{name}/content"}
+        return {"key": name, "size": len(body), "checksum": f"md5:{hashlib.md5(body).hexdigest()}", "links": links}
+
+    with Server(answer) as server:
+        yield server

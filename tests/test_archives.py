@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
 import stat
@@ -112,9 +111,6 @@ def test_modes_and_owners_are_not_taken_over(tmp_path):
     assert not found.st_mode & (stat.S_ISUID | stat.S_IXUSR) and found.st_uid == os.getuid() and found.st_mtime > 1e9
 
 
-OUT = ["../evil", "/evil", "a/../../evil", "a\\..\\evil", "\\evil", "C:/evil", "C:\\evil", "a/e\nvil"]
-
-
 def test_backslashes_between_folders_are_read(tmp_path):
     """As some programs of Windows write a zip."""
     unpack(make_zip(tmp_path / "x.zip", {"a\\": b"", "a\\b\\one.nii": b"1"}), tmp_path / "out", {})
@@ -123,32 +119,6 @@ def test_backslashes_between_folders_are_read(tmp_path):
 
 def test_two_separators_make_no_second_file(tmp_path):
     refused(make_zip(tmp_path / "x.zip", {"a\\b": b"1", "a/b": b"2"}), tmp_path, "'a/b' and 'a/b'")
-
-
-@pytest.mark.parametrize("name", OUT)
-def test_no_name_leads_out_of_the_folder(tmp_path, name):
-    refused(make_zip(tmp_path / "x.zip", FILES | {name: b"x"}), tmp_path, "a name leads out of the folder")
-    refused(make_tar(tmp_path / "x.tar.gz", FILES | {name: b"x"}, "w:gz"), tmp_path, "a name leads out of the folder")
-
-
-def test_a_nul_in_a_name_hides_nothing(tmp_path):
-    path = make_zip(tmp_path / "x.zip", {"aQ/../evil": b"x"})
-    path.write_bytes(path.read_bytes().replace(b"aQ/", b"a\0/"))
-    refused(path, tmp_path, "a name leads out of the folder")
-
-
-@pytest.mark.parametrize("kind", ["SYMTYPE", "LNKTYPE", "CHRTYPE", "BLKTYPE", "FIFOTYPE"])
-def test_no_link_and_no_device(tmp_path, kind):
-    path = make_tar(tmp_path / "x.tar", FILES | {"link": b""}, type=getattr(tarfile, kind), linkname="/etc/passwd")
-    refused(path, tmp_path, "'link': a member is a link or a device")
-
-
-def test_no_link_in_a_zip(tmp_path):
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
-        member = zipfile.ZipInfo("link")
-        member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(member, "/etc/passwd")
-    refused(tmp_path / "x.zip", tmp_path, "'link': a member is a link or a device")
 
 
 TWINS = [({"a/x": b"1", "A/y": b"2"}, r"'a/' and 'A/'"), ({"a/x": b"1", "a/X": b"2"}, r"'a/x' and 'a/X'"), ({"a": b"1", "a/x": b"2"}, "'a' and 'a/'"),
@@ -171,34 +141,6 @@ def test_no_member_twice(tmp_path):
 
 def test_the_marker_cannot_be_forged(tmp_path):
     refused(make_zip(tmp_path / "x.zip", {MARKER: b"{}"}), tmp_path, "a name is reserved")
-
-
-ZEROS = 100 << 20
-
-
-@pytest.fixture(scope="module")
-def bombs(tmp_path_factory):
-    """100 MB of zeros in 0.1 MB, as zip and as tar.gz."""
-    folder = tmp_path_factory.mktemp("bombs")
-    block = bytes(1 << 20)
-    with zipfile.ZipFile(folder / "x.zip", "w", zipfile.ZIP_DEFLATED) as archive, archive.open("zeros", "w") as out:
-        for _ in range(ZEROS >> 20):
-            out.write(block)
-    member = tarfile.TarInfo("zeros")
-    member.size = ZEROS
-    with gzip.open(folder / "x.tar.gz", "wb", compresslevel=1) as out:
-        out.write(member.tobuf())
-        for _ in range(ZEROS >> 20):
-            out.write(block)
-    return folder
-
-
-@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
-def test_a_bomb_is_refused(bombs, tmp_path, name):
-    assert (bombs / name).stat().st_size < ZEROS / 200
-    with pytest.raises(UserError, match="as a zip bomb does"):
-        unpack(bombs / name, tmp_path / "out", {})
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
@@ -230,14 +172,6 @@ def test_a_size_that_lies_is_found(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data.replace(struct.pack("<L", 5000), struct.pack("<L", 4000)))
     refused(path, tmp_path, "damaged")
-
-
-def test_real_ratios_raise_no_alarm(tmp_path):
-    """Masks compress a hundredfold; 100 MB of them in 1 MB are no bomb."""
-    mask = (os.urandom(1000) + bytes(99_000)) * 10
-    path = make_zip(tmp_path / "x.zip", {f"{n}.nii": mask for n in range(70)}, zipfile.ZIP_DEFLATED)
-    assert 70e6 / path.stat().st_size > 50
-    assert unpack(path, tmp_path / "out", {})["bytes"] == 70_000_000
 
 
 class Pipe(io.RawIOBase):
@@ -307,10 +241,18 @@ def test_a_flipped_bit_is_found(tmp_path, suffix):
     refused(path, tmp_path, "damaged")
 
 
-@pytest.mark.parametrize("suffix", [".zip", *SUFFIXES])
-def test_a_web_page_is_no_archive(tmp_path, suffix):
-    (tmp_path / f"x{suffix}").write_bytes(b"<!doctype html><title>Sign in</title>" * 100)
-    refused(tmp_path / f"x{suffix}", tmp_path, "damaged or is none")
+def test_a_name_that_is_no_utf8(tmp_path):
+    """Flagged as UTF-8, which it is not: the zip reader of Python gives up with an error of its text codec."""
+    path = make_zip(tmp_path / "x.zip", {"\u00e9.nii": b"1"})
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    refused(path, tmp_path, "damaged or is none: 'utf-8' codec")
+
+
+def test_a_member_of_a_tar_that_claims_more_than_any_archive_may_hold(tmp_path):
+    member = tarfile.TarInfo("a")
+    member.size = 1 << 60
+    (tmp_path / "x.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    refused(tmp_path / "x.tar", tmp_path, "'a': it unpacks to more than")
 
 
 def test_an_encrypted_member_is_refused(tmp_path):

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pandas as pd
 import pytest
 
-import tiny
-from brainpretrain import audits, cli, datasets, fingerprints, printers, shards
+from brainpretrain import audits, cli, datasets, fingerprints, printers
 from brainpretrain.audits import Cohort
+from brainpretrain.datasets import own
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_json, write_tsv
 from report_fixtures import PRETRAINED, scores, spec
@@ -163,6 +161,15 @@ def test_the_published_counts_add_up_to_brains45k() -> None:
     assert [sum(counts[part] for counts in known if counts) for part in audits.PARTS] == [7140, 16040, 44756]
 
 
+def test_own_data_sets_are_told_apart_by_their_names() -> None:
+    table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
+    whole = pd.concat([table.assign(dataset=name, role="train") for name in ("site_a", "site_b")])
+    described = {name: datasets.describe("bids", {}) for name in ("site_a", "site_b")}
+    found = audits.composition(whole[["dataset", "volume", "subject", "session", "sequence", "role"]],
+                               {name: table for name in described}, described)  # fmt: skip
+    assert found["source"].tolist() == ["site_a (BIDS folder)", "site_b (BIDS folder)", "all sources"]
+
+
 def test_a_source_that_is_not_of_the_paper_has_no_published_count() -> None:
     table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
     whole = table.assign(dataset="phantom", role="train")
@@ -183,11 +190,19 @@ def test_a_source_that_is_not_of_the_paper_has_no_published_count() -> None:
         ("CC BY-NC 4.0", True, "auto", [audits.NO_COMMERCE]),
         ("CC BY-NC-ND", False, "auto", [audits.NO_COMMERCE, audits.NO_DERIVATIVES]),
         ("ADNI data use agreement", False, "place", [audits.NO_COPIES, audits.SIGNED]),
+        (own.UNSTATED, False, "place", [audits.UNKNOWN]),
     ],
 )
 def test_what_a_licence_forbids(licence: str, redistribution: bool, access: Any, expected: list[str]) -> None:
     found = replace(datasets.load("adni"), licence=licence, redistribution=redistribution, access=access)
     assert audits.forbidden(found) == expected
+
+
+def test_licences_of_own_data() -> None:
+    described = [
+        datasets.describe("bids", {"licence": licence} if licence else {}) for licence in ("", "CC BY 4.0", "CC BY-ND 4.0")
+    ]
+    assert [audits.forbidden(found) for found in described] == [[audits.UNKNOWN], [], [audits.NO_DERIVATIVES]]
 
 
 def test_licences_of_data_and_weights() -> None:
@@ -221,56 +236,6 @@ def test_scores_by_site() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ commands
-
-
-@pytest.fixture
-def renamed(cohort: tiny.Cohort, tmp_path: Path) -> tuple[tiny.Cohort, Path]:
-    """The tiny cohort is scored; a corpus holds its volume s2 as p7 of the data set `other`, in other units."""
-    raw, table = tmp_path / "raw", read_tsv(cohort.table)
-    source = nib.load(cohort.raw / "s2_T1w.nii.gz")
-    raw.mkdir()
-    array = np.asarray(source.dataobj)
-    nib.save(nib.Nifti1Image((3 * array).astype(np.int16), source.affine), raw / "p7.nii.gz")
-    other = {"volume": "p7_T1w", "subject": "p7", "patient": "p7", "session": "", "sequence": "T1w", "subset": "train", "site": "",
-             "path": "p7.nii.gz", "label": "", "channel": ""}  # fmt: skip
-    stored = shards.build([other], raw, tmp_path / "other", tiny.PREPROCESS, 0, 1)
-    write_tsv(tmp_path / "other" / "shard000.tsv", stored)
-    write_tsv(tmp_path / "other.tsv", [other])
-    write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
-    write_tsv(tmp_path / "corpus.tsv", stored.assign(dataset="other"))
-    write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
-    return cohort, tmp_path
-
-
-def overlap_line(folder: Path, protocol: str) -> list[str]:
-    line = [
-        "overlap",
-        "--corpus",
-        f"{folder}/corpus.tsv",
-        "--cohorts",
-        f"t:val={folder}/split.json",
-        f"t:test={folder}/split.json",
-    ]
-    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv", "--fingerprints", f"other={folder}/other.npz"]
-    line += ["--cohort-fingerprints", f"t:val={folder}/tiny.npz", f"t:test={folder}/tiny.npz", "--near", "0.85"]
-    return [*line, "--protocol", protocol, "--out", f"{folder}/overlap.tsv", "--pairs", f"{folder}/pairs.tsv"]
-
-
-def test_a_renamed_volume_in_a_strict_corpus_stops_the_study(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
-    scored, folder = renamed
-    assert cli.main(["fingerprint", "--shards", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
-    assert cli.main(["fingerprint", "--shards", f"{folder}/other/shard000.tsv", "--out", f"{folder}/other.npz"]) == 0
-    assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
-    said = capsys.readouterr().err
-    assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said
-    assert cli.main(overlap_line(folder, "amaes")) == 0
-    shared = read_tsv(folder / "overlap.tsv").set_index("cohort")
-    assert shared["subjects"].to_dict() == {"val": "", "test": "s2"} and shared["by_name"].tolist() == ["0", "0"]
-    (pair,) = read_tsv(folder / "pairs.tsv").to_dict("records")
-    assert (pair["volume"], pair["corpus_volume"], pair["name"]) == ("s2_T1w", "p7_T1w", "")
-    assert cli.main(["page-overlap", "--audits", f"big={folder}/overlap.tsv", "--protocols", "big=amaes", "--splits",
-                     f"t={folder}/split.json", "--near", "0.85", "--out", f"{folder}/page.html"]) == 0  # fmt: skip
-    assert "other: p7" in (folder / "page.html").read_text()
 
 
 def test_the_table_by_site(tmp_path: Path) -> None:

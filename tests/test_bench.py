@@ -84,3 +84,23 @@ def test_results_of_all_benchmarks_have_one_form(harness, tmp_path):
     assert found["name"] == "speed" and found["machine"] == "m" and found["commit"] == "abc" and found["details"] == {}
     assert found["figures"] == figures and [row["median"] for row in figures] == [2.0, None]
     assert [row["met"] for row in found["goals"]] == [True, False, None, False]
+
+
+def test_patches_lie_inside_and_at_the_same_place_of_other_grids(harness):
+    for number in range(20):
+        box, turned = (harness.patch_box(number, shape, (128, 128, 128)) for shape in ((200, 100, 128), (201, 100, 128)))
+        assert box[1:] == (slice(0, 100), slice(0, 128)) and box[0].stop - box[0].start == 128 and 0 <= box[0].start <= 72
+        assert abs(box[0].start - turned[0].start) <= 1
+    assert len({str(harness.patch_box(number, (200, 200, 200), (128, 128, 128))) for number in range(20)}) > 15
+
+
+def test_goals_of_augmentation_are_ratios_of_medians(harness):
+    augmentation = importlib.import_module("augmentation")
+    medians = {"amaes": 0.05, "amaes_linear": 0.05, "yucca": 1.0}
+    samples = {"disk": {name: harness.summary([[value, value]]) for name, value in medians.items()}, "memory": {}}
+    names = {"yucca": "y", "nnunet": "u"}
+    found = [(goal["id"], goal["against"], goal["value"], goal["met"]) for goal in augmentation.goals(samples, names)]
+    y20 = pytest.approx(20)
+    assert found == [("B1", "y", y20, True), ("B3", "u", None, None), ("B2", "y", y20, False), ("B3", "u", None, None)]
+    figures = augmentation.figures(samples, names)
+    assert [row["median"] for row in figures if row["party"] in ("amaes", "y", "u")] == [0.05, 1.0, None, None, None]

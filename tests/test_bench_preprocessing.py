@@ -25,41 +25,55 @@ def harness(bench):
     return importlib.import_module("harness")
 
 
-def test_without_data_and_peer_phantoms_are_measured_and_the_gap_shows(bench, tmp_path):
+def test_without_data_and_peers_phantoms_are_measured_and_the_gaps_show(bench, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- preprocessing -->\nold\n<!-- end preprocessing -->\nbehind")
-    line = f"--data {tmp_path} --peers {tmp_path}/none --rounds 1 --json {tmp_path}/found.json --page {page}"
+    line = f"--data {tmp_path} --peers {tmp_path}/none --rounds 1 --reads 2 --json {tmp_path}/found.json --page {page}"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "no yucca 1.1.7: " in done.stderr and "does not exist" in done.stderr
+    assert all(f"no {name}: " in done.stderr for name in ("yucca 1.1.7", "nnU-Net 2.8.1", "nnssl"))
     found = read_json(tmp_path / "found.json")
-    assert len(found["volumes"]) == 3 and all(name.startswith("phantom/") for name in found["volumes"])
-    for row in found["volumes"].values():
-        assert row["seconds"]["ours"] > 0 and row["bytes"]["ours"] > 1000 and len(row["shape"]["ours"]) == 3
-        assert not any("peer" in row[key] for key in ("seconds", "memory", "bytes", "shape"))
-        assert "difference" not in row
+    rows, names = found["details"]["volumes"], found["details"]["names"]
+    assert len(rows) == 3 and all(name.startswith("phantom/") for name in rows)
+    for row in rows.values():
+        assert row["seconds"]["ours"][0] > 0 and row["bytes"]["ours"][0] > 1000 and len(row["shape"]["ours"]) == 3
+        assert row["read"]["ours"][0] > 0 and row["least"]["operations"] > row["least"]["bytes"] / 4 > 1e6
+        assert not any(set(row[key]) - {"ours"} for key in bench.QUANTITIES) and "difference" not in row
+    assert found["name"] == "found" and {row["id"] for row in found["figures"]} == {"B4", "B5", "B6", "B9"}
+    assert all((row["median"] is None) == (row["party"] != "brainpretrain") for row in found["figures"])
+    assert found["goals"] and all(goal["value"] is None and goal["met"] is None for goal in found["goals"])
     text = page.read_text()
     assert text.startswith("before\n<!-- preprocessing -->\n`python bench/preprocessing.py") and text.endswith("behind")
-    (mean,) = (line for line in text.splitlines() if line.startswith("| geometric mean"))
-    assert mean.count("not measured") == 3 and "old" not in text
-    assert bench.difference_table(found["volumes"], found["peer"]) in text
+    assert all(table in text for table in bench.page(rows, names, found["details"]["rates"])) and "old" not in text
+    means = [line.count("not measured") for line in text.splitlines() if line.startswith(("| geometric mean", "| least ratio"))]
+    assert means == [3, 3, 1, 1, 3]
 
 
-def test_ratios_rates_and_differences_are_those_of_the_numbers(bench):
+def test_ratios_rates_and_goals_are_those_of_the_numbers(bench):
     def row(factor):
+        peers = {"yucca": factor, "nnunet": 8, "nnssl": 12}
         return {
-            "seconds": {"ours": 0.1, "peer": 0.1 * factor}, "memory": {"ours": 10**7, "peer": 2 * 10**7},
-            "bytes": {"ours": 2 * 10**6, "peer": 9 * 10**6}, "shape": {"ours": [4, 5, 6], "peer": [5, 5, 6]},
-            "difference": 1e-6, "difference_stored": 2e-4,
+            "seconds": {"ours": [0.3, 0.1, 0.1], **{peer: [0.1 * times] for peer, times in peers.items()}},
+            "memory": {"ours": [10**7], "yucca": [factor * 10**7 // 4]}, "bytes": {"ours": [2e6], "yucca": [9e6]},
+            "same": {"ours": [2e6], "nnssl": [4e6]}, "read": {"ours": [0.004], "nnssl": [0.006]},
+            "shape": {"ours": [4, 5, 6], "yucca": [5, 5, 6]}, "difference": 1e-6, "difference_stored": 2e-4,
+            "least": {"bytes": 2e7, "operations": 3e8},
         }  # fmt: skip
 
-    rows = {"a": row(2), "b": row(8)}
-    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in bench.cost_table(rows, "peer").splitlines()[2:]]
-    assert cells[0] == ["a", "100.0", "200.0", "2.00x", "10", "20", "2.00x", "2.00", "9.00", "4.50x"]
-    assert cells[2][3::3] == ["4.00x", "2.00x", "4.50x"]  # geometric mean
-    assert cells[4][1:3] == ["10.00", "2.00"]  # two volumes in 0.2 s and in 1 s
-    assert "| a | 4x5x6 | 5x5x6 | 1.0e-06 | 2.0e-04 |" in bench.difference_table(rows, "peer")
+    names = {"ours": "us", "yucca": "y", "nnunet": "u", "nnssl": "s"}
+    rows, rates = {"a": row(2), "b": row(8), "c, one of 3": row(1)}, {"read": 1e10, "multiply": 1e11}
+    lines = bench.quantity_table(rows, "seconds", names, rates).splitlines()
+    cells = {line[0]: line[1:] for line in ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)}
+    assert cells["a"] == ["100.0", "200.0", "2.00x", "800.0", "8.00x", "1200.0", "12.00x", "5.0"]
+    assert cells["c, one of 3"][2] == "1.00x" and cells["geometric mean"][2] == "4.00x"  # of single volumes
+    assert cells["volumes per second"][:2] == ["10.00", "2.00"]  # two volumes in 0.2 s and in 1 s
+    assert "c, one of 3" not in bench.quantity_table(rows, "read", names, rates)
+    assert "| a | 4x5x6 | 5x5x6 | not measured | not measured | 1.0e-06 | 2.0e-04 |" in bench.difference_table(rows, names)
+    goals = {(goal["id"], goal["against"]): (goal["value"], goal["met"]) for goal in bench.goals(rows, names)[:-1]}
+    assert goals["B4", "u"] == (pytest.approx(8), True) and goals["B4", "y"] == (pytest.approx(4), False)
+    assert goals["B9", "y"] == (0.5, False)  # of the worst volume
+    assert goals["B6", "s"] == (pytest.approx(1.5), False) and goals["B5", "s"] == (2, True)
 
 
 def test_images_of_other_shapes_are_no_equal_boxes(bench):

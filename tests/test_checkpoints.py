@@ -28,7 +28,7 @@ def same(a, b):
 
 
 def test_a_checkpoint_comes_back_with_types_of_keys_and_containers(tmp_path):
-    io = checkpoints.SafeCheckpoints()
+    io = checkpoints.SafeCheckpoints({})
     io.save_checkpoint(STATE, tmp_path / checkpoints.name(3))
     assert same(io.load_checkpoint(tmp_path / checkpoints.name(3)), STATE)
     assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["state.json", "state.safetensors"]
@@ -36,15 +36,15 @@ def test_a_checkpoint_comes_back_with_types_of_keys_and_containers(tmp_path):
 
 def test_an_object_that_is_no_data_is_refused(tmp_path):
     with pytest.raises(TypeError, match="a checkpoint cannot hold a object"):
-        checkpoints.SafeCheckpoints().save_checkpoint({"x": object()}, tmp_path / "step-1")
+        checkpoints.SafeCheckpoints({}).save_checkpoint({"x": object()}, tmp_path / "step-1")
     assert checkpoints.newest(tmp_path)[0] is None
 
 
 def test_a_damaged_newest_checkpoint_costs_one_interval(tmp_path):
-    io = checkpoints.SafeCheckpoints()
+    io = checkpoints.SafeCheckpoints({})
     for step in (10, 20, 30):
         io.save_checkpoint(STATE | {"global_step": step}, tmp_path / checkpoints.name(step))
-    checkpoints.prune(tmp_path)
+    checkpoints.prune(tmp_path, 30)
     assert [p.name for p in sorted(tmp_path.iterdir())] == [checkpoints.name(20), checkpoints.name(30)]
     file = tmp_path / checkpoints.name(30) / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-7])

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -28,8 +29,8 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("pretext.yaml", "method: amaes", "method: amae", r"there is no pretext/amae.py[\s\S]*did you mean 'amaes'"),
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "epochs: 100, warmup: 5, lr: 1.0e-4", r"unknown key; did you mean 'warmup"),
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "warmup_epochs: 5, lr: 1.0e-4", "needs either 'steps' or 'epochs'"),
-        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 6e-1", r"options.mask_ratio: '6e-1' is no number"),
-        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.3, 9e-1]", r"options.mask_ratio: \[0.3, '9e-1'\] is no list of numbers"),
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: '6e-1'", r"options.mask_ratio: '6e-1' is no number"),
+        ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.3, '9e-1']", r"options.mask_ratio: \[0.3, '9e-1'\] is no list of numbers"),
         ("backbones.yaml", "blocks: [3, 4, 4, 4, 4]", "blocks: 3", r"options.blocks: 3 is no list of numbers"),
         ("backbones.yaml", "levels: 5", "levels: [5]", r"options.levels: \[5\] is no number"),
         ("backbones.yaml", "{pretext: amaes, parameters: 17879617", "{pretext: amaes, classes: 2, parameters: 17879617", r"either 'pretext' or 'classes'"),
@@ -61,6 +62,7 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("tasks.yaml", "tasks:", "task:", r"unknown key 'task'[\s\S]*did you mean 'tasks'"),
         ("studies/amaes.yaml", "folds: 6", "fold: 6", r"unknown key 'fold'[\s\S]*did you mean 'folds'"),
         ("preprocess.yaml", "like: amaes", "like: amas", r"'like: amas' names no entry[\s\S]*did you mean 'amaes'"),
+        ("preprocess.yaml", "like: amaes", "like: [amaes]", r"'like: \['amaes'\]' names no entry"),
         ("preprocess.yaml", "like: amaes", "like: coarse_2mm", r"goes in a circle: coarse_2mm -> coarse_2mm"),
         ("preprocess.yaml", "crop: nonzero", "crop: nonzero\n    crop: none", r"key 'crop' stands twice"),
         ("preprocess.yaml", "crop: nonzero", "crop: [", "no valid YAML"),
@@ -76,9 +78,12 @@ def test_a_mistake_is_refused_with_file_key_and_fix(config_dir, file, old, new, 
     assert named in str(caught.value) or "tables.table" in str(caught.value)
 
 
-def test_yaml_numbers_written_as_text_are_understood(config_dir):
-    edit(config_dir / "finetune.yaml", "lr: 1.0e-4", "lr: 1e-4")  # YAML 1.1 reads this as a string
-    assert config.load(config_dir).finetune["amaes"].phases[0].lr == 1e-4
+@pytest.mark.parametrize(
+    ("text", "number"), [("1e-4", 1e-4), ("-2E3", -2000.0), (".5e+1", 5.0), ("1.e0", 1.0), ("7", 7), ("1.5", 1.5)]
+)
+def test_numbers_are_read_as_in_any_language(tmp_path, text, number):
+    (tmp_path / "a.yaml").write_text(f"a: {text}\nb: '{text}'\nc: {text} mm\n")
+    assert config.read_yaml(tmp_path / "a.yaml") == {"a": number, "b": text, "c": f"{text} mm"}
 
 
 @pytest.mark.parametrize(
@@ -111,11 +116,11 @@ def test_like_merges_mapping_by_mapping_and_drops_the_note():
 
 
 def test_a_task_may_be_stratified_by_site(config_dir):
-    mine = "tasks: {wmh_flair_by_site: {like: wmh_flair, split: {stratify: site}}}"
+    mine = "tasks: {wmh_flair_by_name: {like: wmh_flair, split: {stratify: null}}}"
     (config_dir / "mine.yaml").write_text(mine)
     tasks = config.load(config_dir).tasks
-    assert (tasks["wmh_flair_by_site"].split.stratify, tasks["wmh_flair_by_site"].split.block) == ("site", 20)
-    assert tasks["wmh_flair"].split.stratify is None
+    assert (tasks["wmh_flair_by_name"].split.stratify, tasks["wmh_flair_by_name"].split.block) == (None, 20)
+    assert tasks["wmh_flair"].split.stratify == "site"
 
 
 def test_classes_replace_those_they_start_from(config_dir):
@@ -160,6 +165,78 @@ def test_the_text_of_a_config_runs_no_code(config_dir, monkeypatch, text):
     with pytest.raises(UserError):
         config.load(config_dir)
     assert not (config_dir / "ran").exists()
+
+
+LEVELS = ", ".join(f"&a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"x: [&a0 [1, 1], {LEVELS}]", "more than 200000 values, aliases written out"),
+        ("x: &a [*a]", "an alias stands within what it is short for"),
+        ("x: &a {like: *a}", "an alias stands within"),
+        ("x: " + "[" * 60 + "]" * 60, "more than 40 levels"),
+        ("x: " + "[" * 5000 + "]" * 5000, "more than 40 levels"),
+        ("{? [a] : b}", "a key must be a word"),
+        ("{[a, b]: c}", "a key must be a word"),
+        ("!!map [a]", "no valid YAML"),
+        ("!!map x", "no valid YAML"),
+        ("x: !!int x", "no int: 'x'"),
+        ("x: !!int ''", "no int: ''"),
+        ("x: !!bool x", "no bool: 'x'"),
+        ("x: 0b", None),
+        ("x: 0x", None),
+        ("x: !!binary YWJj", "could not determine a constructor"),
+        ("x: !!set {a, b}", "could not determine a constructor"),
+        ("x: !!timestamp 2001-99-99", "could not determine a constructor"),
+        ("x: .nan", r"no number that can be used: \.nan"),
+        ("x: 1.0e+999", "no number that can be used"),
+        ("x: " + "9" * 30, "no number that can be used"),
+        ("x: " + "9" * 5000, "no int: '9999"),
+        ('x: "\\0"', "a character that is no text"),
+        ('x: "\\ud800"', "a character that is no text|character escape code"),
+        (b"x: \xff", "no valid YAML: 'utf-8' codec"),
+        (b"x: 1\0", "no valid YAML"),
+    ],
+)
+def test_yaml_that_nothing_could_use_is_refused_with_its_line(tmp_path, text, message):
+    path = tmp_path / "x.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    try:
+        content = config.read_yaml(path)
+    except UserError as error:
+        assert message and re.search(message, error.problem) and error.where == str(path) and error.fix
+    else:
+        assert message is None and content == {"x": text.removeprefix("x: ")}
+
+
+def test_a_date_is_text(tmp_path):
+    (tmp_path / "x.yaml").write_text("x: 2001-01-01\n")
+    assert config.read_yaml(tmp_path / "x.yaml") == {"x": "2001-01-01"}
+
+
+def test_a_file_that_is_no_config_is_not_read(tmp_path):
+    with pytest.raises(UserError, match="cannot be read: Is a directory"):
+        config.read_yaml(tmp_path)
+    with open(tmp_path / "x.yaml", "wb") as stream:
+        stream.truncate(config.MAX_YAML_BYTES + 1)
+    with pytest.raises(UserError, match="larger than 4 MiB"):
+        config.read_yaml(tmp_path / "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "message"),
+    [
+        ("studies/amaes.yaml", "folds: 6", "folds: 1000000000", r"folds: Input should be less than or equal to 1000 \(found 1000000000\)"),
+        ("tasks.yaml", "tasks:", "null:", "unknown key 'None'"),
+        ("tasks.yaml", "tasks:", "tasks:\n  1: {}", "'tasks' has an entry called 1"),
+    ],
+)  # fmt: skip
+def test_odd_names_and_numbers_are_refused(config_dir, file, old, new, message):
+    edit(config_dir / file, old, new)
+    with pytest.raises(UserError, match=message):
+        config.load(config_dir)
 
 
 def test_settings_from_the_command_line_win():

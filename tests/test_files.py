@@ -1,9 +1,10 @@
 import json
+import os
 
 import pytest
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, dump_json, fingerprint, read_json, read_tsv, stable_hash, write_json, write_tsv
+from brainpretrain.files import atomic, dump_json, fingerprint, read_json, read_tsv, stable_hash, sync_tree, write_json, write_tsv
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -51,3 +52,25 @@ def test_a_damaged_file_is_named(tmp_path, read, content):
         read(path)
     with pytest.raises(UserError, match="file not found"):
         read(tmp_path / "absent")
+
+
+def test_a_tree_is_synced_with_its_files_and_folders(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "file").write_text("1")
+    (tmp_path / "a" / "nowhere").symlink_to("absent")
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.fstat(descriptor).st_ino))
+    sync_tree(tmp_path / "a")
+    assert synced == {(tmp_path / name).stat().st_ino for name in ("a", "a/b", "a/b/file")}
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "1e999", "[" * 5000 + "]" * 5000, '"\\ud800"', "9" * 5000, "{", ""])
+def test_json_that_could_not_be_written_again_is_refused(tmp_path, text):
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(UserError, match="no valid JSON"):
+        read_json(tmp_path / "x.json")
+
+
+def test_json_may_hold_any_letter(tmp_path):
+    (tmp_path / "x.json").write_text('["\\ud83d\\ude00", 1e5, "\u00e9"]', encoding="utf-8")
+    assert read_json(tmp_path / "x.json") == ["\U0001f600", 1e5, "\u00e9"]

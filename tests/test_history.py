@@ -11,7 +11,6 @@ import sys
 import time
 
 import pytest
-import torch
 
 import tiny
 from brainpretrain import history, training
@@ -101,19 +100,19 @@ def test_an_error_leaves_its_line(cohort, tmp_path, capsys):
     with pytest.raises(UserError):
         pretrain(cohort, tmp_path, tiny.pretrain_config(60, **NAN))
     event = history.read(work_of(tmp_path))[-1]
-    assert event["event"] == "error" and re.fullmatch(r"the loss is (nan|inf) at step \d+", event["line"])
+    assert event["event"] == "error" and event["line"].startswith("the loss is not finite at step ")
     assert f"failed: {event['line']}; saved up to step 0" in capsys.readouterr().out
 
 
 def test_any_exception_leaves_its_line(cohort, tmp_path, monkeypatch):
     def step(self, batch, number):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee the documentation")
+        raise ValueError("no such thing\nSee the documentation")
 
     monkeypatch.setattr(training.Pretraining, "training_step", step)
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(ValueError, match="no such thing"):
         pretrain(cohort, tmp_path, tiny.pretrain_config(10))
     event = history.read(work_of(tmp_path))[-1]
-    assert event["line"] == "OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+    assert event["line"] == "ValueError: no such thing"
 
 
 def test_an_error_after_the_last_step_leaves_its_line(cohort, tmp_path):

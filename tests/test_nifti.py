@@ -201,10 +201,21 @@ def test_missing_file(tmp_path: Path) -> None:
         ({"srow_x": [0, 0, 0, 0], "srow_y": [0, 1, 0, 0]}, "affine"),
         ({"srow_x": [1, 1, 0, 0], "srow_y": [1, 1, 0, 0]}, "affine"),
         ({"srow_x": [-1.2, 0.4, 0, 5]}, "sheared"),
+        ({"sform_code": 28673}, "header"),
+        ({"qform_code": -1}, "header"),
+        ({"scl_slope": 3e38}, "nonfinite"),
     ],
 )
 def test_broken_headers(tmp_path: Path, header: dict, reason: str) -> None:
     assert refused(save(tmp_path / "v.nii", values(), **header)).reason == reason
+
+
+def test_an_affine_that_overflows_is_refused_without_a_warning(tmp_path: Path) -> None:
+    image = nib.Nifti2Image(values(), AFFINE)
+    image.header["srow_x"] = [1e200, 0, 0, 0]
+    image.header["sform_code"] = 1
+    (tmp_path / "v.nii").write_bytes(image.header.binaryblock + bytes(4) + values().tobytes(order="F"))
+    assert refused(tmp_path / "v.nii").reason in ("spacing", "header")
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
@@ -325,7 +336,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(UserError, match="disk full"):
             write_volume(tmp_path / "labels.nii", values(np.uint8), like)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

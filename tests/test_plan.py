@@ -36,6 +36,14 @@ def test_paths_can_be_read_back(paper):
     assert plan.Arm("t", "b", "amaes_released", "r", "all").pretraining is None
 
 
+def test_a_task_on_a_source_that_is_taken_whole_says_so_to_its_models(paper):
+    """model.json holds this recipe, so `predict` takes a case of ISLES22 with negative voxels as the workflow does."""
+    arms = {arm.task: arm for arm in (evaluation.arm for evaluation in paper.evaluations)}
+    recipe = plan.finetune_config(paper.config, arms["isles22_dwi"], 0)["preprocess"]
+    assert recipe["allow_negative"] and recipe["min_size"] == 1
+    assert not paper.config.stored_as("amaes")["allow_negative"]
+
+
 def test_a_row_is_one_line_and_a_list_multiplies(config_dir, paper):
     edit(
         config_dir / "tables.yaml",
@@ -239,6 +247,12 @@ def test_what_runs_otherwise_than_published_says_so(config_dir):
         "2 instead of 6 folds",
         "recipe other, 2 instead of 6 folds",
     ]
+
+
+def test_a_published_dice_never_stands_in_a_table_of_another_metric(config_dir):
+    edit(config_dir / "tables.yaml", "    n_train: 20\n", "    n_train: 20\n    metric: nsd\n")  # table2
+    made = plan.make(config.load(config_dir))
+    assert made.tables["table2"]["published"] is None and made.tables["table3"]["published"]
 
 
 @pytest.mark.parametrize(

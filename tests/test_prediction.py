@@ -274,10 +274,10 @@ BROKEN = {
     "no decoder": (lambda f: without(f, "backbone", "decoder"), "it does not say backbone.decoder"),
     "kind": (lambda f: without(f, "kind"), "no segmentation model"),
     "other json": (lambda f: make_model(f.parent / "other", ("FLAIR", "T1w")).joinpath("model.json").replace(f / "model.json"),
-                   r"model.json means \[4, 2, 3, 3, 3\][\s\S]*of one training together"),
+                   r"\[4, 2, 3, 3, 3\] in the network[\s\S]*of one training together"),
     "no tensor": (lambda f: tensors_of(f, lambda t: dict(list(t.items())[1:])), "1 problems:\\s+missing: "),
     "more tensors": (lambda f: tensors_of(f, lambda t: t | {"x": torch.zeros(1)}), "left over: x"),
-    "NaN": (lambda f: tensors_of(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "holds NaN"),
+    "NaN": (lambda f: tensors_of(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "not finite"),
     "no window": (lambda f: without(f, "inference"), "overlap, weights, batch, mirror[\\s\\S]*--overlap --weights --batch --mirror"),
 }  # fmt: skip
 

@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gzip
-import json
 import multiprocessing
 import os
-import resource
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +130,7 @@ def test_the_table_does_not_depend_on_workers_or_interruptions(source: Any, tmp_
 
     with pytest.raises(KeyboardInterrupt):
         build(source, tmp_path / "three", progress=stop)
-    assert len(list((tmp_path / "three").rglob("*.json"))) == 3
+    assert len(list((tmp_path / "three").glob("volumes/*.json"))) == 3
     three = build(source, tmp_path / "three")
     for number, table in enumerate((one, two, three)):
         write_tsv(tmp_path / f"{number}.tsv", table)
@@ -179,7 +172,7 @@ def test_only_what_changed_is_made_anew(source: Any, tmp_path: Path) -> None:
 
     before = stamps(out)
     build(source, out, recipe=RECIPE | {"revision": 2})
-    assert changed(out, before) == {row["subject"] for row in rows}
+    assert changed(out, before) == {"recipe.json", *(row["subject"] for row in rows)}
 
 
 def test_a_volume_that_turns_bad_loses_its_arrays(source: Any, tmp_path: Path) -> None:
@@ -248,7 +241,8 @@ def test_damage_is_found_and_named(source: Any, tmp_path: Path) -> None:
         path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
         with pytest.raises(UserError, match="damaged") as caught:
             shards.verify(out, first)
-        assert str(path) in str(caught.value) and first["path"] in str(caught.value)
+        raw = first["label" if name == first["label_file"] else "path"]
+        assert str(path) in str(caught.value) and f"made from {raw}" in str(caught.value)
         path.unlink()
         with pytest.raises(UserError, match="missing"):
             shards.verify(out, first)
@@ -304,94 +298,6 @@ def test_a_killed_worker_is_an_error_and_the_rest_is_kept(source: Any, tmp_path:
     assert (tmp_path / "resumed.tsv").read_bytes() == (tmp_path / "whole.tsv").read_bytes()
 
 
-def command(root: Path, out: Path, *options: str) -> list[str]:
-    """The command line of a shard of `source`, with its index beside `out`."""
-    line = [sys.executable, "-m", "brainpretrain.cli", "shard", "--index", str(out.with_suffix(".index.tsv"))]
-    line += [
-        "--root",
-        str(root),
-        "--recipe",
-        json.dumps(RECIPE),
-        "--shard",
-        "0",
-        "--n-shards",
-        "1",
-        "--max-rejected",
-        "0.5",
-        *options,
-    ]
-    return [*line, "--out", str(out / "shard000.tsv")]
-
-
-def alive(process: int) -> bool:
-    """Whether a process runs; one that ended may be left as a zombie where nobody collects orphans."""
-    status = Path(f"/proc/{process}/stat")
-    return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def waiting(out: Path, volume: str, done: int) -> bool:
-    """Whether so many volumes have a record and `volume` alone is worked on."""
-    with contextlib.suppress(FileNotFoundError):  # a note that goes while it is looked for
-        return len(list(out.glob("volumes/*.json"))) == done and shards.interrupted(out, 0) == [volume]
-    return False
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_killed_at_60_percent_it_goes_on_and_nothing_tells(source: Any, tmp_path: Path, workers: str) -> None:
-    """A real process and SIGKILL: table and stored files are, byte for byte, those of a run that was left alone."""
-    (root, rows), killed, whole = source, tmp_path / "killed", tmp_path / "whole"
-    for out in (killed, whole):
-        write_tsv(out.with_suffix(".index.tsv"), rows)
-    hangs = root / rows[4]["path"]
-    content_of_it = hangs.read_bytes()
-    hangs.unlink()
-    os.mkfifo(hangs)  # the process waits here, with the volumes before it done
-    process = subprocess.Popen(command(root, killed, "--workers", workers), stdout=subprocess.DEVNULL, start_new_session=True)
-    left = {"sub-04", "sub-05"} if workers == "1" else {"sub-04"}  # a second worker goes past the volume that waits
-    done = len(rows) - len(left)
-    deadline = time.monotonic() + 60
-    while not waiting(killed, rows[4]["volume"], done) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    assert len(list(killed.glob("volumes/*.json"))) == done and not (killed / "shard000.tsv").exists()
-    (note,) = (killed / "begun" / "000").iterdir()
-    while alive(int(note.name)) and time.monotonic() < deadline:  # a worker ends with its parent
-        time.sleep(0.02)
-    assert not alive(int(note.name))
-    litter = killed / "volumes" / f".{note.name}.part.{rows[4]['volume']}.b2nd"
-    litter.write_bytes(b"half of it")
-
-    hangs.unlink()
-    hangs.write_bytes(content_of_it)
-    before = stamps(killed)
-    said = subprocess.run(command(root, killed), capture_output=True, text=True, check=True).stdout
-    assert f"an earlier attempt was killed while preprocessing {rows[4]['volume']}; finished volumes are kept" in said
-    assert changed(killed, before) == {"shard000.tsv", *left}
-    subprocess.run(command(root, whole), capture_output=True, check=True)
-    assert content(killed) == content(whole)
-
-
-def test_a_volume_that_is_too_large_is_turned_down_by_its_header(source: Any, tmp_path: Path) -> None:
-    """10^10 voxels of 2 bytes, of which the file holds none: no memory is taken for them."""
-    (root, rows), out = source, tmp_path / "out"
-    header = nib.Nifti1Header()
-    header.set_data_dtype(np.int16)
-    header["dim"] = [3, 2500, 2000, 2000, 1, 1, 1, 1]
-    header["pixdim"][1:4] = 1
-    header["magic"], header["vox_offset"], header["sform_code"] = b"n+1", 352, 0
-    (root / rows[3]["path"]).write_bytes(gzip.compress(header.binaryblock + bytes(4)))
-    write_tsv(out.with_suffix(".index.tsv"), rows)
-
-    def little() -> None:
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))  # less than the 20 GB that the header promises
-
-    subprocess.run(command(root, out), preexec_fn=little, capture_output=True, check=True)
-    table = read_tsv(out / "shard000.tsv")
-    assert table["reason"].tolist() == ["", "", "label_grid", "too_large", "truncated", ""]
-    assert "10000000000 voxels (2500, 2000, 2000), more than max_voxels 10000000" in table["detail"][3]
-
-
 def test_record_is_written_last(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError("disk full")
@@ -400,7 +306,7 @@ def test_record_is_written_last(source: Any, tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match="disk full"):
         build(source, tmp_path / "out")
     monkeypatch.undo()
-    assert not list((tmp_path / "out").rglob("*.json"))
+    assert not list((tmp_path / "out").glob("volumes/*.json"))
     table = build(source, tmp_path / "out")
     record = read_json(tmp_path / "out/volumes/sub-00_ses-1_T1w.json")["record"]
     assert record["checksum"] == table["checksum"][0]

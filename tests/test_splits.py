@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import pandas as pd
 import pytest
@@ -12,10 +13,24 @@ SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS}
 
 
 def table(rows):
-    columns = ["volume", "subject", "session", "sequence", "subset", "status", "file", "checksum", "shape"]
+    columns = [
+        "volume",
+        "subject",
+        "session",
+        "sequence",
+        "subset",
+        "status",
+        "file",
+        "checksum",
+        "shape",
+        "bytes",
+        "mean",
+        "std",
+    ]
     frame = pd.DataFrame(rows, columns=["subject", "sequence", "subset", "status"])
     frame["volume"] = frame["subject"] + "_" + frame["sequence"]
-    return frame.assign(session="", file="f", checksum="c", shape="1 1 1")[columns]
+    stored = {"file": "f", "checksum": frame["volume"], "shape": "1 1 1", "bytes": "1", "mean": "0", "std": "1"}
+    return frame.assign(session="", **stored)[columns]
 
 
 @pytest.mark.parametrize(("n", "seed", "pool", "test"), [(1251, 4215532, 938, 313), (250, 859032, 187, 63)])
@@ -110,12 +125,16 @@ def test_the_published_tasks_have_six_folds_of_20(name, subset, pool, test):
     """AMAES: splits of the catalogue on indexes of the published size."""
     task = config.load(ROOT / "config").tasks[name].model_dump(mode="json")
     subjects = [f"sub-{number:04d}" for number in range(pool + test)]
-    found = splits.split(indexed(subjects, sequence=task["sequences"][0], subset=subset), task)
+    site = dict(zip(subjects, itertools.cycle("abc")))
+    indexes = indexed(subjects, sequence=task["sequences"][0], subset=subset, site=list(site.values()))
+    found = splits.split(indexes, task)
     assert (len(found["pool"]), len(found["test"]), found["seed"]) == (pool, test, task["split"]["seed"])
     folds = [splits.fold(found, number, task["split"]["block"]) for number in range(6)]
     drawn = [splits.training_subjects(fold, set(subjects), "20") for fold in folds]
     assert [len(subjects) for subjects in drawn] == [20] * 6 and len({tuple(d) for d in drawn}) == 6
     assert not set(drawn[0]) & set(drawn[1]) and not set(drawn[1]) & set(drawn[2])
+    counts = [Counter(site[subject] for subject in draw) for draw in drawn]
+    assert task["split"]["stratify"] is None or all(6 <= count[name] <= 8 for count in counts for name in "abc")
     for fold in folds:
         budgets = [splits.training_subjects(fold, set(subjects), n) for n in ("10", "20", "30", "40", "all")]
         assert all(larger[: len(smaller)] == smaller for smaller, larger in itertools.pairwise(budgets))
@@ -189,6 +208,24 @@ def test_a_patient_is_on_one_side_of_a_corpus():
     former = splits.corpus({"d": rows.drop(columns="patient")}, spec, {}, seed=0)
     blank = splits.corpus({"d": rows.assign(patient="")}, spec, {}, seed=0)
     assert former.equals(blank)
+
+
+def test_one_image_under_several_names_is_on_one_side_of_a_corpus():
+    """Two sequences make a chain of three names; two names of one patient are no copies."""
+    names = [f"s{n:02d}" for n in range(30)]
+    rows = table([(name, sequence, "train", "ok") for name in names for sequence in ("T1w", "FLAIR")])
+    same = {"s01_T1w": "s02_T1w", "s03_FLAIR": "s02_FLAIR", "s05_T1w": "s06_T1w"}
+    rows["checksum"] = rows["volume"].replace(same)
+    rows["patient"] = rows["subject"].replace({"s06": "s05"})
+    assert splits.copies(rows.assign(dataset="d")) == [["d/s01", "d/s02"], ["d/s02", "d/s03"]]
+    spec = {"sources": [{"dataset": "d", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.4}
+    sides = set()
+    for seed in range(8):
+        roles = splits.corpus({"d": rows}, spec, {}, seed).set_index("volume")["role"]
+        triple = {roles[f"{name}_{sequence}"] for name in ("s01", "s02", "s03") for sequence in ("T1w", "FLAIR")}
+        assert len(triple) == 1
+        sides |= triple
+    assert sides == {"train", "val"}
 
 
 def index_of(patients):

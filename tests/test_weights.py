@@ -40,7 +40,7 @@ def test_a_stem_repeated_over_equal_channels_gives_the_same_features():
     [
         (lambda t: {k: v for k, v in t.items() if k != "1.bias"}, r"1 of 4 tensors do not fit:\s+missing in the file: 1.bias"),
         (lambda t: t | {"head.weight": torch.zeros(1)}, "not in this encoder: head.weight"),
-        (lambda t: t | {"1.bias": torch.zeros(5)}, r"1.bias is \[5\], the encoder wants \[4\]"),
+        (lambda t: t | {"1.bias": torch.zeros(5)}, r"1.bias is \[5\] in the file, \[4\] in the network"),
         (lambda t: {f"module.{k}": v for k, v in t.items()}, "8 of 4 tensors do not fit"),
     ],
 )
@@ -58,3 +58,44 @@ def test_what_is_no_safetensors_is_refused_by_name(tmp_path):
         weights.load(tmp_path / "encoder")
     with pytest.raises(UserError, match="weights not found"):
         weights.load(tmp_path / "absent")
+
+
+FACTS = {"backbone": {"architecture": "unet", "options": {"width": 2, "levels": 2, "convs_per_stage": 1}}, "in_channels": 1}
+
+
+def backbone(architecture="unet", **options):
+    return {"backbone": {"architecture": architecture, "options": FACTS["backbone"]["options"] | options}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": None}, "no facts of an encoder:\n  backbone: "),
+        ({"backbone": {"architecture": "unet", "options": [1]}}, "backbone.options: "),
+        ({"in_channels": "1"}, "in_channels: "),
+        ({"in_channels": 0}, "in_channels: "),
+        ({"preprocess": {"crop": "nonzero"}}, "preprocess.spacing_mm: Field required"),
+        ({"patch_size": 3}, "patch_size: "),
+        ({"datasets": ["ixi"]}, "datasets: "),
+        (backbone(levels=10**9), "numbers from 0 to 8192"),
+        (backbone(width=-1), "numbers from 0 to 8192"),
+        (backbone(width=8192), "larger than the file of its tensors"),
+        (backbone(levels=30), "larger than the file of its tensors"),
+        (backbone(convs_per_stage=8000), "larger than the file of its tensors"),
+        (backbone(width="x"), "no network that can be built"),
+        (backbone(depth=3), "unknown option 'depth'"),
+        (backbone("os"), "there is no backbones/os.py"),
+    ],
+)
+def test_facts_that_ask_for_anything_else_than_the_tensors_are_refused(tmp_path, changes, message):
+    from brainpretrain import backbones, importing
+
+    state = backbones.build("unet", 1, **FACTS["backbone"]["options"]).state_dict()
+    weights.save(tmp_path / "encoder", state, FACTS)
+    weights.encoder(tmp_path)
+    weights.save(tmp_path / "encoder", state, FACTS | {"kind": "encoder"} | changes)
+    with pytest.raises(UserError, match=message):
+        weights.encoder(tmp_path)
+    with pytest.raises(UserError, match=message if changes != {"backbone": None} else "backbone"):
+        importing.import_encoder(tmp_path / "encoder.safetensors", tmp_path / "out", None, None, None)
+    assert not (tmp_path / "out").exists()

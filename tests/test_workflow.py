@@ -288,12 +288,6 @@ def test_one_target_by_path_runs_alone(finished):
     assert finished.planned("--force", "--", target) == {"finetune": 1}
 
 
-def test_a_touched_input_of_the_same_content_runs_nothing(finished):
-    (finished.root / "results/data/phantom_tiny/index.tsv").touch()
-    (finished.results / "corpora/tiny_unlabelled/corpus.tsv").touch()
-    assert finished.planned() == {}
-
-
 def test_a_table_waits_for_no_other_table(finished):
     assert set(finished.planned("--config", "study=amaes", "--", "table6")).isdisjoint({"scores"})
 
@@ -311,12 +305,6 @@ def test_a_table_cannot_take_the_name_of_a_step(finished):
         edited(finished, "config/studies/tiny.yaml", "  tiny:\n    title: Tiny", "  shard:\n    title: Tiny"),
     ):
         assert "a table cannot be called 'shard'" in finished.snakemake("-n", check=False)
-
-
-def test_a_mistyped_key_stops_before_any_job(finished):
-    with edited(finished, "config/studies/tiny.yaml", "global_batch: 2", "globalbatch: 2"):
-        said = finished.snakemake("-n", check=False)
-    assert "unknown key; did you mean 'global_batch'?" in said and "tiny.yaml: pretexts.amaes_tiny" in said
 
 
 def test_the_command_line_in_a_log_runs_outside_snakemake(finished, tmp_path):

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,15 +81,26 @@ class Workflow:
 
     def snakemake(self, *arguments: str, check: bool = True, profile: str = "local", **variables: str) -> str:
         """Runs Snakemake on the study and returns what it printed."""
-        bin_dir = Path(sys.executable).parent
-        path = {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
-        environment = os.environ | path | variables
-        line = [str(bin_dir / "snakemake"), "--profile", profile, "--cores", "2", "--config", "study=tiny", *arguments]
+        line, environment = self._line(arguments, profile, variables)
         done = subprocess.run(line, cwd=self.root, env=environment, capture_output=True, text=True)
         said = done.stdout + done.stderr
         if check:
             assert done.returncode == 0, said[-6000:]
         return said
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """The same in the background, in a session of its own; what it prints is in `said`."""
+        line, environment = self._line(arguments, "local", {})
+        with open(self.root / "said", "w") as said:
+            return subprocess.Popen(
+                line, cwd=self.root, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def _line(self, arguments: Iterable[str], profile: str, variables: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+        bin_dir = Path(sys.executable).parent
+        path = {"PATH": f"{bin_dir}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT / "src")}
+        line = [str(bin_dir / "snakemake"), "--profile", profile, "--cores", "2", "--config", "study=tiny", *arguments]
+        return line, os.environ | path | dict(variables)
 
     def planned(self, *arguments: str) -> dict[str, int]:
         """Jobs of a dry run by rule, without `all`."""

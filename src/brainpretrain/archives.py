@@ -10,8 +10,10 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import shutil
 import stat
+import struct
 import subprocess
 import tarfile
 import unicodedata
@@ -23,7 +25,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, write_json
+from brainpretrain.files import link, read_json, sync, sync_tree, write_json
 
 MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
@@ -43,7 +45,9 @@ _TARS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
 }
 SUFFIXES = (".zip", *_TARS)
-_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, NotImplementedError)
+# besides their own errors, the readers of the standard library let through what their parsing of a damaged field raises
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
+DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def stem(name: str) -> str:
@@ -80,13 +84,13 @@ def unpack(
         target = _Target(making, path, plain.stat().st_size, rename, unpacked_size)
         try:
             if not is_archive(name):
-                _link(plain, making / path.name)
+                link(plain, making / path.name)
                 target.files, target.bytes = 1, plain.stat().st_size
             elif name.lower().endswith(".zip"):
                 _unzip(plain, target)
             else:
                 _untar(plain, name, target)
-        except (*_DAMAGED, OSError) as error:
+        except (*DAMAGED, OSError) as error:
             raise _unpackable(error, path) from None
         marker = {**facts, "files": target.files, "bytes": target.bytes}
         write_marker(making, marker)
@@ -97,8 +101,25 @@ def _unpackable(error: Exception, path: Path) -> UserError:
     if isinstance(error, OSError) and error.errno is not None:
         problem, fix = f"cannot unpack: {error.strerror}", "make room, or see who may write there"
         return UserError(problem, where=error.filename or path, fix=fix)
+    refuse_page(path)
     problem = f"the archive is damaged or is none: {str(error) or type(error).__name__}"
     return UserError(problem, where=path, fix="delete it and get it again")
+
+
+def web_page(first: bytes) -> str:
+    """What to call the beginning of a file that is a web page: such as "a web page, 'Sign in',"; '' if it is none."""
+    if not re.match(rb"\s*(<!doctype html|<html)", first, re.IGNORECASE):
+        return ""
+    title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", first[:65536], re.IGNORECASE | re.DOTALL)
+    return f"a web page, '{title[1].decode(errors='replace')[:80]}'," if title else "a web page"
+
+
+def refuse_page(path: Path) -> None:
+    """Raises a UserError if the file is a web page, as a browser saves it where a host asks for a login."""
+    with open(path, "rb") as stream:
+        page = web_page(stream.read(65536))
+    if page:
+        raise UserError(f"this is {page} and no archive", where=path, fix="delete it, log in, and download it again")
 
 
 @contextmanager
@@ -120,7 +141,9 @@ def being_made(folder: Path, keep: bool = False) -> Iterator[Path]:
         if not keep:
             shutil.rmtree(making, ignore_errors=True)
         raise
+    sync_tree(making)
     os.replace(making, folder)
+    sync(folder.parent)
 
 
 def write_marker(folder: Path, facts: Mapping[str, Any]) -> None:
@@ -183,7 +206,11 @@ class _Target:
     def spend(self, size: int, member: str = "") -> None:
         """Counts bytes before they are written."""
         self.spent += size
-        if self.spent > self.limit:
+        self.allow(self.spent, member)
+
+    def allow(self, size: int, member: str) -> None:
+        """Refuses a size that is too much, of all members or of one."""
+        if size > self.limit:
             limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 
@@ -237,6 +264,7 @@ def _untar(path: Path, name: str, target: _Target) -> None:
             for member in tar:
                 if not (member.isreg() or member.isdir()):
                     raise target.refuse("a member is a link or a device", member.name)
+                target.allow(member.size, member.name)  # what it says; counted is what is read
                 if member.issparse():
                     target.spend(member.size, member.name)
                 where = target.path(member.name, member.isdir())
@@ -277,14 +305,6 @@ def check_space(folder: Path, needed: int) -> None:
     if needed + SPARE_BYTES > free:
         problem = f"the disk is too small: {needed / 1e9:.2f} GB are to come, {free / 1e9:.2f} GB are free"
         raise UserError(problem, where=folder, fix="make room")
-
-
-def _link(path: Path, where: Path) -> None:
-    """The same file under a second name, or a copy where the file system has no such thing."""
-    try:
-        os.link(path, where)
-    except OSError:
-        shutil.copyfile(path, where)
 
 
 @contextmanager

@@ -87,15 +87,22 @@ def licences_page(licences: pd.DataFrame) -> str:
         "access tell. Read the licence itself before you pass anything on. Whether an encoder that was trained on the data falls "
         "under the licence of the data is not settled here.</p>\n"
     )
-    together = sorted({what for cell in licences["forbids"] for what in cell.split("; ") if what})
-    body += "<h2>Forbidden for some of it</h2>\n"
+    found = {what for cell in licences["forbids"] for what in cell.split("; ") if what}
+    together = sorted(found, key=lambda what: (what == audits.UNKNOWN, what))
+    body += "<h2>Forbidden for some of it, or not known</h2>\n"
     forbids = licences["forbids"].str.split("; ")
     rows = [[what, ", ".join(licences.loc[forbids.map(lambda cell, what=what: what in cell), "name"])] for what in together]
     body += pages.table(["What", "By the licence of"], rows) if rows else "<p>Nothing.</p>\n"
     body += "<h2>In use</h2>\n"
     header = ["Name", "Used for", "Licence, and where it stands", "Forbids", "Please cite"]
     shown = [
-        [row["name"], row["used_for"], f"{row['licence']}, {row['licence_url']}", row["forbids"] or "–", row["citation"]]
+        [
+            row["name"],
+            row["used_for"],
+            ", ".join(filter(None, (row["licence"], row["licence_url"]))),
+            row["forbids"] or "–",
+            row["citation"],
+        ]
         for row in licences.to_dict("records")
     ]
     return pages.page("Licences", body + pages.table(header, shown))

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.datasets.base import Dataset
+from brainpretrain.datasets.own import UNSTATED
 from brainpretrain.errors import UserError
 from brainpretrain.grids import Cell, Grid
 
@@ -195,13 +196,18 @@ def composition(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame], module
     for name in names:
         rejected = int((tables[name]["status"] == "rejected").sum())
         published = modules[name].brains45k or {}
-        rows.append({"dataset": name, "source": modules[name].title, "rejected": rejected}
+        rows.append({"dataset": name, "source": _source(name, modules[name]), "rejected": rejected}
                     | _counted(facts[facts["dataset"] == name])
                     | {f"published_{part}": published.get(part, np.nan) for part in PARTS})  # fmt: skip
     total: dict[str, Any] = {"dataset": "all", "source": "all sources", "rejected": sum(row["rejected"] for row in rows)}
     summed = {part: sum(row[part] for row in rows) for part in PUBLISHED}
     frame = pd.DataFrame([*rows, total | _counted(facts) | summed], columns=COMPOSITION_COLUMNS)
     return frame.astype(dict.fromkeys(PUBLISHED, "Int64"))
+
+
+def _source(name: str, dataset: Dataset) -> str:
+    """A source in words; several data sets of the user's own may have one title, such as 'BIDS folder'."""
+    return dataset.title if dataset.name == name else f"{name} ({dataset.title})"
 
 
 def _facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -285,6 +291,8 @@ def licences(datasets: Iterable[tuple[str, Dataset, list[str]]], releases: Itera
 
 def forbidden(dataset: Dataset) -> list[str]:
     """What a data set's licence forbids, as far as its name, its access and its module tell."""
+    if dataset.licence == UNSTATED:
+        return [UNKNOWN]
     found = [what for pattern, what in _WORDS.items() if re.search(pattern, dataset.licence, re.IGNORECASE)]
     if not dataset.redistribution and NO_DERIVATIVES not in found:
         found.append(NO_COPIES)

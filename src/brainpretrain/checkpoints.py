@@ -1,15 +1,16 @@
 """Resume state without pickle: a folder `step-<n>` with tensors as safetensors and everything else as JSON.
 
-A checkpoint is written under a temporary name, its JSON last with the checksum of the tensors, then renamed: a folder
-called `step-<n>` is whole, or its checksum tells. Two generations are kept, so that a damaged newest one costs one
-save interval and not the training.
+A checkpoint is written under a temporary name, its JSON last with the checksums of tensors and tree, then renamed: a folder
+called `step-<n>` is whole, or its checksums tell. Two generations are kept, so that a damaged newest one costs one
+save interval and not the training. Each says which training it is of, so that none continues another's.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,34 +18,37 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from safetensors.torch import load_file, save_file
 
-from brainpretrain.files import read_json, sha256
+from brainpretrain.errors import UserError, first_line
+from brainpretrain.files import atomic_folder, read_json, sha256
 
+TENSORS, STATE = "state.safetensors", "state.json"
 KEEP = 2
+SHOWN = 10  # differences that a message lists
 
 
 class SafeCheckpoints(CheckpointIO):
-    """Lightning's checkpoint dictionary as safetensors and JSON."""
+    """Lightning's checkpoint dictionary as safetensors and JSON.
+
+    Args:
+        training: what the training is a function of, as plain data; kept in every checkpoint.
+    """
+
+    def __init__(self, training: Mapping[str, Any]) -> None:
+        self.training = json.loads(json.dumps(training))
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        path = Path(path)
-        temporary = path.with_name(f".{os.getpid()}.part.{path.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
         tensors: dict[str, torch.Tensor] = {}
         tree = _pack(checkpoint, tensors)
-        save_file(tensors, temporary / "state.safetensors")
-        state = {"tree": tree, "sha256": sha256(temporary / "state.safetensors")}
-        (temporary / "state.json").write_text(json.dumps(state))
-        for file in temporary.iterdir():
-            with open(file, "rb") as stream:
-                os.fsync(stream.fileno())
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(temporary, path)
+        with atomic_folder(path, needs=sum(tensor.nbytes for tensor in tensors.values())) as temporary:
+            save_file(tensors, temporary / TENSORS)
+            checksums = {"sha256": sha256(temporary / TENSORS), "tree_sha256": _tree_sha256(tree)}
+            state = {"tree": tree, "training": self.training, **checksums}
+            (temporary / STATE).write_text(json.dumps(state))
 
     def load_checkpoint(self, path: Any, map_location: Any | None = None, weights_only: bool | None = None) -> dict[str, Any]:
         path = Path(path)
-        tree = read_json(path / "state.json")["tree"]
-        tensors = load_file(path / "state.safetensors")
+        tree = read_json(path / STATE)["tree"]
+        tensors = load_file(path / TENSORS)
         return _unpack(tree, tensors)
 
     def remove_checkpoint(self, path: Any) -> None:
@@ -53,16 +57,49 @@ class SafeCheckpoints(CheckpointIO):
 
 def newest(work: Path) -> tuple[Path | None, list[str]]:
     """The newest whole checkpoint of a work folder, and a line for every damaged one that was passed over."""
-    damaged = []
+    damaged: list[tuple[str, str]] = []
+    found = None
     for folder in sorted(work.glob("step-*"), reverse=True):
         try:
-            if read_json(folder / "state.json")["sha256"] == sha256(folder / "state.safetensors"):
-                return folder, damaged
+            state = read_json(folder / STATE)
+            tree_sha256 = state.get("tree_sha256")  # younger than the first checkpoints
+            if state["sha256"] == sha256(folder / TENSORS) and tree_sha256 in (None, _tree_sha256(state["tree"])):
+                found = folder
+                break
             reason = "checksum differs"
         except Exception as error:  # whatever is wrong with it, the one before may still load
-            reason = str(error).splitlines()[0]
-        damaged.append(f"checkpoint {folder.name} is damaged ({reason}); the one before it is used")
-    return None, damaged
+            reason = first_line(error)
+        damaged.append((folder.name, reason))
+    instead = f"{found.name} is used" if found else "there is no other one"
+    return found, [f"checkpoint {name} is damaged ({reason}); {instead}" for name, reason in damaged]
+
+
+def require_same(folder: Path, training: Mapping[str, Any]) -> None:
+    """Sees that a checkpoint is of this very training.
+
+    Raises:
+        UserError: it is of another one; lists what differs.
+    """
+    saved = read_json(folder / STATE).get("training")  # younger than the first checkpoints
+    different = _differences(saved, json.loads(json.dumps(training))) if saved is not None else []
+    if different:
+        more = [f"... and {len(different) - SHOWN} more"] if len(different) > SHOWN else []
+        raise UserError(
+            "\n  ".join(["this checkpoint is of another training:", *different[:SHOWN], *more]),
+            where=folder,
+            fix="delete this folder to go on without it, or give the config that it was made with",
+        )
+
+
+def _differences(saved: Any, wanted: Any, place: str = "") -> list[str]:
+    """Dotted keys at which two trees of plain data differ, with both values."""
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        keys = [key for key in {**saved, **wanted} if saved.get(key, ...) != wanted.get(key, ...)]
+        return [line for key in keys for line in _differences(saved.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))]
+    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
+        pairs = enumerate(zip(saved, wanted, strict=True))
+        return [line for number, pair in pairs if pair[0] != pair[1] for line in _differences(*pair, f"{place}.{number}")]
+    return [f"{place}: {json.dumps(saved)[:80]} there, {json.dumps(wanted)[:80]} here"]
 
 
 def name(step: int) -> str:
@@ -70,10 +107,22 @@ def name(step: int) -> str:
     return f"step-{step:09d}"
 
 
-def prune(work: Path) -> None:
-    """Keeps the newest generations."""
-    for folder in sorted(work.glob("step-*"), reverse=True)[KEEP:]:
-        shutil.rmtree(folder, ignore_errors=True)
+def last(work: Path) -> str:
+    """Folder name of the checkpoint of the highest step, whole or not; '' if there is none."""
+    return max((folder.name for folder in work.glob("step-*")), default="")
+
+
+def prune(work: Path, step: int) -> None:
+    """Keeps the newest generations up to `step`, which was just saved; what is newer was passed over as damaged."""
+    folders = sorted(work.glob("step-*"), reverse=True)
+    kept = [folder for folder in folders if folder.name <= name(step)][:KEEP]
+    for folder in folders:
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tree_sha256(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree).encode()).hexdigest()
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:

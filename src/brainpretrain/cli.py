@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def _numbers(text: str) -> list[int]:
+    """Integers separated by commas."""
+    return [int(word) for word in text.split(",") if word]
+
+
 def _folder(text: str) -> Path | None:
     """A folder that must be there; nothing for ''."""
     if text and not Path(text).is_dir():
@@ -83,6 +89,7 @@ MACHINE = (
     arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
     arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
     arg("--max-idle-attempts", type=int, default=5, metavar="N", help="attempts in a row that save nothing"),
+    arg("--max-nonfinite-steps", type=int, default=5, metavar="N", help="steps in a row with a loss of NaN or Inf"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
     arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
         help="how networks are computed; changes speed and memory, but for rounding never the result"),
@@ -140,7 +147,8 @@ def check(args: argparse.Namespace) -> None:
     facts = module.understand(args.folder)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
-        raise UserError(f"{len(facts['problems'])} problems, listed above", where=args.folder, fix="mend them, then check again")
+        found = len(facts["problems"])
+        raise UserError(f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="mend them, then check again")
 
 
 @command(
@@ -219,12 +227,14 @@ def download(args: argparse.Namespace) -> None:
     arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
     arg("--workers", type=int, default=1, help="processes"),
     arg("--max-rejected", type=float, required=True, metavar="SHARE", help="more rejected volumes than this (0..1) are an error"),
+    arg("--labels", type=_numbers, default=[], metavar="N,N", help="values that a label may hold beside 0 (any, without it)"),
     OUT,
 )  # fmt: skip
 def shard(args: argparse.Namespace) -> None:
     """Stores float16 images and integer labels in <folder of OUT>/volumes, and a row per volume in OUT.
 
-    A volume that cannot be used is a row 'rejected' with a reason. A killed shard continues where it was.
+    A volume that cannot be used is a row 'rejected' with a reason; what is odd about an accepted one is a remark in its row.
+    A killed shard continues where it was.
     """
     from brainpretrain import shards
     from brainpretrain.files import read_tsv, write_tsv
@@ -233,23 +243,36 @@ def shard(args: argparse.Namespace) -> None:
         print(f"an earlier attempt was killed while preprocessing {', '.join(interrupted)}; finished volumes are kept")
     rows = read_tsv(args.index).to_dict("records")
     table = shards.build(
-        rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, progress=_progress("volume")
+        rows, args.root, args.out.parent, args.recipe, args.shard, args.n_shards, args.workers, _progress("volume"), args.labels
     )
     rejected = table[table["status"] == "rejected"]
-    for row in rejected.to_dict("records"):
-        print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
+    for row in table.to_dict("records"):
+        if row["status"] == "rejected":
+            print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
+        elif row["detail"]:
+            print(f"remark on {row['path']}: {row['detail']}")
     shards.check_rejected(table, args.max_rejected)
     write_tsv(args.out, table)
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
 
 
-@command("split", "split the subjects of a task into pool and test", INDEX, TASK, OUT)
+@command(
+    "split", "split the subjects of a task into pool and test",
+    INDEX, TASK,
+    arg("--asked", nargs="*", default=[], metavar="N:COHORT", help="n_train and cohort of each evaluation: are there enough?"),
+    OUT,
+)  # fmt: skip
 def split(args: argparse.Namespace) -> None:
     """Writes the subjects of pool and fixed test set as JSON, with the seed inside."""
     from brainpretrain import splits
     from brainpretrain.files import read_tsv, write_json
 
-    found = splits.split(read_tsv(args.index), args.task)
+    index = read_tsv(args.index)
+    if lacking := splits.incomplete(index, args.task):
+        print("\n".join([f"{len(lacking)} labelled subjects lack a sequence of the task, and are no cases of it:", *lacking]))
+    found = splits.split(index, args.task)
+    asked = [(n_train, cohort) for n_train, cohort in (pair.split(":") for pair in args.asked)]
+    splits.check_asked(found, asked, f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, found)
     print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
 
@@ -298,10 +321,21 @@ def corpus(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_json, write_tsv
 
     pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
-    rows = splits.corpus(_tables(args.shards, args.data), args.corpus, pools, args.seed)
+    tables = _tables(args.shards, args.data)
+    rows = splits.corpus(tables, args.corpus, pools, args.seed)
+    for same in splits.copies(_of_corpus(tables, rows)):
+        print(f"one image under several names, all of them to train or all to validate: {' = '.join(same)}")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
     print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")
+
+
+def _of_corpus(tables: dict[str, Any], rows: Any) -> Any:
+    """The rows of shard tables that are in a corpus."""
+    import pandas as pd
+
+    whole = pd.concat([table.assign(dataset=name) for name, table in tables.items()], ignore_index=True)
+    return whole.merge(rows[["dataset", "volume"]], on=["dataset", "volume"])
 
 
 @command(
@@ -492,6 +526,35 @@ def _entry(section: str) -> Callable[[str], dict[str, Any]]:
     return read
 
 
+@command(
+    "repair", "make damaged or missing stored volumes anew, and nothing else",
+    arg("folder", type=Path, metavar="FOLDER", help="a preprocessed data set: results/data/<data set>/<recipe>"),
+    arg("--root", type=Path, metavar="DIR", help="folder of the raw files (where `fetch` found them)"),
+    arg("--recipe", type=_entry("preprocess"), metavar="NAME",
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), for shards of an earlier version, which kept none"),
+)  # fmt: skip
+def repair(args: argparse.Namespace) -> None:
+    """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so
+    that no training has to run again. A table of a shard that is missing or cut is put together again from the records.
+
+    Exit code 2 if something could not be made anew; the rest is.
+    """
+    from brainpretrain import repair as module
+
+    outcome = module.repair(args.folder, args.root, args.recipe, _progress("shard"))
+    for line in outcome.repaired:
+        print(line)
+    print(
+        f"{outcome.volumes} stored volumes looked at: {len(outcome.repaired) or 'nothing'} repaired, {len(outcome.failed)} left"
+    )
+    if outcome.failed:
+        raise UserError(
+            f"{len(outcome.failed)} could not be repaired:\n    " + "\n    ".join(outcome.failed),
+            where=args.folder,
+            fix="put the raw files back, or say where they are (--root), and repair again; what was repaired stays",
+        )
+
+
 ENCODER = arg("--encoder", type=Path, required=True, metavar="DIR", help="folder of encoder.safetensors and encoder.json")
 
 
@@ -602,7 +665,7 @@ def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any]
     from brainpretrain import training
 
     machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
-    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference)
+    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference, args.max_nonfinite_steps)
 
 
 def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
@@ -685,9 +748,9 @@ def predict(args: argparse.Namespace) -> None:
         torch.set_num_threads(args.threads)
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
-    folder = args.model.parent if args.model.suffix == ".safetensors" else args.model
+    model = args.model if args.model.is_file() else args.model / "model"
     prediction.predict_images(
-        folder / "model", cases, args.out, window,
+        model, cases, args.out, window,
         as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
     )  # fmt: skip
 
@@ -1155,8 +1218,29 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence(sys.stdout)
+    except OSError as error:
+        return _end_on_full_disk(error)
     return 0
+
+
+def _end_on_full_disk(error: OSError) -> int:
+    """Exit code after a write that no other place explains: to a log, or to where standard output goes."""
+    from brainpretrain.files import FULL, full_disk
+
+    if error.errno not in FULL:
+        raise error
+    path = error.filename or os.path.realpath("/proc/self/fd/1")
+    with suppress(OSError):
+        print(f"error: {full_disk(path, error.errno)}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        _silence(stream)
+    return 2
+
+
+def _silence(stream: Any) -> None:
+    """What Python still has to write there at its end would raise once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

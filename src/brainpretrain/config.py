@@ -13,13 +13,14 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import IO, Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from brainpretrain import datasets, named
 from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.datasets.base import Dataset as Description
 from brainpretrain.errors import UserError, nearest
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
@@ -44,6 +45,15 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     note: str = Field("", exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_words_for_numbers(cls, content: Any) -> Any:
+        """YAML reads `yes` as true, which would count as 1."""
+        for key, value in content.items() if isinstance(content, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                raise ValueError(f"'{key}' is neither on nor off (yes, no, true and false are YAML for that)")
+        return content
 
 
 class Dataset(Section):
@@ -336,6 +346,9 @@ class Row(Section):
     corpus: Name | None = None
 
 
+MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
+
+
 class PublishedRow(Section):
     """Published values of one arm: by column title, the value and, if known, its SD, as printed (Dice x 100)."""
 
@@ -353,6 +366,7 @@ class Published(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
     folds: Count
+    metric: MetricName = Field("dice", description="a table of another metric does not show the values")
     notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
     rows: Annotated[list[PublishedRow], Field(min_length=1)]
 
@@ -366,7 +380,7 @@ class Table(Section):
     corpus: Name
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
-    metric: Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"] = "dice"
+    metric: MetricName = "dice"
     published: Published | None = None
 
 
@@ -403,6 +417,7 @@ class Settings(Section):
     bootstrap: Bootstrap
     save_every_steps: Count = Field(description="optimiser steps between two checkpoints: what a killed training may lose")
     max_idle_attempts: Count = Field(description="attempts in a row without a new checkpoint after which a training refuses more")
+    max_nonfinite_steps: Count = Field(5, description="steps in a row with a loss of NaN or Inf after which a training ends")
     near_copy: Share = Field(description="correlation of fingerprints from which two volumes count as one image (docs/audit.md)")
     tensorboard: bool = False
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
@@ -415,7 +430,7 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Count
+    folds: Annotated[int, Field(ge=1, le=1000)]
     build: Annotated[list[Name], Field(min_length=1)]
 
 
@@ -456,9 +471,24 @@ class Config(BaseModel):
         """Where a user puts the archives of a data set, and where downloads go."""
         return str(Path(self.settings.data_root) / "incoming" / dataset)
 
-    def stored_as(self, preprocess: str) -> dict[str, Any]:
-        """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew."""
-        return self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+    def described(self, dataset: str) -> Description:
+        """What is known of a data set: of the user's own by its options, of any other by its module.
+
+        Raises:
+            UserError: there is no such data set.
+        """
+        entry = self.datasets.get(dataset)
+        return datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)
+
+    def stored_as(self, preprocess: str, dataset: str = "") -> dict[str, Any]:
+        """A preprocess recipe without its tolerance for rejected volumes, which makes nothing anew.
+
+        With a data set, as it holds for its volumes: one that is taken `whole` is not selected from.
+        """
+        recipe = self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+        if dataset and self.described(dataset).whole:
+            recipe |= {"min_size": 1, "allow_negative": True}
+        return recipe
 
     def release(self, name: str, backbone: str) -> dict[str, Any]:
         """What an import needs to know of the file that a release has for a backbone.
@@ -496,32 +526,116 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     return _validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """SafeLoader, with the parser in C if there is one, that refuses a key given twice, which YAML would settle in silence."""
+MAX_YAML_BYTES = 4 << 20
+MAX_YAML_NODES = 200_000  # aliases counted in full: what a few lines of them would become
+MAX_YAML_DEPTH = 40
+_PLAIN = ("null", "bool", "int", "float", "str", "seq", "map")  # what JSON has, too; a date is text
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+    """SafeLoader of what JSON can say, too, of a bounded size; `1e-4` is the number it looks like.
+
+    Refuses a key given twice, which YAML would settle in silence.
+    """
+
+    yaml_constructors: ClassVar[dict] = {
+        tag: function
+        for tag, function in yaml.SafeLoader.yaml_constructors.items()
+        if tag is None or tag.removeprefix("tag:yaml.org,2002:") in _PLAIN
+    }
+    yaml_implicit_resolvers: ClassVar[dict] = {
+        first: [(tag, pattern) for tag, pattern in found if not tag.endswith(":timestamp")]
+        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            _count_nodes(node, {})
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:  # a scalar that is not what its tag says
+            raise _wrong(f"no {node.tag.rpartition(':')[2]}: {str(node.value)[:40]!r}", node.start_mark) from error
+        if isinstance(value, int | float) and not -(2**63) <= value < 2**64:  # infinite and NaN, too
+            raise _wrong(f"no number that can be used: {str(node.value)[:40]}", node.start_mark)
+        if isinstance(value, str) and _UNUSABLE.search(value):
+            raise _wrong(f"a character that is no text: {value[:40]!r}", node.start_mark)
+        return value
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise _wrong("a key must be a word", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 line = key_node.start_mark.line + 1
                 raise UserError(f"key '{key}' stands twice", where=f"{key_node.start_mark.name}:{line}", fix="keep one")
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(node, deep)  # type: ignore[arg-type]
+
+
+_UNUSABLE = re.compile(r"[\x00-\x08\x0b-\x1f\ud800-\udfff]")  # control characters and halves of a letter: in no path, in no file
+
+
+def _wrong(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
+
+
+def _check_depth(stream: IO[str]) -> None:
+    """Before anything is composed, which takes a call for every level."""
+    depth = 0
+    for event in yaml.parse(stream, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_YAML_DEPTH:
+            raise _wrong(f"more than {MAX_YAML_DEPTH} levels", event.start_mark)
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """Nodes below and including `node`, an alias counted as often as it is used. `known`: counts by id, 0 while counting."""
+    if id(node) in known:
+        if not known[id(node)]:
+            raise _wrong("an alias stands within what it is short for", node.start_mark)
+        return known[id(node)]
+    known[id(node)] = 0
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [child for pair in node.value for child in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    count = 1 + sum(_count_nodes(child, known) for child in children)
+    if count > MAX_YAML_NODES:
+        raise _wrong(f"more than {MAX_YAML_NODES} values, aliases written out", node.start_mark)
+    known[id(node)] = count
+    return count
+
+
+# YAML 1.1, which PyYAML reads, wants a point and a sign in it (1.0e-4); YAML 1.2 and everybody else do not
+_SHORT_FLOAT = re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SHORT_FLOAT, list("-+.0123456789"))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """One YAML file as a mapping, read without running anything.
+    """One YAML file as a mapping, read without running anything. Its values are what JSON has, too.
 
     Raises:
-        UserError: missing, no YAML, no mapping, or a key given twice.
+        UserError: missing, too large, no YAML, no mapping, a key given twice, or a value that nothing could use.
     """
     try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise UserError(f"larger than {MAX_YAML_BYTES >> 20} MiB", where=path, fix="give the config file, no data")
         with open(path, encoding="utf-8") as stream:
+            _check_depth(stream)
+            stream.seek(0)
             content = yaml.load(stream, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise UserError("config file not found", where=path, fix="check the name and the folder") from error
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"cannot be read: {error.strerror}", where=path, fix="see what it is, and who may read it") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"no valid YAML: {error}", where=path, fix="mend the line named above") from error
     if content is None:
         return {}
@@ -578,6 +692,8 @@ def _add_entries(found: dict, origin: dict, section: str, content: Any, path: Pa
     if not isinstance(content, dict):
         raise UserError(f"'{section}' must map names to entries", where=path, fix="write '  name: {...}' below it")
     for name, entry in content.items():
+        if not isinstance(name, str):
+            raise UserError(f"'{section}' has an entry called {name!r}", where=path, fix="names are text; put it in quotes")
         if name in found:
             if section in _SHARED or not isinstance(entry, dict) or entry.get("like") != name:
                 change = "" if section in _SHARED else f"; or, to change it for this study, the key 'like: {name}'"
@@ -610,8 +726,8 @@ def _resolve(section: str, name: str, entries: dict, origin: dict, chain: tuple[
     if "like" not in entry:
         return own
     parent = entry["like"]
-    if parent not in entries:
-        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(str(parent), list(entries)))
+    if not isinstance(parent, str) or parent not in entries:
+        raise UserError(f"'like: {parent}' names no entry of '{section}'", where=where, fix=nearest(parent, list(entries)))
     inherited = _resolve(section, parent, entries, origin, (*chain, name))
     return _merge({key: value for key, value in inherited.items() if key not in _OWN}, own)
 
@@ -655,6 +771,12 @@ def _validate(model: type[BaseModel], content: Any, where: str) -> Any:
         ) from error
 
 
+_NO_NUMBER = {
+    "float_parsing": "{!r} is no number; write it as 0.5 or 1.0e-4",
+    "int_parsing": "{!r} is no whole number; write it as 1000",
+}
+
+
 def _explain(model: type[BaseModel], problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
@@ -662,6 +784,8 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{key}: unknown key; {nearest(word, [k for k in _keys_at(model, problem['loc'][:-1]) if k != word])}"
     if problem["type"] == "missing":
         return f"{key}: missing"
+    if problem["type"] in _NO_NUMBER:
+        return f"{key}: {_NO_NUMBER[problem['type']].format(problem['input'])}"
     found = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"  # of a whole entry too long to show
     return f"{f'{key}: ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{found}"
 
@@ -758,13 +882,13 @@ def _check_decoder(kind: str, options: dict[str, Any], decoders: dict, where: st
 
 
 def _check_options(field: str, options: dict[str, Any], known: dict[str, tuple[str, bool]], where: str) -> None:
-    """Names, and that a number is a number: YAML reads `6e-1` as text."""
+    """Names, and that a number is a number."""
     for key, value in options.items():
         if key not in known:
             raise UserError(f"{field}.{key}: unknown key", where=where, fix=nearest(key, sorted(known)))
         if wanted := _wanted_instead(value, known[key][0]):
             raise UserError(
-                f"{field}.{key}: {value!r} is no {wanted}", where=where, fix="write numbers with a point, as in 6.0e-1"
+                f"{field}.{key}: {value!r} is no {wanted}", where=where, fix="write numbers without quotes, as in 0.6 or 6.0e-1"
             )
     missing = sorted(key for key, (_, required) in known.items() if required and key not in options)
     if missing:

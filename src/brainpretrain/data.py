@@ -6,6 +6,9 @@ samples from s * global_batch on.
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from brainpretrain import shards
+from brainpretrain import shards, splits
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 
@@ -59,7 +62,8 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
         sequences: the task's sequences.
 
     Raises:
-        UserError: sequences of a case lie on different grids.
+        UserError: sequences of a case lie on different grids; or two patients have one image, so that one could train and the
+            other be scored.
     """
     found: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
@@ -82,7 +86,16 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
             )
         name = f"{subject}_{session}" if session else str(subject)
         found.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
+    _refuse_copies(found, folder)
     return found
+
+
+def _refuse_copies(found: Mapping[str, Sequence[Case]], folder: Path) -> None:
+    rows = [row for cases in found.values() for case in cases for row in case.rows]
+    if rows and (twice := splits.copies(pd.DataFrame(rows).assign(dataset=""))):
+        pairs = "; ".join(" = ".join(name.removeprefix("/") for name in same) for same in twice)
+        fix = "leave out all but one, or name them as one patient (`aliases` of the data set's module, `patient` in a table)"
+        raise UserError(f"the same image under several names, voxel for voxel: {pairs}", where=folder, fix=fix)
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
@@ -133,7 +146,7 @@ def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]]
 class PretrainPatches(Dataset):
     """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
 
-    Items: image float16 (1 x y z), the box that `policy` needs, its draws, seed.
+    Items: image float16 (1 x y z), the box that `policy` needs, its draws, seed, volume (its name).
     """
 
     def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int) -> None:
@@ -148,6 +161,11 @@ class PretrainPatches(Dataset):
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
         return int(self._order[place])
 
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and file of the volume that sample `number` comes from."""
+        row = self.rows[self.volume_of(number)]
+        return f"{row['dataset']}/{row['volume']}", self.folder / row["file"]
+
     def __getitem__(self, number: int) -> dict[str, Any]:
         row = self.rows[self.volume_of(number)]
         seed = sample_seed(self.seed, number)
@@ -156,14 +174,14 @@ class PretrainPatches(Dataset):
         draws = self.policy.draw(seed, 1, self.patch)
         box, padding = crop_box(start, draws.box, shape)
         image = _read(lambda b: shards.load(self.folder, row, b)[None], box, padding, lead=1)
-        return {"image": torch.from_numpy(image), "draws": draws, "seed": seed}
+        return {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
 
 
 @dataclass
 class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
-    Items: image float16 (c x y z) and label uint8 (x y z), the box that `policy` needs, its draws, seed.
+    Items: image float16 (c x y z) and label uint8 (x y z), the box that `policy` needs, its draws, seed, volume (the case).
     """
 
     cases: list[Case]
@@ -188,6 +206,11 @@ class FinetunePatches(Dataset):
         round_number, place = divmod(number, len(self.cases))
         return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
 
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and first file of the case that sample `number` comes from."""
+        case = self.cases[self.case_of(number)]
+        return case.name, case.folder / case.rows[0]["file"]
+
     def __getitem__(self, number: int) -> dict[str, Any]:
         which = self.case_of(number)
         case = self.cases[which]
@@ -201,7 +224,8 @@ class FinetunePatches(Dataset):
         box, padding = crop_box(start, draws.box, case.shape)
         image = _read(case.image, box, padding, lead=1)
         label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
-        return {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
+        item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
+        return item | {"volume": case.name}
 
 
 class StepSampler:
@@ -249,10 +273,37 @@ def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return batch | {"seed": torch.tensor(batch["seed"])}
 
 
-def loader(dataset: Dataset, batches: Any, workers: int, pin: bool) -> DataLoader:
+class Noted(Dataset):
+    """A data set that notes in shared memory which sample each loader process is at, so that a kill can be explained.
+
+    Args:
+        samples: `PretrainPatches` or `FinetunePatches`.
+        workers: loader processes.
+    """
+
+    def __init__(self, samples: Any, workers: int) -> None:
+        self.samples = samples
+        self.processes = multiprocessing.RawArray(ctypes.c_int64, workers)
+        self.numbers = multiprocessing.RawArray(ctypes.c_int64, [-1] * workers)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        if not (worker := get_worker_info()):
+            return self.samples[number]
+        self.processes[worker.id], self.numbers[worker.id] = os.getpid(), number
+        item = self.samples[number]
+        self.numbers[worker.id] = -1
+        return item
+
+    def source(self, process: int) -> tuple[str, Path] | None:
+        """Name and file of the volume that a loader process was reading when it ended; None if it was not reading."""
+        found = [n for owner, n in zip(self.processes, self.numbers, strict=True) if owner == process and n >= 0]
+        return self.samples.source(found[0]) if found else None
+
+
+def loader(dataset: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
     """DataLoader over a batch sampler; workers live as long as the training."""
     return DataLoader(
-        dataset,
+        Noted(dataset, workers),
         batch_sampler=batches,
         collate_fn=collate,
         num_workers=workers,

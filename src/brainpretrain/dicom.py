@@ -13,7 +13,7 @@ from typing import Any
 
 from brainpretrain.datasets.base import CONVERTED
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, write_json, write_tsv
+from brainpretrain.files import read_json, sync_tree, write_json, write_tsv
 
 TABLE = "dicom.tsv"  # in CONVERTED: what became of every series
 MARKER = ".dicom.json"  # in the folder of a series: what it was made from and which files it became
@@ -102,6 +102,7 @@ def _convert(program: str, folder: Path, target: Path, place: Path) -> dict[str,
         result = _run(program, folder, Path(making))
         if result["status"] == "failed":
             return result
+        sync_tree(Path(making))
         made = sorted(os.listdir(making))
         place.mkdir(parents=True, exist_ok=True)
         for name in made:

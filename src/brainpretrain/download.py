@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from brainpretrain.archives import check_space
+from brainpretrain.archives import check_space, web_page
 from brainpretrain.datasets.base import Archive
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, write_json
+from brainpretrain.files import read_json, sync, write_json
 
 ATTEMPTS = 6  # in a row that bring nothing new
 FIRST_WAIT_S = 1.0  # doubles with every such attempt
@@ -36,9 +36,12 @@ PIECE = 1 << 20
 
 T = TypeVar("T")
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-_HTML = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _PAGES = (".html", ".htm", ".md")  # files of a collection that may look like one
 _SECRET = ("Authorization", "Cookie")
+
+
+class Denied(UserError):
+    """The host wants to know who asks, or does not let them in: status 401 or 403."""
 
 
 class _Broken(Exception):
@@ -69,7 +72,7 @@ def download(
             is too small; the checksum is another one (the file is deleted).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _Part(path, quiet)
+    part, again = _Part(path, quiet), False
     while True:
         continued = _receive_all(url, part, archive, secrets or {})
         found = digests(part.path)
@@ -78,9 +81,10 @@ def download(
             part.finish(path)
             return found
         part.clear()
-        if not continued:
+        if again or not continued:
             raise UserError(f"{path.name} is not the file on record: {wrong}", where=path.parent, fix=_REPLACED)
         print(f"{path.name}: {wrong}; once more from the start", flush=True)
+        again = True
 
 
 _REPLACED = "the host may have replaced it: look at the page of the data set, and place the file by hand if it is the right one"
@@ -160,6 +164,7 @@ class _Part:
         with open(self.path, "rb") as stream:
             os.fsync(stream.fileno())
         os.replace(self.path, path)
+        sync(path.parent)
         self.clear()
 
 
@@ -249,11 +254,9 @@ def _open(request: urllib.request.Request, secrets: Mapping[str, str]) -> Any:
 
 def _refused(code: int, where: str) -> UserError:
     if code in (401, 403):
-        problem, fix = (
-            "asks for a login",
-            "accept the terms on the page of the data set, and see that its variables are set and right",
-        )
-    elif code in (404, 410):
+        fix = "accept the terms on the page of the data set, and see that its variables are set and right"
+        return Denied(f"the host asks for a login: status {code}", where=where, fix=fix)
+    if code in (404, 410):
         problem, fix = "does not have this file (any more)", "look for it on the page of the data set, and place it by hand"
     else:
         problem, fix = "refuses", "try again later, or place the file by hand"
@@ -301,8 +304,9 @@ def _receive(answer: http.client.HTTPResponse, offset: int, part: _Part, archive
     write_json(part.note, {"version": _version(answer), "url": shown(url)})
     check_space(part.path.parent, (total or 0) - part.size)
     _append(answer, first, total, part)
-    if total and part.size < total:
-        raise _Broken(f"the connection ended at byte {part.size} of {total}")
+    whole = total or (None if answer.chunked else archive.size)  # without a length, the end of the connection says nothing
+    if whole and part.size < whole:
+        raise _Broken(f"the connection ended at byte {part.size} of {whole}")
 
 
 def _total(answer: http.client.HTTPResponse, offset: int, part: _Part) -> int | None:
@@ -329,12 +333,11 @@ def _version(answer: http.client.HTTPResponse) -> str:
 
 
 def _refuse_page(answer: http.client.HTTPResponse, first: bytes, url: str) -> None:
-    if answer.headers.get_content_type() != "text/html" and not _HTML.match(first):
+    page = web_page(first)
+    if answer.headers.get_content_type() != "text/html" and not page:
         return
-    title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", first[:65536], re.IGNORECASE | re.DOTALL)
-    words = f", '{title[1].decode(errors='replace')[:80]}'," if title else ""
     raise UserError(
-        f"the host sent a web page{words} where a file was asked for",
+        f"the host sent {page or 'a web page'} where a file was asked for",
         where=shown(url),
         fix="this is how hosts ask for a login or for terms: register on the page of the data set, and place the file by hand",
     )

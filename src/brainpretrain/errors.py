@@ -22,9 +22,20 @@ class UserError(Exception):
         super().__init__("\n".join(lines))
 
 
-def nearest(word: str, known: list[str]) -> str:
+def as_raised(error: UserError) -> UserError:
+    """An error of a loader process as it was raised there: torch hands it on behind its traceback."""
+    lines = str(error).rpartition(f"{__name__}.{UserError.__name__}: ")
+    return UserError(lines[2].rstrip()) if lines[1] and "DataLoader worker" in lines[0] else error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, on one line; its name if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def nearest(word: object, known: list[str]) -> str:
     """`known` as a hint for a mistyped word: the nearest one first, else all of them."""
     import difflib
 
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known)) or 'none'}"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
+import math
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,24 +20,53 @@ if TYPE_CHECKING:
     import pandas as pd  # takes a third of a second, and half of the commands write no table
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, a quota, a limit on the size of files
+
+
 @contextmanager
-def atomic(path: Path | str) -> Iterator[Path]:
+def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
     """A temporary path in the folder of `path`; fsynced and renamed to `path` when the block ends well.
 
     After an exception nothing of it is left and an older `path` is untouched. The suffixes of `path` are kept,
     since writers such as nibabel choose the format by them.
+
+    Args:
+        path: file to write.
+        needs: its bytes, where they are known before or as an upper bound, for the message about a full disk.
+
+    Raises:
+        UserError: the disk is full, whatever the block itself raised for that.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = part_of(path, os.getpid())
     try:
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with full_disk_is_told(path, temporary, needs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str, needs: int = 0) -> Iterator[Path]:
+    """As `atomic`, for a folder with files in it; an older `path` goes when the new one is whole."""
+    path = Path(path)
+    temporary = part_of(path, os.getpid())
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        with full_disk_is_told(path, temporary, needs):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.iterdir():
+                _sync(file)
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def part_of(path: Path, process: int) -> Path:
@@ -42,13 +74,90 @@ def part_of(path: Path, process: int) -> Path:
     return path.with_name(f".{process}.part.{path.name}")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes a rename survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def clear_parts(folder: Path) -> None:
+    """Removes what killed processes left half written in a folder that nobody else writes to now."""
+    for part in folder.glob(".*.part.*"):
+        shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def full_disk(path: Path | str, why: int, needs: int = 0) -> UserError:
+    """The error of a disk that is full.
+
+    Args:
+        path: what could not be written.
+        why: the system's number, one of `FULL`.
+        needs: bytes, if known.
+    """
+    there = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+    wanted = f"it needs {_size(needs)}, " if needs else ""
+    return UserError(
+        f"disk full: {wanted}{_size(shutil.disk_usage(there).free)} are free ({os.strerror(why)})",
+        where=path,
+        fix="make room or raise the limit, then give the same command again; what was there before is as it was",
+    )
+
+
+@contextmanager
+def full_disk_is_told(path: Path | str, part: Path | None = None, needs: int = 0) -> Iterator[None]:
+    """Raises `full_disk` in place of whatever a full disk makes the block raise.
+
+    Args:
+        path: file to write.
+        part: where it is written until it is whole; a library that gives no reason is checked by it.
+        needs: bytes, if known.
+    """
+    try:
+        yield
+    except Exception as error:
+        if why := _why_full(error, part):
+            raise full_disk(path, why, needs) from error
+        raise
+
+
+def _why_full(error: Exception, part: Path | None) -> int:
+    """The system's number if a full disk is behind an error, else 0.
+
+    Libraries in other languages raise errors of their own. Rust's text has the number; where there is none, the file system
+    is asked whether the file can grow.
+    """
+    if isinstance(error, OSError):
+        return error.errno if error.errno in FULL else 0
+    if isinstance(error, UserError):
+        return 0
+    for number in FULL:
+        if f"(os error {number})" in str(error):
+            return number
+    try:
+        with open(part or os.devnull, "ab") as stream:
+            stream.write(bytes(2**16))
+    except OSError as asked:
+        return asked.errno if asked.errno in FULL else 0
+    return 0
+
+
+def _size(count: int) -> str:
+    """Bytes for people."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count} bytes"
+
+
+def _sync(path: Path) -> None:
+    """Makes a file, or a rename in a folder, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def link(path: Path, where: Path) -> None:
+    """The same file under a second name, or a copy where the file system has no such thing."""
+    try:
+        os.link(path, where)
+    except OSError:
+        shutil.copyfile(path, where)
 
 
 def sha256(path: Path | str) -> str:
@@ -79,17 +188,27 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads JSON.
+    """Reads JSON, as `write_json` writes it: numbers are finite, text is text.
 
     Raises:
         UserError: the file is missing or no JSON.
     """
     try:
-        return json.loads(Path(path).read_text())
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if "\\ud" in text.lower():  # half a letter, which no file can hold; or two halves of one
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="run the step that makes it") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"no valid JSON: {error}", where=path, fix="delete it and run the step again") from error
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number that can be used")
+    return value
 
 
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:
@@ -120,3 +239,15 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
             raise UserError(f"the table has no column '{name}'", where=path, fix="run the step that makes it again")
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
+
+
+def sync_tree(folder: Path) -> None:
+    """Brings every file below a folder to the disk, before the folder gets the name by which it counts as whole."""
+    for path in (*folder.rglob("*"), folder):
+        sync(path)
+
+
+def sync(path: Path) -> None:
+    """Brings a file, or the names in a folder, to the disk; nothing, where a link leads nowhere."""
+    if path.exists():
+        _sync(path)

@@ -234,7 +234,7 @@ def _published_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
 
 def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
     """Which corpora hold subjects that are scored, and of which it is not known."""
-    marked = cells[cells["shared"] != 0].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
     known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
     if known:
         found = "; ".join(

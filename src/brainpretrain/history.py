@@ -28,7 +28,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.errors import UserError
+from brainpretrain.errors import UserError, as_raised
 from brainpretrain.files import atomic, write_json
 
 BEAT_S = 10.0  # between two signs of life
@@ -49,6 +49,7 @@ class History:
     def __init__(self, work: Path) -> None:
         self.work, self.path = work, work / "history.jsonl"
         self.beat: _Beat | None = None
+        self.saved_step = 0
 
     def begin(self, about: dict[str, Any], checkpoint: str, max_idle: int, step: Callable[[], int]) -> None:
         """A new attempt; says in one line what became of the one before.
@@ -164,7 +165,7 @@ class _Beat(threading.Thread):
             first, begin = recent[0]
             rate = (step - begin) * self.patches_per_step / (now - first) if step > begin else 0.0
             speed = {"patches_per_s": round(rate, 3), "still_s": round(now - moved)}
-            with suppress(OSError):  # the next beat may get through
+            with suppress(OSError, UserError):  # the next beat may get through
                 write_json(self.path, {"time": _now(), "step": step, **speed, **self.facts})
             if self.ended.wait(BEAT_S):
                 return
@@ -181,6 +182,10 @@ def recorded(train: Callable[..., None]) -> Callable[..., None]:
     def wrapped(*args: Any) -> None:
         try:
             train(*args)
+        except UserError as error:
+            plain = as_raised(error)
+            args[-1].failed(plain)
+            raise plain from None
         except BaseException as error:
             args[-1].failed(error)
             raise

@@ -1,4 +1,4 @@
-"""Hosts with an interface of their own: Synapse, XNAT, Hugging Face, Dataverse. Each tells where files are; `download` gets them.
+"""Hosts with an interface of their own. Each tells where files are; `download` gets them.
 
 Credentials come from the environment and from nowhere else: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN. They are
 sent to the host they are for, over https, and are written nowhere.
@@ -33,11 +33,12 @@ VARIABLES = {
     "xnat": ("XNAT_USER", "XNAT_PASSWORD"),
     "hf": ("HF_TOKEN",),
     "dataverse": (),
+    "zenodo": (),
 }
 
 
 def scheme(archive: Archive) -> str:
-    """How to get an archive: 'http', 'https', 'synapse', 'xnat', 'hf', 'dataverse'; '' if only a user can."""
+    """How to get an archive: 'http', 'https', 'synapse', 'xnat', 'hf', 'dataverse', 'zenodo'; '' if only a user can."""
     return archive.url.partition(":")[0] if archive.url else ""
 
 
@@ -170,6 +171,23 @@ def _dataverse_file(entry: Mapping[str, Any], host: str) -> Archive:
         name, size, url = facts["originalFileName"], facts["originalFileSize"], f"{url}?format=original"
     path = "/".join(filter(None, [entry.get("directoryLabel"), name]))
     return Archive(path, url, size, md5=facts.get("md5"))
+
+
+def zenodo(archive: Archive) -> tuple[Archive, ...]:
+    """The files of the record `zenodo:<server>/<number>`, with size and checksum as the host tells them.
+
+    Raises:
+        UserError: the host refuses, or does not answer; or a name leads out of the folder.
+    """
+    server, _, number = archive.url.removeprefix("zenodo:").rpartition("/")
+    host = server if "://" in server else f"https://{server}"
+    return tuple(_zenodo_file(entry) for entry in _json(f"{host}/api/records/{number}", {})["files"])
+
+
+def _zenodo_file(entry: Mapping[str, Any]) -> Archive:
+    kind, _, checksum = entry["checksum"].partition(":")
+    name = PurePosixPath(entry["key"]).name
+    return Archive(name, entry["links"]["self"], entry["size"], md5=checksum if kind == "md5" else None)
 
 
 def _collection(name: str, revision: str, files: list[Archive], folder: Path, secrets: Mapping[str, str]) -> dict[str, Any]:

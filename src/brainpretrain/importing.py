@@ -8,8 +8,11 @@ its modules), and of each backbone that has a `reference_name`: the AMAES checkp
 from __future__ import annotations
 
 import hashlib
+import pickletools
+import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from brainpretrain import backbones, cards, named, weights
-from brainpretrain.errors import UserError
+from brainpretrain import archives, backbones, cards, named, weights
+from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic, read_json, sha256, write_tsv
 
 MAX_BYTES = 16 * 2**30  # of a file; the largest released encoder with its decoder has 0.3
@@ -26,6 +29,7 @@ MAX_PICKLE_BYTES = 64 * 2**20  # of what is not tensor data in it
 HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model")  # keys that a state dict may stand under
 WRAPPERS = ("module.", "_orig_mod.", "model.", "task.", "network.")  # DDP, torch.compile, and the modules around a network
 RENAMED = ("swinViT.", "swin_vit.")  # what MONAI's later releases call the encoder that is `swin.` here
+MAX_TUPLE = 10**6  # values of one tuple, those of the tuples in it counted
 SHOWN = 20  # problems that a message lists
 
 
@@ -75,12 +79,16 @@ def _read_zip(path: Path) -> Any:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            pickles = [entry for entry in entries if entry.filename.endswith(".pkl")]
+            pickled = sum(entry.file_size for entry in pickles)
+            as_torch = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries) and pickled <= MAX_PICKLE_BYTES
+            grown = as_torch and any(_grows(archive.read(entry)) for entry in pickles)
+    except (*archives.DAMAGED, OSError) as error:
         raise UserError(f"truncated or damaged zip file: {error}", where=path, fix="fetch the file again") from error
-    pickled = sum(entry.file_size for entry in entries if entry.filename.endswith(".pkl"))
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or pickled > MAX_PICKLE_BYTES:
+    if not as_torch or grown:
+        what = "tuples of tuples without end" if grown else f"packed tensors, or {pickled} bytes beside them"
         raise UserError(
-            f"not as torch.save writes it: packed tensors, or {pickled} bytes beside them",
+            f"not as torch.save writes it: {what}",
             where=path,
             fix="load it where it was made, and save its state dict with torch.save",
         )
@@ -95,8 +103,41 @@ def _read_zip(path: Path) -> Any:
     except UserError:
         raise
     except Exception as error:  # a crafted or damaged file may raise anything
-        problem = f"torch cannot read it as plain tensors: {str(error).splitlines()[0]}"
+        problem = f"torch cannot read it as plain tensors: {first_line(error)}"
         raise UserError(problem, where=path, fix="fetch it again, or save its state dict with torch.save") from error
+
+
+def _opcodes(pickled: bytes) -> Iterator[tuple]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd letters in names
+        yield from pickletools.genops(pickled)
+
+
+def _grows(pickled: bytes) -> bool:
+    """Whether tuples that hold one tuple several times are too large when written out, as they are to be hashed or printed.
+
+    Only sizes are followed: on a stack, as the unpickler would have the values, and in its memo. Nothing is made.
+    """
+    stack: list[int] = []
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    for opcode, argument, _ in _opcodes(pickled):
+        name = opcode.name
+        if "PUT" in name or name == "MEMOIZE":
+            memo[len(memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif "GET" in name:
+            stack.append(memo[argument])
+        elif name == "MARK":
+            marks.append(len(stack))
+        else:
+            fixed = [kind for kind in opcode.stack_before if kind not in (pickletools.markobject, pickletools.stackslice)]
+            begin = (marks.pop() if pickletools.markobject in opcode.stack_before else len(stack)) - len(fixed)
+            taken, stack[begin:] = stack[begin:], []
+            size = 1 + sum(taken) if name.startswith("TUPLE") else 1
+            if size > MAX_TUPLE:
+                return True
+            stack += [size] * len(opcode.stack_after)
+    return False
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -104,11 +145,14 @@ def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
     candidates = [content] + [content.get(key) for key in HOLDERS if isinstance(content, Mapping)]
     for candidate in candidates:
         if isinstance(candidate, Mapping):
-            tensors = {str(name): value for name, value in candidate.items() if _is_plain(value)}
+            tensors = {name: value for name, value in candidate.items() if isinstance(name, str) and _is_plain(value)}
             if tensors:
                 return tensors
-    keys = ", ".join(map(str, content))[:200] if isinstance(content, Mapping) else type(content).__name__
-    raise UserError(f"no state dict in the file; found: {keys}", where=path, fix=f"store one, alone or as {' or '.join(HOLDERS)}")
+    keys = [key if isinstance(key, str) else type(key).__name__ for key in content] if isinstance(content, Mapping) else []
+    found = ", ".join(keys)[:200] or type(content).__name__
+    raise UserError(
+        f"no state dict in the file; found: {found}", where=path, fix=f"store one, alone or as {' or '.join(HOLDERS)}"
+    )
 
 
 def _is_plain(value: Any) -> bool:
@@ -164,7 +208,8 @@ def match(
     extra = [name for name in found if name not in used]
     problems = [f"missing: {name}" for name in sorted(used - found.keys())]
     problems += [f"not in this backbone: {name}" for name in sorted(extra) if name.startswith(inside)]
-    problems += [problem for name in own if names[name] in found for problem in _misfits(names[name], own[name], found)]
+    there = [name for name in own if names[name] in found]
+    problems += filter(None, (weights.misfit(names[name], own[name], found[names[name]]) for name in there))
     if problems:
         more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
         raise UserError(
@@ -173,17 +218,6 @@ def match(
             fix="choose the backbone that the file was trained with, or fetch the file again",
         )
     return names, sorted(extra)
-
-
-def _misfits(name: str, wanted: torch.Tensor, found: Mapping[str, torch.Tensor]) -> list[str]:
-    tensor = found[name]
-    if tensor.shape != wanted.shape:
-        return [f"other shape: {name} is {list(tensor.shape)}, the backbone wants {list(wanted.shape)}"]
-    if tensor.is_floating_point() != wanted.is_floating_point():
-        return [f"other type: {name} is {tensor.dtype}, the backbone wants {wanted.dtype}"]
-    if not tensor.isfinite().all():
-        return [f"not finite: {name}"]
-    return []
 
 
 def match_encoder(
@@ -223,13 +257,15 @@ def import_encoder(
     path = Path(path)
     if release:
         check_release(path, release)
+    found = read_tensors(path)
     known = _known(path)
+    told = backbone is None
     backbone = backbone or known.get("backbone")
     if backbone is None:
         raise UserError("the file does not say what network it holds", where=path, fix="name its backbone")
     backbone = {"architecture": backbone["architecture"], "options": dict(backbone["options"])}
-    found = read_tensors(path)
-    encoder = backbones.build(backbone["architecture"], known.get("in_channels", 1), **backbone["options"])
+    with weights.no_larger_than(found, path.with_suffix(".json")) if told else nullcontext():
+        encoder = backbones.build(backbone["architecture"], known.get("in_channels", 1), **backbone["options"])
     own = encoder.state_dict()
     names, left = match_encoder(encoder, backbone["architecture"], found, path)
     facts = {
@@ -260,6 +296,7 @@ def _known(path: Path) -> dict[str, Any]:
     facts = read_json(beside)
     if not isinstance(facts, dict) or facts.get("kind") not in ("encoder", "model"):  # another program's
         return {}
+    weights.check_facts(facts, beside)
     return {"patch_size": facts.get("recipe", {}).get("patch_size")} | {key: facts[key] for key in _OWN_FACTS if key in facts}
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 ASK_EVERY_S = 2
@@ -42,11 +45,22 @@ def try_take(path: Path) -> Lock | None:
         return None
     except OSError as error:
         print(f"{path}: this file system has no locks ({error}); do not start a second copy", flush=True)
+    told = f"host {socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    with suppress(OSError):  # another user's file, or a full disk: a lock it is all the same
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, told.encode())
     return Lock(descriptor)
 
 
+def holder(path: Path) -> str:
+    """Who has a lock, or had it last: host, process and time; '' if nobody can tell."""
+    with suppress(OSError):
+        return path.read_text(encoding="utf-8", errors="replace")
+    return ""
+
+
 def take(path: Path, message: str) -> tuple[Lock, bool]:
-    """Like `try_take`, after waiting for as long as it takes; prints `message` once if it waits.
+    """Like `try_take`, after waiting for as long as it takes; prints `message` and who has the lock once if it waits.
 
     Returns:
         The lock, and whether it had to be waited for.
@@ -54,7 +68,7 @@ def take(path: Path, message: str) -> tuple[Lock, bool]:
     waited = False
     while (lock := try_take(path)) is None:
         if not waited:
-            print(f"{message} ({path})", flush=True)
+            print(f"{message} ({path}: {holder(path)})", flush=True)
         waited = True
         time.sleep(ASK_EVERY_S)
     return lock, waited

@@ -3,7 +3,7 @@
 A file is judged by its header before a voxel is read, then decompressed to its last byte (checksum and length included),
 then searched for NaN and Inf. A `BadVolume` names the file, what is wrong in one word (`reason`) and a fix:
 
-    missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared
+    missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared forms
     nonfinite
 """
 
@@ -35,7 +35,10 @@ except ImportError:
     pass
 
 SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes: half a degree
-FORM_TOLERANCE_VOXELS = 0.1
+FORM_TOLERANCE_VOXELS = 0.1  # up to here qform and sform are equal
+FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms with an axis further apart than 45 degrees contradict each other
+FORM_TOLERANCE_SPACING = 0.1  # and so do two with spacings that differ by more than this share
+MAX_FORM_CODE = 5  # NIfTI knows 0 (not set) to 5
 _HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _MAX_OFFSET = 1 << 24  # bytes; extensions may lie before the voxels
@@ -48,6 +51,9 @@ class BadVolume(UserError):
     def __init__(self, problem: str, *, reason: str = "", where: object = "", fix: str = "") -> None:
         super().__init__(problem, where=where, fix=fix)
         self.reason = reason
+
+
+_no_warnings = np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # what comes of it is looked at
 
 
 @dataclass(frozen=True)
@@ -140,8 +146,9 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
         )
     stored = _storable(array, path)
     content = _file_bytes(stored, header)
-    with atomic(path) as temporary:
-        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
+    with atomic(path, needs=len(content)) as temporary:
+        temporary.write_bytes(content)
         _, back = _load(temporary, lambda header: None)
         if back.dtype != stored.dtype or not np.array_equal(back, stored):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
@@ -285,6 +292,7 @@ def _check_shape(header: nib.Nifti1Header, limits: Limits, channel: int | None, 
         )
 
 
+@_no_warnings
 def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
     """Affine, spacing and remarks. sform before qform; with neither the axes are taken as R, A, S (NIfTI method 1)."""
     zooms = np.array(header["pixdim"][1:4], dtype=float)
@@ -309,12 +317,35 @@ def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.nd
             f"sheared by {degrees:.1f} degrees", reason="sheared", where=path, fix="resample it to a grid with right angles"
         )
     if len(forms) == 2 and (gap := grid_distance_mm(forms[0], forms[1], _shape(header))) > FORM_TOLERANCE_VOXELS * spacing.min():
+        _check_forms(forms[0], forms[1], path)
         notes.append(f"qform and sform differ by up to {gap:.2f} mm: sform used")
     return affine, tuple(round(float(s), 6) for s in spacing), notes
 
 
+def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
+    """Two forms may place a volume in two spaces, but how its axes run and how far its voxels lie apart must not depend on it."""
+    lengths = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
+    cosines = (sform[:3, :3] / lengths[0] * (qform[:3, :3] / lengths[1])).sum(axis=0)
+    ratio = lengths[0] / lengths[1]
+    if np.all(cosines >= FORM_TOLERANCE_COSINE) and np.all(np.abs(np.log(ratio)) <= math.log1p(FORM_TOLERANCE_SPACING)):
+        return
+    told = [
+        f"{''.join(nib.aff2axcodes(form))}, {' x '.join(f'{mm:.3g}' for mm in length)} mm"
+        for form, length in zip((sform, qform), lengths, strict=True)
+    ]
+    raise BadVolume(
+        f"sform ({told[0]}) and qform ({told[1]}) contradict each other",
+        reason="forms",
+        where=path,
+        fix="find out which of them is right, and write it into both",
+    )
+
+
 def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:
     """The affines whose code is set, the preferred one first."""
+    for name in ("sform_code", "qform_code"):
+        if not 0 <= int(header[name]) <= MAX_FORM_CODE:
+            raise _bad_header(f"{name} {int(header[name])}", path)
     forms = [header.get_sform()] if int(header["sform_code"]) > 0 else []
     if int(header["qform_code"]) > 0:
         try:
@@ -343,6 +374,7 @@ def grid_distance_mm(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ..
 # ------------------------------------------------------------------------------------------------ voxels
 
 
+@_no_warnings
 def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarray:
     """Applies the header's slope and intercept if set, and refuses what is not finite."""
     try:
@@ -353,8 +385,7 @@ def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarr
         exact = np.float32 if array.itemsize <= 2 else np.float64
         array = array.astype(exact) * exact(slope) + exact(intercept)
     if array.dtype == np.float64:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            array = array.astype(np.float32)
+        array = array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = ~np.isfinite(array)
         first = tuple(int(i) for i in np.unravel_index(np.argmax(bad), bad.shape))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from brainpretrain import archives, dicom, hosts, locks
 from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, NotInPlace
 from brainpretrain.datasets.fetch import fetch
-from brainpretrain.download import differs, digests, download, shown
+from brainpretrain.download import Denied, differs, digests, download, shown
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
 
@@ -63,6 +64,19 @@ def can_be_had(dataset: Dataset, incoming: Path) -> bool:
     return dataset.access in ("auto", "credential") and known and all(os.environ.get(name) for name in needed)
 
 
+def refuse_without_variables(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> None:
+    """Before any job: that a download would end at once, since a variable with credentials is not set.
+
+    Where files may be at hand (in `incoming`, `root` or `mirror`), only `obtain` can tell.
+
+    Raises:
+        UserError: names the variable.
+    """
+    if not (mirror or _listed(incoming) or (root.is_dir() and any(root.iterdir()))):
+        for archive in dataset.archives:
+            _check_variables(dataset, archive, incoming)
+
+
 def _placed_by_hand(dataset: Dataset, root: Path, incoming: Path) -> bool:
     """Whether a user has unpacked the data set, so that nothing is to be added to it."""
     if not dataset.archives and _listed(incoming):
@@ -82,9 +96,9 @@ def _placed_by_hand(dataset: Dataset, root: Path, incoming: Path) -> bool:
 
 def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) -> None:
     """Unpacks every archive that is not unpacked yet, wherever it comes from."""
-    wanted = dataset.archives or tuple(Archive(path.name) for path in _listed(incoming))
-    todo = [archive for archive in wanted if not _is_unpacked(archive, root)]
+    wanted = _wanted(dataset, root, incoming)
     known = _Digests(incoming.parent / ".digests.json")
+    todo = [archive for archive in wanted if not _is_unpacked(archive, root, incoming, known)]
     found = {archive: _at_hand(archive, incoming, mirror, known) for archive in todo}
     missing = [archive for archive in todo if not found[archive]]
     if not wanted or [archive for archive in missing if not archive.url]:
@@ -94,11 +108,13 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
     for archive in todo:
         folder, at_hand = root / archives.stem(archive.name), found[archive]
         if not at_hand and hosts.is_tree(archive):
-            _fetch_tree(archive, folder)
+            with _naming_variables(dataset, archive):
+                _fetch_tree(archive, folder)
             continue
         if not at_hand:
             path = incoming / archive.name
-            at_hand = path, _fetch(archive, path), shown(archive.url) if archive.url.startswith("http") else archive.url
+            with _naming_variables(dataset, archive):
+                at_hand = path, _fetch(archive, path), shown(archive.url) if archive.url.startswith("http") else archive.url
         path, facts, source = at_hand
         verified = bool(archive.sha256 or archive.md5)
         print(f"{archive.name}: {'as on record' if verified else 'no checksum on record'}, sha256 {facts['sha256']}", flush=True)
@@ -109,16 +125,44 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
             print(f"{path} is not needed any more", flush=True)
 
 
-def _is_unpacked(archive: Archive, root: Path) -> bool:
+def _wanted(dataset: Dataset, root: Path, incoming: Path) -> tuple[Archive, ...]:
+    """The archives on record; those that lie ready, where there are none; and of a record at Zenodo, those that it lists.
+
+    If Zenodo cannot be asked, what lies ready and what is unpacked already count as all of them.
+    """
+    at_hand = tuple(Archive(path.name) for path in _listed(incoming))
+    if not dataset.archives:
+        return at_hand
+    wanted: list[Archive] = []
+    for archive in dataset.archives:
+        if hosts.scheme(archive) != "zenodo":
+            wanted.append(archive)
+            continue
+        try:
+            wanted += hosts.zenodo(archive)
+        except UserError as error:
+            known = {*at_hand, *(Archive(made["name"]) for made in archives.markers(root))}
+            if not known:
+                raise
+            print(f"{archive.name}: {error.problem}; taken for complete with what is at hand", flush=True)
+            wanted += sorted(known, key=lambda one: one.name)
+    return tuple(wanted)
+
+
+def _is_unpacked(archive: Archive, root: Path, incoming: Path, known: _Digests) -> bool:
     """Whether its folder is there, made from it or put there by a user.
 
     Raises:
-        UserError: it was made from another file than the one on record.
+        UserError: it was made from another file than the one on record or, where none is, than the one in `incoming`.
     """
-    folder = root / archives.stem(archive.name)
+    folder, lying = root / archives.stem(archive.name), incoming / archive.name
     made = archives.made_from(folder)
-    if made and not hosts.is_tree(archive) and (wrong := differs(made, archive)):
-        raise UserError(f"this folder was made from another {archive.name}: {wrong}", where=folder, fix="move it away")
+    if made and not hosts.is_tree(archive):
+        wrong = differs(made, archive)
+        if not (archive.sha256 or archive.md5) and lying.is_file() and known.of(lying)["sha256"] != made["sha256"]:
+            wrong = f"sha256 is {made['sha256']}, that of {lying} {known.of(lying)['sha256']}"
+        if wrong:
+            raise UserError(f"this folder was made from another {archive.name}: {wrong}", where=folder, fix="move it away")
     return folder.exists()
 
 
@@ -149,6 +193,7 @@ def _at_hand(archive: Archive, incoming: Path, mirror: Path | None, known: _Dige
             if not wrong:
                 return path, facts, source
             if own:
+                archives.refuse_page(path)
                 fix = "delete it, or look whether the download was complete"
                 raise UserError(f"{archive.name} is not the file on record: {wrong}", where=path, fix=fix)
     return None
@@ -211,6 +256,18 @@ def _fetch_tree(archive: Archive, folder: Path) -> None:
     print(f"{archive.name}: {facts['files']} files, {facts['bytes'] / 1e6:.1f} MB, in {folder}", flush=True)
 
 
+@contextlib.contextmanager
+def _naming_variables(dataset: Dataset, archive: Archive) -> Iterator[None]:
+    """Says of a host that refuses which variables it was told."""
+    try:
+        yield
+    except Denied as denied:
+        if not (names := hosts.variables(archive, dataset.access)):
+            raise
+        fix = f"see that {' and '.join(names)} {'are' if len(names) > 1 else 'is'} right, and accept the terms at {dataset.page}"
+        raise UserError(denied.problem, where=denied.where, fix=fix) from None
+
+
 def _check_variables(dataset: Dataset, archive: Archive, incoming: Path) -> None:
     """Before the first byte, for every variable that is needed in the end."""
     if unset := [name for name in hosts.variables(archive, dataset.access) if not os.environ.get(name)]:
@@ -221,7 +278,7 @@ def _check_variables(dataset: Dataset, archive: Archive, incoming: Path) -> None
         )
     if archive.url and hosts.scheme(archive) not in ("http", "https", *hosts.VARIABLES):
         raise UserError(f"there is no way to get an address like {archive.url}", where=f"datasets/{dataset.name}.py",
-                        fix="https:, synapse:, xnat:, hf: and dataverse: are known")  # fmt: skip
+                        fix="https:, synapse:, xnat:, hf:, dataverse: and zenodo: are known")  # fmt: skip
 
 
 def _ask_for(dataset: Dataset, root: Path, incoming: Path, missing: list[Archive]) -> UserError:

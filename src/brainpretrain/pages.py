@@ -50,6 +50,7 @@ svg { max-width: 100%; height: auto; }
 """
 
 MAX_REJECTED_ROWS = 500
+LONG_WORD = 24  # letters
 
 
 def page(title: str, body: str) -> str:
@@ -69,13 +70,17 @@ def write(path: Path | str, html: str) -> None:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], numeric: Iterable[int] = ()) -> str:
-    """An HTML table of plain values; `numeric` are the positions of the right-aligned columns."""
-    numeric = set(numeric)
-    kinds = [' class="number"' if i in numeric else ' class="wrap"' for i in range(len(header))]
+    """An HTML table of plain values; `numeric` are the positions of the right-aligned columns.
+
+    Words are broken only in columns that hold a long one, such as a path.
+    """
+    numeric, rows = set(numeric), [[str(value) for value in row] for row in rows]
+    long = {i for row in rows for i, value in enumerate(row) if any(len(word) > LONG_WORD for word in value.split())}
+    kinds = [' class="number"' if i in numeric else ' class="wrap"' if i in long else "" for i in range(len(header))]
     head = "".join(f'<th scope="col"{kind}>{escape(h)}</th>' for h, kind in zip(header, kinds, strict=True))
     body = ""
     for row in rows:
-        cells = (f"<td{kind}>{escape(str(v))}</td>" for v, kind in zip(row, kinds, strict=True))
+        cells = (f"<td{kind}>{escape(v)}</td>" for v, kind in zip(row, kinds, strict=True))
         body += f"<tr>{''.join(cells)}</tr>\n"
     return _scrolling(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>")
 
@@ -194,7 +199,7 @@ def _number(value: float, form: str) -> str:
 
 
 def rejected_page(shard_tables: Mapping[str, pd.DataFrame]) -> str:
-    """What preprocessing kept and what it turned down, and why.
+    """What preprocessing kept and what it turned down, and why; and what is odd about volumes that it kept.
 
     Args:
         shard_tables: dataset -> rows of its shard tables with columns volume, subject, sequence, status
@@ -209,7 +214,11 @@ def rejected_page(shard_tables: Mapping[str, pd.DataFrame]) -> str:
         body += "<h2>Volumes by source and sequence</h2>\n" + _accepted_counts(volumes)
     if len(rejected):
         body += "<h2>Reasons</h2>\n" + _reason_counts(rejected)
-        body += "<h2>Rejected volumes</h2>\n" + _rejected_rows(rejected)
+        body += "<h2>Rejected volumes</h2>\n" + _listed(rejected, {"reason": "Reason", "detail": "Detail"})
+    remarked = volumes[volumes["status"] == "ok"]
+    remarked = remarked[remarked["detail"] != ""] if len(remarked) else remarked
+    if len(remarked):
+        body += "<h2>Remarks on accepted volumes</h2>\n" + _listed(remarked, {"detail": "Remark"})
     return page("Rejected volumes", body)
 
 
@@ -231,11 +240,12 @@ def _reason_counts(rejected: pd.DataFrame) -> str:
     return table(["Source", "Reason", "Volumes"], counts.itertuples(index=False), numeric=(2,))
 
 
-def _rejected_rows(rejected: pd.DataFrame) -> str:
-    columns = ["dataset", "volume", "sequence", "reason", "detail"]
-    listed = rejected.sort_values(["dataset", "volume"])[columns].head(MAX_REJECTED_ROWS)
-    html = table(["Source", "Volume", "Sequence", "Reason", "Detail"], listed.itertuples(index=False))
-    more = len(rejected) - MAX_REJECTED_ROWS
+def _listed(volumes: pd.DataFrame, columns: Mapping[str, str]) -> str:
+    """The first of some volumes, with the columns given (name to title), and how many more there are."""
+    shown = {"dataset": "Source", "volume": "Volume", "sequence": "Sequence", **columns}
+    listed = volumes.sort_values(["dataset", "volume"])[list(shown)].head(MAX_REJECTED_ROWS)
+    html = table(list(shown.values()), listed.itertuples(index=False))
+    more = len(volumes) - MAX_REJECTED_ROWS
     return html + (f'\n<p class="notes">{more} more are listed in the shard tables.</p>' if more > 0 else "")
 
 

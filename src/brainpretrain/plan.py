@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from brainpretrain import backbones, datasets
+from brainpretrain import backbones
 from brainpretrain.config import Config, Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.sizes import check_size, ratio_range, token_grid
@@ -106,6 +106,10 @@ class Plan:
     def tasks(self) -> list[str]:
         return sorted({e.arm.task for e in self.evaluations})
 
+    def asked(self, task: str) -> list[tuple[str, str]]:
+        """Pairs of n_train and cohort that some table shows of a task."""
+        return sorted({(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task})
+
     @property
     def datasets(self) -> list[str]:
         return sorted({dataset for dataset, _ in self.preprocessed})
@@ -123,8 +127,12 @@ class Plan:
         return sorted({spec.dataset} | ({spec.ood.dataset} if spec.ood else set()))
 
     def n_shards(self, dataset: str) -> int:
-        entry = self.config.datasets.get(dataset)
-        return (datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)).n_shards
+        return self.config.described(dataset).n_shards
+
+    def label_values(self, dataset: str) -> list[int]:
+        """Values that a label of a data set may hold beside 0; none if that is not known."""
+        found = self.config.described(dataset)
+        return sorted({*found.labels, *found.ignore}) if found.labels else []
 
 
 def has_budgets(spec: dict[str, Any]) -> bool:
@@ -243,9 +251,9 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
 
 
 def _published(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any] | None:
-    """The published values of the rows of a table, a line for each cell; values of other rows are left out."""
+    """The published values of the rows of a table, a line for each cell; values of other rows or another metric are left out."""
     published, where = table.published, f"tables.{name}.published"
-    if published is None:
+    if published is None or published.metric != table.metric:
         return None
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
@@ -296,7 +304,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
         "recipe": recipe.model_dump(mode="json", exclude=elsewhere),
         "backbone": backbone,
         "policy": config.augmentations[policy].model_dump(mode="json"),
-        "preprocess": config.stored_as(task.preprocess),
+        "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from brainpretrain import bids, data, inference, trace, training, volumes, weights
+from brainpretrain import bids, data, inference, memory, trace, training, volumes, weights
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, read_json, sha256, write_json
 
@@ -39,7 +39,7 @@ def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, 
     Raises:
         UserError: a file is missing or incomplete, tensors and json do not belong together, or there is no such device.
     """
-    if not Path(path).with_suffix(".safetensors").exists():
+    if not (Path(path).is_file() or Path(path).with_suffix(".safetensors").exists()):
         encoder = Path(path).with_name("encoder.safetensors").exists()
         fix = "fine-tune it first: this is an encoder" if encoder else "give the folder that `brainpretrain finetune` wrote"
         raise UserError("there is no model.safetensors", where=Path(path).parent, fix=fix)
@@ -230,7 +230,9 @@ def predict_images(
             about = bids.sidecar(facts, checksum, window, target.sources) | _witness(target, commit)
             done = "kept" if _is_done(target, about, force) else _segment(network, facts, target, window, about)
             tell(f"{target.path}: {done}")
-        except (UserError, torch.OutOfMemoryError) as error:
+        except (UserError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, UserError) or memory.ran_out(error)):
+                raise
             failed.append(_of_case(error, target))
             tell(f"{target.images[0]}: failed: {failed[-1].problem}")
     if failed:
@@ -303,16 +305,13 @@ def _fill(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: P
     """Loads all tensors.
 
     Raises:
-        UserError: one is missing, left over, of another shape, or not finite; each is named.
+        UserError: one is missing, left over, or a misfit; each is named.
     """
     own = network.state_dict()
     problems = [f"missing: {name}" for name in own if name not in tensors]
     problems += [f"left over: {name}" for name in tensors if name not in own]
-    for name in own.keys() & tensors.keys():
-        if tensors[name].shape != own[name].shape:
-            problems.append(f"{name} is {list(tensors[name].shape)}, model.json means {list(own[name].shape)}")
-        elif not tensors[name].isfinite().all():
-            problems.append(f"{name} holds NaN or Inf")
+    both = own.keys() & tensors.keys()
+    problems += filter(None, (weights.misfit(name, own[name], tensors[name]) for name in both))
     if problems:
         raise UserError(
             f"the tensors are not those of the json, {len(problems)} problems:\n  " + "\n  ".join(sorted(problems)[:20]),
@@ -398,10 +397,10 @@ def _segment(
     return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])
 
 
-def _of_case(error: UserError | torch.OutOfMemoryError, target: Target) -> UserError:
+def _of_case(error: UserError | RuntimeError | MemoryError, target: Target) -> UserError:
     """The error as one of this case, with the image that it is about."""
     if not isinstance(error, UserError):
-        return UserError("out of GPU memory", where=target.images[0], fix="use --batch 1 or --device cpu")
+        return UserError("out of memory", where=target.images[0], fix="use --batch 1, or --device cpu if a GPU ran out")
     return error if error.where else UserError(error.problem, where=target.images[0], fix=error.fix)
 
 

@@ -3,8 +3,10 @@
 A shard is the volumes of those subjects whose hash falls into it, so that adding a subject moves no other one. Each volume
 has its own record, so a shard that was killed goes on where it stopped; the table depends on neither the number of workers
 nor on interruptions. Layout of `out_dir`: `volumes/<volume>.b2nd` (float16 in [0, 1]), `volumes/<volume>.label.b2nd`
-(unsigned integers) and `volumes/<volume>.json` (the record). While a process works on a volume, `begun/<shard>/<process>`
-names it.
+(unsigned integers), `volumes/<volume>.json` (the record) and `recipe.json`. While a process works on a volume,
+`begun/<shard>/<process>` names it.
+
+Every read compares the whole file with its checksum before a voxel is used. What that costs is in docs/reliability.md.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import shlex
 import signal
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -29,7 +32,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, fingerprint, part_of, read_json, stable_hash, write_json
+from brainpretrain.files import atomic, fingerprint, part_of, read_json, read_tsv, stable_hash, write_json
 from brainpretrain.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
@@ -54,6 +57,7 @@ RECORD_COLUMNS = (
 )
 SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K leaves volumes out: no damage
 SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
+RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
 _CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
 
 
@@ -66,8 +70,9 @@ def build(
     n_shards: int,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
+    labels: Collection[int] = (),
 ) -> pd.DataFrame:
-    """Preprocesses the volumes of one shard. Volumes whose source, recipe and files are unchanged are kept.
+    """Preprocesses the volumes of one shard. Volumes whose source and recipe are unchanged and whose files are whole are kept.
 
     Args:
         rows: the index of the data set, with the columns INDEX_COLUMNS and `channel` ('' or the channel of a 4-D file).
@@ -77,6 +82,7 @@ def build(
         shard: which of the `n_shards` to build.
         workers: processes; the result does not depend on it.
         progress: called with the number of finished volumes and of all.
+        labels: values that a label of the data set may hold beside 0; without any, every value is taken.
 
     Killed at any moment, the same call continues: volumes with a record are kept, half-written files go.
 
@@ -91,18 +97,30 @@ def build(
     """
     if missing := [key for key in RECIPE_KEYS if key not in recipe]:
         raise UserError(f"the recipe lacks {', '.join(missing)}", where="preprocess", fix="add it to the recipe")
-    index: Any = pd.DataFrame(rows).sort_values("volume") if len(rows) else pd.DataFrame()
-    mine = [row for row in index.to_dict("records") if stable_hash(row["subject"]) % n_shards == shard]
+    index: Any = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else map(dict, rows)
+    mine = [row for row in index if shard_of(row["subject"], n_shards) == shard]
+    mine.sort(key=lambda row: row["volume"])
     twice = {a["volume"] for a, b in itertools.pairwise(mine) if a["volume"] == b["volume"]}
     if twice:
         raise UserError(f"several rows of one name: {', '.join(sorted(twice))}", where=source_root, fix="look at the index")
     out_dir = Path(out_dir)
+    _keep_recipe(out_dir, {"recipe": _used(recipe), "n_shards": n_shards, "labels": sorted(labels)})
     _clear(out_dir, shard)
     begun = _begun_folder(out_dir, shard)
     store = partial(_noted, partial(_store, Path(source_root), out_dir, dict(recipe)), begun)
     records = _run(store, begun, mine, workers, progress or (lambda done, total: None))
     begun.rmdir()
-    table = [row | record for row, record in zip(mine, records, strict=True)]
+    return table_of(mine, records, labels)
+
+
+def shard_of(subject: str, n_shards: int) -> int:
+    """The shard that the volumes of a subject are in."""
+    return stable_hash(subject) % n_shards
+
+
+def table_of(rows: Sequence[dict], records: Sequence[dict], labels: Collection[int]) -> pd.DataFrame:
+    """The table of a shard: what became of each of its `rows`; see `build`."""
+    table = [row | _judged(record, labels) for row, record in zip(rows, records, strict=True)]
     return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS])
 
 
@@ -131,32 +149,46 @@ def load(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | N
     """The image of a table row, float16 (x, y, z) in [0, 1], or only the part inside `box`.
 
     Raises:
-        UserError: the file is missing or no array.
+        UserError: the file is missing, or its checksum differs from the row's `checksum`; it says how to repair it.
     """
-    return _load(Path(out_dir) / row["file"], row, box)
+    return _load(Path(out_dir) / row["file"], row["checksum"], row, box)
 
 
 def load_label(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | None = None) -> np.ndarray:
     """The label of a table row, unsigned integers (x, y, z) with the values of the source, or its part inside `box`.
 
     Raises:
-        UserError: the row has no label, or its file is missing or no array.
+        UserError: the row has no label, its file is missing, or its checksum differs from the row's `label_checksum`.
     """
     if not row["label_file"]:
         raise UserError(f"{row['volume']} has no label", where=row["path"], fix="choose labelled volumes")
-    return _load(Path(out_dir) / row["label_file"], row, box)
+    return _load(Path(out_dir) / row["label_file"], row["label_checksum"], row, box)
+
+
+def files_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The stored files of a table row or record, relative to `out_dir`, with their checksums; none of a rejected volume."""
+    pairs = ((row["file"], row["checksum"]), (row["label_file"], row["label_checksum"]))
+    return [(name, checksum) for name, checksum in pairs if name]
+
+
+def fault_of(path: Path, checksum: str) -> str:
+    """What is wrong with a stored file: 'missing', 'damaged: ...', or '' if it is whole."""
+    try:
+        return _fault(path.read_bytes(), checksum)
+    except FileNotFoundError:
+        return "missing"
 
 
 def verify(out_dir: Path | str, row: Mapping[str, Any]) -> None:
     """Compares the files of a table row with their checksums.
 
     Raises:
-        UserError: a file is missing or damaged; it names the file and the source volume.
+        UserError: a file is missing or damaged; it names shard, stored and source volume, and the command that repairs it.
     """
-    for name, checksum in ((row["file"], row["checksum"]), (row["label_file"], row["label_checksum"])):
+    for name, checksum in files_of(row):
         path = Path(out_dir) / name
-        if name and (not path.is_file() or _crc32(path) != checksum):
-            raise _damaged("missing" if not path.is_file() else "damaged: its checksum differs", path, row)
+        if fault := fault_of(path, checksum):
+            raise _damaged(fault, path, row)
 
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -251,35 +283,68 @@ def _noted(store: Callable[[dict], dict], begun: Path, row: dict) -> dict:
 
 
 def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The record of one volume, from an earlier run if nothing changed."""
-    image_path, label_path, record_path = (out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES)
-    key = _key(source_root, recipe, row)
-    if record_path.exists():
-        kept = read_json(record_path)
-        sizes = sum(path.stat().st_size for path in (image_path, label_path) if path.exists())
-        if kept["key"] == key and (kept["record"]["status"] == "rejected" or kept["record"]["bytes"] == sizes):
-            return kept["record"]
-    for path in (record_path, image_path, label_path):  # the record first: without it nothing counts
+    """The record of one volume, from an earlier run if nothing changed and its files are whole."""
+    paths = [out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES]
+    key = key_of(source_root, recipe, row)
+    kept = read_record(paths[-1])
+    if kept and kept["key"] == key and not any(fault_of(out_dir / name, found) for name, found in files_of(kept["record"])):
+        return kept["record"]
+    for path in reversed(paths):  # the record first: without it nothing counts
         path.unlink(missing_ok=True)
     try:
-        image, label, facts = _preprocess(source_root, recipe, row)
+        frames, facts = make(source_root, recipe, row)
     except BadVolume as error:
         record = dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": error.reason}
         about = "label: " if Path(error.where) == source_root / row["label"] else ""
         record["detail"] = " ".join(f"{about}{error.problem}".split())
     else:
-        record = _write(out_dir, image_path, to_float16(image), "") | facts
-        if label is not None:
-            record |= _write(out_dir, label_path, label, "label_")
-        record["bytes"] = sum(path.stat().st_size for path in (image_path, label_path) if path.exists())
-        record = {column: record.get(column, "") for column in RECORD_COLUMNS}
-    write_json(record_path, {"key": key, "record": record})
+        for path, frame in zip(paths, frames, strict=False):
+            write_frame(path, frame)
+        record = record_of(row, frames, facts)
+    write_json(paths[-1], {"key": key, "record": record})
     return record
 
 
-def _key(source_root: Path, recipe: dict[str, Any], row: dict[str, Any]) -> str:
+def read_record(path: Path) -> dict[str, Any] | None:
+    """`key` and `record` of a volume; None where there is no whole record."""
+    try:
+        found = read_json(path)
+        return found if set(found["record"]) >= set(RECORD_COLUMNS) and "key" in found else None
+    except (UserError, KeyError, TypeError, ValueError):
+        return None
+
+
+def make(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
+    """A volume from its raw files: the bytes of the stored image and, if it has one, label; and what the record says of them.
+
+    Raises:
+        BadVolume: see `nifti` and `volumes`.
+    """
+    image, label, facts = _preprocess(source_root, recipe, row)
+    return [_compressed(array) for array in (to_float16(image), label) if array is not None], facts
+
+
+def record_of(row: Mapping[str, Any], frames: Sequence[bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a volume that is stored as `frames`."""
+    record = dict.fromkeys(RECORD_COLUMNS, "") | dict(facts)
+    for prefix, suffix, frame in zip(("", "label_"), SUFFIXES, frames, strict=False):
+        record |= {f"{prefix}file": f"volumes/{row['volume']}{suffix}", f"{prefix}checksum": checksum_of(frame)}
+    return record | {"bytes": sum(map(len, frames))}
+
+
+def _judged(record: dict[str, Any], labels: Collection[int]) -> dict[str, Any]:
+    """A record as it enters the table: a label with a value that nobody has named is a fault, whatever its voxels are."""
+    unknown = [value for value in record["label_values"].split() if int(value) not in {0, *labels}] if labels else []
+    if not unknown:
+        return record
+    known = " ".join(map(str, sorted(labels)[:20])) + (" ..." if len(labels) > 20 else "")
+    detail = f"label: holds {' '.join(unknown[:8])}, which the data set does not name (its labels: {known})"
+    return dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": "label_value", "detail": detail}
+
+
+def key_of(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     """Changes with whatever can change the stored arrays."""
-    used = {key: recipe[key] for key in RECIPE_KEYS} | {"revision": recipe.get("revision", 1)}
+    used = _used(recipe)
     sources = []
     for name in (row["path"], row["label"]):
         path = source_root / name
@@ -288,8 +353,23 @@ def _key(source_root: Path, recipe: dict[str, Any], row: dict[str, Any]) -> str:
     return fingerprint(REVISION, used, sources, str(row.get("channel", "")))
 
 
+def _used(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe shapes the stored arrays."""
+    return {key: recipe[key] for key in RECIPE_KEYS} | {"revision": recipe.get("revision", 1)}
+
+
+def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
+    """Leaves to `repair` what it has to know; shards that are made at the same time write the same."""
+    try:
+        kept = read_json(out_dir / RECIPE)
+    except UserError:
+        kept = None
+    if kept != content:
+        write_json(out_dir / RECIPE, content)
+
+
 def _preprocess(
-    source_root: Path, recipe: dict[str, Any], row: dict[str, Any]
+    source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Stored image and label, and the columns of the record that describe them."""
     limits = Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
@@ -318,39 +398,72 @@ def _preprocess(
 # ------------------------------------------------------------------------------------------------ files
 
 
-def _write(out_dir: Path, path: Path, array: np.ndarray, prefix: str) -> dict[str, str]:
-    """Stores an array; its columns `file` and `checksum`. Equal arrays give equal bytes."""
-    compression = blosc2.CParams(
-        codec=blosc2.Codec.ZSTD, clevel=1, filters=[blosc2.Filter.BITSHUFFLE], typesize=array.itemsize, nthreads=1
-    )
+def _compressed(array: np.ndarray) -> bytes:
+    """An array as the content of its file. Equal arrays give equal bytes."""
+    # the upper bytes of halves compress well by themselves: a seventh smaller than by bits, which suit label maps
+    shuffle = blosc2.Filter.SHUFFLE if array.dtype.kind == "f" else blosc2.Filter.BITSHUFFLE
+    compression = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, filters=[shuffle], typesize=array.itemsize, nthreads=1)
     chunks, blocks = (tuple(min(side, n) for n in array.shape) for side in (_CHUNK, _BLOCK))
     contiguous: Any = np.ascontiguousarray(array)
-    with atomic(path) as temporary:
-        blosc2.asarray(contiguous, urlpath=str(temporary), mode="w", chunks=chunks, blocks=blocks, cparams=compression)
-        checksum = _crc32(temporary)
-    return {f"{prefix}file": path.relative_to(out_dir).as_posix(), f"{prefix}checksum": checksum}
+    return blosc2.asarray(contiguous, contiguous=True, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
 
 
-def _load(path: Path, row: Mapping[str, Any], box: tuple[slice, ...] | None) -> np.ndarray:
-    if not path.is_file():
-        raise _damaged("missing", path, row)
+def write_frame(path: Path, frame: bytes) -> None:
+    """Writes a stored file: beside its place, read back, compared and renamed.
+
+    Raises:
+        UserError: it reads back differently.
+    """
+    with atomic(path, needs=len(frame)) as temporary:
+        temporary.write_bytes(frame)
+        if fault_of(temporary, checksum_of(frame)):
+            raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
+
+
+def checksum_of(frame: bytes) -> str:
+    """CRC-32, 8 hex digits. zlib's, since the vector instructions of isal's slow down the decompression that follows."""
+    return f"{zlib.crc32(frame):08x}"
+
+
+def _fault(frame: bytes, checksum: str) -> str:
+    found = checksum_of(frame)
+    return "" if found == checksum else f"damaged: its checksum is {found}, and {checksum} was stored"
+
+
+def _load(path: Path, checksum: str, row: Mapping[str, Any], box: tuple[slice, ...] | None) -> np.ndarray:
+    """The bytes that are compared are the bytes that are decompressed: nothing can change in between."""
     try:
-        array: Any = blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
-        return array[:] if box is None else array[box]
-    except (RuntimeError, ValueError) as error:
-        raise _damaged(f"damaged: {error}", path, row) from error
+        frame = path.read_bytes()
+    except FileNotFoundError as error:
+        raise _damaged("missing", path, row) from error
+    if fault := _fault(frame, checksum):
+        raise _damaged(fault, path, row)
+    array: Any = blosc2.ndarray_from_cframe(frame)
+    array.schunk.dparams = blosc2.DParams(nthreads=1)
+    return array[:] if box is None else array[box]
 
 
-def _damaged(problem: str, path: Path, row: Mapping[str, Any]) -> UserError:
+def _damaged(fault: str, path: Path, row: Mapping[str, Any]) -> UserError:
+    """Says which shard, stored volume and raw file it is about; a corpus names no raw file, the table of the shard does."""
+    folder = path.parent.parent
+    shard, source = _origin(folder, row, "label" if path.name.endswith(SUFFIXES[1]) else "path")
     return UserError(
-        f"the stored volume of {row['path']} is {problem}",
+        f"the stored volume {row['volume']}{shard}, made from {source}, is {fault}",
         where=path,
-        fix="delete this file and run the shard again: only this volume is made anew",
+        fix=f"brainpretrain repair {shlex.quote(str(folder))}   (makes it anew and nothing else; then run this again)",
     )
 
 
-def _crc32(path: Path) -> str:
-    return f"{zlib.crc32(path.read_bytes()):08x}"
+def _origin(folder: Path, row: Mapping[str, Any], column: str) -> tuple[str, str]:
+    """' of shard <number>' and the raw file in `column`, as far as the tables in `folder` know of a volume."""
+    for path in sorted(folder.glob("shard*.tsv")):
+        try:
+            table = read_tsv(path)
+            (found,) = table.loc[table["volume"] == row["volume"], column]
+        except (UserError, KeyError, ValueError):  # not in this one, or it is damaged as well
+            continue
+        return f" of shard {path.stem.removeprefix('shard')}", found
+    return "", row.get(column, "an unknown file")
 
 
 def _text(values: Iterable[Any]) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainpretrain.errors import UserError
 
+_IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone has 32 bits
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
 
 
@@ -35,9 +36,8 @@ def holdout(
     try:
         pool, test = train_test_split(ordered, test_size=test_fraction, random_state=seed, stratify=strata)
     except ValueError as error:
-        raise UserError(
-            f"no split by site: {error}", where="split", fix="take 'stratify' out, or change test_fraction"
-        ) from error
+        problem, fix = ("no split by site", "take 'stratify' out, or") if sites else ("no split", "add subjects, or")
+        raise UserError(f"{problem}: {error}", where="split", fix=f"{fix} change test_fraction") from error
     return sorted(pool), sorted(test)
 
 
@@ -87,6 +87,38 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)} | sites
 
 
+def check_asked(subjects: Mapping[str, Any], asked: Iterable[tuple[str, str]], where: object) -> None:
+    """Accepts a split that can have enough subjects for what a study asks of it.
+
+    Args:
+        subjects: what `split` returned.
+        asked: pairs of n_train and cohort.
+        where: its file, or the task.
+
+    Raises:
+        UserError: listing every n_train for which the pool is too small, and every cohort that is empty.
+    """
+    pool, problems = training_pool(subjects), []
+    for n_train, cohort in asked:
+        if n_train != "all" and int(n_train) > len(pool):
+            problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
+        elif cohort == "val" and n_train in ("all", str(len(pool))):
+            problems.append(f"n_train {n_train} of {len(pool)} subjects in the pool leaves none for the cohort 'val'")
+        elif cohort == "test" and not subjects["test"]:
+            problems.append("the cohort 'test' has no subjects")
+    if problems:
+        fix = "lower n_train, or change test_fraction; where subjects were added since, delete the file"
+        raise UserError("\n".join(dict.fromkeys(problems)), where=where, fix=fix)
+
+
+def incomplete(index: pd.DataFrame, task: Mapping[str, Any]) -> list[str]:
+    """A line for every labelled subject that lacks a sequence of the task and so is no case of it."""
+    labelled = _labelled(index, task["subsets"], task["sequences"])[["subject", "session"]].drop_duplicates()
+    have = index.merge(labelled).groupby(["subject", "session"])["sequence"].agg(set)
+    lacking = {" ".join(key).strip(): [name for name in task["sequences"] if name not in found] for key, found in have.items()}
+    return [f"{who} lacks {', '.join(names)}" for who, names in lacking.items() if names]
+
+
 def _sites(rows: pd.DataFrame) -> dict[str, str]:
     """Subject to site.
 
@@ -128,6 +160,17 @@ def _same_patient(subjects: Mapping[str, Any], others: Iterable[str]) -> set[str
     return {subject for subject, patient in patients.items() if patient in taken} - set(others)
 
 
+def copies(rows: pd.DataFrame) -> list[list[str]]:
+    """Volumes of different patients that are stored bit for bit alike, in groups of `<data set>/<patient>`.
+
+    Args:
+        rows: of shard tables, with the column dataset.
+    """
+    keys = rows["dataset"] + "/" + _patients(rows)
+    groups = keys.groupby([rows[name] for name in _IMAGE]).agg(lambda found: sorted(set(found)))
+    return sorted({tuple(found): list(found) for found in groups if len(found) > 1}.values())
+
+
 def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
     """The out-of-distribution cohort of a task, JSON-able. It is no part of the split, so adding one trains nothing again.
 
@@ -147,6 +190,12 @@ def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any
             f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
             where=f"task on {subjects['dataset']}",
             fix="name the 'subsets' of the task and of its 'ood'",
+        )
+    if not found:
+        raise UserError(
+            f"the cohort 'ood' of the data set '{spec['dataset']}' has no labelled subjects",
+            where=f"task on {subjects['dataset']}",
+            fix="look at the 'subsets' of its 'ood' and at the index of that data set",
         )
     return {"dataset": spec["dataset"], "ood": found}
 
@@ -247,7 +296,10 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
         raise UserError(
             "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
         )
-    keys = rows["dataset"] + "/" + _patients(rows)
+    names = keys = rows["dataset"] + "/" + _patients(rows)
+    for same in copies(rows):  # one image under several names is one patient
+        one = set(keys[names.isin(same)])
+        keys = keys.where(~keys.isin(one), min(one))
     subjects = sorted(set(keys))
     n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
     if n_val >= len(subjects):

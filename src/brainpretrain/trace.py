@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
 import platform
 import resource
@@ -11,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,6 +22,7 @@ import torch
 
 from brainpretrain import checkpoints, distributed
 from brainpretrain.errors import UserError
+from brainpretrain.files import atomic, full_disk_is_told
 from brainpretrain.history import History
 
 
@@ -98,9 +99,13 @@ class Trace(L.Callback):
     def _keep_rows_until(self, step: int) -> None:
         kept = [row for row in read_log(self.path) if int(row["step"]) <= step] if step else []
         self.total = float(kept[-1]["seconds"]) if kept else 0.0
-        self.path.unlink(missing_ok=True)
-        for row in kept:
-            self._append(row)
+        if not kept:
+            self.path.unlink(missing_ok=True)
+        else:
+            with atomic(self.path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, list(kept[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(kept)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         self.started = time.monotonic()
@@ -149,11 +154,10 @@ class Trace(L.Callback):
             self._write(row)
         for logger in trainer.loggers:
             logger.log_metrics({name: float(value) for name, value in row.items() if value != ""}, step=trainer.global_step)
-        require_finite(float(row["loss"]), trainer.global_step)
 
     def _append(self, row: Mapping[str, Any]) -> None:
         new = not self.path.exists()
-        with open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with full_disk_is_told(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(row), lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -169,11 +173,6 @@ class Trace(L.Callback):
                 flush=True,
             )
 
-    def require_finite(self, step: int) -> None:
-        """Looks at the steps since the last row, before a checkpoint is made of them."""
-        if "loss" in self.train.sums:
-            require_finite(float(self.train.sums["loss"]), step)
-
     def summary(self) -> dict[str, float]:
         """Totals over all attempts, for run.json; the first row is left out of the means when there are more (warm-up)."""
         rows = read_log(self.path)
@@ -184,21 +183,64 @@ class Trace(L.Callback):
         return {"seconds": float(rows[-1]["seconds"]), **means}
 
 
-def require_finite(loss: float, step: int) -> None:
-    """Raises UserError if the loss is no number any more; what was saved before is still good."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at step {step}",
-            fix="lower lr, set gradient_clip, or use precision bf16-mixed or 32-true; the last checkpoint is from before",
-        )
-
-
 def read_log(path: Path) -> list[dict[str, str]]:
     """Rows of a log.csv; a row cut short by a kill is left out."""
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as stream:
         return [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
+
+
+class Finite(L.Callback):
+    """Ends a training whose loss is NaN or Inf for good, and tells before that no checkpoint is to be made of it.
+
+    How many steps in a row were bad is counted on the device and read every `patience` steps, so that no step waits for it. In
+    16-mixed a single bad step is passed over by the gradient scaler; in other precisions no training recovers.
+
+    Args:
+        patience: so many bad steps in a row are enough.
+        work: the work folder with the checkpoints.
+    """
+
+    def __init__(self, patience: int, work: Path) -> None:
+        self.patience, self.work = patience, work
+        self.bad = torch.tensor(0)
+        self.recent: deque[tuple[int, list[str]]] = deque(maxlen=2 * patience)  # step and volumes of the last batches
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        finite = outputs["loss"].detach().isfinite()
+        self.bad = torch.where(finite, 0, self.bad.to(finite.device) + 1)
+        self.recent.append((trainer.global_step, batch["volume"]))
+        if trainer.global_step % self.patience == 0:
+            self._require(trainer, self.patience)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not self.is_good(trainer, pl_module):
+            self._require(trainer, 0)
+
+    def is_good(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
+        """The last loss and all weights are finite, in every process."""
+        whole = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()]).all()
+        return not max(distributed.numbers(int(self.bad) + int(not whole), trainer.strategy.root_device))
+
+    def _require(self, trainer: L.Trainer, most: int) -> None:
+        """Raises UserError if `most` steps in a row, or more, were bad in some process."""
+        own = int(self.bad)
+        if max(distributed.numbers(own, trainer.strategy.root_device)) < most:
+            return
+        step, last = trainer.global_step, checkpoints.last(self.work)
+        problem = f"the loss{'' if own else ' or a weight'} is not finite at step {step}"
+        if own:
+            begin, volumes = self.recent[-min(own, len(self.recent))]
+            problem += f", the {own}. in a row; it began at step {begin} with {' '.join(dict.fromkeys(volumes))}"
+        before = f"{last} is from before" if last else "no checkpoint was made before"
+        raise UserError(
+            problem,
+            where=self.work,
+            fix=f"look at these volumes, lower lr, set gradient_clip, or use precision bf16-mixed or 32-true; {before}",
+        )
 
 
 SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking costs a round trip
@@ -211,8 +253,8 @@ class Checkpoints(L.Callback):
     step of an epoch waits until validation is done and the epoch is logged. A second Ctrl-C ends at once.
     """
 
-    def __init__(self, work: Path, every: int, trace: Trace, history: History) -> None:
-        self.trace, self.history = trace, history
+    def __init__(self, work: Path, every: int, finite: Finite, history: History) -> None:
+        self.finite, self.history = finite, history
         self.work, self.every = work, every
         self.caught, self.stop, self.waiting = 0, 0, False
 
@@ -238,27 +280,28 @@ class Checkpoints(L.Callback):
         if trainer.world_size == 1 or trainer.global_step % SIGNAL_STEPS == 0:
             self.stop = max(distributed.numbers(self.caught, trainer.strategy.root_device))
         if batch_idx + 1 < trainer.num_training_batches:
-            self._save_if_due(trainer)
+            self._save_if_due(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save_if_due(trainer)
+        self._save_if_due(trainer, pl_module)
 
-    def _save_if_due(self, trainer: L.Trainer) -> None:
+    def _save_if_due(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (self.waiting or self.stop):
             return
-        self.waiting = False
-        step = trainer.global_step
-        self.trace.require_finite(step)
-        trainer.save_checkpoint(self.work / checkpoints.name(step))
-        if trainer.is_global_zero:
-            checkpoints.prune(self.work)
-        self.history.saved(step)
+        step, saved = trainer.global_step, "saved"
+        if self.finite.is_good(trainer, pl_module):
+            self.waiting = False
+            trainer.save_checkpoint(self.work / checkpoints.name(step))
+            if trainer.is_global_zero:
+                checkpoints.prune(self.work, step)
+            self.history.saved(step)
+        else:  # the checkpoint before is better than one of this; the next good step is saved, or `finite` ends the training
+            saved = f"not saved, since the loss or a weight is not finite; {checkpoints.last(self.work) or 'nothing'} is there"
         if self.stop:
             self.history.stopped(signal.Signals(self.stop).name)
             if trainer.is_global_zero:
-                print(
-                    f"stopped by {signal.Signals(self.stop).name} at step {step}, saved; the same command continues", flush=True
-                )
+                name = signal.Signals(self.stop).name
+                print(f"stopped by {name} at step {step}, {saved}; the same command continues", flush=True)
             sys.exit(exit_code(self.stop))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -28,6 +29,7 @@ from brainpretrain import (
     execution,
     locks,
     losses,
+    memory,
     pretext,
     schedule,
     splits,
@@ -38,7 +40,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import stem
 from brainpretrain.counts import parameters
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, fingerprint, read_json, sha256, write_json, write_tsv
+from brainpretrain.files import atomic, clear_parts, fingerprint, link, read_json, sha256, write_json, write_tsv
 from brainpretrain.history import History, recorded
 
 # one line per epoch is ours to write; Lightning's own lines are advice and hardware lists, told again in run.json
@@ -74,6 +76,11 @@ class _Module(L.LightningModule):
         if self.trainer.progress_bar_callback:
             self.log("loss", scalars["loss"], prog_bar=True, logger=False)
         return scalars
+
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """What a network draws by itself, dropout say, is a function of the samples as all else is, and so of the step."""
+        torch.manual_seed(int(batch["seed"][0]))
+        return batch
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Freezes and frees parts of the encoder at the border of two phases.
@@ -194,6 +201,7 @@ class Run:
         workers: loader processes.
         save_every: optimiser steps between two checkpoints.
         max_idle: attempts in a row without a new checkpoint after which no further one is made.
+        max_nonfinite: steps in a row whose loss is not finite after which the training ends.
         log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
         execution: how networks are computed, see `execution.apply`.
         inference: settings of the sliding window, for model.json; training knows nothing of them.
@@ -213,38 +221,50 @@ class Run:
         log_every: int = 0,
         execution: Sequence[str] = (),
         inference: Mapping[str, Any] | None = None,
+        max_nonfinite: int = 5,
     ) -> None:
         self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
         self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
-        self.tensorboard, self.max_idle, self.execution, self.inference = tensorboard, max_idle, list(execution), inference
+        self.tensorboard, self.max_idle, self.max_nonfinite = tensorboard, max_idle, max_nonfinite
+        self.execution, self.inference = list(execution), inference
+        self.loaders: list[Any] = []
         self.history: History | None = None
         self.lock: locks.Lock | None = None
         if devices % nodes:
             raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
+        if max_nonfinite < 1:
+            raise UserError(f"{max_nonfinite} is no number of steps", where="--max-nonfinite-steps", fix="give 1 or more")
         torch.set_num_threads(threads)
         machine = {"devices": devices, "threads": threads, "workers": workers, "execution": self.execution}
         self.facts = trace.provenance() | machine
 
     def loader(self, dataset: Any, batches: Any) -> Any:
-        return data.loader(dataset, batches, self.workers, torch.cuda.is_available())
+        self.loaders.append(data.loader(dataset, batches, self.workers, torch.cuda.is_available()))
+        return self.loaders[-1]
 
-    def fit(self, module: _Module, train: Any, val: Any, key: str, epoch_steps: int) -> bool:
-        """Trains to the end, from the newest checkpoint of the work folder `key` if there is one.
+    def fit(self, module: _Module, train: Any, val: Any, made_from: Mapping[str, Any], epoch_steps: int) -> bool:
+        """Trains to the end, from the newest checkpoint of the work folder if there is one.
+
+        Args:
+            made_from: what the result is a function of, as plain data; its fingerprint names the work folder.
 
         Returns:
             False if another copy of this training ran, was waited for, and has left the results.
 
         Raises:
-            UserError: fewer processes run than devices were asked for, the loss is not finite, or attempts get nowhere.
+            UserError: fewer processes run than devices were asked for, another training writes the same results, the
+                checkpoint is of another training, memory or disk run out, a loader process was killed, the loss is not
+                finite, or attempts get nowhere.
         """
-        self.work, self.key = self.work_root / key, key
+        self.key = fingerprint(*made_from.values())
+        self.work = self.work_root / self.key
         self.history = History(self.work)
         check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
         execution.apply([module.encoder, *module.decoders], self.execution)
         total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
         tty = sys.stdout.isatty()
         self.trace = trace.Trace(self.work / "log.csv", global_batch, epoch_steps, total, quiet=tty)
-        self.lightning = trainer = self.trainer(module, total, epoch_steps, bool(val), tty)
+        self.lightning = trainer = self.trainer(module, total, epoch_steps, bool(val), tty, made_from)
         if trainer.world_size != self.devices:
             raise UserError(
                 f"{trainer.world_size} process(es) run, but {self.devices} device(s) were asked for",
@@ -256,38 +276,78 @@ class Run:
         last, damaged = checkpoints.newest(self.work)
         for line in damaged:
             print(line, flush=True)
+        if last:
+            checkpoints.require_same(last, made_from)
         sampler = data.StepSampler(
             global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
         )
         if trainer.is_global_zero:
             about = {
                 "kind": module.kind,
-                "out": os.path.relpath(self.out.resolve(), self.work_root.resolve().parent),
+                "out": self.place(),
                 "total_steps": total,
                 "patches_per_step": global_batch,
             }
             curve = schedule.points(module.stretches, per_phase=50)
             write_tsv(self.work / SCHEDULE, [row | {"lr": f"{row['lr']:.6g}"} for row in curve])
+            for folder in (self.work, self.out):
+                clear_parts(folder)
             self.history.begin(about, last.name if last else "", self.max_idle, lambda: trainer.global_step)
         self.facts["resumed_from"] = last.name if last else ""
-        trainer.fit(
-            module,
-            self.loader(train, sampler),
-            val_loader(self, val, trainer, global_batch),
-            ckpt_path=str(last) if last else None,
-            weights_only=True,
-        )
+        try:
+            trainer.fit(
+                module,
+                self.loader(train, sampler),
+                val_loader(self, val, trainer, global_batch),
+                ckpt_path=str(last) if last else None,
+                weights_only=True,
+            )
+        except Exception as error:
+            if told := self.explained(error, module):
+                raise told from error
+            raise
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
         return True
+
+    def place(self) -> str:
+        """Where the results go, relative to the folder of all results."""
+        return os.path.relpath(self.out.resolve(), self.work_root.resolve().parent)
+
+    def explained(self, error: Exception, module: _Module) -> UserError | None:
+        """What ended a training, in the words of this project where they say more than the error itself."""
+        text = str(error)
+        if memory.ran_out(error):
+            return memory.advice(error, module.recipe, module.encoder.divisor, self.devices, self.workers, self.execution)
+        if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
+            return UserError(text.rpartition("UserError: ")[2].strip())
+        if killed := re.search(r"DataLoader worker \(pid\(?s?\)? (\d+)\)(?: is killed by signal: ([\w ]+))?", text):
+            found = next(filter(None, (loader.dataset.source(int(killed[1])) for loader in self.loaders)), None)
+            what = f"a loader process was killed ({killed[2] or 'unknown signal'})"
+            return UserError(
+                what + (f" while it read {found[0]}" if found else ""),
+                where=found[1] if found else self.work,
+                fix="most often memory ran out: ask for more, or use fewer workers; then the same command continues",
+            )
+        return None
 
     def waited_for_another(self) -> bool:
         """Takes the work folder for this process, after the end of any other copy of this training that has it.
 
         A copy exists when Snakemake was killed and started again, or when Slurm requeued a job that Snakemake gave up.
         The lock goes with the process, however it ends.
+
+        Raises:
+            UserError: a training from other settings runs that will write the same results.
         """
-        place = self.work / f"process{self.lightning.global_rank}.lock"
-        self.lock, waited = locks.take(place, "this training runs in another process; waiting for its end")
+        name = f"process{self.lightning.global_rank}.lock"
+        for other in self.work_root.glob("*"):
+            if other != self.work and _result_of(other) == self.place() and not locks.try_take(other / name):
+                raise UserError(
+                    f"another training writes its results here ({locks.holder(other / name)})",
+                    where=self.out,
+                    fix=f"wait for its end, or stop it; its work folder is {other}",
+                )
+        self.lock, waited = locks.take(self.work / name, "this training runs in another process; waiting for its end")
         return waited
 
     def is_finished(self) -> bool:
@@ -295,8 +355,11 @@ class Run:
         path = self.out / "run.json"
         return path.exists() and read_json(path).get("fingerprint") == self.key
 
-    def trainer(self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool) -> L.Trainer:
+    def trainer(
+        self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool, made_from: Mapping[str, Any]
+    ) -> L.Trainer:
         recipe = module.recipe
+        finite = trace.Finite(self.max_nonfinite, self.work)
         # no running statistics anywhere, so no buffer to keep alike
         ddp = DDPStrategy(find_unused_parameters=module.freezes, forward_sync_buffers=False)
         loggers: list = []
@@ -324,10 +387,11 @@ class Run:
             log_every_n_steps=epoch_steps,
             callbacks=[
                 self.trace,
-                trace.Checkpoints(self.work, self.save_every, self.trace, self.history),
+                finite,
+                trace.Checkpoints(self.work, self.save_every, finite, self.history),
                 *([TQDMProgressBar()] if tty else []),
             ],
-            plugins=[checkpoints.SafeCheckpoints()],
+            plugins=[checkpoints.SafeCheckpoints(made_from)],
         )
 
     def end(self) -> None:
@@ -370,7 +434,26 @@ class Run:
         if tensorboard.exists():
             shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
         self.history.finish(self.out)
+        if kind == "pretraining":
+            self._keep()
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def _keep(self) -> None:
+        """The results under a second name: the run after an edit replaces the first, which took days."""
+        kept = self.out / "runs" / self.key
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
+        for pattern in ("encoder.*", "*.npz", "log.csv", SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
+            for path in self.out.glob(pattern):
+                link(path, kept / path.name)
+
+
+def _result_of(work: Path) -> str:
+    """Where the training of a work folder writes its results; '' if it does not say, or is just going."""
+    try:
+        return read_json(work / "about.json")["out"]
+    except UserError:
+        return ""
 
 
 def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) -> Any:
@@ -409,8 +492,7 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
     val = data.PretrainPatches(val_rows, folder, patch, plain, seed + 1) if len(val_rows) else None
     epoch_steps = max(1, len(train_rows) // recipe["global_batch"])
     module = Pretraining(task, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
-    key = fingerprint(dict(config), sha256(corpus))
-    if not run.fit(module, train, val, key, epoch_steps):
+    if not run.fit(module, train, val, {"config": dict(config), "corpus": sha256(corpus)}, epoch_steps):
         return
     if run.trainer_facts["global_rank"]:
         return run.end()
@@ -492,8 +574,13 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     epoch_steps = run.log_every
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
     stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]
-    key = fingerprint(dict(config), stored, sha256(init) if init else "scratch", run.log_every)
-    if not run.fit(module, train, None, key, epoch_steps):
+    made_from = {
+        "config": dict(config),
+        "cases": stored,
+        "init": sha256(init) if init else "scratch",
+        "log_every_steps": run.log_every,
+    }
+    if not run.fit(module, train, None, made_from, epoch_steps):
         return
     if run.trainer_facts["global_rank"]:
         return run.end()
@@ -521,6 +608,7 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
     if init is None:
         return []
     tensors, facts = weights.load(init)
+    weights.check_facts(facts, init.with_suffix(".json"))
     if facts["preprocess"] is None:
         raise UserError(
             "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
@@ -534,7 +622,7 @@ def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[s
                 fix="give the task and the corpus the same preprocess recipe",
             )
     divide = config["recipe"].get("stem", "divide") == "divide"  # left out of the recipe where it is the default
-    report = weights.load_encoder(network.encoder, tensors, divide)
+    report = weights.load_encoder(network.encoder, tensors, divide, init)
     repeated = sum(row["status"] != "loaded" for row in report)
     print(
         f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True

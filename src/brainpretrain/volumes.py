@@ -53,7 +53,6 @@ RECIPE_KEYS = (
 )
 GRID_TOLERANCE_VOXELS = 0.05  # how far the corners of a label may lie from those of its image
 LABEL_TOLERANCE = 1e-3  # how far a label may be from an integer
-_HISTOGRAM_BINS = 1 << 16
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
 _REBASE_AND_ROUND = np.uint32((1 << 32) - (112 << 23) + 0xFFF)
 _HALF_AND_SMALLEST_NORMAL = np.uint32(0x3F000000 + 0x400)
@@ -86,6 +85,8 @@ def preprocess(
         box = foreground_box(native) if recipe["crop"] == "nonzero" else tuple(slice(0, n) for n in native.shape)
     if box is None:
         raise _bad(volume, "no voxel above 0", "empty")
+    if min(s.stop - s.start for s in box) < 2:
+        raise _bad(volume, "all voxels above 0 lie in one slice", "too_small")
     spacing_mm = [volume.spacing_mm[a] for a in orientation.axes]
     shape = target_shape([s.stop - s.start for s in box], spacing_mm, recipe["spacing_mm"])
     if math.prod(shape) > recipe["max_voxels"]:
@@ -140,14 +141,12 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
         float32 in [0, 1], axes in the order in which they lie in memory, or None if all voxels above the minimum are
         equal: then there is no contrast to normalise.
     """
-    memory = _as_in_memory(array)
-    low, high = memory.min(), memory.max()
+    flat = _as_in_memory(array).ravel()
+    low, high = flat.min(), flat.max()
     if low == high:
         return None
-    if array.dtype.kind in "iu" and int(high) - int(low) < _HISTOGRAM_BINS:
-        quantile = _quantile_by_histogram(memory, int(low), int(high), upper_quantile)
-    else:
-        quantile = _quantile_by_selection(memory.ravel(), low, high, upper_quantile)
+    quantile = _quantile(flat, low, high, upper_quantile)
+    del flat
     floor, ceiling = np.float32(low), np.float32(low if quantile is None else quantile)
     if not ceiling > floor:
         return None
@@ -180,7 +179,7 @@ def integer_labels(label: Volume) -> np.ndarray:
     """The values of a label volume, rounded, in the smallest unsigned type that holds them.
 
     Raises:
-        BadVolume: label_value: a value further than 1e-3 from an integer, or below 0.
+        BadVolume: label_value: a value further than 1e-3 from an integer, below 0 or above 65535.
     """
     array = label.array
     if array.dtype.kind == "f":
@@ -189,8 +188,8 @@ def integer_labels(label: Volume) -> np.ndarray:
             raise _bad(label, f"{wrong} label values are no integers", "label_value", "store labels as integers")
         array = rounded
     low, high = array.min(), array.max()
-    if low < 0 or high > np.iinfo(np.uint32).max:
-        raise _bad(label, f"label values {low:g} to {high:g}", "label_value", "labels are integers from 0")
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise _bad(label, f"label values {low:g} to {high:g}", "label_value", "labels are integers from 0 to 65535")
     return array.astype(np.min_scalar_type(int(high)), copy=False)
 
 
@@ -272,19 +271,7 @@ def _histogram(memory: np.ndarray, low: int, high: int) -> np.ndarray:
     return counts
 
 
-def _quantile_by_histogram(memory: np.ndarray, low: int, high: int, fraction: float) -> float | None:
-    """Exact quantile of the integers above `low`; None if they are all equal."""
-    counts = _histogram(memory, low, high)[1:]
-    n = int(counts.sum())
-    if n == int(counts[-1]):
-        return None
-    position = fraction * (n - 1)
-    below = math.floor(position)
-    lower, upper = np.searchsorted(np.cumsum(counts), [below, min(below + 1, n - 1)], side="right") + low + 1
-    return float(lower + (upper - lower) * (position - below))
-
-
-def _quantile_by_selection(flat: np.ndarray, low: np.generic, high: np.generic, fraction: float) -> float | None:
+def _quantile(flat: np.ndarray, low: np.generic, high: np.generic, fraction: float) -> float | None:
     """Exact quantile of the values above `low`; None if they are all equal.
 
     A coarse sample tells where the top of the distribution begins, so that few values have to be put in order.

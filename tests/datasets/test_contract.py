@@ -186,7 +186,7 @@ def test_checksums_are_checksums(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_addresses_are_of_a_known_kind(name: str) -> None:
     dataset = datasets.load(name)
-    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|dataverse:[\w.]+/doi:10\.\d+/\w+|"
+    known = r"https?://\S+|synapse:syn\d+|xnat:[\w./-]+/[A-Z0-9]+|hf:[\w-]+/[\w-]+|dataverse:[\w.]+/doi:10\.\d+/\w+|zenodo:[\w.]+/\d+|"
     assert all(re.fullmatch(known, archive.url) for archive in dataset.archives)
     assert dataset.access == "place" or dataset.access == "embedded" or any(archive.url for archive in dataset.archives)
     assert len({archive.name for archive in dataset.archives}) == len(dataset.archives)
@@ -360,6 +360,26 @@ def test_redistribution_follows_from_a_creative_commons_licence(name: str) -> No
     dataset = datasets.load(name)
     if re.fullmatch(r"CC BY[-A-Z]*(?: \d\.\d)?", dataset.licence):
         assert dataset.redistribution == ("ND" not in dataset.licence)
+
+
+def test_what_brains45k_takes_whole() -> None:
+    """Table 1 counts every volume of the sources below; the selection rules are those of the other four."""
+    taken = {name for name in BRAINS45K if datasets.load(name).whole}
+    assert taken == {"brats21", "isles22", "wmh", "msseg1", "msd_brain_tumour"}
+
+
+def test_a_source_that_is_taken_whole_keeps_negative_and_small_volumes(tmp_path: Path) -> None:
+    """Cases of ISLES22 have some voxels below 0, left by resampling; all 250 are in the corpus and may be scored."""
+    array = np.random.default_rng(0).integers(-5, 100, (20, 18, 12)).astype(np.int16)
+    case = "sub-strokecase0009"
+    (tmp_path / "raw" / case).mkdir(parents=True)
+    for name in ("DWI", "ADC", "FLAIR", "lesion_msk"):
+        image = nib.Nifti1Image((array > 90).astype(np.uint8) if name == "lesion_msk" else array, np.eye(4))
+        nib.save(image, tmp_path / "raw" / case / f"{name}.nii.gz")
+    rows, settings = index(datasets.load("isles22"), tmp_path / "raw"), config.load(ROOT / "config")
+    table = shards.build(rows, tmp_path / "raw", tmp_path / "out", settings.stored_as("amaes", "isles22"), 0, 1)
+    assert table["reason"].tolist() == ["", "", ""]
+    assert settings.stored_as("amaes", "adni") == settings.stored_as("amaes")
 
 
 def test_selection_by_what_is_in_a_file(tmp_path: Path) -> None:

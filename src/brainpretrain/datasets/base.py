@@ -39,8 +39,8 @@ SERIES_RULES = (
 class Archive:
     """A file to download or to ask for. Size in bytes; size and checksums are None where none has been read.
 
-    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>, or '' where only a
-    person can get it.
+    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>,
+    zenodo:<server>/<record> (all files of the record), or '' where only a person can get it.
     `also`: checksums (sha256 or md5) of other versions, which are taken where a user has them.
     `unpacked_size`: bytes of all its files; None where not on record.
     `scans`: types of the scans to take, of an XNAT project.
@@ -106,6 +106,8 @@ class Dataset:
     `expected`: volumes, and subjects where counted, of the complete release (None where a config decides, or where
     the count is not known).
     `brains45k`: subjects, sessions and volumes that the source gives to BRAINS-45K (AMAES, Table 1).
+    `labels`: all values that a label file may hold beside 0, with their names; a file with another one is rejected. Empty where
+    they are not known.
     `n_shards`: a constant, so that jobs can be planned before there are data; one for 256 expected volumes.
     `label_sequences`: the sequences on whose grid the label file lies.
     `ignore`: values of the label file that neither train nor score.
@@ -116,6 +118,8 @@ class Dataset:
     `fetch` (nrrd) or by the download step (dicom), and read from there.
     `convert`: regular expression for the paths of the NRRD files that are converted.
     `lister`: how volumes are found where a table lists them and no layout can.
+    `whole`: no volume is left out for its size or a negative voxel: `min_size` and `allow_negative` of a preprocess recipe do
+    not hold. So BRAINS-45K takes those of its sources that were prepared for a challenge.
     """
 
     name: str
@@ -138,6 +142,7 @@ class Dataset:
     source_format: SourceFormat = "nifti"
     convert: str = r".*"
     lister: Callable[[Dataset, Path], Scan] | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -317,7 +322,7 @@ def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], f
         problems = [*problems, f"volumes that nothing uses: {some(volumes)}"]
     count = len(problems) - bool(volumes)
     raise UserError(
-        "\n  ".join([f"{count} problems in the files of '{name}':", *problems]),
+        "\n  ".join([f"{count} problem{'s' * (count > 1)} in the files of '{name}':", *problems]),
         where=where,
         fix=fix,
     )

@@ -46,6 +46,7 @@ DATASET = Dataset(
     # The subjects of the supervised split that are not in its test set.
     brains45k={"subjects": 938, "sessions": 938, "volumes": 3752},
     n_shards=20,
+    whole=True,
     # The same patients under two numbers.
     aliases={"BraTS2021_00557": "BraTS2021_00639", "BraTS2021_00758": "BraTS2021_00626"},
 )

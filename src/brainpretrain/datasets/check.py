@@ -102,8 +102,8 @@ def report(facts: Mapping[str, Any]) -> str:
         lines.append(f"  {to_fetch(facts['dangling'])}")
     for key in ("problems", "remarks"):
         if facts[key]:
-            lines.append(f"  {len(facts[key])} {key}:")
-            lines += [f"    {text}" for text in facts[key][:PRINTED]]
+            lines.append(f"  {len(facts[key])} {key if facts[key][1:] else key[:-1]}:")
+            lines += [f"    {text}".replace("\n", "\n    ") for text in facts[key][:PRINTED]]
     return "\n".join([*lines, "To use it, in config/datasets.yaml and config/config.yaml:", "", facts["yaml"]])
 
 
@@ -121,6 +121,8 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
             fix="give the folder that holds the volumes",
         )
     files, dangling = list_files(folder)
+    if tables := [path for path in files if path.endswith((".csv", ".tsv")) and "/" not in path and _is_list(folder / path)]:
+        return "a table of paths", "csv", {"file": tables[0]}
     volumes = [path for path in (*files, *dangling) if path.endswith(EXTENSIONS)]
     step = max(1, len(volumes) // PROBED)
     for name in datasets.names():
@@ -131,9 +133,6 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
         return "nnU-Net's raw data", "nnunet", _nnunet(folder, volumes)
     if recognises(bids.describe(), volumes[::step]):
         return "BIDS", "bids", _bids(volumes)
-    tables = [path for path in files if path.endswith((".csv", ".tsv")) and "/" not in path and _is_list(folder / path)]
-    if tables:
-        return "a table of paths", "csv", {"file": tables[0]}
     raise UserError(
         f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else ""),
         where=folder,
@@ -168,7 +167,9 @@ def _nnunet(folder: Path, volumes: list[str]) -> dict[str, Any]:
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"dataset.json is not understood: {error}", where=folder / "dataset.json", fix="mend it") from error
     options: dict[str, Any] = {"sequences": [CHANNELS.get(name.lower(), name) for name in names] or ["unknown"]}
-    if labels:
+    if labels and not _regions(
+        folder
+    ):  # the values of a region have no names of their own, and a label may hold named ones alone
         options["labels"] = labels
     if any(path.startswith("labelsTs/") for path in volumes):
         options["test_labels"] = True

@@ -1,22 +1,22 @@
 """COSMOS: carotid vessel wall MRI, 50 training cases. DICOM, converted before it is read; without labels.
 
 Labels are contours, which no step of this project turns into masks. Certain is that a case is a folder of DICOM below
-`Training_dataset/`. The record, Zenodo 6481870, is open, but no name, size or checksum of its files is on record here, so the
-access is `place`: get all files from its page. The name of the sequence has not been read either, so it is `unknown`.
+`Training_dataset/`. Names, sizes and checksums of the record's files are not known here: its host tells them. The name of
+the sequence has not been read, so it is `unknown`.
 """
 
-from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern
+from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, Layout, Pattern
 
 DATASET = Dataset(
     name="cosmos",
     title="COSMOS (carotid vessel wall segmentation challenge 2022)",
-    access="place",
+    access="auto",
     page="https://zenodo.org/records/6481870",
     licence="terms of the challenge",
     licence_url="https://zenodo.org/records/6481870",
     citation="COSMOS 2022, doi:10.5281/zenodo.6481870",
     redistribution=False,
-    archives=(),
+    archives=(Archive(name="COSMOS", url="zenodo:zenodo.org/6481870"),),
     layouts=(
         Layout(
             name="DICOM, converted",

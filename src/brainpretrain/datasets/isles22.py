@@ -1,7 +1,7 @@
 """ISLES 2022: DWI, ADC and FLAIR after an ischaemic stroke, infarct labelled on the grid of DWI and ADC.
 
-Three layouts of the release are in use, and one of sample cases. An older record, Zenodo 7153326, holds an archive of the
-same name, which is taken where a user has it.
+Three layouts of the release are in use, and one of sample cases, which come with the challenge's code under CC BY-SA 4.0. An
+older record, Zenodo 7153326, holds an archive of the same name, which is taken where a user has it.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
@@ -85,4 +85,5 @@ DATASET = Dataset(
     expected={"subjects": 250, "volumes": 750},
     brains45k={"subjects": 250, "sessions": 250, "volumes": 750},
     n_shards=3,
+    whole=True,
 )

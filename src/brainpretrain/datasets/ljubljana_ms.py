@@ -1,4 +1,7 @@
-"""Ljubljana MS lesions, cross-sectional: 30 patients, lesion mask by consensus of three raters."""
+"""Ljubljana MS lesions, cross-sectional: 30 patients, lesion mask by consensus of three raters.
+
+Resampling has left a few voxels below 0 in all volumes of the layout in MNI space, so none is left out for them.
+"""
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
@@ -63,4 +66,5 @@ DATASET = Dataset(
     label_sequences=("FLAIR", "T1w", "T1ce", "T2w"),
     expected={"subjects": 30, "volumes": 120},
     n_shards=1,
+    whole=True,
 )

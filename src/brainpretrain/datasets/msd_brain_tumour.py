@@ -46,4 +46,5 @@ DATASET = Dataset(
     # The 266 unlabelled subjects. Renamed cases of BraTS 2016/2017, so BraTS21 patients may be among them.
     brains45k={"subjects": 266, "sessions": 266, "volumes": 1064},
     n_shards=12,
+    whole=True,
 )

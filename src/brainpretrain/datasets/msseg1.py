@@ -42,4 +42,5 @@ DATASET = Dataset(
     expected={"subjects": 15, "volumes": 75},
     brains45k={"subjects": 15, "sessions": 15, "volumes": 75},
     n_shards=1,
+    whole=True,
 )

@@ -48,6 +48,7 @@ DATASET = Dataset(
                 "OAS30001_MR_d0129/anat2/sub-OAS30001_ses-d0129_run-02_T1w.nii.gz",
                 "OAS30001_MR_d0757/anat1/sub-OAS30001_ses-d0757_FLAIR.nii.gz",
             ),
+            unused=(r".*\.json", r"(?:.+/)?0AS_data_files/.+"),
         ),
     ),
     labels={},

@@ -33,6 +33,7 @@ DATASET = Dataset(
                 "OAS42001_MR_d3000/anat1/NIFTI/sub-OAS42001_ses-d3000_T1w.nii.gz",
                 "OAS42001_MR_d3000/anat2/NIFTI/sub-OAS42001_ses-d3000_FLAIR.nii.gz",
             ),
+            unused=(r".*\.json",),
         ),
     ),
     labels={},

@@ -21,7 +21,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     n_shards: Count = Field(1, description="a constant: about one for 256 volumes")
-    labels: dict[Label, str] = Field({}, description="names of the values of the label files")
+    labels: dict[Label, str] = Field(
+        {}, description="names of all values of the label files; a file with another one is rejected"
+    )
     licence: str = UNSTATED
     citation: str = UNSTATED
 
@@ -51,7 +53,7 @@ def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
         "licence": options.licence,
         "licence_url": "",
         "citation": options.citation,
-        "redistribution": False,
+        "redistribution": options.licence.startswith("CC") and "ND" not in options.licence,
         "archives": (),
         "labels": options.labels,
         "label_sequences": (),

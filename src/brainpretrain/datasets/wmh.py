@@ -56,5 +56,6 @@ DATASET = Dataset(
     # The subset 'train'.
     brains45k={"subjects": 60, "sessions": 60, "volumes": 120},
     n_shards=2,
+    whole=True,
     ignore=(2,),
 )

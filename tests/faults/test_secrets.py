@@ -1,4 +1,4 @@
-"""Canaries: credentials in the environment, every command that could let one out, and a search through all that was written."""
+"""Faults 9 and 10. Canaries: credentials in the environment, every command that could let one out, and a search through all that was written."""
 
 from __future__ import annotations
 
@@ -57,6 +57,66 @@ def run(tmp_path, monkeypatch, capfd, archive, codes, before=lambda: None) -> No
     assert not found_in(tmp_path, said.out, said.err) and "brains" in said.out
 
 
+def left_in(*folders: Path) -> list[Path]:
+    """Files of these folders, but for the lock."""
+    return [path for folder in folders for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "needed"),
+    [
+        ("synapse:syn1", "one.zip", "SYNAPSE_AUTH_TOKEN"),
+        ("xnat:example.org/P", "P", "XNAT_USER and XNAT_PASSWORD"),
+        ("hf:owner/name", "name", "HF_TOKEN"),
+        ("https://example.org/A_encrypted.tar.gz", "A_encrypted.tar.gz", "ATLAS_PASSWORD"),
+    ],
+)
+def test_09_a_variable_that_is_not_set_is_named_before_the_host_is_asked(tmp_path, monkeypatch, capfd, url, name, needed):
+    for variable in SECRETS:
+        monkeypatch.delenv(variable)
+    dataset = replace(BRAINS, archives=(Archive(name, url),), access="credential")
+    monkeypatch.setattr(datasets, "load", lambda name: dataset)
+    root, incoming = tmp_path / "data" / "brains", tmp_path / "data" / "incoming"
+    assert cli.main(["download", "--dataset", "brains", "--root", str(root), "--out", str(tmp_path / "out.json")]) == 2
+    said = capfd.readouterr().err
+    assert f"set the environment variable {needed}\n  where: {url}\n  fix:   register" in said and str(incoming) in said
+    assert not left_in(root, incoming) and not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_09_a_wrong_secret_is_named_and_the_right_one_succeeds(tmp_path, monkeypatch, capfd, status):
+    with xnat({"sub1": {"T1w": b"1"}}) as host:
+        dataset = replace(BRAINS, archives=(Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w",)),), access="credential")
+        monkeypatch.setattr(datasets, "load", lambda name: dataset)
+        root = tmp_path / "data" / "brains"
+        line = ["download", "--dataset", "brains", "--root", str(root), "--out", str(tmp_path / "out.json")]
+        monkeypatch.setenv("XNAT_PASSWORD", "canary-wrong")
+        host.refuse = status
+        assert cli.main(line) == 2
+        said = capfd.readouterr().err
+        words = (
+            f"asks for a login: status {status}",
+            "see that XNAT_USER and XNAT_PASSWORD are right, and accept the terms at",
+            host.front.url,
+        )
+        assert all(word in said for word in words) and "canary" not in said
+        assert not left_in(root, root.parent / "incoming") and not (tmp_path / "out.json").exists()
+        host.refuse = 0
+        monkeypatch.setenv("XNAT_PASSWORD", SECRETS["XNAT_PASSWORD"])
+        assert cli.main(line) == 0 and (tmp_path / "out.json").exists()
+
+
+def test_09_the_workflow_starts_no_job_where_a_variable_is_not_set(tmp_path, monkeypatch):
+    for name in SECRETS:
+        monkeypatch.delenv(name)
+    workflow = workflow_fixture.copy(tmp_path)
+    targets = ["--config", "study=amaes", "--", "download_wmh", "download_oasis3"]
+    said = workflow.snakemake(*targets, check=False, https_proxy="http://127.0.0.1:9", no_proxy="")
+    assert "to download OASIS3 of 'oasis3', set the environment variable XNAT_USER and XNAT_PASSWORD" in said
+    assert not (tmp_path / "results").exists() and not (tmp_path / "data").exists()
+    assert "download_oasis3" in workflow.snakemake("-n", *targets, XNAT_USER="me", XNAT_PASSWORD="x")
+
+
 def switch(host, *statuses):
     """Before each run, the host refuses with the next status, or does not."""
     left = list(statuses)
@@ -67,7 +127,7 @@ def switch(host, *statuses):
     return before
 
 
-def test_synapse(tmp_path, monkeypatch, capfd):
+def test_10_no_secret_gets_out_with_synapse(tmp_path, monkeypatch, capfd):
     content = zipped({VOLUME: b"1"})
     with synapse(content) as host:
         monkeypatch.setattr(hosts, "SYNAPSE", f"{host.front.url}/repo/v1")
@@ -77,19 +137,19 @@ def test_synapse(tmp_path, monkeypatch, capfd):
         run(tmp_path, monkeypatch, capfd, Archive("one.zip", "synapse:syn1"), [2, 2, 2, 0], switch(host, 403, 500, 0, 0))
 
 
-def test_xnat(tmp_path, monkeypatch, capfd):
+def test_10_no_secret_gets_out_with_xnat(tmp_path, monkeypatch, capfd):
     with xnat({"sub1": {"T1w": b"1"}}) as host:
         archive = Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w",))
         run(tmp_path, monkeypatch, capfd, archive, [2, 2, 0], switch(host, 401, 500, 0))
 
 
-def test_hugging_face(tmp_path, monkeypatch, capfd):
+def test_10_no_secret_gets_out_with_hugging_face(tmp_path, monkeypatch, capfd):
     with hugging_face({VOLUME: b"1", "b.csv": b"2"}) as host:
         monkeypatch.setenv("HF_ENDPOINT", host.front.url)
         run(tmp_path, monkeypatch, capfd, Archive("n", "hf:o/n"), [2, 2, 0], switch(host, 401, 500, 0))
 
 
-def test_an_encrypted_archive(tmp_path, monkeypatch, capfd, tmp_path_factory):
+def test_10_no_secret_gets_out_with_an_encrypted_archive(tmp_path, monkeypatch, capfd, tmp_path_factory):
     made = tmp_path_factory.mktemp("made")
     (made / "T1w.nii.gz").touch()
     with tarfile.open(made / "plain", "w:gz") as archive:
@@ -106,7 +166,7 @@ def test_an_encrypted_archive(tmp_path, monkeypatch, capfd, tmp_path_factory):
     run(tmp_path, monkeypatch, capfd, Archive("A_encrypted.tar.gz"), [2, 0], before)
 
 
-def test_a_redirect_to_another_host(tmp_path, monkeypatch, capfd):
+def test_10_no_secret_follows_a_redirect_to_another_host(tmp_path, monkeypatch, capfd):
     with Server(saying(200, b"PK")) as thief, xnat({"sub1": {"T1w": b"1"}}) as host:
         host.front.answers[:] = [saying(302, Location=f"{thief.url}/steal")]
         run(tmp_path, monkeypatch, capfd, Archive("P", f"xnat:{host.front.url}/ir/P", scans=("T1w",)), [2])
@@ -115,7 +175,7 @@ def test_a_redirect_to_another_host(tmp_path, monkeypatch, capfd):
     ]
 
 
-def test_the_workflow_and_its_report(tmp_path):
+def test_10_no_secret_is_in_what_is_left_of_the_workflow_and_in_its_report(tmp_path):
     """MSSEG-1, whose archive a user places, through failure and success, with everything that Snakemake keeps of it."""
     workflow = workflow_fixture.copy(tmp_path)
     (tmp_path / "config" / "studies" / "tiny.yaml").write_text(

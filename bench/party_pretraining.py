@@ -1,0 +1,64 @@
+"""This project's pretraining as a party. Arguments: `table` and `folder` of stored volumes, `patch`, `recipe`, `policy`.
+
+The loop is the training's own without what surrounds it (checkpoints, log): items of the loader, its collate, the step of
+`training.Pretraining`, its optimiser. Float32.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from brainpretrain import backbones, data, execution, pretext, schedule, training
+from brainpretrain.augment.policy import Policy
+from brainpretrain.counts import parameters
+from brainpretrain.files import read_tsv
+from harness import arguments, seconds, serve
+
+torch.set_num_threads(1)
+GIVEN = arguments()
+RECIPE, PATCH = GIVEN["recipe"] | {"precision": "32-true"}, [GIVEN["patch"]] * 3
+POLICY = Policy(GIVEN["policy"])
+SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])), GIVEN["folder"], PATCH, POLICY, seed=0)
+MODULES: dict[str, Any] = {}  # by options of `execution`: the module and its optimiser
+
+
+def network(options: dict[str, int], how: Sequence[str]) -> dict[str, int]:
+    """Begins a training; returns the parameters of the network, and the operations of a step on one patch."""
+    torch.manual_seed(0)
+    encoder = backbones.build("unet", 1, **options)
+    task = pretext.build(RECIPE["method"], encoder, 1, **RECIPE["options"])
+    image = torch.zeros(1, 1, *PATCH)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        task(image, image, [0])
+    module = training.Pretraining(task, RECIPE, POLICY, schedule.stretches(RECIPE["phases"], 1))
+    execution.apply([module.encoder, *module.decoders], how)
+    MODULES["+".join(how)] = module, module.configure_optimizers()["optimizer"]
+    return {"parameters": parameters(task), "operations": 3 * counter.get_total_flops()}
+
+
+def trained(how: Sequence[str], first: int, steps: int, batch: int) -> dict[str, float]:
+    """Seconds of steps on samples from disk: of reading and augmenting, and of all."""
+    module, optimizer = MODULES["+".join(how)]
+
+    def samples(made: list, numbers: Sequence[int]) -> None:
+        items = data.collate([SAMPLES[number] for number in numbers])
+        made += [*module.augmented(items), items["seed"]]
+
+    def step(made: Sequence) -> None:
+        optimizer.zero_grad()
+        module.task(*made)["loss"].backward()
+        optimizer.step()
+
+    made_s = step_s = 0.0
+    for number in range(steps):
+        made: list = []
+        numbers = range(first + number * batch, first + (number + 1) * batch)
+        made_s += seconds(lambda m=made, n=numbers: samples(m, n))
+        step_s += seconds(lambda m=made: step(m))
+    return {"samples": made_s, "all": made_s + step_s}
+
+
+serve("brainpretrain", {"network": network, "trained": trained})

@@ -1,0 +1,166 @@
+"""A small pretraining on one CPU core, end to end: this project beside AMAES' training step fed by AMAES' data set.
+
+    make bench-pretraining
+
+Same network, same optimiser, same volumes, same number of patches, each from its own files, AMAES' augmentation on both
+sides, float32. The ratio depends on the network: the larger it is, the less its feeding matters. So there are two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import harness
+from augmentation import inputs, store
+from brainpretrain import config
+from brainpretrain.augment.policy import Policy
+from harness import NOT_MEASURED, ROOT, Missing, Party
+
+HERE = Path(__file__).parent
+AT_LEAST = 3  # for the first width
+OURS = {"brainpretrain": [], "brainpretrain, execution: channels_last": ["channels_last"]}  # the goal is about the last
+PARTS = ("all", "samples")
+
+Found = dict[str, list[dict[str, float]]]  # by column: per round the seconds per patch, by part
+
+
+def measure(columns: Mapping[str, Callable[..., dict[str, float]]], rounds: int, steps: int, batch: int) -> Found:
+    """Seconds per patch of each column and round; a round before them is not counted."""
+    found: Found = {name: [] for name in columns}
+
+    def work(name: str, number: int) -> list[float]:
+        answer = columns[name](first=number * steps * batch, steps=steps, batch=batch)
+        found[name].append({part: answer[part] / steps / batch for part in PARTS})
+        return [found[name][-1]["all"]]
+
+    harness.interleaved({name: partial(work, name) for name in columns}, rounds + 1)  # the first compiles, and reads files
+    return {name: rows[1:] for name, rows in found.items()}
+
+
+def medians(found: Found) -> dict[str, dict[str, float]]:
+    """Seconds per patch of each column, by part."""
+    return {name: {part: statistics.median(row[part] for row in rows) for part in PARTS} for name, rows in found.items()}
+
+
+def ratio(found: Found, ours: str, peer: str) -> float | None:
+    """Seconds of the peer over ours; None without the peer."""
+    numbers = medians(found)
+    return numbers[peer]["all"] / numbers[ours]["all"] if peer in numbers else None
+
+
+def table(networks: Mapping[int, Mapping[str, Any]], peer: str) -> str:
+    """Markdown: milliseconds per patch of each network and column, and the ratio."""
+    rows = []
+    for place, (width, network) in enumerate(networks.items()):
+        numbers = medians(network["found"])
+        size = f"width {width}"
+        for name in (*OURS, peer):
+            label = f"AMAES' step, fed by {peer}" if name == peer else name
+            if name not in numbers:
+                rows.append([size, label, NOT_MEASURED, "", "", "", ""])
+                continue
+            whole, samples = (1e3 * numbers[name][part] for part in PARTS)
+            times = ratio(network["found"], name, peer) if name != peer else None
+            goal = f"at least {AT_LEAST}x" if name == [*OURS][-1] and not place else ""
+            rows.append(
+                [size, label, *(f"{n:.0f}" for n in (whole, samples, whole - samples)), f"{times:.2f}x" if times else "", goal]
+            )
+        rows.append([size, "floor: the operations of the network", f"{1e3 * network['floor_s']:.0f}", "", "", "", ""])
+    return harness.table(["U-Net", "pretraining", "CPU ms per patch", "sample", "step", "ratio", "goal"], rows)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the benchmark and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peer")
+    parser.add_argument("--patch", type=int, default=128)
+    parser.add_argument("--widths", type=int, nargs="+", default=[2, 4], help="channels of the finest level (U-Net B: 32)")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=2, help="per round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--core", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=ROOT / "results/bench/pretraining.json")
+    parser.add_argument("--page", type=Path, help="page with a section 'pretraining' to write the table to")
+    args = parser.parse_args(argv)
+    settings = config.load(ROOT / "config")
+    recipe, policy = settings.pretexts["amaes"].model_dump(mode="json"), settings.augmentations["amaes"]
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        volumes, what = inputs(work, settings)
+        given = {
+            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "recipe": recipe,
+            "volumes": store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json")),
+            "policy": policy.model_dump(mode="json"), "crop": Policy(policy).crop_size([args.patch] * 3)[0],
+            "out": str(work / "peer.npy"),
+        }  # fmt: skip
+        ours, peer, name = Party(HERE / "party_pretraining.py", given, core=args.core), None, "yucca 1.1.7"
+        try:
+            peer = Party(HERE / "party_yucca.py", given, python=args.peers, core=args.core)
+            name = peer.name
+        except Missing as reason:
+            print(f"no {name}: {reason}", file=sys.stderr)
+        floors = Party(HERE / "party_floors.py", {}, core=args.core)
+        rate = floors("multiply")
+        networks = {}
+        for width in args.widths:
+            facts, columns = begin(ours, peer, name, {**settings.backbones["unet_b"].options, "width": width}, recipe)
+            found = measure(columns, args.rounds, args.steps, args.batch)
+            networks[width] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
+        for party in filter(None, (ours, peer, floors)):
+            party.close()
+    write(args, networks, name, what)
+
+
+def begin(
+    ours: Party, peer: Party | None, name: str, options: Mapping[str, int], recipe: Mapping[str, Any]
+) -> tuple[dict[str, int], dict[str, Callable[..., dict[str, float]]]]:
+    """Starts a training of a U-Net in every column: facts of the network, and what trains."""
+    facts, *_ = [ours("network", options=options, how=how) for how in OURS.values()]
+    columns: dict[str, Any] = {column: partial(ours, "trained", how=how) for column, how in OURS.items()}
+    if peer:
+        optimizer = {key: value for key, value in recipe["optimizer"].items() if key != "name"} | {
+            "lr": recipe["phases"][0]["lr"]
+        }
+        size = peer("network", width=options["width"], levels=options["levels"], optimizer=optimizer)
+        assert size == facts["parameters"], f"the networks differ: {facts['parameters']} and {size} parameters"
+        columns[name] = partial(peer, "trained")
+    return facts, columns
+
+
+def write(args: argparse.Namespace, networks: Mapping[int, Mapping[str, Any]], peer: str, what: str) -> None:
+    """JSON, table and page."""
+    widths = " ".join(map(str, args.widths))
+    command = f"python bench/pretraining.py --widths {widths} --batch {args.batch} --steps {args.steps} --rounds {args.rounds}"
+    facts = harness.facts() | {"command": command, "inputs": what}
+    figures = [
+        harness.figure("B11", f"{part}, width {width}", who, "s", [row[part] for row in network["found"].get(who, [])])
+        for width, network in networks.items()
+        for who in (*OURS, peer)
+        for part in PARTS
+    ]
+    value = ratio(networks[args.widths[0]]["found"], [*OURS][-1], peer)
+    goals = [harness.goal("B11", f"pretraining, width {args.widths[0]}", peer, value, at_least=AT_LEAST)]
+    details = {
+        str(width): {key: value for key, value in network.items() if key != "found"} for width, network in networks.items()
+    }
+    harness.write_results(args.json, facts, figures, goals, details)
+    sizes = ", ".join(
+        f"width {width}: {network['parameters']:,} parameters, {network['operations'] / 1e9:.1f} GFLOP per patch"
+        for width, network in networks.items()
+    )
+    line = f"Patches of {args.patch}^3 in batches of {args.batch}, {args.rounds} rounds of {args.steps} steps; {sizes}; {what}."
+    text = "\n\n".join((harness.said(facts), line, table(networks, peer)))
+    print(text)
+    if args.page:
+        harness.write_section(args.page, "pretraining", text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fuzzing of what reads files from elsewhere. `python -m fuzz --help`; see docs/reliability.md."""

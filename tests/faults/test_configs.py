@@ -1,0 +1,60 @@
+"""Fault 29: mistakes in a config, met by a command that reads it, and by Snakemake."""
+
+from __future__ import annotations
+
+import pytest
+
+import workflow_fixture
+from brainpretrain import cli, config
+from helpers import ROOT, edit
+
+
+def reads(folder, tmp_path) -> int:
+    """Exit code of a command that makes the plan of the default study and then wants its scores, which are not there."""
+    line = ["tables", "--study", "amaes", "--config", str(folder), "--scores", str(tmp_path / "none.tsv")]
+    return cli.main([*line, "--out", str(tmp_path / "tables")])
+
+
+MISTAKES = [
+    ("config.yaml", "results: results", "result: results", "result: unknown key; did you mean 'results'?"),
+    ("tasks.yaml", "tasks:", "task:", "unknown key 'task'"),
+    ("pretext.yaml", "global_batch: 16", "globl_batch: 16", "globl_batch: unknown key; did you mean 'global_batch'?"),
+    ("pretext.yaml", "mask_ratio: 0.6", "mask_rato: 0.6", "options.mask_rato: unknown key"),
+    ("pretext.yaml", "decay: cosine", "decays: cosine", "phases.0.decays: unknown key; did you mean 'decay'?"),
+    ("tables.yaml", "recipe: amaes", "recipe: amas", "no entry 'amas' in 'finetune'"),
+    ("studies/amaes.yaml", "folds: 6", "fold: 6", "unknown key 'fold'"),
+    ("preprocess.yaml", "crop: nonzero", "crop: nonzero\n    crop: none", "key 'crop' stands twice"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: '1,0e-4'", "phases.0.lr: '1,0e-4' is no number; write it as 0.5 or 1.0e-4"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: fast", "phases.0.lr: 'fast' is no number; write it as 0.5 or 1.0e-4"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: yes", "phases.0: 'lr' is neither on nor off"),
+    ("finetune.yaml", "steps: 2500", "steps: 2.5k", "phases.0.steps: '2.5k' is no whole number; write it as 1000"),
+    ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: much", "options.mask_ratio: 'much' is no number"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "words"), MISTAKES)
+def test_29_a_mistake_in_a_config_names_file_key_and_fix(config_dir, tmp_path, capsys, file, old, new, words):
+    before = (config_dir / file).read_text()
+    edit(config_dir / file, old, new)
+    assert reads(config_dir, tmp_path) == 2
+    said = capsys.readouterr().err
+    assert words in said and "  where: " in said and "  fix: " in said and (file in said or "tables.table" in said), said
+    (config_dir / file).write_text(before)
+    assert reads(config_dir, tmp_path) == 2 and "none.tsv" in capsys.readouterr().err  # only the scores are missing now
+
+
+@pytest.mark.parametrize("text", ["1e-4", "1E-4", "'1e-4'", "10e-5", "1.0e-4", ".0001"])
+def test_29_a_number_is_a_number_however_it_is_written(config_dir, text):
+    """YAML 1.1 reads 1e-4 as text."""
+    edit(config_dir / "finetune.yaml", "lr: 1.0e-4", f"lr: {text}")
+    edit(config_dir / "finetune.yaml", "steps: 2500", "steps: 25e2")
+    edit(config_dir / "pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 6e-1")
+    assert config.load(config_dir) == config.load(ROOT / "config")
+
+
+def test_29_a_mistyped_key_stops_snakemake_before_any_job(tmp_path):
+    workflow = workflow_fixture.copy(tmp_path)
+    edit(workflow.study, "global_batch: 2", "globalbatch: 2")
+    said = workflow.snakemake(check=False)
+    assert "unknown key; did you mean 'global_batch'?" in said and "tiny.yaml: pretexts.amaes_tiny" in said
+    assert not workflow.results.exists()

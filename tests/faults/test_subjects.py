@@ -1,0 +1,243 @@
+"""Faults 25 to 28: who is missing, who is there twice, who is pretrained on and scored, and who is too few."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+import tiny
+from brainpretrain import cli, shards
+from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from helpers import edit
+from test_splits import indexed
+
+# ------------------------------------------------------------------------------------------------ 25
+
+WMH = ["training/Utrecht/0", "training/Singapore/50", "training/Singapore/51", "test/Amsterdam/Philips_VU .PETMR_01./160"]
+GONE = [
+    "training/Utrecht/0/pre/T1",
+    "training/Singapore/50/pre/FLAIR",
+    "training/Singapore/51/wmh",
+    "test/Amsterdam/Philips_VU .PETMR_01./160/wmh",
+]
+
+
+def test_25_every_missing_sequence_and_label_is_listed(tmp_path, capfd):
+    root, out = tmp_path / "wmh", tmp_path / "source.json"
+    for folder in WMH:
+        (root / folder / "pre").mkdir(parents=True)
+        for name in ("pre/FLAIR", "pre/T1", "wmh"):
+            (root / folder / f"{name}.nii.gz").touch()
+    line = ["--dataset", "wmh", "--root", str(root), "--out"]
+    assert cli.main(["fetch", *line, str(out)]) == 0
+    before = out.read_bytes()
+    for name in GONE:
+        (root / f"{name}.nii.gz").rename(tmp_path / name.replace("/", "_"))
+    for command in ("fetch", "index"):
+        assert cli.main([command, *line, str(out)]) == 2 and out.read_bytes() == before
+        said = capfd.readouterr().err
+        assert "6 problems in the files of 'wmh':" in said and f"where: {root}" in said and "unpack the archive again" in said
+        assert "T1w missing of 0 (beside training/Utrecht/0/pre/FLAIR.nii.gz)" in said
+        assert "FLAIR missing of 50 (beside training/Singapore/50/pre/T1.nii.gz)" in said
+        for label in GONE[2:]:
+            assert f"label missing: {label}.nii.gz (of {label[:-3]}pre/" in said
+    for name in GONE:
+        (tmp_path / name.replace("/", "_")).rename(root / f"{name}.nii.gz")
+    assert cli.main(["fetch", *line, str(out)]) == 0 and out.read_bytes() == before
+
+
+def test_25_where_sequences_may_be_missing_the_split_says_whose(tmp_path, capfd):
+    index = pd.concat([indexed(["a", "b", "c", "d"], session=""), indexed(["a", "c"], session="", sequence="T1w")])
+    write_tsv(tmp_path / "index.tsv", index)
+    task = {"dataset": "mine", "sequences": ["FLAIR", "T1w"], "subsets": [], "split": {"seed": 0, "test_fraction": 0.5}}
+    assert cli.main(["split", "--index", f"{tmp_path}/index.tsv", "--task", json.dumps(task), "--out", f"{tmp_path}/s.json"]) == 0
+    words = "2 labelled subjects lack a sequence of the task, and are no cases of it:\nb lacks T1w\nd lacks T1w\n"
+    assert words in capfd.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------ 26
+
+
+@pytest.fixture
+def doubled(cohort, tmp_path):
+    """The tiny cohort, whose subject s1 has come once more as p9: other names, packed anew, the same voxels."""
+    raw = Path(shutil.copytree(cohort.raw, tmp_path / "raw"))
+    rows = read_tsv(cohort.table)[list(shards.INDEX_COLUMNS)].to_dict("records")
+    for kind in ("T1w", "label"):
+        image = nib.load(raw / f"s1_{kind}.nii.gz")
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine), raw / f"p9_{kind}.nii")
+    rows.append(rows[1] | {"volume": "p9_T1w", "subject": "p9", "path": "p9_T1w.nii", "label": "p9_label.nii"})
+    folder = tmp_path / "data" / "tiny" / "r"
+    table = shards.build(rows, raw, folder, tiny.PREPROCESS, 0, 1)
+    assert set(table["status"]) == {"ok"}
+    write_tsv(folder / "shard000.tsv", table)
+    write_json(tmp_path / "fold0.json", read_json(cohort.split) | {"order": [*table["subject"]]})
+    return tmp_path
+
+
+def test_26_an_image_under_two_names_is_no_two_cases(doubled, capfd):
+    table = doubled / "data" / "tiny" / "r" / "shard000.tsv"
+    line = [
+        "finetune",
+        "--shards",
+        str(table),
+        "--split",
+        f"{doubled}/fold0.json",
+        "--config",
+        json.dumps(tiny.finetune_config(1)),
+    ]
+    line += ["--work", f"{doubled}/work", "--out", f"{doubled}/out"]
+    assert cli.main(line) == 2
+    said = capfd.readouterr().err
+    assert "the same image under several names, voxel for voxel: p9 = s1\n" in said and f"where: {table.parent}" in said
+    assert "leave out all but one" in said and not (doubled / "out").exists() and not (doubled / "work").exists()
+    rows = read_tsv(table)
+    write_tsv(table, rows.assign(patient=rows["subject"].replace({"p9": "s1"})))  # as an alias makes it
+    assert cli.main(line) == 0 and (doubled / "out" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_26_an_image_under_two_names_is_on_one_side_of_a_corpus(doubled, capfd, seed):
+    source = {"dataset": "tiny", "sequences": [], "subsets": [], "pool_of": None}
+    line = ["corpus", "--shards", f"tiny={doubled}/data/tiny/r/shard000.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
+    line += ["--corpus", json.dumps({"sources": [source], "val_fraction": 0.5}), "--out", f"{doubled}/corpus.tsv"]
+    assert cli.main(line) == 0
+    assert "one image under several names, all of them to train or all to validate: tiny/p9 = tiny/s1\n" in capfd.readouterr().out
+    roles = read_tsv(doubled / "corpus.tsv").set_index("subject")["role"]
+    assert roles["p9"] == roles["s1"] and set(roles) == {"train", "val"}
+
+
+# ------------------------------------------------------------------------------------------------ 27
+
+
+@pytest.fixture
+def renamed(cohort: tiny.Cohort, tmp_path: Path) -> tuple[tiny.Cohort, Path]:
+    """The tiny cohort is scored; a corpus holds its volume s2 as p7 of the data set `other`, in other units."""
+    raw, table = tmp_path / "raw", read_tsv(cohort.table)
+    source = nib.load(cohort.raw / "s2_T1w.nii.gz")
+    raw.mkdir()
+    array = np.asarray(source.dataobj)
+    nib.save(nib.Nifti1Image((3 * array).astype(np.int16), source.affine), raw / "p7.nii.gz")
+    other = {"volume": "p7_T1w", "subject": "p7", "patient": "p7", "session": "", "sequence": "T1w", "subset": "train", "site": "",
+             "path": "p7.nii.gz", "label": "", "channel": ""}  # fmt: skip
+    stored = shards.build([other], raw, tmp_path / "other", tiny.PREPROCESS, 0, 1)
+    write_tsv(tmp_path / "other" / "shard000.tsv", stored)
+    write_tsv(tmp_path / "other.tsv", [other])
+    write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
+    write_tsv(tmp_path / "corpus.tsv", stored.assign(dataset="other"))
+    write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
+    return cohort, tmp_path
+
+
+def overlap_line(folder: Path, protocol: str) -> list[str]:
+    line = [
+        "overlap",
+        "--corpus",
+        f"{folder}/corpus.tsv",
+        "--cohorts",
+        f"t:val={folder}/split.json",
+        f"t:test={folder}/split.json",
+    ]
+    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv", "--fingerprints", f"other={folder}/other.npz"]
+    line += ["--cohort-fingerprints", f"t:val={folder}/tiny.npz", f"t:test={folder}/tiny.npz", "--near", "0.85"]
+    return [*line, "--protocol", protocol, "--out", f"{folder}/overlap.tsv", "--pairs", f"{folder}/pairs.tsv"]
+
+
+def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
+    scored, folder = renamed
+    assert cli.main(["fingerprint", "--shards", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
+    assert cli.main(["fingerprint", "--shards", f"{folder}/other/shard000.tsv", "--out", f"{folder}/other.npz"]) == 0
+    assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
+    said = capsys.readouterr().err
+    assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said
+    assert cli.main(overlap_line(folder, "amaes")) == 0
+    shared = read_tsv(folder / "overlap.tsv").set_index("cohort")
+    assert shared["subjects"].to_dict() == {"val": "", "test": "s2"} and shared["by_name"].tolist() == ["0", "0"]
+    (pair,) = read_tsv(folder / "pairs.tsv").to_dict("records")
+    assert (pair["volume"], pair["corpus_volume"], pair["name"]) == ("s2_T1w", "p7_T1w", "")
+    assert cli.main(["page-overlap", "--audits", f"big={folder}/overlap.tsv", "--protocols", "big=amaes", "--splits",
+                     f"t={folder}/split.json", "--near", "0.85", "--out", f"{folder}/page.html"]) == 0  # fmt: skip
+    assert "other: p7" in (folder / "page.html").read_text()
+
+
+def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_name(cohort, tmp_path, capsys):
+    table = read_tsv(cohort.table)
+    write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
+    write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
+    assert cli.main(["fingerprint", "--shards", str(cohort.table), "--out", f"{tmp_path}/tiny.npz"]) == 0
+    line = [word.replace("other", "tiny") for word in overlap_line(tmp_path, "strict") if word != f"tiny={tmp_path}/tiny.tsv"]
+    for corpus, code in (["s2", "s4"], 2), (["s4", "s5"], 0):
+        write_tsv(tmp_path / "corpus.tsv", table[table["subject"].isin(corpus)].assign(dataset="tiny"))
+        assert cli.main(line) == code and (tmp_path / "overlap.tsv").exists() == (code == 0)
+    said = capsys.readouterr().err
+    assert "1 of 2 subjects of task t, cohort test (tiny):" in said and "s2 is s2 of tiny (by name)" in said
+    assert "name them in 'exclude' of the source" in said
+
+
+# ------------------------------------------------------------------------------------------------ 28
+
+
+TOO_MANY = {
+    "5:test": "n_train is 5, but the pool has 2 subjects",
+    "2:val": "n_train 2 of 2 subjects in the pool leaves none for the cohort 'val'",
+    "all:val": "n_train all of 2 subjects in the pool leaves none for the cohort 'val'",
+}
+
+
+@pytest.mark.parametrize("asked", [[one] for one in TOO_MANY] + [[*TOO_MANY]], ids=str)
+def test_28_a_split_that_has_too_few_subjects_is_refused_before_any_training(tmp_path, capsys, asked):
+    write_tsv(tmp_path / "index.tsv", indexed(["a", "b", "c", "d"], session=""))
+    task = {"dataset": "mine", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0.5}}
+    line = ["split", "--index", f"{tmp_path}/index.tsv", "--task", json.dumps(task), "--out", f"{tmp_path}/s.json", "--asked"]
+    assert cli.main([*line, "1:val", *asked]) == 2 and not (tmp_path / "s.json").exists()
+    said = capsys.readouterr().err
+    assert all(TOO_MANY[one] in said for one in asked) and f"where: {tmp_path}/index.tsv" in said and "lower n_train" in said
+    assert cli.main([*line, "1:val", "2:test"]) == 0 and len(read_json(tmp_path / "s.json")["pool"]) == 2
+
+
+def test_28_no_subject_for_the_pool_or_for_a_cohort(tmp_path, capsys):
+    write_tsv(tmp_path / "index.tsv", indexed(["a"], session=""))
+    task = {"dataset": "mine", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0.5}}
+    line = ["--index", f"{tmp_path}/index.tsv", "--out", f"{tmp_path}/s.json", "--task"]
+    assert cli.main(["split", *line, json.dumps(task)]) == 2
+    assert "no split: " in (said := capsys.readouterr().err) and "add subjects, or change test_fraction" in said
+    write_json(tmp_path / "subjects.json", {"dataset": "mine", "seed": 0, "pool": ["a"], "test": []})
+    ood = {"sequences": ["FLAIR"], "ood": {"dataset": "other", "subsets": ["test"]}}
+    assert cli.main(["ood", *line, json.dumps(ood), "--subjects", f"{tmp_path}/subjects.json"]) == 2
+    assert "the cohort 'ood' of the data set 'other' has no labelled subjects" in capsys.readouterr().err
+    assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("n_train: 2\n", "n_train: 0\n", r"n_train: a number from 1, or 'all' (found 0)"),
+        ("cohort: test}", "cohort: val}", "n_train 'all' leaves no case of task 'tissue' for the cohort 'val'"),
+    ],
+)
+def test_28_what_no_data_set_could_give_is_refused_with_the_config(finished, tmp_path, capsys, old, new, words):
+    folder = Path(shutil.copytree(finished.root / "config", tmp_path / "config"))
+    edit(folder / "studies" / "tiny.yaml", old, new)
+    if "val" in new:
+        edit(folder / "studies" / "tiny.yaml", "n_train: 2\n", "n_train: all\n")
+    line = ["tables", "--study", "tiny", "--config", str(folder), "--scores", str(finished.results / "scores.tsv")]
+    assert cli.main([*line, "--out", str(tmp_path / "tables")]) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "tables").exists()
+
+
+def test_28_a_dry_run_tells_it_of_a_split_that_is_there(finished):
+    before = finished.study.read_text()
+    edit(finished.study, "n_train: 2\n", "n_train: 9\n")
+    try:
+        said = finished.snakemake("-n", check=False)
+    finally:
+        finished.study.write_text(before)
+    assert "n_train is 9, but the pool has 3 subjects" in said and "where: results/tiny/splits/tissue/subjects.json" in said
+    assert "rule finetune" not in said and finished.planned() == {}

@@ -1,0 +1,390 @@
+"""Faults 11 to 24: volumes and labels that are not what they should be, given to the command that preprocesses them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from brainpretrain import cli, shards
+from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.geometry import Geometry
+from test_shards import RECIPE, SHAPE, content, row
+
+AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
+BAD = 1  # the subject that something happens to, between two good ones
+Damage = Callable[[Path], Any]
+
+
+@dataclass
+class Collection:
+    """Three labelled subjects as a user has them, and the command that makes a shard of them."""
+
+    root: Path
+    capsys: Any
+    suffix: str = ".nii.gz"
+    options: dict[str, Any] = field(default_factory=lambda: {"recipe": RECIPE, "labels": "1"})
+
+    def __post_init__(self) -> None:
+        names = {"path": f"T1 w{self.suffix}", "label": f"seg{self.suffix}"}
+        self.rows = [row(n, True) | {key: f"sub-{n:02d}/{name}" for key, name in names.items()} for n in range(3)]
+        rng = np.random.default_rng(0)
+        for each in self.rows:
+            image = np.zeros(SHAPE, np.int16)
+            image[3:-2, 2:-2, 5:-1] = rng.integers(1, 2000, (27, 32, 22))
+            save(self.root / "raw" / each["path"], image)
+            save(self.root / "raw" / each["label"], (image > 1000).astype(np.uint8))
+
+    @property
+    def image(self) -> Path:
+        return self.root / "raw" / self.rows[BAD]["path"]
+
+    @property
+    def label(self) -> Path:
+        return self.root / "raw" / self.rows[BAD]["label"]
+
+    def shard(self, out: str, max_rejected: str = "0") -> tuple[int, str]:
+        """Exit code and all that was said."""
+        index = self.root / "index.tsv"
+        write_tsv(index, self.rows)
+        line = ["shard", "--index", str(index), "--root", str(self.root / "raw"), "--shard", "0", "--n-shards", "1"]
+        line += ["--recipe", json.dumps(self.options["recipe"]), "--labels", self.options["labels"]]
+        code = cli.main([*line, "--max-rejected", max_rejected, "--out", str(self.root / out / "shard000.tsv")])
+        said = self.capsys.readouterr()
+        return code, said.out + said.err
+
+    def table(self, out: str) -> list[dict[str, Any]]:
+        return read_tsv(self.root / out / "shard000.tsv").to_dict("records")
+
+
+@pytest.fixture
+def collection(tmp_path: Path, capsys: pytest.CaptureFixture) -> Collection:
+    return Collection(tmp_path, capsys)
+
+
+def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE, **header: Any) -> None:
+    """A file with the header fields given, whatever nibabel thinks of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nib.Nifti1Image(array, affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    block = bytearray(image.to_bytes())
+    fields = nib.Nifti1Header(bytes(block[:348]), check=False)
+    for name, value in header.items():
+        fields[name] = value
+    block[:348] = fields.binaryblock
+    path.write_bytes(gzip.compress(bytes(block)) if path.suffix == ".gz" else bytes(block))
+
+
+def voxels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def assert_refused(collection: Collection, path: Path, damage: Damage, reason: str, *words: str) -> None:
+    """The file is named with what is wrong; a corpus goes on without it if told to; the other volumes are kept, and so is the way
+    back: with the file mended, all is as if it had never been broken."""
+    assert collection.shard("clean")[0] == 0
+    whole = path.read_bytes()
+    damage(path)
+    code, said = collection.shard("out")
+    assert code == 2 and not (collection.root / "out/shard000.tsv").exists()
+    about = "label: " if path == collection.label else ""
+    for text in (f"{collection.rows[BAD]['path']}: {reason} ({about}", "1 of 3 volumes rejected", "fix:", *words):
+        assert text in said, said
+    code, said = collection.shard("out", "0.5")
+    assert code == 0 and "2 volumes stored, 1 rejected" in said
+    table = collection.table("out")
+    assert [found["status"] for found in table] == ["ok", "rejected", "ok"] and table[BAD]["reason"] == reason
+    assert not table[BAD]["file"]
+    for found in (table[0], table[2]):
+        shards.verify(collection.root / "out", found)
+    before = {path: path.stat().st_mtime_ns for path in (collection.root / "out/volumes").glob("sub-0[02]*")}
+    path.write_bytes(whole)
+    assert collection.shard("out")[0] == 0
+    for part in ("shard000.tsv", "volumes/sub-01_ses-1_T1w.b2nd", "volumes/sub-01_ses-1_T1w.label.b2nd"):
+        assert (collection.root / "out" / part).read_bytes() == (collection.root / "clean" / part).read_bytes()
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def cut(share: float) -> Damage:
+    return lambda path: path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+
+@pytest.mark.parametrize("what", ["image", "label"])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
+def test_11_half_of_a_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture, suffix: str, what: str) -> None:
+    collection = Collection(tmp_path, capsys, suffix)
+    path = getattr(collection, what)
+    expected = 352 + voxels(path).nbytes
+    assert_refused(collection, path, cut(0.5), "truncated", f"expected {expected} bytes, got ")
+
+
+@pytest.mark.parametrize("place", [0.5, 1.0])
+def test_12_a_wrong_bit_is_refused(collection: Collection, place: float) -> None:
+    def flip(path: Path) -> None:
+        block = bytearray(path.read_bytes())
+        block[int(len(block) * place) - 6] ^= 1  # in the voxels, or in the checksum at the end
+        path.write_bytes(block)
+
+    assert_refused(collection, collection.image, flip, "corrupt", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("block", "reason", "words"),
+    [(b"", "empty_file", "the file is empty"), (b"<!DOCTYPE html><html>log in" * 30, "html", "this is a web page, not a volume")],
+)
+def test_13_an_empty_file_or_a_web_page_is_refused(collection: Collection, block: bytes, reason: str, words: str) -> None:
+    assert_refused(collection, collection.image, lambda path: path.write_bytes(block), reason, words)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_14_nan_and_inf_are_counted(collection: Collection, value: float) -> None:
+    def spoil(path: Path) -> None:
+        array = voxels(path).astype(np.float32)
+        array[4:6, 7, 8:10] = value
+        save(path, array)
+
+    assert_refused(collection, collection.image, spoil, "nonfinite", "4 voxels are NaN or Inf, the first at (4, 7, 8)")
+
+
+def one_slice(path: Path) -> None:
+    array = np.zeros(SHAPE, np.int16)
+    array[3:20, 3:20, 9] = voxels(path)[3:20, 3:20, 9]
+    save(path, array)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason", "words"),
+    [
+        (lambda path: save(path, np.zeros(SHAPE, np.int16)), "constant", "every voxel is 0"),
+        (lambda path: save(path, np.full(SHAPE, 7, np.int16)), "constant", "every voxel is 7"),
+        (one_slice, "too_small", "all voxels above 0 lie in one slice"),
+        (lambda path: save(path, voxels(path)[..., 9:10]), "too_small", "an axis of 1 voxels"),
+    ],
+)
+def test_15_nothing_to_see_is_refused(collection: Collection, damage: Damage, reason: str, words: str) -> None:
+    assert_refused(collection, collection.image, damage, reason, words)
+
+
+@pytest.mark.parametrize(
+    ("array", "reason", "words"),
+    [
+        (np.ones((*SHAPE, 4), np.int16), "not_3d", "4-D (32, 36, 28, 4) where 3-D is needed"),
+        (np.ones(SHAPE[:2], np.int16), "not_3d", "2-D (32, 36) where 3-D is needed"),
+        (np.zeros(SHAPE, [("R", "u1"), ("G", "u1"), ("B", "u1")]), "dtype", "RGB voxels"),
+        (np.ones(SHAPE, np.complex64), "dtype", "complex voxels"),
+    ],
+)
+def test_16_other_than_one_real_3d_volume_is_refused(collection: Collection, array: np.ndarray, reason: str, words: str) -> None:
+    assert_refused(collection, collection.image, lambda path: save(path, array), reason, words)
+
+
+def test_16_a_channel_of_a_4d_file_is_taken_where_the_index_names_it(collection: Collection) -> None:
+    assert collection.shard("one")[0] == 0
+    array = voxels(collection.image)
+    save(collection.image, np.stack([array[::-1], array], axis=-1))
+    collection.rows[BAD]["channel"] = "1"
+    assert collection.shard("four")[0] == 0
+    assert collection.table("four")[BAD]["checksum"] == collection.table("one")[BAD]["checksum"]
+
+
+@pytest.mark.parametrize("step", [0, np.nan, -1.3, 50])
+def test_17_a_spacing_that_cannot_be_is_refused(collection: Collection, step: float) -> None:
+    def write(path: Path) -> None:
+        pixdim = [1, step, 1, 1.3, 0, 0, 0, 0]
+        save(path, voxels(path), pixdim=pixdim, **({"srow_x": [-50, 0, 0, 0]} if step == 50 else {}))
+
+    assert_refused(collection, collection.image, write, "spacing", f"spacing {step:g} x 1 x 1.3 mm is not within 0.05 to 20 mm")
+
+
+def test_17_the_limits_are_those_of_the_recipe(collection: Collection) -> None:
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), np.diag([-50, 1, 1.3, 1]))
+    collection.options["recipe"] = RECIPE | {"spacing_range_mm": [0.05, 60]}
+    assert collection.shard("out")[0] == 0
+    assert collection.table("out")[BAD]["native_spacing_mm"] == "50 1 1.3"
+
+
+def assert_remarked(collection: Collection, words: str) -> dict[str, Any]:
+    """The volume is taken, and what is odd about it is said at once, in its row, and in the report. Returns the row."""
+    code, said = collection.shard("out")
+    assert code == 0 and f"remark on {collection.rows[BAD]['path']}: {words}" in said, said
+    found = collection.table("out")[BAD]
+    assert found["status"] == "ok" and words in found["detail"]
+    page, table = collection.root / "rejected.html", collection.root / "out/shard000.tsv"
+    line = ["page-rejected", "--shards", f"mine={table}", "--data", str(collection.root), "--out", str(page)]
+    assert cli.main(line) == 0 and words in page.read_text()
+    return found
+
+
+def test_18_without_qform_and_sform_the_spacing_is_used_and_it_is_said(collection: Collection) -> None:
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), qform_code=0, sform_code=0)
+    found = assert_remarked(collection, "neither qform nor sform: orientation unknown, pixdim used")
+    np.testing.assert_allclose(Geometry.from_json(found["geometry"]).native_affine, np.diag([1.3, 1, 1.3, 1]), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"srow_x": [1.3, 0, 0, 0]}, "sform (RAS, 1.3 x 1 x 1.3 mm) and qform (LAS, 1.3 x 1 x 1.3 mm) contradict each other"),
+        ({"srow_y": [0, 2, 0, 0]}, "sform (LAS, 1.3 x 2 x 1.3 mm) and qform (LAS, 1.3 x 1 x 1.3 mm) contradict each other"),
+        ({"srow_x": [0, 1.3, 0, 0], "srow_y": [1.0, 0, 0, 0]}, "contradict each other"),
+    ],
+)
+def test_19_forms_that_contradict_each_other_are_refused(collection: Collection, header: dict, words: str) -> None:
+    assert_refused(collection, collection.image, lambda path: save(path, voxels(path), **header), "forms", words)
+
+
+def test_19_forms_that_place_the_same_volume_elsewhere_are_remarked(collection: Collection) -> None:
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), qoffset_x=4)
+    assert_remarked(collection, "qform and sform differ by up to 4.00 mm: sform used")
+
+
+def turned(degrees: Iterable[float]) -> np.ndarray:
+    """A rotation about x, then y, then z."""
+    matrix = np.eye(3)
+    for axis, angle in enumerate(np.radians(list(degrees))):
+        one = np.eye(3)
+        a, b = [other for other in range(3) if other != axis]
+        one[[a, a, b, b], [a, b, a, b]] = np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle)
+        matrix = one @ matrix
+    return matrix
+
+
+@pytest.mark.parametrize("degrees", [(0, 0, 20), (25, -15, 10), (-30, 0, 0)])
+def test_20_a_point_of_an_oblique_volume_lands_where_it_was(collection: Collection, degrees: tuple[float, ...]) -> None:
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turned(degrees) @ np.diag([-1.3, 1.0, 2.0]), [12, -7, 30]
+    point = np.array([14.0, 20.0, 11.0])  # a voxel of the file
+    squared = ((np.indices(SHAPE) - point[:, None, None, None]) * np.array([1.3, 1, 2])[:, None, None, None]) ** 2
+    image = (50 + 1000 * np.exp(-squared.sum(axis=0) / (2 * 2.5**2))).astype(np.float32)  # brightest there, in mm round about it
+    save(collection.image, image, affine)
+    save(collection.label, (squared.sum(axis=0) < 9).astype(np.uint8), affine)
+    assert collection.shard("out")[0] == 0
+    found = collection.table("out")[BAD]
+    geometry = Geometry.from_json(found["geometry"])
+    expected = geometry.world_to_stored(affine[:3, :3] @ point + affine[:3, 3])
+    stored = shards.load(collection.root / "out", found).astype(float)
+    weight = np.where(stored > 0.6, stored, 0)
+    centre = (np.indices(stored.shape) * weight).sum(axis=(1, 2, 3)) / weight.sum()
+    assert np.abs(centre - expected).max() < 0.5
+    label = shards.load_label(collection.root / "out", found)
+    assert np.abs(np.argwhere(label).mean(axis=0) - expected).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("header", "reason", "words"),
+    [
+        ({"srow_x": [-1.3, 0.4, 0, 0]}, "sheared", "sheared by 21.8 degrees"),
+        ({"srow_x": [0, 0, 0, 0]}, "affine", "the affine is singular"),
+        ({"srow_x": [np.nan, 0, 0, 0]}, "affine", "NaN or Inf in the affine"),
+    ],
+)
+def test_21_an_affine_without_a_sense_is_refused(collection: Collection, header: dict, reason: str, words: str) -> None:
+    assert_refused(collection, collection.image, lambda path: save(path, voxels(path), **header), reason, words)
+
+
+def claiming(shape: tuple[int, int, int], members: int) -> bytes:
+    """A .nii.gz with so many times 16 MiB of zeros, whatever `shape` its header claims for its bytes."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.uint8)
+    header["dim"] = [3, *shape, 1, 1, 1, 1]
+    header["pixdim"][1:4] = 1
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    return gzip.compress(header.binaryblock + bytes(4)) + members * gzip.compress(bytes(1 << 24), 9)
+
+
+# the command, and the most memory that its process has had; what the kernel tells a parent counts the parent's as well
+PEAK = """
+import sys
+from brainpretrain import cli
+code = cli.main(sys.argv[1:])
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM:")))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize(
+    ("claim", "members", "reason", "words"),
+    [
+        ((30000, 30000, 30000), 0, "too_large", "27000000000000 voxels (30000, 30000, 30000), more than max_voxels"),
+        ((1024, 1024, 1024), 64, "too_large", "1073741824 voxels (1024, 1024, 1024), more than max_voxels"),
+        ((20, 20, 20), 64, "length", "more than the 8352 bytes that its header says"),
+    ],
+)
+def test_22_a_bomb_is_refused_before_memory_is_taken(
+    collection: Collection, claim: tuple[int, int, int], members: int, reason: str, words: str
+) -> None:
+    """A process of its own, so that its memory can be seen."""
+    block = claiming(claim, members)
+    assert len(block) < 1.2e6
+    collection.image.write_bytes(block)
+    write_tsv(collection.root / "index.tsv", collection.rows)
+    line = ["shard", "--index", "index.tsv", "--root", "raw", "--shard", "0", "--n-shards", "1", "--recipe", json.dumps(RECIPE)]
+    line += ["--max-rejected", "0.5", "--out", "out/shard000.tsv"]
+    done = subprocess.run([sys.executable, "-c", PEAK, *line], cwd=collection.root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = collection.table("out")
+    assert [each["reason"] for each in found] == ["", reason, ""] and words in found[BAD]["detail"]
+    assert int(done.stdout.split()[-2]) < 200 * 1024, done.stdout  # kB, of the whole process with its libraries
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: save(path, voxels(path)[1:]), "shape (31, 36, 28) on a grid of (32, 36, 28)"),
+        (lambda path: save(path, voxels(path), AFFINE + np.eye(4, k=3) * 20), "it lies up to 20.00 mm off the grid of its image"),
+        (lambda path: save(path, voxels(path), AFFINE @ np.diag([-1, 1, 1, 1])), "off the grid of its image"),
+        (lambda path: save(path, voxels(path), AFFINE @ np.diag([1.1, 1, 1, 1])), "off the grid of its image"),
+    ],
+)
+def test_23_a_label_on_another_grid_is_refused(collection: Collection, damage: Damage, words: str) -> None:
+    assert_refused(collection, collection.label, damage, "label_grid", words)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (0.5, "1 label values are no integers"),
+        (-1, "label values -1 to 1"),
+        (7, "holds 7, which the data set does not name (its labels: 1)"),
+        (70000, "label values 0 to 70000"),
+    ],
+)
+def test_24_a_label_with_a_value_that_cannot_be_is_refused(collection: Collection, value: float, words: str) -> None:
+    def spoil(path: Path) -> None:
+        array = voxels(path).astype(np.float32)
+        array[9, 9, 9] = value
+        save(path, array)
+
+    assert_refused(collection, collection.label, spoil, "label_value", words)
+
+
+def test_24_a_label_that_is_off_by_rounding_is_rounded(collection: Collection) -> None:
+    assert collection.shard("clean")[0] == 0
+    save(collection.label, np.where(voxels(collection.label) > 0, 0.9999, 0.0001).astype(np.float32))
+    assert collection.shard("out")[0] == 0
+    assert collection.table("out")[BAD]["label_checksum"] == collection.table("clean")[BAD]["label_checksum"]
+
+
+def test_24_an_empty_label_is_remarked(collection: Collection) -> None:
+    save(collection.label, np.zeros(SHAPE, np.uint8))
+    assert assert_remarked(collection, "the label is empty")["label_values"] == "0"
+
+
+def test_00_good_files_are_taken_without_a_remark(collection: Collection) -> None:
+    """Else all of the above would prove nothing."""
+    code, said = collection.shard("out")
+    assert code == 0 and "remark" not in said and "3 volumes stored, 0 rejected" in said
+    assert len(content(collection.root / "out")) == 3 * 3 + 2
