@@ -15,7 +15,7 @@ from harness import arguments, seconds, serve
 torch.set_num_threads(1)
 GIVEN = arguments()
 FOLDER, PATCH, OUT = Path(GIVEN["folder"]), [GIVEN["patch"]] * 3, Path(GIVEN["out"])
-ROWS = read_tsv(Path(GIVEN["table"]))
+ROWS = read_tsv(Path(GIVEN["table"])).assign(dataset="bench")
 POLICIES = {name: Policy(fields) for name, fields in GIVEN["policies"].items()}
 PATCHES = {name: data.PretrainPatches(ROWS, FOLDER, PATCH, policy, seed=0) for name, policy in POLICIES.items()}
 MEMORY = [np.pad(shards.load(FOLDER, row), 2 * GIVEN["patch"]) for row in ROWS.to_dict("records")]

@@ -110,7 +110,7 @@ def loading(
 ) -> Curve:
     """Seconds of so many samples of a pretraining, as a training gets them, from its second batch on."""
     table = shards.build(rows, "/", work / "stored", recipe, 0, 1)
-    patches = data.PretrainPatches(table, work / "stored", [128] * 3, Policy(policy), seed=0)
+    patches = data.PretrainPatches(table.assign(dataset="bench"), work / "stored", [128] * 3, Policy(policy), seed=0)
     points: dict[int, list[float]] = {n: [] for n in workers}
     for _ in range(rounds):
         for n, found in points.items():
