@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 GIVEN = arguments()
 RECIPE, PATCH = GIVEN["recipe"] | {"precision": "32-true"}, [GIVEN["patch"]] * 3
 POLICY = Policy(GIVEN["policy"])
-SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])), GIVEN["folder"], PATCH, POLICY, seed=0)
+SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])).assign(dataset="bench"), GIVEN["folder"], PATCH, POLICY, seed=0)
 MODULES: dict[str, Any] = {}  # by options of `execution`: the module and its optimiser
 
 
