@@ -74,8 +74,11 @@ def shard_tables(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
         "native_spacing_mm": "1.0 1.0 1.2",
         "mean": "0.21",
     }
-    record |= {"checksum": "0" * 8, "spacing_mm": "1 1 1", "bytes": "4000000"}
-    whole = rows.assign(**(record | {"file": "volumes/" + rows["volume"] + ".b2nd"}))[[*INDEX_COLUMNS, *RECORD_COLUMNS]]
+    record |= {"spacing_mm": "1 1 1", "bytes": "4000000"}
+    checksums = rows["volume"].map(lambda volume: f"{stable_hash(volume):016x}"[:8])  # equal ones would be copies
+    whole = rows.assign(**(record | {"checksum": checksums, "file": "volumes/" + rows["volume"] + ".b2nd"}))[
+        [*INDEX_COLUMNS, *RECORD_COLUMNS]
+    ]
     return [whole[of_shard == number] for number in range(n_shards)]
 
 

@@ -258,7 +258,7 @@ def test_a_finished_study(finished, monkeypatch):
 
 def test_snakemake_names_the_log_of_a_job_that_failed_and_status_its_reason(finished, tmp_path):
     copied = workflow_fixture.Workflow(Path(shutil.copytree(finished.root, tmp_path / "copy")))
-    edit(copied.study, "epochs: 2, lr: 1.0e-3", "epochs: 2, lr: 1.0e+30")
+    edit(copied.study, "epochs: 2, lr: 1.0e-3", "epochs: 2, lr: 1.0e+19")
     target = "results/tiny/pretrain/tiny_unlabelled/amaes_tiny/unet_micro/encoder.safetensors"
     said = copied.snakemake("--", target, check=False)
     log = "results/tiny/logs/pretrain/tiny_unlabelled/amaes_tiny/unet_micro.log"
