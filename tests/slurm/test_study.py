@@ -9,7 +9,16 @@ import pytest
 from brainpretrain.files import read_json, read_tsv
 from helpers import edit
 
-WHOLE = {"shard": 2, "pretrain": 1, "finetune": 4, "predict": 4, "evaluate": 4, "plot_overlays": 2}
+WHOLE = {
+    "shard": 2,
+    "fingerprint": 1,
+    "overlap": 1,
+    "pretrain": 1,
+    "finetune": 4,
+    "predict": 4,
+    "evaluate": 4,
+    "plot_overlays": 2,
+}
 FOLD = "results/tiny/finetune/tissue/unet_micro/scratch/tiny/n2/fold0"
 ENCODER = "results/tiny/pretrain/tiny_unlabelled/amaes_tiny/unet_micro/encoder.safetensors"
 
