@@ -174,7 +174,7 @@ def files_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
 def fault_of(path: Path, checksum: str) -> str:
     """What is wrong with a stored file: 'missing', 'damaged: ...', or '' if it is whole."""
     try:
-        return _fault(path.read_bytes(), checksum)
+        return _fault(_checksum_of_file(path), checksum)
     except FileNotFoundError:
         return "missing"
 
@@ -425,8 +425,16 @@ def checksum_of(frame: bytes) -> str:
     return f"{zlib.crc32(frame):08x}"
 
 
-def _fault(frame: bytes, checksum: str) -> str:
-    found = checksum_of(frame)
+def _checksum_of_file(path: Path) -> str:
+    """`checksum_of` without the file in memory."""
+    found, piece = 0, memoryview(bytearray(1 << 18))
+    with open(path, "rb", buffering=0) as stream:
+        while size := stream.readinto(piece):
+            found = zlib.crc32(piece[:size], found)
+    return f"{found:08x}"
+
+
+def _fault(found: str, checksum: str) -> str:
     return "" if found == checksum else f"damaged: its checksum is {found}, and {checksum} was stored"
 
 
@@ -436,7 +444,7 @@ def _load(path: Path, checksum: str, row: Mapping[str, Any], box: tuple[slice, .
         frame = path.read_bytes()
     except FileNotFoundError as error:
         raise _damaged("missing", path, row) from error
-    if fault := _fault(frame, checksum):
+    if fault := _fault(checksum_of(frame), checksum):
         raise _damaged(fault, path, row)
     array: Any = blosc2.ndarray_from_cframe(frame)
     array.schunk.dparams = blosc2.DParams(nthreads=1)
