@@ -96,6 +96,12 @@ def test_the_log_has_a_row_per_epoch_with_baselines_and_validation(encoder):
     assert float(rows[-1]["val_loss"]) < float(rows[0]["val_loss"])
 
 
+def test_columns_of_validation_stand_from_the_first_row_on(cohort, tmp_path):
+    pretrain_here(cohort, tmp_path, tiny.pretrain_config(8, val_every_epochs=2))
+    rows = read_log(tmp_path / "out" / "log.csv")
+    assert [row["val_loss"] != "" for row in rows] == [False, True, False, True]
+
+
 def test_validation_sees_the_same_patches_and_masks_in_every_epoch(encoder):
     """What guesses without learning has the same error each time; in training it has not."""
     rows = read_log(encoder / "log.csv")

@@ -147,7 +147,7 @@ class Trace(L.Callback):
         }
         train, val = self.train.read(trainer), self.val.read(trainer)
         row |= {name: f"{value:.6g}" for name, value in train.items()}
-        if trainer.val_dataloaders is not None:  # the columns stand from the first row on, empty where not validated
+        if self.val_batches:  # the columns stand from the first row on, empty where not validated
             row |= {f"val_{name}": f"{val[name]:.6g}" if val else "" for name in train}
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
         if trainer.is_global_zero:
@@ -188,7 +188,10 @@ def read_log(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with open(path, newline="", encoding="utf-8") as stream:
-        return [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
+        rows = [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
+    for row in rows:
+        row.pop(None, None)  # an earlier version wrote columns that its first row had no name for
+    return rows
 
 
 class Finite(L.Callback):
