@@ -170,7 +170,7 @@ def test_an_interrupted_snakemake_cancels_its_jobs_and_continues(longer):
 
 
 def test_a_job_that_always_fails_has_an_end_and_names_its_log(longer):
-    edit(longer.workflow.study, f"epochs: {LONG}, lr: 1.0e-3", f"epochs: {LONG}, lr: 1.0e+30")
+    edit(longer.workflow.study, f"epochs: {LONG}, lr: 1.0e-3", f"epochs: {LONG}, lr: 1.0e+19")
     said = longer.run("--", ENCODER, code=1)
     assert [row["state"] for row in longer.jobs()] == ["FAILED"] * 3  # the first attempt and two retries
     assert [row["memory"] for row in longer.jobs()] == ["32000M", "62.50G", "62.50G"]
