@@ -118,6 +118,20 @@ def test_stored_arrays_are_the_preprocessed_ones(source: Any, tmp_path: Path) ->
         shards.load_label(tmp_path / "out", table.iloc[1])
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 47, 48), (31, 65, 97), (144, 16, 49)])
+@pytest.mark.parametrize("dtype", [np.float16, np.uint8])
+def test_a_part_is_read_as_it_was_stored(shape: tuple[int, ...], dtype: type, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    array = (rng.random(shape) * 200).astype(dtype)
+    frame = shards._compressed(array)
+    row = {"volume": "v", "file": "v.b2nd", "checksum": shards.checksum_of(frame)}
+    shards.write_frame(tmp_path / "v.b2nd", frame)
+    np.testing.assert_array_equal(shards.load(tmp_path, row), array)
+    for _ in range(8):
+        box = tuple(slice(*sorted(rng.choice(n + 1, 2, replace=False))) for n in shape)
+        np.testing.assert_array_equal(shards.load(tmp_path, row, box), array[box])
+
+
 def test_the_table_does_not_depend_on_workers_or_interruptions(source: Any, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     one = build(source, tmp_path / "one", progress=lambda done, total: calls.append((done, total)))

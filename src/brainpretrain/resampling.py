@@ -63,18 +63,23 @@ def resize(array: np.ndarray, shape: Sequence[int], order: int, antialias: bool 
     result = np.asarray(array, dtype=np.float32)
     if result.shape == tuple(shape):
         return result
-    for axis in sorted(range(3), key=lambda a: shape[a] / array.shape[a]):  # what shrinks first leaves less to do
+    room = np.empty(math.prod(shape), np.float32)
+    axes = [axis for axis in range(3) if array.shape[axis] != shape[axis]]
+    axes.sort(key=lambda a: shape[a] / array.shape[a])  # what shrinks first leaves less to do
+    for left, axis in zip(reversed(range(len(axes))), axes, strict=True):
         n_in, n_out = array.shape[axis], shape[axis]
-        if n_in != n_out:
-            operator = cubic_operator(n_in, n_out, antialias) if order == CUBIC else linear_operator(n_in, n_out)
-            result = apply(operator, result, axis)
+        operator = cubic_operator(n_in, n_out, antialias) if order == CUBIC else linear_operator(n_in, n_out)
+        # the first of three products lies where the last will: memory is largest here
+        result = apply(operator, result, axis, room if left % 2 == 0 else None)
     if order == CUBIC:
         np.clip(result, array.min(), array.max(), out=result)
     return result
 
 
-def apply(operator: Operator, array: np.ndarray, axis: int) -> np.ndarray:
+def apply(operator: Operator, array: np.ndarray, axis: int, room: np.ndarray | None = None) -> np.ndarray:
     """The matrix times `array` (float32) along `axis`; C-contiguous float32, whatever the memory layout of `array`.
+
+    It is made in `room` (float32, flat) if that is large enough.
 
     The products run over the 2-D slices of a third axis, chosen such that slices of input and output have an axis of
     stride one: then BLAS reads them in place, and a change of memory layout costs nothing.
@@ -82,8 +87,10 @@ def apply(operator: Operator, array: np.ndarray, axis: int) -> np.ndarray:
     fastest = int(np.argmin(np.abs(array.strides)))
     batch = next((b for b in (1, 0) if b not in (axis, fastest)), None)
     if batch is None or min(array.strides) < 0:
-        return apply(operator, np.ascontiguousarray(array), axis)
-    result = np.empty((*array.shape[:axis], operator.n_out, *array.shape[axis + 1 :]), np.float32)
+        return apply(operator, np.ascontiguousarray(array), axis, room)
+    shape = (*array.shape[:axis], operator.n_out, *array.shape[axis + 1 :])
+    size = math.prod(shape)
+    result = np.empty(shape, np.float32) if room is None or room.size < size else room[:size].reshape(shape)
     slices_in, slices_out = (np.moveaxis(a, (batch, axis), (0, 1)) for a in (array, result))
     for rows, columns, weights in operator.blocks:
         np.matmul(weights, slices_in[:, columns], out=slices_out[:, rows])

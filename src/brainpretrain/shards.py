@@ -12,6 +12,7 @@ Every read compares the whole file with its checksum before a voxel is used. Wha
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import os
 import shlex
@@ -58,7 +59,7 @@ RECORD_COLUMNS = (
 SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K leaves volumes out: no damage
 SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
 RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
-_CHUNK, _BLOCK = 64, 32  # voxels per axis: what is stored in one piece, and the least that a read decompresses
+_BLOCK = 32  # voxels per axis, about: the least that a read decompresses
 
 
 def build(
@@ -321,7 +322,9 @@ def make(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -
         BadVolume: see `nifti` and `volumes`.
     """
     image, label, facts = _preprocess(source_root, recipe, row)
-    return [_compressed(array) for array in (to_float16(image), label) if array is not None], facts
+    arrays = [to_float16(image), label]
+    del image  # compression needs its room
+    return [_compressed(array) for array in arrays if array is not None], facts
 
 
 def record_of(row: Mapping[str, Any], frames: Sequence[bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -371,28 +374,25 @@ def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
 def _preprocess(
     source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """Stored image and label, and the columns of the record that describe them."""
+    """Image (float32) and label on the stored grid, and the columns of the record that describe them."""
     limits = Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
     channel = str(row.get("channel", ""))
     volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
     label = read_volume(source_root / row["label"], limits=limits) if row["label"] else None
     image, stored_label, geometry, facts = preprocess(volume, label, recipe)
-    return (
-        image,
-        stored_label,
-        {
-            "status": "ok",
-            "detail": "; ".join(facts["notes"]),
-            "label_values": _text(facts["label_values"]),
-            "geometry": geometry.to_json(),
-            "shape": _text(geometry.stored_shape),
-            "spacing_mm": _text(geometry.stored_spacing_mm),
-            "native_shape": _text(geometry.native_shape),
-            "native_spacing_mm": _text(facts["native_spacing_mm"]),
-            "mean": float(f"{facts['mean']:.6g}"),
-            "std": float(f"{facts['std']:.6g}"),
-        },
-    )
+    described = {
+        "status": "ok",
+        "detail": "; ".join(facts["notes"]),
+        "label_values": _text(facts["label_values"]),
+        "geometry": geometry.to_json(),
+        "shape": _text(geometry.stored_shape),
+        "spacing_mm": _text(geometry.stored_spacing_mm),
+        "native_shape": _text(geometry.native_shape),
+        "native_spacing_mm": _text(facts["native_spacing_mm"]),
+        "mean": float(f"{facts['mean']:.6g}"),
+        "std": float(f"{facts['std']:.6g}"),
+    }
+    return image, stored_label, described
 
 
 # ------------------------------------------------------------------------------------------------ files
@@ -402,8 +402,10 @@ def _compressed(array: np.ndarray) -> bytes:
     """An array as the content of its file. Equal arrays give equal bytes."""
     # the upper bytes of halves compress well by themselves: a seventh smaller than by bits, which suit label maps
     shuffle = blosc2.Filter.SHUFFLE if array.dtype.kind == "f" else blosc2.Filter.BITSHUFFLE
-    compression = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, filters=[shuffle], typesize=array.itemsize, nthreads=1)
-    chunks, blocks = (tuple(min(side, n) for n in array.shape) for side in (_CHUNK, _BLOCK))
+    compression = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=2, filters=[shuffle], typesize=array.itemsize, nthreads=1)
+    # blocks that share an axis evenly: a rest of a block would be stored, and read, as a whole one
+    blocks = tuple(math.ceil(n / max(1, round(n / _BLOCK))) for n in array.shape)
+    chunks = tuple(min(2 * block, n) for block, n in zip(blocks, array.shape, strict=True))
     contiguous: Any = np.ascontiguousarray(array)
     return blosc2.asarray(contiguous, contiguous=True, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
 
