@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +268,19 @@ def test_damage_is_found_and_named(source: Any, tmp_path: Path) -> None:
     (out / first["file"]).unlink()
     with pytest.raises(UserError, match="missing"):
         shards.load(out, first)
+
+
+def test_a_crc_of_an_earlier_version_serves_as_well(source: Any, tmp_path: Path) -> None:
+    row = build(source, tmp_path).iloc[0].to_dict()
+    path = tmp_path / row["file"]
+    row["checksum"] = f"{zlib.crc32(path.read_bytes()):08x}"
+    shards.verify(tmp_path, row)
+    assert shards.load(tmp_path, row).shape == tuple(map(int, row["shape"].split()))
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"damaged: its checksum is [0-9a-f]{8}, and"):
+        shards.load(tmp_path, row)
+    with pytest.raises(UserError, match="damaged"):
+        shards.verify(tmp_path, row)
 
 
 def test_what_is_wrong_with_the_call(source: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainpretrain.errors import UserError
 
-_IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone has 32 bits
+_IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
 
 
