@@ -1,7 +1,7 @@
 """What 45,000 volumes cost before the first of them is read: planning, indexes, splits, corpus, overlap.
 
-A fake corpus of the size of BRAINS-45K: index and shard tables of its nine sources with the published numbers of subjects,
-sessions and volumes, random fingerprints, and no image. `make` is what tests/test_bench_planning.py uses too.
+A fake corpus of the size of BRAINS-45K: indexes and tables of stored volumes of its nine sources with the published numbers of
+subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/test_bench_planning.py uses too.
 
     python bench/planning.py --out FOLDER            # prints seconds and memory of every step
 """
@@ -65,9 +65,8 @@ def _renamed(rows: pd.DataFrame, prefix: str) -> pd.DataFrame:
     return rows.assign(**{name: prefix + rows[name] for name in ("volume", "subject", "patient")})
 
 
-def shard_tables(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
-    """The tables of rows that were all accepted."""
-    of_shard = rows["subject"].map(lambda subject: stable_hash(subject) % n_shards)
+def stored(rows: pd.DataFrame) -> pd.DataFrame:
+    """The table of stored volumes of rows that were all accepted."""
     record = dict.fromkeys(RECORD_COLUMNS, "") | {
         "status": "ok",
         "shape": "160 190 170",
@@ -75,11 +74,9 @@ def shard_tables(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
         "mean": "0.21",
     }
     record |= {"spacing_mm": "1 1 1", "bytes": "4000000"}
-    checksums = rows["volume"].map(lambda volume: f"{stable_hash(volume):016x}"[:8])  # equal ones would be copies
-    whole = rows.assign(**(record | {"checksum": checksums, "file": "volumes/" + rows["volume"] + ".b2nd"}))[
-        [*INDEX_COLUMNS, *RECORD_COLUMNS]
-    ]
-    return [whole[of_shard == number] for number in range(n_shards)]
+    checksums = rows["volume"].map(lambda volume: f"{stable_hash(volume):016x}")  # equal ones would be copies
+    record |= {"checksum": checksums, "file": "volumes/" + rows["volume"] + ".b2nd"}
+    return rows.assign(**record)[[*INDEX_COLUMNS, *RECORD_COLUMNS]]
 
 
 def random_fingerprints(rows: pd.DataFrame, seed: int) -> fingerprints.Fingerprints:
@@ -93,13 +90,12 @@ def random_fingerprints(rows: pd.DataFrame, seed: int) -> fingerprints.Fingerpri
 
 
 def make(out: Path, config: Config, scale: float = 1.0) -> dict[str, int]:
-    """Writes indexes, shard tables and fingerprints of the nine sources below `out`; the volumes of each."""
+    """Writes indexes, tables of stored volumes and fingerprints of the nine sources below `out`; the volumes of each."""
     volumes = {}
     for number, name in enumerate(SOURCES):
         rows, folder = index(name, scale), out / "data" / name / "amaes"
         write_tsv(out / "data" / name / "index.tsv", rows)
-        for shard, table in enumerate(shard_tables(rows, datasets.load(name).n_shards)):
-            write_tsv(folder / f"shard{shard:03d}.tsv", table)
+        write_tsv(folder / "volumes.tsv", stored(rows))
         fingerprints.write(folder / "fingerprints.npz", random_fingerprints(rows, number))
         volumes[name] = len(rows)
     return volumes
@@ -117,7 +113,7 @@ def raw_tree(root: Path, subjects: int) -> None:
 def commands(out: Path, config: Config) -> dict[str, list[str]]:
     """The steps between indexing and pretraining, as the rules call them."""
     corpus = config.corpora["brains45k"]
-    tables = [f"{name}={path}" for name in SOURCES for path in sorted((out / "data" / name / "amaes").glob("shard*.tsv"))]
+    tables = [f"{name}={out}/data/{name}/amaes/volumes.tsv" for name in SOURCES]
     spec = json.dumps(corpus.model_dump(mode="json", include={"sources", "val_fraction"}))
     lines = {"index": ["index", "--dataset", "brats21", "--root", f"{out}/raw", "--out", f"{out}/index.tsv"]}
     cohorts, prints = [], []
@@ -144,14 +140,14 @@ def commands(out: Path, config: Config) -> dict[str, list[str]]:
         prints.append(f"{task}:{cohort}={out}/data/{entry.dataset}/amaes/fingerprints.npz")
     modules = json.dumps({name: {"module": name, "options": {}} for name in SOURCES})
     pool = f"brats21_flair={out}/brats21_flair.json"
-    lines["corpus"] = ["corpus", "--shards", *tables, "--pools", pool, "--data", f"{out}/data", "--corpus", spec, "--seed", "0",
+    lines["corpus"] = ["corpus", "--volumes", *tables, "--pools", pool, "--data", f"{out}/data", "--corpus", spec, "--seed", "0",
                        "--out", f"{out}/corpus.tsv"]  # fmt: skip
     lines["overlap"] = ["overlap", "--corpus", f"{out}/corpus.tsv", "--cohorts", *cohorts, "--cohort-fingerprints", *prints,
                         "--indexes", *(f"{name}={out}/data/{name}/index.tsv" for name in SOURCES),
                         "--fingerprints", *(f"{name}={out}/data/{name}/amaes/fingerprints.npz" for name in SOURCES),
                         "--near", str(config.settings.near_copy), "--protocol", "amaes",
                         "--out", f"{out}/overlap.tsv", "--pairs", f"{out}/pairs.tsv"]  # fmt: skip
-    lines["composition"] = ["composition", "--corpus", f"{out}/corpus.tsv", "--name", "brains45k", "--shards", *tables, "--data",
+    lines["composition"] = ["composition", "--corpus", f"{out}/corpus.tsv", "--name", "brains45k", "--volumes", *tables, "--data",
                             f"{out}/data", "--modules", modules, "--out", f"{out}/table1.tsv",
                             f"{out}/table1.md"]  # fmt: skip
     return {name: [sys.executable, "-m", "brainpretrain.cli", *line] for name, line in lines.items()}

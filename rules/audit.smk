@@ -1,6 +1,5 @@
 """What a study is made of: the corpora, who of them is scored too, the licences, and the sites of the cohorts."""
 
-STORED = DATA + "/{dataset}/{preprocess}"
 COMPOSITION = STUDY + "/tables/{corpus}_composition"
 SITES = STUDY + "/tables/{table}_sites"
 
@@ -17,7 +16,7 @@ COHORTS = [
 
 rule fingerprint:
     input:
-        lambda w: shard_tables(w.dataset, w.preprocess),
+        STORED + "/volumes.tsv",
     output:
         STORED + "/fingerprints.npz",
     log:
@@ -28,7 +27,7 @@ rule fingerprint:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 120 * attempt,
     shell:
-        "brainpretrain fingerprint --shards {input:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain fingerprint --volumes {input:q} --out {output:q} > {log:q} 2>&1"
 
 
 def corpus_fingerprints(wildcards):
@@ -112,7 +111,7 @@ def described(dataset):
 rule composition:
     input:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        shards=lambda w: [table for _, table in corpus_shards(w)],
+        volumes=lambda w: [table for _, table in corpus_volumes(w)],
     output:
         tsv=COMPOSITION + ".tsv",
         md=COMPOSITION + ".md",
@@ -131,10 +130,10 @@ rule composition:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
+        volumes=lambda w: [f"{name}={table}" for name, table in corpus_volumes(w)],
         modules=lambda w: as_json({name: described(name) for name in corpus_datasets(CONFIG.corpora[w.corpus])}),
     shell:
-        "brainpretrain composition --corpus {input.corpus:q} --name {wildcards.corpus} --shards {params.shards:q}"
+        "brainpretrain composition --corpus {input.corpus:q} --name {wildcards.corpus} --volumes {params.volumes:q}"
         " --data {params.data:q} --modules {params.modules:q} --out {output:q} > {log:q} 2>&1"
 
 

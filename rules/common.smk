@@ -11,6 +11,7 @@ from pathlib import Path
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
+STORED = DATA + "/{dataset}/{preprocess}"
 WORK = f"{RESULTS}/work"
 RELEASE = RESULTS + "/weights/{release}/{backbone}"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
@@ -62,9 +63,9 @@ def options(dataset):
     return as_json(CONFIG.datasets[dataset].options if dataset in CONFIG.datasets else {})
 
 
-def shard_tables(dataset, preprocess):
-    """All shard tables of a data set; their number is a constant of the data set, so the DAG needs no data."""
-    return [f"{DATA}/{dataset}/{preprocess}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(dataset))]
+def stored_volumes(dataset, preprocess):
+    """The table of the stored volumes of a data set."""
+    return f"{DATA}/{dataset}/{preprocess}/volumes.tsv"
 
 
 def cohort_dataset_of(task, cohort):
@@ -101,9 +102,9 @@ def fixed_option(wildcards, input):
     return [] if wildcards.cohort == "val" else ["--fixed", input.fixed]
 
 
-def cohort_shards(wildcards):
+def cohort_volumes(wildcards):
     """The stored volumes that a cohort of a task is taken from."""
-    return shard_tables(cohort_dataset(wildcards), CONFIG.tasks[wildcards.task].preprocess)
+    return stored_volumes(cohort_dataset(wildcards), CONFIG.tasks[wildcards.task].preprocess)
 
 
 def cohort_root(wildcards):

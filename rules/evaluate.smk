@@ -4,7 +4,7 @@
 rule predict:
     input:
         unpack(fixed_inputs),
-        shards=cohort_shards,
+        volumes=cohort_volumes,
         split=SPLIT,
         model=FOLD + "/model.safetensors",
     output:
@@ -25,7 +25,7 @@ rule predict:
         fixed=fixed_option,
         inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
     shell:
-        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --shards {input.shards:q} --root {resources.root:q} --split {input.split:q}"
+        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --volumes {input.volumes:q} --root {resources.root:q} --split {input.split:q}"
         " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
 
@@ -34,7 +34,7 @@ rule predict:
 rule bids:
     input:
         unpack(fixed_inputs),
-        shards=cohort_shards,
+        volumes=cohort_volumes,
         split=SPLIT,
         model=FOLD + "/model.safetensors",
         predictions=FOLD + "/{cohort}/predictions",
@@ -52,7 +52,7 @@ rule bids:
         fixed=fixed_option,
         dataset=lambda w: module(cohort_dataset(w)),
     shell:
-        "brainpretrain bids --predictions {input.predictions:q} --model {input.model:q} --shards {input.shards:q}"
+        "brainpretrain bids --predictions {input.predictions:q} --model {input.model:q} --volumes {input.volumes:q}"
         " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
         " --cohort {wildcards.cohort} {params.fixed:q} --dataset {params.dataset} --out {output:q} > {log:q} 2>&1"
 
@@ -60,7 +60,7 @@ rule bids:
 rule evaluate:
     input:
         unpack(fixed_inputs),
-        shards=cohort_shards,
+        volumes=cohort_volumes,
         split=SPLIT,
         predictions=FOLD + "/{cohort}/predictions",
     output:
@@ -88,7 +88,7 @@ rule evaluate:
         fixed=fixed_option,
         run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
     shell:
-        "brainpretrain evaluate --predictions {input.predictions:q} --shards {input.shards:q} --root {resources.root:q}"
+        "brainpretrain evaluate --predictions {input.predictions:q} --volumes {input.volumes:q} --root {resources.root:q}"
         " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q}"
         " --run {params.run:q} --out {output:q} > {log:q} 2>&1"
 

@@ -10,7 +10,7 @@ def finetune_config(wildcards):
 
 def finetune_inputs(wildcards):
     task = CONFIG.tasks[wildcards.task]
-    inputs = {"shards": shard_tables(task.dataset, task.preprocess)}
+    inputs = {"volumes": stored_volumes(task.dataset, task.preprocess)}
     if "-on-" in wildcards.init:
         pretext, corpus = wildcards.init.split("-on-")
         inputs["init"] = PRETRAIN.format(corpus=corpus, pretext=pretext, backbone=wildcards.backbone) + "/encoder.safetensors"
@@ -55,7 +55,7 @@ rule finetune:
         work=WORK,
         out=subpath(output.model, parent=True),
     shell:
-        "{resources.launcher} brainpretrain finetune --shards {input.shards:q} --split {input.split:q} {params.init:q}"
+        "{resources.launcher} brainpretrain finetune --volumes {input.volumes:q} --split {input.split:q} {params.init:q}"
         " --config {params.config:q}"
         " --devices {resources.gpu} --nodes {resources.nodes} --threads {threads} --workers {resources.workers} --execution {resources.execution}"
         " --save-every {resources.save_every} --max-idle-attempts {resources.max_idle} --max-nonfinite-steps {resources.max_nonfinite} --log-every {resources.log_every} --inference {resources.inference:q} {resources.logging} --work {params.work:q} --out {params.out:q} > {log:q} 2>&1"

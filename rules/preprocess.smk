@@ -5,7 +5,7 @@ rule shard:
     input:
         index=DATA + "/{dataset}/index.tsv",
     output:
-        DATA + "/{dataset}/{preprocess}/shard{shard}.tsv",
+        STORED + "/shard{shard}.tsv",
     log:
         RESULTS + "/logs/shard/{dataset}/{preprocess}/{shard}.log",
     conda:
@@ -28,6 +28,27 @@ rule shard:
         "brainpretrain shard --index {input.index:q} --root {resources.root:q} --recipe {params.recipe:q}"
         " --shard {params.number} --n-shards {params.shards} --workers {threads} --max-rejected {resources.max_rejected}"
         " --labels={resources.labels:q} --out {output:q} > {log:q} 2>&1"
+
+
+def shard_tables(wildcards):
+    """The tables of all shards of a data set; their number is a constant of the data set, so the DAG needs no data."""
+    folder = STORED.format(**wildcards)
+    return [f"{folder}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(wildcards.dataset))]
+
+
+# one table in place of many: whatever reads a data set has one input, and planning hundreds of jobs costs a sixth less
+rule volumes:
+    input:
+        shard_tables,
+    output:
+        STORED + "/volumes.tsv",
+    log:
+        RESULTS + "/logs/volumes/{dataset}/{preprocess}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "brainpretrain volumes {input:q} --out {output:q} > {log:q} 2>&1"
 
 
 def split_spec(task):
@@ -89,10 +110,10 @@ rule fold:
         "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
 
 
-def corpus_shards(wildcards):
-    """Pairs (data set, shard table) of a corpus."""
+def corpus_volumes(wildcards):
+    """Pairs (data set, table of its stored volumes) of a corpus."""
     corpus = CONFIG.corpora[wildcards.corpus]
-    return [(name, table) for name in corpus_datasets(corpus) for table in shard_tables(name, corpus.preprocess)]
+    return [(name, stored_volumes(name, corpus.preprocess)) for name in corpus_datasets(corpus)]
 
 
 def corpus_pools(wildcards):
@@ -112,7 +133,7 @@ def corpus_spec(corpus):
 
 rule corpus:
     input:
-        shards=lambda w: [table for _, table in corpus_shards(w)],
+        volumes=lambda w: [table for _, table in corpus_volumes(w)],
         pools=lambda w: [subjects for _, subjects in corpus_pools(w)],
     output:
         STUDY + "/corpora/{corpus}/corpus.tsv",
@@ -124,9 +145,9 @@ rule corpus:
     params:
         data=DATA,
         corpus=lambda w: corpus_spec(CONFIG.corpora[w.corpus]),
-        shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
+        volumes=lambda w: [f"{name}={table}" for name, table in corpus_volumes(w)],
         pools=lambda w: [f"{task}={subjects}" for task, subjects in corpus_pools(w)],
         seed=CONFIG.study.seed,
     shell:
-        "brainpretrain corpus --shards {params.shards:q} --pools {params.pools:q} --data {params.data:q}"
+        "brainpretrain corpus --volumes {params.volumes:q} --pools {params.pools:q} --data {params.data:q}"
         " --corpus {params.corpus:q} --seed {params.seed} --out {output:q} > {log:q} 2>&1"

@@ -162,7 +162,7 @@ rule plot_budgets:
 rule plot_composition:
     input:
         corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        shards=lambda w: [table for _, table in corpus_shards(w)],
+        volumes=lambda w: [table for _, table in corpus_volumes(w)],
     output:
         report(
             FIGURES + "/corpora/{corpus}.png",
@@ -177,20 +177,20 @@ rule plot_composition:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        shards=lambda w: [f"{name}={table}" for name, table in corpus_shards(w)],
+        volumes=lambda w: [f"{name}={table}" for name, table in corpus_volumes(w)],
     shell:
-        "brainpretrain plot-composition --corpus {input.corpus:q} --shards {params.shards:q} --data {params.data:q}"
+        "brainpretrain plot-composition --corpus {input.corpus:q} --volumes {params.volumes:q} --data {params.data:q}"
         " --out {output:q} > {log:q} 2>&1"
 
 
-def study_shards():
-    """Pairs (data set, shard table) of everything the study reads."""
-    return [(name, table) for name, preprocess in PLAN.preprocessed for table in shard_tables(name, preprocess)]
+def study_volumes():
+    """Pairs (data set, table of its stored volumes) of everything the study reads."""
+    return [(name, stored_volumes(name, preprocess)) for name, preprocess in PLAN.preprocessed]
 
 
 rule page_rejected:
     input:
-        [table for _, table in study_shards()],
+        [table for _, table in study_volumes()],
     output:
         report(
             FIGURES + "/rejected.html",
@@ -205,9 +205,9 @@ rule page_rejected:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        shards=[f"{name}={table}" for name, table in study_shards()],
+        volumes=[f"{name}={table}" for name, table in study_volumes()],
     shell:
-        "brainpretrain page-rejected --shards {params.shards:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule plot_pretraining:
@@ -352,7 +352,7 @@ def overlay_inputs(wildcards):
 rule plot_overlays:
     input:
         unpack(overlay_inputs),
-        shards=cohort_shards,
+        volumes=cohort_volumes,
     output:
         report(
             ARM_FIGURE + "/{cohort}.png",
@@ -372,7 +372,7 @@ rule plot_overlays:
         folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
     shell:
-        "brainpretrain plot-overlays --evaluations {params.folders:q} --shards {input.shards:q} --root {resources.root:q}"
+        "brainpretrain plot-overlays --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
         " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
 
 
@@ -382,7 +382,7 @@ OVERLAYS = STUDY + "/overlays"
 rule overlay_cases:
     input:
         unpack(overlay_inputs),
-        shards=cohort_shards,
+        volumes=cohort_volumes,
     output:
         OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js",
     log:
@@ -398,7 +398,7 @@ rule overlay_cases:
         task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
         title=lambda w: f"{arm_title(w)} ({w.cohort})",
     shell:
-        "brainpretrain overlay-cases --evaluations {params.folders:q} --shards {input.shards:q} --root {resources.root:q}"
+        "brainpretrain overlay-cases --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
         " --task {params.task:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
 
 

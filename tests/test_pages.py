@@ -67,7 +67,7 @@ def test_rejected_page_without_rejected_or_without_volumes() -> None:
 
 def test_a_flood_of_rejected_volumes_is_cut_and_counted() -> None:
     page = pages.rejected_page(shards(rejected=700))
-    assert "200 more are listed in the shard tables." in page
+    assert "200 more are listed in volumes.tsv of their data sets." in page
     assert "bad0499" in page and "bad0500" not in page
     assert len(page) < 100_000
 

@@ -420,7 +420,7 @@ def test_the_predictions_of_a_cohort_as_a_bids_dataset(cohort, model, tmp_path):
     found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     prediction.predict(model / "model", [found["s5"][0]], cohort.raw, WINDOW, folder)
     write_json(tmp_path / "test.json", {"test": ["s5"]})
-    line = ["bids", "--predictions", folder, "--model", model / "model.safetensors", "--shards", cohort.table, "--root", cohort.raw,
+    line = ["bids", "--predictions", folder, "--model", model / "model.safetensors", "--volumes", cohort.table, "--root", cohort.raw,
             "--split", cohort.split, "--task", json.dumps(tiny.TASK), "--n-train", "2", "--cohort", "test", "--fixed",
             tmp_path / "test.json", "--dataset", "msd_hippocampus", "--out", out]  # fmt: skip
     assert cli.main([str(word) for word in line]) == 0

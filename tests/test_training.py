@@ -194,7 +194,7 @@ def with_processes(cohort, folder, config, count, kind="pretrain"):
         line = command(cohort, folder, config, 1000)
     else:
         line = [
-            sys.executable, "-m", "brainpretrain.cli", "finetune", "--shards", str(cohort.table), "--split", str(cohort.split),
+            sys.executable, "-m", "brainpretrain.cli", "finetune", "--volumes", str(cohort.table), "--split", str(cohort.split),
             "--config", json.dumps(config), "--log-every", "3", "--work", str(folder / "work"), "--out", str(folder / "out"),
         ]  # fmt: skip
     done = subprocess.run([*line, "--devices", str(count)], capture_output=True, text=True)

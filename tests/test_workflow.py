@@ -405,6 +405,17 @@ def test_rejected_volumes_are_rows_with_reasons(finished, tmp_path):
     assert not (tmp_path / "b" / "shard000.tsv").exists()
 
 
+def test_tables_of_shards_are_joined_in_their_folder(finished, tmp_path, capsys):
+    from brainpretrain import cli
+
+    folder = finished.root / "results/data/phantom_tiny/coarse_4mm"
+    tables = [read_tsv(path) for path in sorted(folder.glob("shard*.tsv"))]
+    joined = read_tsv(folder / "volumes.tsv")
+    assert len(tables) > 1 and joined.to_dict("records") == [row for table in tables for row in table.to_dict("records")]
+    assert cli.main(["volumes", str(folder / "shard000.tsv"), "--out", str(tmp_path / "volumes.tsv")]) == 2
+    assert f"fix:   --out {folder}/volumes.tsv" in capsys.readouterr().err and not (tmp_path / "volumes.tsv").exists()
+
+
 def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
     """Four fine-tunings on a machine with two GPUs; nothing here computes on them, but all is scheduled as if."""
     copy = type(finished)(shutil.copytree(finished.root, tmp_path / "copy", symlinks=True))

@@ -182,7 +182,7 @@ def composition(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame], module
 
     Args:
         corpus: dataset, volume, subject, session, sequence, role.
-        tables: by data set, its shard tables with volume, status, native_spacing_mm and mean.
+        tables: by data set, its table of stored volumes with volume, status, native_spacing_mm and mean.
         modules: by data set, what is known of it.
 
     Returns:

@@ -70,7 +70,10 @@ OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write
 DATASET = arg("--dataset", required=True, metavar="NAME", help="module in datasets/ that describes the data set")
 INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of the data set")
 ROOT = arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files")
-SHARDS = arg("--shards", type=Path, nargs="+", required=True, metavar="TSV", help="shard tables of the data set")
+VOLUMES = arg("--volumes", type=Path, required=True, metavar="TSV", help="stored volumes of the data set (`volumes` writes it)")
+NAMED_VOLUMES = arg(
+    "--volumes", nargs="+", required=True, metavar="NAME=TSV", help="stored volumes of each data set, by its name"
+)
 DATA = arg("--data", type=Path, required=True, metavar="DIR", help="folder of the preprocessed data sets")
 SPLIT = arg("--split", type=Path, required=True, metavar="JSON", help="split of the fold")
 TASK = arg("--task", type=_mapping, required=True, metavar="JSON", help="task entry (JSON, or @file.yaml)")
@@ -257,6 +260,20 @@ def shard(args: argparse.Namespace) -> None:
 
 
 @command(
+    "volumes", "join the tables of a data set's shards to the table of its stored volumes",
+    arg("tables", type=Path, nargs="+", metavar="TSV", help="tables of all its shards, in one folder"), OUT,
+)  # fmt: skip
+def volumes(args: argparse.Namespace) -> None:
+    """OUT belongs into the folder of the shards, since the rows name their files by their place in it."""
+    from brainpretrain.files import write_tsv
+
+    if odd := [path for path in args.tables if path.parent.absolute() != args.out.parent.absolute()]:
+        problem = f"its rows name files of {odd[0].parent}, and would be looked for in {args.out.parent}"
+        raise UserError(problem, where=odd[0], fix=f"--out {odd[0].parent / args.out.name}")
+    write_tsv(args.out, _joined(args.tables))
+
+
+@command(
     "split", "split the subjects of a task into pool and test",
     INDEX, TASK,
     arg("--asked", nargs="*", default=[], metavar="N:COHORT", help="n_train and cohort of each evaluation: are there enough?"),
@@ -308,7 +325,7 @@ def fold(args: argparse.Namespace) -> None:
 
 @command(
     "corpus", "choose the volumes of a pretraining",
-    arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name"),
+    NAMED_VOLUMES,
     DATA,
     arg("--corpus", type=_mapping, required=True, metavar="JSON", help="corpus entry (JSON, or @file.yaml)"),
     arg("--pools", nargs="*", default=[], metavar="TASK=JSON", help="subjects of the tasks that the corpus names in 'pool_of'"),
@@ -321,7 +338,7 @@ def corpus(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_json, write_tsv
 
     pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
-    tables = _tables(args.shards, args.data)
+    tables = _tables(args.volumes, args.data)
     rows = splits.corpus(tables, args.corpus, pools, args.seed)
     for same in splits.copies(_of_corpus(tables, rows)):
         print(f"one image under several names, all of them to train or all to validate: {' = '.join(same)}")
@@ -331,7 +348,7 @@ def corpus(args: argparse.Namespace) -> None:
 
 
 def _of_corpus(tables: dict[str, Any], rows: Any) -> Any:
-    """The rows of shard tables that are in a corpus."""
+    """The rows of tables of stored volumes that are in a corpus."""
     import pandas as pd
 
     whole = pd.concat([table.assign(dataset=name) for name, table in tables.items()], ignore_index=True)
@@ -340,13 +357,13 @@ def _of_corpus(tables: dict[str, Any], rows: Any) -> Any:
 
 @command(
     "fingerprint", "fingerprint the stored volumes of a data set, to find copies of them elsewhere",
-    SHARDS, OUT,
+    VOLUMES, OUT,
 )  # fmt: skip
 def fingerprint(args: argparse.Namespace) -> None:
     """Writes an .npz: a digest of the voxels and a vector that a copy keeps almost, for every accepted volume."""
     from brainpretrain import fingerprints
 
-    table, folder = _shard_tables(args.shards)
+    table, folder = _stored(args.volumes)
     found = fingerprints.build(table, folder, _progress("volume"))
     fingerprints.write(args.out, found)
     print(f"{len(found.volumes)} fingerprints")
@@ -428,7 +445,7 @@ def page_overlap(args: argparse.Namespace) -> None:
     "composition", "count what a corpus is made of, beside the published counts",
     arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
     arg("--name", required=True, metavar="CORPUS", help="its name"),
-    arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name"),
+    NAMED_VOLUMES,
     DATA, arg("--modules", type=_mapping, required=True, metavar="JSON", help="data set -> module, and options of own data"),
     arg("--out", type=Path, nargs="+", required=True, metavar="FILE", help="files to write; the suffix says in which form"),
 )  # fmt: skip
@@ -438,7 +455,7 @@ def composition(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_tsv
 
     modules = {name: datasets.describe(known["module"], known["options"]) for name, known in args.modules.items()}
-    found = audits.composition(read_tsv(args.corpus), _tables(args.shards, args.data), modules)
+    found = audits.composition(read_tsv(args.corpus), _tables(args.volumes, args.data), modules)
     grid = audits.composition_grid(found, args.name)
     for path in args.out:
         printers.write(path, found, grid)
@@ -463,7 +480,7 @@ def licences(args: argparse.Namespace) -> None:
 
 
 def _tables(pairs: list[str], data: Path) -> dict[str, Any]:
-    """Shard tables by data set, with `file` made relative to the data folder."""
+    """Tables of stored volumes by data set, with `file` made relative to the data folder."""
     import pandas as pd
 
     from brainpretrain.files import read_tsv
@@ -495,7 +512,7 @@ def pretrain(args: argparse.Namespace) -> None:
 
 @command(
     "finetune", "train a segmentation network on labelled cases",
-    SHARDS, SPLIT,
+    VOLUMES, SPLIT,
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
     CONFIG, *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
@@ -509,7 +526,7 @@ def finetune(args: argparse.Namespace) -> None:
     """
     from brainpretrain import training
 
-    table, folder = _shard_tables(args.shards)
+    table, folder = _stored(args.volumes)
     training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every, args.inference))
 
 
@@ -535,7 +552,8 @@ def _entry(section: str) -> Callable[[str], dict[str, Any]]:
 )  # fmt: skip
 def repair(args: argparse.Namespace) -> None:
     """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so
-    that no training has to run again. A table of a shard that is missing or cut is put together again from the records.
+    that no training has to run again. A table of a shard that is missing or cut is put together again from the records, and a
+    damaged volumes.tsv from these tables.
 
     Exit code 2 if something could not be made anew; the rest is.
     """
@@ -668,9 +686,11 @@ def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any]
     return training.Run(args.out, args.work, *machine, log_every, args.execution, inference, args.max_nonfinite_steps)
 
 
-def _shard_tables(paths: list[Path]) -> tuple[Any, Path]:
-    """Shard tables of one data set as one table, and the folder that they are relative to."""
-    return _joined(paths), paths[0].parent
+def _stored(path: Path) -> tuple[Any, Path]:
+    """The table of stored volumes, and the folder that it is relative to."""
+    from brainpretrain.files import read_tsv
+
+    return read_tsv(path), path.parent
 
 
 def _joined(paths: list[Path]) -> Any:
@@ -683,7 +703,7 @@ def _joined(paths: list[Path]) -> Any:
 
 
 COHORT = (
-    SHARDS,
+    VOLUMES,
     ROOT,
     SPLIT,
     TASK,
@@ -698,7 +718,7 @@ def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
     from brainpretrain import data, splits
     from brainpretrain.files import read_json
 
-    table, folder = _shard_tables(args.shards)
+    table, folder = _stored(args.volumes)
     by_subject = data.cases(table, folder, args.task["sequences"])
     fold, fixed = read_json(args.split), read_json(args.fixed) if args.fixed else {}
     wanted = fold["order"] if args.cohort == "val" else fixed.get(args.cohort, [])
@@ -828,7 +848,6 @@ SCORES = arg("--scores", type=Path, nargs="+", required=True, metavar="TSV", hel
 SPEC = arg(
     "--spec", type=_mapping, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
 )
-NAMED_SHARDS = arg("--shards", nargs="+", required=True, metavar="NAME=TSV", help="shard tables, each with its data set's name")
 
 
 OVERLAPS = arg(
@@ -1006,22 +1025,22 @@ def plot_reconstructions(args: argparse.Namespace) -> None:
 
 @command(
     "plot-composition", "draw what a corpus is made of",
-    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"), NAMED_SHARDS, DATA, OUT,
+    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"), NAMED_VOLUMES, DATA, OUT,
 )  # fmt: skip
 def plot_composition(args: argparse.Namespace) -> None:
     """Volumes by source and sequence, spacing, intensity, rejected."""
     from brainpretrain import plots
     from brainpretrain.files import read_tsv
 
-    plots.composition(read_tsv(args.corpus), _tables(args.shards, args.data), args.out)
+    plots.composition(read_tsv(args.corpus), _tables(args.volumes, args.data), args.out)
 
 
-@command("page-rejected", "list the volumes that preprocessing rejected", NAMED_SHARDS, DATA, OUT)
+@command("page-rejected", "list the volumes that preprocessing rejected", NAMED_VOLUMES, DATA, OUT)
 def page_rejected(args: argparse.Namespace) -> None:
     """An HTML page with the reason for each, and what was accepted."""
     from brainpretrain import pages
 
-    pages.write(args.out, pages.rejected_page(_tables(args.shards, args.data)))
+    pages.write(args.out, pages.rejected_page(_tables(args.volumes, args.data)))
 
 
 @command("page-run", "show a run.json as a page", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
@@ -1036,13 +1055,13 @@ def page_run(args: argparse.Namespace) -> None:
 @command(
     "plot-overlays", "draw the worst, the median and the best case",
     arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
-    SHARDS, ROOT, TASK, OUT,
+    VOLUMES, ROOT, TASK, OUT,
 )  # fmt: skip
 def plot_overlays(args: argparse.Namespace) -> None:
     """Outlines of reference and prediction on the slice with most of the reference."""
     from brainpretrain import evaluation, plots
 
-    table, folder = _shard_tables(args.shards)
+    table, folder = _stored(args.volumes)
     overlays = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
     plots.overlays(overlays, args.out)
 
@@ -1050,14 +1069,14 @@ def plot_overlays(args: argparse.Namespace) -> None:
 @command(
     "overlay-cases", "store the worst, the median and the best case for the viewer",
     arg("--evaluations", type=Path, nargs="+", required=True, metavar="DIR", help="a fold each: scores.tsv and predictions/"),
-    SHARDS, ROOT, TASK,
+    VOLUMES, ROOT, TASK,
     arg("--title", required=True, help="what the page calls the arm"), OUT,
 )  # fmt: skip
 def overlay_cases(args: argparse.Namespace) -> None:
     """Image, reference and prediction of the cases as a script, which a page may load without a server."""
     from brainpretrain import evaluation, viewer
 
-    table, folder = _shard_tables(args.shards)
+    table, folder = _stored(args.volumes)
     cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
     viewer.write_cases(args.out, args.title, cases, list(args.task["labels"]))
 

@@ -57,7 +57,7 @@ def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[s
     """Complete labelled cases by subject: every sequence accepted, stored on one grid, label on the first sequence.
 
     Args:
-        table: shard tables of the data set, concatenated.
+        table: the stored volumes of the data set.
         folder: the folder that the table's `file` column is relative to.
         sequences: the task's sequences.
 

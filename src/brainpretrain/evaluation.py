@@ -114,7 +114,7 @@ def overlays(
 
     Args:
         folders: per fold, a folder with scores.tsv and predictions/.
-        table, folder: shard tables of the cohort's data set and the folder they are relative to.
+        table, folder: the stored volumes of the cohort's data set and the folder they are relative to.
         raw: folder of the raw data set.
     """
     scores = pd.concat([read_tsv(path / "scores.tsv") for path in folders], ignore_index=True)

@@ -113,10 +113,10 @@ def _along_axes(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray
 
 
 def build(table: pd.DataFrame, folder: Path | str, progress: Callable[[int, int], None] | None = None) -> Fingerprints:
-    """Those of the accepted volumes of shard tables, sorted by name.
+    """Those of the accepted ones of stored volumes, sorted by name.
 
     Args:
-        table: rows of the shard tables of a data set; `file` is relative to `folder`.
+        table: rows of the stored volumes of a data set; `file` is relative to `folder`.
 
     Raises:
         UserError: a stored volume is missing or damaged.

@@ -198,14 +198,14 @@ def _number(value: float, form: str) -> str:
 # --- rejected volumes
 
 
-def rejected_page(shard_tables: Mapping[str, pd.DataFrame]) -> str:
+def rejected_page(stored: Mapping[str, pd.DataFrame]) -> str:
     """What preprocessing kept and what it turned down, and why; and what is odd about volumes that it kept.
 
     Args:
-        shard_tables: dataset -> rows of its shard tables with columns volume, subject, sequence, status
+        stored: dataset -> rows of its table of stored volumes with columns volume, subject, sequence, status
             ('ok' or 'rejected'), reason, detail.
     """
-    frames = [frame.assign(dataset=name) for name, frame in sorted(shard_tables.items())]
+    frames = [frame.assign(dataset=name) for name, frame in sorted(stored.items())]
     volumes = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["dataset", "status"])
     rejected = volumes[volumes["status"] == "rejected"]
     share = f" ({100 * len(rejected) / len(volumes):.1f} %)" if len(volumes) else ""
@@ -246,7 +246,7 @@ def _listed(volumes: pd.DataFrame, columns: Mapping[str, str]) -> str:
     listed = volumes.sort_values(["dataset", "volume"])[list(shown)].head(MAX_REJECTED_ROWS)
     html = table(list(shown.values()), listed.itertuples(index=False))
     more = len(volumes) - MAX_REJECTED_ROWS
-    return html + (f'\n<p class="notes">{more} more are listed in the shard tables.</p>' if more > 0 else "")
+    return html + (f'\n<p class="notes">{more} more are listed in volumes.tsv of their data sets.</p>' if more > 0 else "")
 
 
 def count(number: int, noun: str) -> str:

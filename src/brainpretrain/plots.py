@@ -457,23 +457,23 @@ def _outline(axes: Axes, labels: np.ndarray, colour: str, width: float) -> None:
 # --- corpus composition
 
 
-def composition(corpus: pd.DataFrame, shard_tables: Mapping[str, pd.DataFrame], path: Path | str) -> None:
+def composition(corpus: pd.DataFrame, stored: Mapping[str, pd.DataFrame], path: Path | str) -> None:
     """Volumes of a corpus by source and sequence, their native spacing and their stored intensity.
 
     Args:
         corpus: dataset, volume, subject, session, sequence, role ('train' or 'val').
-        shard_tables: each dataset of the corpus -> rows of its shard tables with volume, status, native_spacing_mm
+        stored: each dataset of the corpus -> rows of its table of stored volumes with volume, status, native_spacing_mm
             ('1.0 1.0 3.0'), mean.
         path: .svg or .png.
     """
-    facts = _with_facts(corpus, shard_tables)
+    facts = _with_facts(corpus, stored)
     sequences = _ranked(corpus["sequence"], len(SEQUENCE_COLOURS), "other")
     sources = _ranked(corpus["dataset"], MAX_SOURCES, "other sources")
     facts["sequence"] = facts["sequence"].where(facts["sequence"].isin(sequences), "other")
     facts["source"] = facts["dataset"].where(facts["dataset"].isin(sources), "other sources")
     rejected = pd.Series(0, index=sources)
     for dataset, source in dict(zip(facts["dataset"], facts["source"], strict=True)).items():
-        rejected[source] += int((shard_tables[dataset]["status"] == "rejected").sum())
+        rejected[source] += int((stored[dataset]["status"] == "rejected").sum())
     colours = dict(zip(sequences, SEQUENCE_COLOURS, strict=False))
     with figure_at(path, 1200, min(880, max(560, 200 + 24 * len(sources)))) as figure:
         grid = figure.add_gridspec(3, 5)
@@ -497,9 +497,9 @@ HISTOGRAMS = [
 ]
 
 
-def _with_facts(corpus: pd.DataFrame, shard_tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def _with_facts(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """The corpus with finest and coarsest native spacing and mean intensity of each volume."""
-    stored = pd.concat([frame.assign(dataset=name) for name, frame in shard_tables.items()])
+    stored = pd.concat([frame.assign(dataset=name) for name, frame in tables.items()])
     stored = stored[["dataset", "volume", "native_spacing_mm", "mean"]]
     facts = corpus[["dataset", "volume", "sequence", "role"]]
     facts = facts.merge(stored, on=["dataset", "volume"], how="left", validate="one_to_one")

@@ -7,7 +7,7 @@ is missing or cut is put together again from the index and the records of its vo
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +52,7 @@ def repair(
     for number, path in enumerate(stored.tables, start=1):
         stored.look_at(path)
         progress(number, len(stored.tables))
+    stored.look_at_joined()
     return stored.outcome
 
 
@@ -109,6 +110,21 @@ class _Stored:
         for row in rows:
             if row["status"] == "ok":
                 self._look_at_volume(path.stem, row)
+
+    def look_at_joined(self) -> None:
+        """Joins the tables of the shards again if what was made of them says something else. It may not be there yet."""
+        path = self.folder / shards.JOINED
+        if not path.exists() or any(self._fault_of_table(table) for table in self.tables):
+            return
+        joined = pd.concat([read_tsv(table) for table in self.tables], ignore_index=True)
+        try:
+            whole = read_tsv(path).equals(joined)
+        except (UserError, ValueError):
+            whole = False
+        if not whole:
+            write_tsv(path, joined)
+            _as_new_as(path, self.tables)
+            self.outcome.repaired.append(f"{path.name} is not what the tables of the shards say. Joined again")
 
     # ------------------------------------------------------------------------------------------------ volumes
 
@@ -180,8 +196,12 @@ class _Stored:
             return False
         table = shards.table_of(rows, [found["record"] for found in records if found], self.kept["labels"])
         write_tsv(path, table)
-        older = [self.folder.absolute().parent / "index.tsv", *map(self._record, rows)]
-        latest = max(part.stat().st_mtime_ns for part in older)
-        os.utime(path, ns=(latest, latest))  # as new as what it was made of: nothing that was made of it is out of date
+        _as_new_as(path, [self.folder.absolute().parent / "index.tsv", *map(self._record, rows)])
         self.outcome.repaired.append(f"{path.name} is {fault}. Put together again from the records of {len(rows)} volumes")
         return True
+
+
+def _as_new_as(path: Path, parts: Sequence[Path]) -> None:
+    """Gives a file the time of what it was made of: nothing that was made of it is out of date."""
+    latest = max(part.stat().st_mtime_ns for part in parts)
+    os.utime(path, ns=(latest, latest))

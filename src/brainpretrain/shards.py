@@ -59,6 +59,7 @@ RECORD_COLUMNS = (
 )
 SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K leaves volumes out: no damage
 SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
+JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards as one, which whoever reads the data set reads
 RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
 _BLOCK = 36  # voxels per axis, about: the least that a read decompresses
 

@@ -164,7 +164,7 @@ def copies(rows: pd.DataFrame) -> list[list[str]]:
     """Volumes of different patients that are stored bit for bit alike, in groups of `<data set>/<patient>`.
 
     Args:
-        rows: of shard tables, with the column dataset.
+        rows: of tables of stored volumes, with the column dataset.
     """
     keys = rows["dataset"] + "/" + _patients(rows)
     groups = keys.groupby([rows[name] for name in _IMAGE]).agg(lambda found: sorted(set(found)))
@@ -266,7 +266,7 @@ def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: M
     """The volumes that a pretraining reads, each with its role (train or val), split by subject.
 
     Args:
-        tables: shard tables by data set, rows with status, subset, sequence ...; `file` is relative to the data folder.
+        tables: of the stored volumes by data set, rows with status, subset, sequence ...; `file` is relative to the data folder.
         spec: the corpus entry.
         pools: per task named by `pool_of`, the subjects that may be used.
         seed: draws the validation subjects.

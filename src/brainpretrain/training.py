@@ -550,7 +550,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
 
     Args:
-        tables: shard tables of the task's data set.
+        tables: the stored volumes of the task's data set.
         folder: the folder that they are relative to.
         split: JSON of the fold.
         init: encoder file of a pretraining, or None from scratch.

@@ -23,7 +23,7 @@ def scored(cohort):
 
 
 def command(cohort, folder, task, out) -> list[str]:
-    line = ["evaluate", "--predictions", str(folder), "--shards", str(cohort.table), "--root", str(cohort.raw)]
+    line = ["evaluate", "--predictions", str(folder), "--volumes", str(cohort.table), "--root", str(cohort.raw)]
     line += ["--split", str(cohort.split), "--task", json.dumps(task), "--n-train", "4", "--cohort", "val"]
     return [*line, "--run", json.dumps(RUN), "--out", str(out)]
 

@@ -29,7 +29,7 @@ __all__ = ["source"]  # a fixture
 def finetune_line(cohort: tiny.Cohort, out: Path) -> list[str]:
     line = [
         "finetune",
-        "--shards",
+        "--volumes",
         str(cohort.table),
         "--split",
         str(cohort.split),
@@ -119,7 +119,7 @@ def test_37_fine_tuning_and_prediction_stop_too(stored: tiny.Cohort, tmp_path: P
         "predict-cohort",
         "--model",
         f"{tmp_path}/out/model.safetensors",
-        "--shards",
+        "--volumes",
         str(stored.table),
         "--root",
         str(stored.raw),
@@ -222,15 +222,17 @@ def test_37_shards_of_an_earlier_version_are_repaired_by_a_recipe_that_is_named(
 
 
 def test_37_after_a_repair_no_job_runs_again(finished: Any, capsys: Any) -> None:
-    """In a whole study: a damaged volume of the corpus, a lost one of the task, a lost table."""
+    """In a whole study: a damaged volume of the corpus, a lost one of the task, a lost table, a cut one."""
     folder = finished.root / "results/data/phantom_tiny/coarse_4mm"
     before = content(folder)
     tables = sorted(folder.glob("shard*.tsv"))
     flip(folder / read_tsv(tables[0])["file"][0])
     (folder / read_tsv(tables[1])["label_file"].max()).unlink()
     tables[1].unlink()
+    cut(folder / "volumes.tsv")
     assert repair(folder) == 0
-    assert "3 repaired, 0 left" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "volumes.tsv is not what the tables of the shards say. Joined again" in said and "4 repaired, 0 left" in said
     assert content(folder) == before
     assert finished.planned() == {}
 

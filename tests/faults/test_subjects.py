@@ -86,7 +86,7 @@ def test_26_an_image_under_two_names_is_no_two_cases(doubled, capfd):
     table = doubled / "data" / "tiny" / "r" / "shard000.tsv"
     line = [
         "finetune",
-        "--shards",
+        "--volumes",
         str(table),
         "--split",
         f"{doubled}/fold0.json",
@@ -106,7 +106,7 @@ def test_26_an_image_under_two_names_is_no_two_cases(doubled, capfd):
 @pytest.mark.parametrize("seed", range(4))
 def test_26_an_image_under_two_names_is_on_one_side_of_a_corpus(doubled, capfd, seed):
     source = {"dataset": "tiny", "sequences": [], "subsets": [], "pool_of": None}
-    line = ["corpus", "--shards", f"tiny={doubled}/data/tiny/r/shard000.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
+    line = ["corpus", "--volumes", f"tiny={doubled}/data/tiny/r/shard000.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
     line += ["--corpus", json.dumps({"sources": [source], "val_fraction": 0.5}), "--out", f"{doubled}/corpus.tsv"]
     assert cli.main(line) == 0
     assert "one image under several names, all of them to train or all to validate: tiny/p9 = tiny/s1\n" in capfd.readouterr().out
@@ -152,8 +152,8 @@ def overlap_line(folder: Path, protocol: str) -> list[str]:
 
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
     scored, folder = renamed
-    assert cli.main(["fingerprint", "--shards", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
-    assert cli.main(["fingerprint", "--shards", f"{folder}/other/shard000.tsv", "--out", f"{folder}/other.npz"]) == 0
+    assert cli.main(["fingerprint", "--volumes", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
+    assert cli.main(["fingerprint", "--volumes", f"{folder}/other/shard000.tsv", "--out", f"{folder}/other.npz"]) == 0
     assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
     said = capsys.readouterr().err
     assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said
@@ -171,7 +171,7 @@ def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_name(cohort, tmp_p
     table = read_tsv(cohort.table)
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
-    assert cli.main(["fingerprint", "--shards", str(cohort.table), "--out", f"{tmp_path}/tiny.npz"]) == 0
+    assert cli.main(["fingerprint", "--volumes", str(cohort.table), "--out", f"{tmp_path}/tiny.npz"]) == 0
     line = [word.replace("other", "tiny") for word in overlap_line(tmp_path, "strict") if word != f"tiny={tmp_path}/tiny.tsv"]
     for corpus, code in (["s2", "s4"], 2), (["s4", "s5"], 0):
         write_tsv(tmp_path / "corpus.tsv", table[table["subject"].isin(corpus)].assign(dataset="tiny"))

@@ -275,7 +275,7 @@ def test_34_a_disk_that_is_full_at_a_prediction_costs_no_other(cohort, tmp_path,
     config = tiny.finetune_config(1)
     model = [
         "finetune",
-        "--shards",
+        "--volumes",
         str(cohort.table),
         "--split",
         str(cohort.split),

@@ -221,7 +221,7 @@ def assert_remarked(collection: Collection, words: str) -> dict[str, Any]:
     found = collection.table("out")[BAD]
     assert found["status"] == "ok" and words in found["detail"]
     page, table = collection.root / "rejected.html", collection.root / "out/shard000.tsv"
-    line = ["page-rejected", "--shards", f"mine={table}", "--data", str(collection.root), "--out", str(page)]
+    line = ["page-rejected", "--volumes", f"mine={table}", "--data", str(collection.root), "--out", str(page)]
     assert cli.main(line) == 0 and words in page.read_text()
     return found
 
