@@ -18,7 +18,7 @@ help:
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
-	@echo "make bench-augmentation   CPU time of augmentation beside yucca and six other peers, into docs/benchmarks.md"
+	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7 and six other peers, into docs/benchmarks.md"
 	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
 	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"

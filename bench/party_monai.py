@@ -12,7 +12,7 @@ from transforms import is_drawn, tasks
 torch.set_num_threads(1)
 GIVEN = arguments()
 PATCH = (GIVEN["patch"],) * 3
-SIGMA = 5  # of its elastic deformation, in voxels: with yucca's 25 one call took 19 GB of memory and 28 s
+SIGMA = 5  # of its elastic deformation, in voxels: with yucca's 25 one call takes 19 GB of memory (docs/benchmarks.md)
 
 
 def _fixed(value):
@@ -40,6 +40,6 @@ BUILDERS = {
     "gibbs": lambda num_sample, axis: monai.GibbsNoise(1 - num_sample / PATCH[axis]),
     "low_resolution": _low_resolution,
     "bias_field": lambda: monai.RandBiasField(prob=1),
-    "gamma": lambda gamma_range, epsilon: monai.AdjustContrast(gamma_range[1]),
+    "gamma": lambda gamma_range, epsilon: monai.AdjustContrast(sum(gamma_range) / 2),
 }
 serve(f"MONAI {version('monai')}", tasks(BUILDERS, Path(GIVEN["out"])))

@@ -80,7 +80,7 @@ BUILDERS = {
     ),
     "low_resolution": _low_resolution,
     "bias_field": lambda: tio.RandomBiasField(),
-    "gamma": lambda gamma_range, epsilon: tio.RandomGamma(log_gamma=(LOG2, LOG2)),
+    "gamma": lambda gamma_range, epsilon: tio.RandomGamma(log_gamma=(float(np.log(sum(gamma_range) / 2)),) * 2),
 }
 TASKS = {"augmented_from_memory": augmented_from_memory, **tasks(BUILDERS, Path(GIVEN["out"]))}
 serve(f"torchio {version('torchio')}", TASKS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -120,6 +122,21 @@ def test_goals_of_augmentation_are_ratios_of_medians(harness):
     assert found == [("B1", "y", y20, True), ("B3", "u", None, None), ("B2", "y", y20, False), ("B3", "u", None, None)]
     figures = augmentation.figures(samples, names)
     assert [row["median"] for row in figures if row["party"] in ("amaes", "y", "u")] == [0.05, 1.0, None, None, None]
+
+
+def test_augmentation_without_peers_is_measured_and_the_gaps_show(harness, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- augmentation -->\n<!-- end augmentation -->")
+    line = f"--peers {tmp_path}/none --newest {tmp_path}/none --patch 32 --rounds 1 --draws 2 --repeats 1 --page {page}"
+    command = [sys.executable, str(ROOT / "bench" / "augmentation.py"), *line.split(), "--json", str(tmp_path / "found.json")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    ours = importlib.import_module("augmentation").POLICIES
+    assert all((row["median"] is not None) == (row["party"] in ours) for row in found["figures"])
+    assert all(goal["met"] is None for goal in found["goals"]) and len(found["details"]["transforms"]) == 12
+    assert sum(row.count("not measured") for row in page.read_text().splitlines()) == 7 + 12 + 5 * 12
 
 
 def test_tables_of_transforms_show_ratios_blanks_and_what_was_not_measured(harness):
