@@ -18,7 +18,7 @@ help:
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
 	@echo "make environment  envs/environment.yaml from requirements.lock"
-	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7, into docs/benchmarks.md"
+	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7 and six other peers, into docs/benchmarks.md"
 	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
 	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
@@ -85,26 +85,21 @@ environment:
 	{ sed '/- pip:$$/q' envs/environment.yaml; sed -n 's/^[^#].*/      - &/p' requirements.lock; } > envs/environment.new
 	mv envs/environment.new envs/environment.yaml
 
-# peers of the benchmarks, in an environment of their own, with the versions that this project has itself where they share a package
-bench/.venv/installed: bench/requirements.txt requirements.lock
-	$(PYTHON) -m venv bench/.venv
-	bench/.venv/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
-	bench/.venv/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock -r bench/requirements.txt
+# peers of the benchmarks, in environments of their own, with the versions that this project has itself where they share a package
+bench/.venv/installed: bench/requirements.txt
+bench/.venv-newest/installed: bench/requirements-newest.txt
+bench/.venv/installed bench/.venv-newest/installed: requirements.lock
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock -r $(filter bench/%,$^)
 	touch $@
 
-bench-augmentation: $(VENV)/installed
-	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
-	python bench/augmentation.py --page docs/benchmarks.md
+# an environment that cannot be made is removed, and its peers are not measured
+bench-augmentation bench-preprocessing: bench-%: $(VENV)/installed
+	-@for peers in bench/.venv bench/.venv-newest; do $(MAKE) --no-print-directory $$peers/installed || rm -rf $$peers; done
+	python bench/$*.py --page docs/benchmarks.md
 
-bench-preprocessing: $(VENV)/installed
-	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
-	python bench/preprocessing.py --page docs/benchmarks.md
-
-bench-pretraining: $(VENV)/installed
-	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
-	python bench/pretraining.py --page docs/benchmarks.md
-
-bench-evaluation bench-windows: bench-%: $(VENV)/installed
+bench-pretraining bench-evaluation bench-windows: bench-%: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/$*.py --page docs/benchmarks.md
 
@@ -121,4 +116,4 @@ bench-compare: $(VENV)/installed
 	@python bench/compare.py $(OLD) $(NEW)
 
 clean:
-	rm -rf $(VENV) bench/.venv
+	rm -rf $(VENV) bench/.venv bench/.venv-newest

@@ -1,9 +1,10 @@
-"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7), and nnU-Net's.
+"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7), and other libraries.
 
     make bench-augmentation
 
-Two tables: the expected cost of a sample, drawn with the probabilities of the paper; and each transform by itself, with the
-same parameters on both sides and the largest difference of the results, which shows that both compute the same.
+Three tables: the expected cost of a sample, drawn with the probabilities of the paper; each transform by itself, with the same
+parameters on both sides and the largest difference of the results, which shows that both compute the same; and each transform
+beside what other libraries have for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import statistics
 import sys
 import tempfile
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +25,7 @@ from brainpretrain import config, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_tsv
-from harness import ROOT, Missing, Party
+from harness import NOT_MEASURED, ROOT, Party, Peer
 
 HERE = Path(__file__).parent
 SHARED = ROOT.parent / "shared" / "data"
@@ -31,14 +33,26 @@ REAL = [
     *(f"oasis_trt20_mindboggle/OASIS-TRT-20-{n:02d}/T1_brain.nii.gz" for n in (1, 2)),
     *(f"isles22/{case}/FLAIR.nii.gz" for case in ("docker_case_A", "sub-strokecase0009")),
 ]
-PEERS = {"yucca": "party_yucca.py", "nnunet": "party_nnunet.py"}
+PEERS = {
+    "yucca": Peer("party_yucca.py", "yucca 1.1.7"),
+    "nnunet": Peer("party_nnunet.py", "nnU-Net 2.8"),
+    "yucca_newest": Peer("party_yucca.py", "yucca 2.3.7", newest=True),
+    "gardening_tools": Peer("party_gardening_tools.py", "gardening_tools 0.3.5", newest=True),
+    "torchio": Peer("party_torchio.py", "torchio 1.2.1", newest=True),
+    "batchgenerators": Peer("party_batchgenerators.py", "batchgeneratorsv2"),
+    "monai": Peer("party_monai.py", "MONAI"),
+}
 SOURCES = {
-    "disk": ("augmented", ("yucca", "nnunet")),
-    "memory": ("augmented_from_memory", ("yucca",)),
+    "disk": ("augmented", ("yucca", "nnunet", "yucca_newest")),
+    "memory": ("augmented_from_memory", ("yucca", "yucca_newest", "gardening_tools", "torchio")),
 }  # task, peers that have it
+OTHERS = ("yucca_newest", "gardening_tools", "torchio", "batchgenerators", "monai")  # of the table of transforms
+EQUAL = ("yucca", "yucca_newest")  # the same functions with the same parameters, so results must be the same
+GOALS_AGAINST = ("yucca", "nnunet")
 POLICIES = ("amaes", "amaes_linear", "amaes_reference")
 # at least so many times faster than yucca and nnU-Net
 TARGETS = {"amaes": (14, 1.2), "amaes_linear": (25, 2)}
+OURS = "brainpretrain"
 IDS = {"amaes": ("B1", "B3"), "amaes_linear": ("B2", "B3")}  # of these goals
 
 
@@ -91,12 +105,17 @@ def bend() -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class Pair(NamedTuple):
-    """A transform with the same parameters for this project and for the peer."""
+    """A transform with the same parameters for this project and for the peers."""
 
     transform: str
     ours: dict[str, Any]
-    peer: dict[str, Any]
+    peer: dict[str, Any]  # as yucca's function takes them
     equal: bool = True  # the results must be; else each draws its own noise
+
+    @property
+    def kind(self) -> str:
+        """The peers' name of it: with them elastic deformation is an option of one spatial transform."""
+        return "spatial" if self.transform == "elastic" else self.transform
 
 
 def pairs(patch: int) -> dict[str, Pair]:
@@ -127,8 +146,10 @@ def pairs(patch: int) -> dict[str, Pair]:
     }
 
 
-def by_transform(ours: Party, peer: Party | None, work: Path, patch: int, crop: int, repeats: int) -> list[dict[str, Any]]:
-    """Seconds of each transform, and the largest difference of its results."""
+def by_transform(
+    ours: Party, peers: Mapping[str, Party], work: Path, patch: int, crop: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Seconds of each transform by party, without those that have none; and the largest difference of results to ours."""
     sources = {}
     volume = np.load(work / "v0.npy")
     for name, side in (("patch", patch), ("crop", crop)):
@@ -139,18 +160,18 @@ def by_transform(ours: Party, peer: Party | None, work: Path, patch: int, crop: 
         np.save(sources[name], whole[tuple(slice(s, s + side) for s in start)])
     rows = []
     for label, pair in pairs(patch).items():
-        source = sources["crop" if pair.transform in ("spatial", "elastic") else "patch"]
-        columns = {"ours": partial(_ours_alone, ours, pair, source)}
-        if peer:
-            columns["peer"] = partial(_peer_alone, peer, pair, source)
+        source = sources["crop" if pair.kind == "spatial" else "patch"]
+        having = {key: peer for key, peer in peers.items() if peer("has", transform=pair.kind, numbers=pair.peer)}
+        columns = {OURS: partial(_ours_alone, ours, pair, source)}
+        columns |= {key: partial(_peer_alone, peer, pair, source) for key, peer in having.items()}
         print(label, file=sys.stderr)
         found = harness.interleaved(columns, repeats)
         times = {name: statistics.median(map(harness.mean, rounds[1:] or rounds)) for name, rounds in found.items()}
-        difference = None
-        if peer and pair.equal:
-            results = [np.load(work / f"{who}.npy") for who in ("ours", "peer")]
-            difference = float(np.abs(results[0] - results[1]).max())
-        rows.append({"transform": label, **times, "difference": difference})
+        result = np.load(work / "ours.npy")
+        differences = {
+            key: float(np.abs(result - np.load(work / f"{key}.npy")).max()) for key in EQUAL if pair.equal and key in having
+        }
+        rows.append({"transform": label, "seconds": times, "differences": differences})
     return rows
 
 
@@ -159,18 +180,15 @@ def _ours_alone(ours: Party, pair: Pair, source: str, number: int) -> list[float
 
 
 def _peer_alone(peer: Party, pair: Pair, source: str, number: int) -> list[float]:
-    kind = "spatial" if pair.transform == "elastic" else pair.transform
-    return [peer("one", transform=kind, source=source, numbers=pair.peer, seed=0)]
+    return [peer("one", transform=pair.kind, source=source, numbers=pair.peer, seed=0)]
 
 
 def by_sample(ours: Party, peers: dict[str, Party], rounds: int, draws: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of drawn samples, from disk and (the reference pipeline only) from memory, by policy and by peer."""
+    """Seconds of drawn samples, from disk and from memory, by policy and by peer."""
     found = {}
-    for source, task in (("disk", "augmented"), ("memory", "augmented_from_memory")):
+    for source, (task, having) in SOURCES.items():
         columns = {policy: partial(_samples, ours, task, draws, policy=policy) for policy in POLICIES}
-        columns |= {
-            name: partial(_samples, peer, task, draws) for name, peer in peers.items() if source == "disk" or name == "yucca"
-        }
+        columns |= {name: partial(_samples, peers[name], task, draws) for name in having if name in peers}
         for column in columns.values():
             column(0)  # compiles, and reads files into memory
         found[source] = {name: harness.summary(times) for name, times in harness.interleaved(columns, rounds).items()}
@@ -183,22 +201,22 @@ def _samples(party: Party, task: str, draws: int, number: int, **options: str) -
 
 def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[str, str]) -> str:
     """Markdown of `by_sample`, with ratios of medians beside their targets; `names` of the peers."""
-    rows = []
+    rows, drawn = [], [peer for peer in PEERS if any(peer in having for _, having in SOURCES.values())]
     for source, columns in samples.items():
         for name in (*POLICIES, *SOURCES[source][1]):
             row = [f"{source} to tensor", names.get(name, f"`{name}`")]
             if numbers := columns.get(name):
                 row += [_ms(numbers["median_of_rounds"]), f"{_ms(numbers['mean'])} ± {_ms(numbers['error'])}"]
             else:
-                row += ["not measured", ""]
-            for peer, target in zip(PEERS, TARGETS.get(name, (None, None)), strict=True):
-                if name in POLICIES and peer in columns:
-                    ratio = columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"]
-                    row += [f"{ratio:.1f}x", f"{target}x" if target else ""]
-                else:
-                    row += ["", ""]
+                row += [NOT_MEASURED, ""]
+            targets = dict(zip(GOALS_AGAINST, TARGETS.get(name, ()), strict=False))
+            for peer in drawn:
+                known = name in POLICIES and name in columns and peer in columns
+                row.append(_times(columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"]) if known else "")
+                if peer in GOALS_AGAINST:
+                    row.append(f"{targets[peer]}x" if known and peer in targets else "")
             rows.append(row)
-    ratios = [word for peer in PEERS for word in (f"against {names[peer]}", "at least")]
+    ratios = [word for peer in drawn for word in (f"against {names[peer]}", *["at least"] * (peer in GOALS_AGAINST))]
     return harness.table(["from", "pipeline", "CPU ms per sample", "mean ± standard error", *ratios], rows)
 
 
@@ -217,7 +235,7 @@ def goals(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]) 
     """From disk to tensor: what was to be reached, and what was."""
     columns, found = samples["disk"], []
     for name, targets in TARGETS.items():
-        for peer, target, identity in zip(PEERS, targets, IDS[name], strict=True):
+        for peer, target, identity in zip(GOALS_AGAINST, targets, IDS[name], strict=True):
             ratio = columns[peer]["median_of_rounds"] / columns[name]["median_of_rounds"] if peer in columns else None
             found.append(harness.goal(identity, f"sample, disk to tensor, {name}", names[peer], ratio, at_least=target))
     return found
@@ -227,21 +245,50 @@ def _ms(time_s: float) -> str:
     return f"{1e3 * time_s:.1f}"
 
 
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}x"
+
+
 def transform_table(rows: list[dict[str, Any]], peer: str) -> str:
-    """Markdown of `by_transform`."""
+    """Markdown of `by_transform`: this project beside yucca 1.1.7, whose name is `peer`."""
     lines = []
     for row in rows:
-        theirs = _ms(row["peer"]) if "peer" in row else "not measured"
-        ratio = f"{row['peer'] / row['ours']:.1f}x" if "peer" in row else ""
-        difference = "own draws" if row["difference"] is None else f"{row['difference']:.1e}"
-        lines.append([row["transform"], _ms(row["ours"]), theirs, ratio, difference if "peer" in row else ""])
+        times = row["seconds"]
+        cells = [NOT_MEASURED, "", ""]
+        if "yucca" in times:
+            cells = [_ms(times["yucca"]), _times(times["yucca"] / times[OURS]), _difference(row, "yucca")]
+        lines.append([row["transform"], _ms(times[OURS]), *cells])
     return harness.table(["transform", "brainpretrain, CPU ms", f"{peer}, CPU ms", "ratio", "largest difference"], lines)
+
+
+def others_table(rows: list[dict[str, Any]], names: Mapping[str, str], measured: Collection[str]) -> str:
+    """Markdown of `by_transform`: this project beside the `OTHERS`; blank where a library has no such transform."""
+    lines = []
+    for row in rows:
+        line = [row["transform"], _ms(row["seconds"][OURS])]
+        for peer in OTHERS:
+            time_s = row["seconds"].get(peer)
+            line.append(f"{_ms(time_s)} ({_times(time_s / row['seconds'][OURS])})" if time_s else _blank(peer, measured))
+            if peer in EQUAL:
+                line.append(_difference(row, peer) if time_s else "")
+        lines.append(line)
+    header = [word for peer in OTHERS for word in (names[peer], *["largest difference"] * (peer in EQUAL))]
+    return harness.table(["transform, CPU ms (ratio)", "brainpretrain", *header], lines)
+
+
+def _blank(peer: str, measured: Collection[str]) -> str:
+    return "" if peer in measured else NOT_MEASURED
+
+
+def _difference(row: Mapping[str, Any], peer: str) -> str:
+    return f"{row['differences'][peer]:.1e}" if peer in row["differences"] else "own draws"
 
 
 def main() -> None:
     """Runs the benchmark and prints both tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
+    parser.add_argument("--newest", type=Path, default=HERE / ".venv-newest/bin/python", help="that of the newest versions")
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--draws", type=int, default=12, help="samples per round")
@@ -262,21 +309,22 @@ def main() -> None:
             "policies": {name: policy.model_dump(mode="json") for name, policy in policies.items()},
         }  # fmt: skip
         ours = Party(HERE / "party_brainpretrain.py", given | {"out": str(work / "ours.npy")}, core=args.core)
-        peers, names = {}, {"yucca": "yucca 1.1.7", "nnunet": "nnU-Net 2.8"}
-        for name, script in PEERS.items():
-            try:
-                peers[name] = Party(HERE / script, given | {"out": str(work / "peer.npy")}, python=args.peers, core=args.core)
-                names[name] = peers[name].name
-            except Missing as reason:
-                print(f"no {names[name]}: {reason}", file=sys.stderr)
+        asked = {key: peer._replace(given={"out": str(work / f"{key}.npy")}) for key, peer in PEERS.items()}
+        peers, names = harness.open_peers(asked, given, args.peers, args.newest, args.core)
         samples = by_sample(ours, peers, args.rounds, args.draws)
-        transforms = by_transform(ours, peers.get("yucca"), work, args.patch, crop, args.repeats)
+        alone = {key: peer for key, peer in peers.items() if key in ("yucca", *OTHERS)}
+        transforms = by_transform(ours, alone, work, args.patch, crop, args.repeats)
     options = f"--rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}"
     facts = harness.facts() | {"inputs": what, "command": f"python bench/augmentation.py {options}"}
     found = {"peers": names, "samples": samples, "transforms": transforms}
     harness.write_results(args.json, facts, figures(samples, names), goals(samples, names), found)
     text = "\n\n".join(
-        (f"{harness.said(facts)} {what}.", sample_table(samples, names), transform_table(transforms, names["yucca"]))
+        (
+            f"{harness.said(facts)} {what}.",
+            sample_table(samples, names),
+            transform_table(transforms, names["yucca"]),
+            others_table(transforms, names, peers),
+        )
     )
     print(text)
     if args.page:

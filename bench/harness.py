@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 _ANSWER = "answer: "  # how a party's lines begin; others are a library's
@@ -79,6 +79,42 @@ class Party:
     def close(self) -> None:
         """Ends the process."""
         self.process.communicate()
+
+
+class Peer(NamedTuple):
+    """A program to compare with: a script in this folder, its name until it has told its own, arguments of its own."""
+
+    script: str
+    name: str
+    newest: bool = False  # it runs in the environment of the newest versions
+    given: Mapping[str, Any] = {}
+
+
+def open_peers(
+    peers: Mapping[str, Peer], given: Mapping[str, Any], python: Path, newest: Path, core: int
+) -> tuple[dict[str, Party], dict[str, str]]:
+    """Starts the peers that can run here, and says of the others why not.
+
+    Args:
+        peers: by key.
+        given: arguments for all.
+        python: interpreter of the environment of the peers.
+        newest: that of the newest versions.
+        core: where they run.
+
+    Returns:
+        The parties, and a name for each key, also of those that are missing.
+    """
+    parties, names = {}, {}
+    for key, peer in peers.items():
+        names[key] = peer.name
+        try:
+            interpreter = newest if peer.newest else python
+            parties[key] = Party(Path(__file__).parent / peer.script, {**given, **peer.given}, interpreter, core)
+            names[key] = parties[key].name
+        except Missing as reason:
+            print(f"no {peer.name}: {reason}", file=sys.stderr)
+    return parties, names
 
 
 def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:

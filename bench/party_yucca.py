@@ -1,4 +1,4 @@
-"""The reference pipeline as a party: yucca's transforms with AMAES' probabilities, order and crop.
+"""The reference pipeline as a party: yucca's transforms with AMAES' probabilities, order and crop; 1.1.7 or later.
 
 Arguments: `volumes` (float32 .npy each), `patch`, `crop`, `out`. As AMAES does it: the volume is opened memory-mapped, cropped to
 181 voxels for 128, moved, copied to the target, and the input goes through the intensity transforms.
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+if not version("yucca").startswith("1."):
+    import torchvision_names  # noqa: F401 - before what needs torchvision
 from yucca.functional import transforms as functional
 from yucca.modules.data.augmentation import transforms
 from yucca.modules.data.augmentation.transforms.cropping_and_padding import CropPad
@@ -117,7 +120,13 @@ def one(transform: str, source: str, numbers: dict, seed: int) -> float:
     return taken
 
 
+def has(transform: str, numbers: dict) -> bool:
+    """Whether it has this transform."""
+    return transform in FUNCTIONS
+
+
 TASKS = {
+    "has": has,
     "augmented": augmented,
     "augmented_from_memory": augmented_from_memory,
     "one": one,

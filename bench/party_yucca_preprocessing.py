@@ -1,6 +1,6 @@
-"""The reference preprocessing as a party: yucca's own preprocessor with the plan of AMAES' pretraining.
+"""The reference preprocessing as a party: yucca's own preprocessor with the plan of AMAES' pretraining; 1.1.7 or later.
 
-Arguments: `work` (with raw/task/imagesTr/<volume>_000.nii.gz) and `recipe`.
+Arguments: `work` (with raw/task/imagesTr/<volume>_000.nii.gz), `recipe`, and `stored_as`, a folder in `work` for what it stores.
 """
 
 import json
@@ -16,8 +16,10 @@ from harness import arguments, peak_memory, seconds, serve
 
 GIVEN = arguments()
 WORK = Path(GIVEN["work"])
-os.environ |= {"YUCCA_RAW_DATA": str(WORK / "raw"), "YUCCA_PREPROCESSED_DATA": str(WORK / "yucca")}
+os.environ |= {"YUCCA_RAW_DATA": str(WORK / "raw"), "YUCCA_PREPROCESSED_DATA": str(WORK / GIVEN["stored_as"])}
 
+if not version("yucca").startswith("1."):
+    import torchvision_names  # noqa: F401 - before what needs torchvision
 from yucca.functional import preprocessing as functional  # noqa: E402 - reads its paths from the environment
 from yucca.functional.utils.loading import read_file_to_nifti_or_np  # noqa: E402
 from yucca.pipeline.preprocessing.UnsupervisedPreprocessor import UnsupervisedPreprocessor  # noqa: E402

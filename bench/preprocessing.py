@@ -25,7 +25,7 @@ import numpy as np
 import harness
 from augmentation import SHARED, phantoms
 from brainpretrain import config
-from harness import NOT_MEASURED, ROOT, Missing, Party
+from harness import NOT_MEASURED, ROOT, Party, Peer
 
 HERE = Path(__file__).parent
 REAL = [
@@ -40,10 +40,11 @@ REAL = [
 MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also so many of them in one shard, as they are stored in use
 N_MANY = 16
 OURS = "ours"
-PEERS = {  # script, environment's arguments, name until it has told its own
-    "yucca": ("party_yucca_preprocessing.py", {}, "yucca 1.1.7"),
-    "nnunet": ("party_nnunet_preprocessing.py", {"stored_as": "nnunet"}, "nnU-Net 2.8.1"),
-    "nnssl": ("party_nnunet_preprocessing.py", {"stored_as": "nnssl"}, "nnssl"),
+PEERS = {
+    "yucca": Peer("party_yucca_preprocessing.py", "yucca 1.1.7", given={"stored_as": "yucca"}),
+    "nnunet": Peer("party_nnunet_preprocessing.py", "nnU-Net 2.8.1", given={"stored_as": "nnunet"}),
+    "nnssl": Peer("party_nnunet_preprocessing.py", "nnssl", given={"stored_as": "nnssl"}),
+    "yucca_newest": Peer("party_yucca_preprocessing.py", "yucca 2.3.7", newest=True, given={"stored_as": "yucca_newest"}),
 }
 
 
@@ -56,7 +57,7 @@ class Quantity(NamedTuple):
     factor: float
     digits: int
     goals: dict[str, float]
-    peers: tuple[str, ...] = ("yucca", "nnunet", "nnssl")
+    peers: tuple[str, ...] = tuple(PEERS)
     every: bool = False  # the goal holds for every volume, not for the mean
 
 
@@ -247,19 +248,6 @@ def _times(ratio: float | None) -> str:
     return NOT_MEASURED if ratio is None else f"{ratio:.2f}x"
 
 
-def open_parties(given: Mapping[str, Any], python: Path, core: int) -> tuple[dict[str, Party], dict[str, str]]:
-    """The parties that can run here, and the names of all."""
-    parties, names = {OURS: Party(HERE / "party_preprocessing.py", given, core=core)}, {OURS: "brainpretrain"}
-    for peer, (script, more, name) in PEERS.items():
-        names[peer] = name
-        try:
-            parties[peer] = Party(HERE / script, {**given, **more}, python=python, core=core)
-            names[peer] = parties[peer].name
-        except Missing as reason:
-            print(f"no {name}: {reason}", file=sys.stderr)
-    return parties, names
-
-
 def floors(core: int) -> dict[str, float]:
     """Bytes and operations per second of this core."""
     party = Party(HERE / "party_floors.py", {}, core=core)
@@ -272,6 +260,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
+    parser.add_argument("--newest", type=Path, default=HERE / ".venv-newest/bin/python", help="that of the newest versions")
     parser.add_argument("--data", type=Path, default=SHARED, help="folder of the real volumes; phantoms if there are none")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--reads", type=int, default=8, help="patches per round")
@@ -285,7 +274,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         volumes = inputs(args.data, work, settings)
-        parties, names = open_parties({"work": folder, "recipe": recipe, "patch": 128}, args.peers, args.core)
+        given = {"work": folder, "recipe": recipe, "patch": 128}
+        ours = Party(HERE / "party_preprocessing.py", given, core=args.core)
+        peers, names = harness.open_peers(PEERS, given, args.peers, args.newest, args.core)
+        parties, names = {OURS: ours, **peers}, {OURS: "brainpretrain", **names}
         for party in parties.values():  # what is loaded late belongs to no volume
             party("store", names=next(reversed(volumes.values()))[:1])
         # memory first: a process keeps some of what it freed, and would be seen to need less

@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from helpers import ROOT
@@ -42,6 +46,20 @@ def test_a_party_that_cannot_run_is_missing(harness, tmp_path):
     (tmp_path / "x.py").write_text("raise SystemExit(3)")
     with pytest.raises(harness.Missing, match="code 3"):
         harness.Party(tmp_path / "x.py", {})
+
+
+def test_peers_that_cannot_run_keep_their_names(harness, tmp_path, capsys):
+    scripts = {"good": PARTY.format(bench=str(ROOT / "bench")), "bad": "raise SystemExit(3)"}
+    for name, text in scripts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    peers = {name: harness.Peer(str(tmp_path / f"{name}.py"), f"{name} 1", given={"c": 3}) for name in scripts}
+    peers["none"] = harness.Peer("party.py", "none 1", newest=True)
+    parties, names = harness.open_peers(peers, {"d": 4}, sys.executable, tmp_path / "python", 0)
+    assert list(parties) == ["good"] and names == {"good": "test", "bad": "bad 1", "none": "none 1"}
+    assert parties["good"]("add", a=1, b=2) == 6
+    parties["good"].close()
+    said = capsys.readouterr().err
+    assert "no bad 1: the process ended with code 3" in said and "no none 1: " in said and "does not exist" in said
 
 
 def test_rounds_are_interleaved_and_every_column_runs_in_each(harness):
@@ -104,3 +122,66 @@ def test_goals_of_augmentation_are_ratios_of_medians(harness):
     assert found == [("B1", "y", y20, True), ("B3", "u", None, None), ("B2", "y", y20, False), ("B3", "u", None, None)]
     figures = augmentation.figures(samples, names)
     assert [row["median"] for row in figures if row["party"] in ("amaes", "y", "u")] == [0.05, 1.0, None, None, None]
+
+
+def test_augmentation_without_peers_is_measured_and_the_gaps_show(harness, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("<!-- augmentation -->\n<!-- end augmentation -->")
+    line = f"--peers {tmp_path}/none --newest {tmp_path}/none --patch 32 --rounds 1 --draws 2 --repeats 1 --page {page}"
+    command = [sys.executable, str(ROOT / "bench" / "augmentation.py"), *line.split(), "--json", str(tmp_path / "found.json")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    ours = importlib.import_module("augmentation").POLICIES
+    assert all((row["median"] is not None) == (row["party"] in ours) for row in found["figures"])
+    assert all(goal["met"] is None for goal in found["goals"]) and len(found["details"]["transforms"]) == 12
+    assert sum(row.count("not measured") for row in page.read_text().splitlines()) == 7 + 12 + 5 * 12
+
+
+def test_tables_of_transforms_show_ratios_blanks_and_what_was_not_measured(harness):
+    augmentation = importlib.import_module("augmentation")
+    seconds = {"brainpretrain": 0.01, "yucca": 0.05, "yucca_newest": 0.04, "torchio": 0.002}
+    rows = [
+        {"transform": "blur", "seconds": seconds, "differences": {"yucca": 1e-7, "yucca_newest": 2e-7}},
+        {"transform": "noise", "seconds": {"brainpretrain": 0.01, "yucca_newest": 0.02}, "differences": {}},
+    ]
+    names = {key: peer.name for key, peer in augmentation.PEERS.items()}
+    found = augmentation.transform_table(rows, "y").splitlines()[2:]
+    assert found == ["| blur | 10.0 | 50.0 | 5.0x | 1.0e-07 |", "| noise | 10.0 | not measured |  |  |"]
+    found = augmentation.others_table(rows, names, ["yucca_newest", "torchio", "gardening_tools", "monai"]).splitlines()[2:]
+    assert found == [
+        "| blur | 10.0 | 40.0 (4.0x) | 2.0e-07 |  | 2.0 (0.2x) | not measured |  |",
+        "| noise | 10.0 | 20.0 (2.0x) | own draws |  |  | not measured |  |",
+    ]
+
+
+def test_ratios_of_samples_stand_beside_goals_where_there_are_any(harness):
+    augmentation = importlib.import_module("augmentation")
+    medians = {"amaes": 0.05, "yucca": 1.0, "yucca_newest": 0.5, "torchio": 0.1}
+    columns = {name: harness.summary([[value, value]]) for name, value in medians.items()}
+    names = {key: peer.name for key, peer in augmentation.PEERS.items()}
+    found = augmentation.sample_table({"memory": columns}, names).splitlines()
+    assert [word.strip() for word in found[0].split("|")[5:-1]] == [
+        "against yucca 1.1.7", "at least", "against nnU-Net 2.8", "at least", "against yucca 2.3.7",
+        "against gardening_tools 0.3.5", "against torchio 1.2.1",
+    ]  # fmt: skip
+    assert found[2] == "| memory to tensor | `amaes` | 50.0 | 50.0 ± 0.0 | 20.0x | 14x |  |  | 10.0x |  | 2.0x |"
+    assert "| memory to tensor | gardening_tools 0.3.5 | not measured |  |  |  |  |  |  |  |  |" in found
+
+
+def test_a_library_offers_the_transforms_that_it_has(harness, tmp_path):
+    transforms = importlib.import_module("transforms")
+    image = np.random.default_rng(0).random((4, 5, 6), np.float32)
+    np.save(tmp_path / "image.npy", image)
+    builders = {
+        "blur": lambda sigma: lambda x: x.mul_(sigma),
+        "spatial": lambda size: (lambda x: transforms.centre(x, (size,) * 3)) if size < 4 else None,
+    }
+    tasks = transforms.tasks(builders, tmp_path / "out.npy")
+    assert tasks["has"]("blur", {"sigma": 2}) and tasks["has"]("spatial", {"size": 2})
+    assert not tasks["has"]("gibbs", {}) and not tasks["has"]("spatial", {"size": 4})
+    assert tasks["one"]("blur", str(tmp_path / "image.npy"), {"sigma": 2}, 0) >= 0
+    assert np.array_equal(np.load(tmp_path / "out.npy"), 2 * image)
+    tasks["one"]("spatial", str(tmp_path / "image.npy"), {"size": 2}, 0)
+    assert np.array_equal(np.load(tmp_path / "out.npy"), image[1:3, 1:3, 2:4])

@@ -28,11 +28,11 @@ def harness(bench):
 def test_without_data_and_peers_phantoms_are_measured_and_the_gaps_show(bench, tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- preprocessing -->\nold\n<!-- end preprocessing -->\nbehind")
-    line = f"--data {tmp_path} --peers {tmp_path}/none --rounds 1 --reads 2 --json {tmp_path}/found.json --page {page}"
+    line = f"--data {tmp_path} --peers {tmp_path}/none --newest {tmp_path}/none --rounds 1 --reads 2 --json {tmp_path}/found.json --page {page}"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert all(f"no {name}: " in done.stderr for name in ("yucca 1.1.7", "nnU-Net 2.8.1", "nnssl"))
+    assert all(f"no {name}: " in done.stderr for name in ("yucca 1.1.7", "nnU-Net 2.8.1", "nnssl", "yucca 2.3.7"))
     found = read_json(tmp_path / "found.json")
     rows, names = found["details"]["volumes"], found["details"]["names"]
     assert len(rows) == 3 and all(name.startswith("phantom/") for name in rows)
@@ -47,7 +47,7 @@ def test_without_data_and_peers_phantoms_are_measured_and_the_gaps_show(bench, t
     assert text.startswith("before\n<!-- preprocessing -->\n`python bench/preprocessing.py") and text.endswith("behind")
     assert all(table in text for table in bench.page(rows, names, found["details"]["rates"])) and "old" not in text
     means = [line.count("not measured") for line in text.splitlines() if line.startswith(("| geometric mean", "| least ratio"))]
-    assert means == [3, 3, 1, 1, 3]
+    assert means == [4, 4, 1, 1, 4]
 
 
 def test_ratios_rates_and_goals_are_those_of_the_numbers(bench):
@@ -61,15 +61,17 @@ def test_ratios_rates_and_goals_are_those_of_the_numbers(bench):
             "least": {"bytes": 2e7, "operations": 3e8},
         }  # fmt: skip
 
-    names = {"ours": "us", "yucca": "y", "nnunet": "u", "nnssl": "s"}
+    names = {"ours": "us", "yucca": "y", "nnunet": "u", "nnssl": "s", "yucca_newest": "n"}
     rows, rates = {"a": row(2), "b": row(8), "c, one of 3": row(1)}, {"read": 1e10, "multiply": 1e11}
     lines = bench.quantity_table(rows, "seconds", names, rates).splitlines()
     cells = {line[0]: line[1:] for line in ([cell.strip() for cell in line.strip("| ").split("|")] for line in lines)}
-    assert cells["a"] == ["100.0", "200.0", "2.00x", "800.0", "8.00x", "1200.0", "12.00x", "5.0"]
+    assert cells["a"] == ["100.0", "200.0", "2.00x", "800.0", "8.00x", "1200.0", "12.00x", "not measured", "not measured", "5.0"]
     assert cells["c, one of 3"][2] == "1.00x" and cells["geometric mean"][2] == "4.00x"  # of single volumes
     assert cells["volumes per second"][:2] == ["10.00", "2.00"]  # two volumes in 0.2 s and in 1 s
     assert "c, one of 3" not in bench.quantity_table(rows, "read", names, rates)
-    assert "| a | 4x5x6 | 5x5x6 | not measured | not measured | 1.0e-06 | 2.0e-04 |" in bench.difference_table(rows, names)
+    assert "| a | 4x5x6 | 5x5x6 | not measured | not measured | not measured | 1.0e-06 | 2.0e-04 |" in bench.difference_table(
+        rows, names
+    )
     goals = {(goal["id"], goal["against"]): (goal["value"], goal["met"]) for goal in bench.goals(rows, names)[:-1]}
     assert goals["B4", "u"] == (pytest.approx(8), True) and goals["B4", "y"] == (pytest.approx(4), False)
     assert goals["B9", "y"] == (0.5, False)  # of the worst volume
