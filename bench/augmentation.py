@@ -10,6 +10,7 @@ beside what other libraries have for it.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -199,6 +200,15 @@ def _samples(party: Party, task: str, draws: int, number: int, **options: str) -
     return party(task, first=number * draws, count=draws, **options)
 
 
+def floor(settings: config.Config, policy: str, patch: int, rates: Mapping[str, float]) -> float:
+    """Seconds that a sample takes at least: a patch read in float16 and written twice in float32 at the rate of reading; and,
+    for the share of samples that are resampled, the weights of each voxel's neighbours at the rate of a matrix product."""
+    used = settings.augmentations[policy]
+    still = math.prod(1 - part.p for part in (used.rotation, used.scale, used.elastic) if part)
+    taps = {"cubic": 4, "linear": 2}[used.interpolation] ** 3
+    return patch**3 * (10 / rates["read"] + (1 - still) * 2 * taps / rates["multiply"])
+
+
 def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[str, str]) -> str:
     """Markdown of `by_sample`, with ratios of medians beside their targets; `names` of the peers."""
     rows, drawn = [], [peer for peer in PEERS if any(peer in having for _, having in SOURCES.values())]
@@ -221,7 +231,7 @@ def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[st
 
 
 def figures(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]) -> list[dict[str, Any]]:
-    """Seconds of a sample, by source and pipeline, as `harness.write_results` takes them."""
+    """Seconds of a sample, by source and pipeline, as `harness.write_results` takes them; ours by policy."""
     return [
         harness.figure(
             "B1-B3", f"sample, {source} to tensor", names.get(name, name), "s", columns.get(name, {}).get("rounds", [])
@@ -314,10 +324,12 @@ def main() -> None:
         samples = by_sample(ours, peers, args.rounds, args.draws)
         alone = {key: peer for key, peer in peers.items() if key in ("yucca", *OTHERS)}
         transforms = by_transform(ours, alone, work, args.patch, crop, args.repeats)
+    rates = harness.rates(args.core)
+    floors = [harness.figure("B1-B3", "sample, disk to tensor", "floor", "s", [floor(settings, "amaes", args.patch, rates)])]
     options = f"--rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}"
     facts = harness.facts() | {"inputs": what, "command": f"python bench/augmentation.py {options}"}
     found = {"peers": names, "samples": samples, "transforms": transforms}
-    harness.write_results(args.json, facts, figures(samples, names), goals(samples, names), found)
+    harness.write_results(args.json, facts, figures(samples, names) + floors, goals(samples, names), found)
     text = "\n\n".join(
         (
             f"{harness.said(facts)} {what}.",

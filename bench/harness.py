@@ -117,6 +117,14 @@ def open_peers(
     return parties, names
 
 
+def rates(core: int) -> dict[str, float]:
+    """What a core can do at most: bytes per second of reading (`read`), operations per second of products (`multiply`)."""
+    party = Party(Path(__file__).parent / "party_floors.py", {}, core=core)
+    found = {"read": party("read"), "multiply": party("multiply")}
+    party.close()
+    return found
+
+
 def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:
     """What a party calls at its end: answers requests until there are no more."""
     if hasattr(os, "sched_setaffinity"):  # Linux

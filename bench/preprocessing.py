@@ -39,6 +39,7 @@ REAL = [
 ]
 MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also so many of them in one shard, as they are stored in use
 N_MANY = 16
+PATCH = 128  # voxels per axis of a patch that is read
 OURS = "ours"
 PEERS = {
     "yucca": Peer("party_yucca_preprocessing.py", "yucca 1.1.7", given={"stored_as": "yucca"}),
@@ -190,6 +191,19 @@ def figures(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str]) -> lis
     ]
 
 
+def floors(rows: Mapping[str, dict[str, Any]], rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The least time of each volume, and of a patch: its share of the stored bytes, and its voxels, at the rate of reading."""
+    found = []
+    for name, row in rows.items():
+        found.append(harness.figure("B4", f"seconds {name}", "floor", "s", [floor(row, rates)]))
+        if row["read"]:
+            stored, shape = row["bytes"][OURS][0], row["shape"][OURS]
+            share = math.prod(min(n, PATCH) / n for n in shape)
+            least = share * (stored + 2 * math.prod(shape)) / rates["read"]
+            found.append(harness.figure("B6", f"read {name}", "floor", "s", [least]))
+    return found
+
+
 def quantity_table(rows: Mapping[str, dict[str, Any]], key: str, names: Mapping[str, str], rates: Mapping[str, float]) -> str:
     """Markdown: a quantity of all volumes and parties, ratios to ours, their mean, the goals; the floor of times."""
     quantity = QUANTITIES[key]
@@ -248,14 +262,6 @@ def _times(ratio: float | None) -> str:
     return NOT_MEASURED if ratio is None else f"{ratio:.2f}x"
 
 
-def floors(core: int) -> dict[str, float]:
-    """Bytes and operations per second of this core."""
-    party = Party(HERE / "party_floors.py", {}, core=core)
-    found = {"read": party("read"), "multiply": party("multiply")}
-    party.close()
-    return found
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -274,7 +280,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         volumes = inputs(args.data, work, settings)
-        given = {"work": folder, "recipe": recipe, "patch": 128}
+        given = {"work": folder, "recipe": recipe, "patch": PATCH}
         ours = Party(HERE / "party_preprocessing.py", given, core=args.core)
         peers, names = harness.open_peers(PEERS, given, args.peers, args.newest, args.core)
         parties, names = {OURS: ours, **peers}, {OURS: "brainpretrain", **names}
@@ -288,10 +294,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             rows[name] = measure(parties, files, work, args.rounds, args.reads) | {"memory": memory[name]}
         for party in parties.values():
             party.close()
-    rates = floors(args.core)
+    rates = harness.rates(args.core)
     facts = harness.facts() | {"command": f"python bench/preprocessing.py --rounds {args.rounds} --reads {args.reads}"}
     details = {"volumes": rows, "names": names, "rates": rates}
-    harness.write_results(args.json, facts, figures(rows, names), goals(rows, names), details)
+    harness.write_results(args.json, facts, figures(rows, names) + floors(rows, rates), goals(rows, names), details)
     text = "\n\n".join((harness.said(facts), *page(rows, names, rates)))
     print(text)
     if args.page:

@@ -106,14 +106,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             name = peer.name
         except Missing as reason:
             print(f"no {name}: {reason}", file=sys.stderr)
-        floors = Party(HERE / "party_floors.py", {}, core=args.core)
-        rate = floors("multiply")
+        rate = harness.rates(args.core)["multiply"]
         networks = {}
         for width in args.widths:
             facts, columns = begin(ours, peer, name, {**settings.backbones["unet_b"].options, "width": width}, recipe)
             found = measure(columns, args.rounds, args.steps, args.batch)
             networks[width] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
-        for party in filter(None, (ours, peer, floors)):
+        for party in filter(None, (ours, peer)):
             party.close()
     write(args, networks, name, what)
 
@@ -145,6 +144,7 @@ def write(args: argparse.Namespace, networks: Mapping[int, Mapping[str, Any]], p
         for who in (*OURS, peer)
         for part in PARTS
     ]
+    figures += [harness.figure("B11", f"all, width {width}", "floor", "s", [row["floor_s"]]) for width, row in networks.items()]
     value = ratio(networks[args.widths[0]]["found"], [*OURS][-1], peer)
     goals = [harness.goal("B11", f"pretraining, width {args.widths[0]}", peer, value, at_least=AT_LEAST)]
     details = {

@@ -70,13 +70,17 @@ def _number(identity: str) -> int:
 
 
 def floors(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: this project's medians beside the floor of the same benchmark, where one was measured."""
+    """Markdown: the floor of a figure beside this project's median, which is the first of the same figure."""
     rows = []
     for result in results.values():
-        for figure in result["figures"]:
-            if figure["party"] == "floor" and figure["median"] is not None:
-                rows.append([figure["id"], figure["what"], f"{figure['median']:.3g} {figure['unit']}"])
-    return harness.table(["id", "floor: bytes over bandwidth, operations over rate", "median"], rows)
+        measured = [figure for figure in result["figures"] if figure["median"] is not None]
+        for floor in measured:
+            same = [figure for figure in measured if (figure["id"], figure["what"]) == (floor["id"], floor["what"])]
+            if floor["party"] == "floor" and same[0] is not floor:
+                ours = same[0]["median"]
+                cells = [f"{1e3 * value:.3g} ms" for value in (floor["median"], ours)]
+                rows.append([floor["id"], f"{floor['what']}, {same[0]['party']}", *cells, f"{ours / floor['median']:.3g}x"])
+    return harness.table(["id", "figure", "floor", "measured", "measured over floor"], rows)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path, help="page with a section 'summary' to write the table to")
     args = parser.parse_args(argv)
     results = read(args.results)
-    machines = sorted({result["machine"] for result in results.values()})
+    machines = sorted({result["machine"].rpartition(",")[0] for result in results.values()})  # without how many cores were used
     text = "\n\n".join([f"Machine: {'; '.join(machines) or 'none'}.", table(results), floors(results)])
     print(text)
     if args.page:

@@ -145,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     figures = [
         harness.figure("B12", f"window, {network}", name, "s", times[network].get(key, []))
         for network in NETWORKS
-        for key, name in (names | {"alone": "network alone"}).items()
+        for key, name in (names | {"alone": "floor"}).items()
     ]
     goals = [
         harness.goal(

@@ -49,6 +49,17 @@ def test_the_summary_shows_what_was_met_missed_and_not_measured(modules, tmp_pat
     assert all(cell[5] == "not measured" for cell in others)
 
 
+def test_a_floor_stands_beside_our_figure(modules, tmp_path):
+    harness, summary = modules["harness"], modules["summary"]
+    figures = [
+        harness.figure("B7", "metrics", *rest) for rest in (("ours", "s", [0.3]), ("peer", "s", [1.0]), ("floor", "s", [0.1]))
+    ]
+    figures.append(harness.figure("B6", "of nothing", "floor", "s", [0.1]))
+    harness.write_results(tmp_path / "evaluation.json", FACTS, figures)
+    lines = summary.floors(summary.read(tmp_path)).splitlines()
+    assert lines[2:] == ["| B7 | metrics, ours | 100 ms | 300 ms | 3x |"]
+
+
 def test_what_slowed_by_more_than_the_noise_is_named(modules, tmp_path):
     harness = modules["harness"]
     old = write(harness, tmp_path / "old", [1.0, 1.02, 0.98])

@@ -29,7 +29,7 @@ def test_without_data_and_peers_a_phantom_is_measured_and_the_gaps_show(tmp_path
     assert "no nnunet: " in done.stderr and "no monai: " in done.stderr
     found = read_json(tmp_path / "windows.json")
     medians = {(figure["what"], figure["party"]): figure["median"] for figure in found["figures"]}
-    assert medians["window, small U-Net", "brainpretrain"] > 0 and medians["window, small U-Net", "network alone"] > 0
+    assert medians["window, small U-Net", "brainpretrain"] > 0 and medians["window, small U-Net", "floor"] > 0
     assert medians["window, small U-Net", "nnunet"] is None
     (goal,) = found["goals"]
     assert goal["at_most"] == 1.1 and goal["value"] > 0
