@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -13,7 +13,7 @@ help:
 	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
 	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
-	@echo "make bench-compare OLD=a NEW=b   what slowed between two results by more than the noise"
+	@echo "make bench-compare   what slowed by more than the noise since docs/benchmarks/last (or OLD=a NEW=b, files or folders)"
 	@echo "make bench-gpu  pretraining on this machine's GPU, in ten minutes: docs/results/gpu.md"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
 	@echo "make bench-windows        CPU time of the sliding window beside nnU-Net and MONAI, into docs/benchmarks.md"
+	@echo "make bench-checksums      CPU time of comparing stored volumes with their checksums, into docs/benchmarks.md"
 	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes, into docs/benchmarks.md"
 	@echo "make bench-scaling        how cost grows over processes, workers, volumes and cases, into docs/benchmarks.md"
 	@echo "make clean        remove the environment (results stay)"
@@ -103,15 +104,18 @@ bench-pretraining bench-evaluation bench-windows: bench-%: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/$*.py --page docs/benchmarks.md
 
-bench-scheduling bench-scaling: bench-%: $(VENV)/installed
+bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
 	python bench/$*.py --page docs/benchmarks.md
 
 # one that fails does not stop the others: its rows say so; in this order, since scaling draws what scheduling measured
-BENCHES ?= preprocessing augmentation pretraining evaluation windows scheduling scaling
+BENCHES ?= preprocessing augmentation pretraining evaluation windows checksums scheduling scaling
 bench:
 	-@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name; done
 	python bench/summary.py --page docs/benchmarks.md
 
+# what was measured last, by the project or by you, beside what you measured now
+OLD ?= docs/benchmarks/last
+NEW ?= results/bench
 bench-compare: $(VENV)/installed
 	@python bench/compare.py $(OLD) $(NEW)
 

@@ -1,6 +1,6 @@
 """What it costs to compare a stored volume with its checksum at every read: CPU time of a random patch, with and without.
 
-    python bench/checksums.py --page docs/benchmarks.md
+    make bench-checksums
 
 Real volumes where they are, else phantoms, prepared with the recipe `amaes`. "Without" reads from the file only the pieces that a
 patch needs; "with" is how patches are read (`shards.load`).
@@ -8,11 +8,10 @@ patch needs; "with" is how patches are read (`shards.load`).
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import blosc2
 import numpy as np
 
 import harness
+import script
 from augmentation import phantoms
 from brainpretrain import config, shards
 from harness import ROOT
@@ -51,48 +51,39 @@ def once(read: Any, folder: Path, row: Mapping[str, Any], side: int, repeats: in
     return found
 
 
-def main() -> None:
+def measured(work: Path, row: Mapping[str, Any], side: int, rounds: int, repeats: int) -> dict[str, list[float]]:
+    """CPU seconds per round of reading a patch without and with its check, and of the checksum of the file alone."""
+    ways = {"without": without, "with": shards.load}
+    columns = {name: partial(once, read, work, row, side, repeats) for name, read in ways.items()}
+    found = {name: [*map(harness.mean, times)] for name, times in harness.interleaved(columns, rounds).items()}
+    whole = (work / row["file"]).read_bytes()
+    alone = [[harness.seconds(partial(shards.checksum_of, whole)) for _ in range(repeats)] for _ in range(rounds)]
+    return found | {"checksum": [*map(harness.mean, alone)]}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of raw volumes")
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--repeats", type=int, default=8)
+    parser = script.parser(__doc__, "checksums", rounds=9)
+    parser.add_argument("--repeats", type=int, default=8, help="patches per round")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128], help="voxels of a patch")
-    parser.add_argument("--page", type=Path, help="page whose section 'checksums' is replaced")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     os.environ |= harness.ONE_THREAD
-    lines = []
+    lines, figures = [], []
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         for row in stored(args.data, work, config.load(ROOT / "config")):
-            path = work / row["file"]
-            whole = path.read_bytes()
-            check = [harness.seconds(partial(shards.checksum_of, whole)) for _ in range(9 * args.repeats)]
+            shape, size = row["shape"].replace(" ", "x"), (work / row["file"]).stat().st_size
             for side in args.sides:
-                columns = {
-                    name: partial(once, read, work, row, side, args.repeats)
-                    for name, read in (("without", without), ("with", shards.load))
-                }
-                times = harness.interleaved(columns, args.rounds)
-                ms = {name: 1e3 * harness.summary(samples)["median_of_rounds"] for name, samples in times.items()}
-                sizes = [row["shape"].replace(" ", "x"), f"{len(whole) / 1e6:.2f}", str(side)]
-                added = ms["with"] - ms["without"]
-                lines.append(
-                    [
-                        *sizes,
-                        f"{ms['without']:.2f}",
-                        f"{ms['with']:.2f}",
-                        f"{added:+.2f}",
-                        f"{1e3 * statistics.median(check):.3f}",
-                    ]
-                )
-    header = ["stored volume", "MB", "patch", "CPU ms without", "CPU ms with", "more", "of that the checksum"]
-    facts, line = harness.facts(), f"python bench/checksums.py --rounds {args.rounds} --repeats {args.repeats}"
-    about = f"`{line}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}."
-    text = f"{about}\n\n{harness.table(header, lines)}"
-    print(text)
-    if args.page:
-        harness.write_section(args.page, "checksums", text)
+                found = measured(work, row, side, args.rounds, args.repeats)
+                ms = {name: 1e3 * statistics.median(times) for name, times in found.items()}
+                more = ms["with"] - ms["without"]
+                cells = [f"{ms['without']:.2f}", f"{ms['with']:.2f}", f"{more:+.2f}", f"{ms['checksum']:.3f}"]
+                lines.append([shape, f"{size / 1e6:.2f}", str(side), *cells])
+                what = f"patch of {side} from {shape}"
+                figures += [harness.figure("B6", f"{what}, {way}", "brainpretrain", "s", times) for way, times in found.items()]
+    header = ["stored volume", "MB", "patch", "CPU ms without", "CPU ms with", "more", "the checksum alone"]
+    facts = harness.facts() | {"command": f"python bench/checksums.py --rounds {args.rounds} --repeats {args.repeats}"}
+    script.finish(args, facts, [harness.table(header, lines)], figures, [])
 
 
 if __name__ == "__main__":
