@@ -1,7 +1,7 @@
 """AMAES' network and training step, written anew from what its paper and code say, for the party that feeds it.
 
 As in its code: LeakyReLU in place behind the norm, the asserts on the smallest and largest voxel, the mask from sorted
-noise, AdamW as torch builds it by default. Float32, as on any CPU.
+noise, AdamW as torch builds it by default.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,10 +44,12 @@ class Training:
 
     Args:
         optimizer: options of AdamW.
+        mixed: bfloat16 where autocast has it, as in the paper; else float32.
     """
 
-    def __init__(self, width: int, levels: int, optimizer: Mapping) -> None:
+    def __init__(self, width: int, levels: int, optimizer: Mapping, mixed: bool) -> None:
         torch.manual_seed(0)
+        self.mixed = mixed
         self.network = Network(width, levels)
         self.optimizer = torch.optim.AdamW(self.network.parameters(), **optimizer)
 
@@ -64,9 +66,10 @@ class Training:
         order = torch.argsort(torch.randn(len(x), tokens), dim=1)
         visible = torch.argsort(order, dim=1) < int(tokens * (1 - MASKED))
         mask = F.interpolate(visible.view(len(x), 1, *grid).float(), scale_factor=TOKEN, mode="nearest")
-        output = self.network(x * mask)
-        assert output.shape == y.shape
-        loss = F.mse_loss(output, y)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+            output = self.network(x * mask)
+            assert output.shape == y.shape
+            loss = F.mse_loss(output, y)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

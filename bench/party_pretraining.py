@@ -1,7 +1,7 @@
 """This project's pretraining as a party. Arguments: `table` and `folder` of stored volumes, `patch`, `recipe`, `policy`.
 
 The loop is the training's own without what surrounds it (checkpoints, log): items of the loader, its collate, the step of
-`training.Pretraining`, its optimiser. Float32.
+`training.Pretraining`, its optimiser.
 """
 
 from collections.abc import Sequence
@@ -19,29 +19,30 @@ from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
 GIVEN = arguments()
-RECIPE, PATCH = GIVEN["recipe"] | {"precision": "32-true"}, [GIVEN["patch"]] * 3
+RECIPE, PATCH = GIVEN["recipe"], [GIVEN["patch"]] * 3
 POLICY = Policy(GIVEN["policy"])
 SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])).assign(dataset="bench"), GIVEN["folder"], PATCH, POLICY, seed=0)
-MODULES: dict[str, Any] = {}  # by options of `execution`: the module and its optimiser
+MODULES: dict[str, Any] = {}  # by options of `execution`: the module, its optimiser, and whether in bfloat16
 
 
-def network(options: dict[str, int], how: Sequence[str]) -> dict[str, int]:
-    """Begins a training; returns the parameters of the network, and the operations of a step on one patch."""
+def network(options: dict[str, int], how: Sequence[str], mixed: bool) -> dict[str, int]:
+    """Begins a training, mixed or in float32; returns the parameters of the network, and the operations of a step on a patch."""
     torch.manual_seed(0)
     encoder = backbones.build("unet", 1, **options)
     task = pretext.build(RECIPE["method"], encoder, 1, **RECIPE["options"])
     image = torch.zeros(1, 1, *PATCH)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         task(image, image, [0])
-    module = training.Pretraining(task, RECIPE, POLICY, schedule.stretches(RECIPE["phases"], 1))
+    precision = {"precision": "bf16-mixed" if mixed else "32-true"}
+    module = training.Pretraining(task, RECIPE | precision, POLICY, schedule.stretches(RECIPE["phases"], 1))
     execution.apply([module.encoder, *module.decoders], how)
-    MODULES["+".join(how)] = module, module.configure_optimizers()["optimizer"]
+    MODULES["+".join(how)] = module, module.configure_optimizers()["optimizer"], mixed
     return {"parameters": parameters(task), "operations": 3 * counter.get_total_flops()}
 
 
 def trained(how: Sequence[str], first: int, steps: int, batch: int) -> dict[str, float]:
     """Seconds of steps on samples from disk: of reading and augmenting, and of all."""
-    module, optimizer = MODULES["+".join(how)]
+    module, optimizer, mixed = MODULES["+".join(how)]
 
     def samples(made: list, numbers: Sequence[int]) -> None:
         items = data.collate([SAMPLES[number] for number in numbers])
@@ -49,7 +50,9 @@ def trained(how: Sequence[str], first: int, steps: int, batch: int) -> dict[str,
 
     def step(made: Sequence) -> None:
         optimizer.zero_grad()
-        module.task(*made)["loss"].backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = module.task(*made)["loss"]
+        loss.backward()
         optimizer.step()
 
     made_s = step_s = 0.0

@@ -3,12 +3,14 @@
     make bench-pretraining
 
 Same network, same optimiser, same volumes, same number of patches, each from its own files, AMAES' augmentation on both
-sides, float32. The ratio depends on the network: the larger it is, the less its feeding matters. So there are two.
+sides, both in float32 or both in bfloat16. The ratio depends on the network: the larger it is, the less its feeding matters. So
+there are two.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import sys
 import tempfile
@@ -27,6 +29,7 @@ HERE = Path(__file__).parent
 AT_LEAST = 3  # for the first width
 OURS = {"brainpretrain": [], "brainpretrain, execution: channels_last": ["channels_last"]}  # the goal is about the last
 PARTS = ("all", "samples")
+PRECISIONS = {"float32": False, "bfloat16": True}  # the paper's is the latter
 
 Found = dict[str, list[dict[str, float]]]  # by column: per round the seconds per patch, by part
 
@@ -55,24 +58,23 @@ def ratio(found: Found, ours: str, peer: str) -> float | None:
     return numbers[peer]["all"] / numbers[ours]["all"] if peer in numbers else None
 
 
-def table(networks: Mapping[int, Mapping[str, Any]], peer: str) -> str:
+def table(networks: Mapping[str, Mapping[str, Any]], peer: str) -> str:
     """Markdown: milliseconds per patch of each network and column, and the ratio."""
     rows = []
-    for place, (width, network) in enumerate(networks.items()):
+    for place, (which, network) in enumerate(networks.items()):
         numbers = medians(network["found"])
-        size = f"width {width}"
         for name in (*OURS, peer):
             label = f"AMAES' step, fed by {peer}" if name == peer else name
             if name not in numbers:
-                rows.append([size, label, NOT_MEASURED, "", "", "", ""])
+                rows.append([which, label, NOT_MEASURED, "", "", "", ""])
                 continue
             whole, samples = (1e3 * numbers[name][part] for part in PARTS)
             times = ratio(network["found"], name, peer) if name != peer else None
             goal = f"at least {AT_LEAST}x" if name == [*OURS][-1] and not place else ""
             rows.append(
-                [size, label, *(f"{n:.0f}" for n in (whole, samples, whole - samples)), f"{times:.2f}x" if times else "", goal]
+                [which, label, *(f"{n:.0f}" for n in (whole, samples, whole - samples)), f"{times:.2f}x" if times else "", goal]
             )
-        rows.append([size, "floor: the operations of the network", f"{1e3 * network['floor_s']:.0f}", "", "", "", ""])
+        rows.append([which, "floor: the operations of the network", f"{1e3 * network['floor_s']:.0f}", "", "", "", ""])
     return harness.table(["U-Net", "pretraining", "CPU ms per patch", "sample", "step", "ratio", "goal"], rows)
 
 
@@ -108,52 +110,52 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"no {name}: {reason}", file=sys.stderr)
         rate = harness.rates(args.core)["multiply"]
         networks = {}
-        for width in args.widths:
-            facts, columns = begin(ours, peer, name, {**settings.backbones["unet_b"].options, "width": width}, recipe)
+        for width, (precision, mixed) in itertools.product(args.widths, PRECISIONS.items()):
+            options = {**settings.backbones["unet_b"].options, "width": width}
+            facts, columns = begin(ours, peer, name, options, recipe, mixed)
             found = measure(columns, args.rounds, args.steps, args.batch)
-            networks[width] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
+            networks[f"width {width}, {precision}"] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
         for party in filter(None, (ours, peer)):
             party.close()
     write(args, networks, name, what)
 
 
 def begin(
-    ours: Party, peer: Party | None, name: str, options: Mapping[str, int], recipe: Mapping[str, Any]
+    ours: Party, peer: Party | None, name: str, options: Mapping[str, int], recipe: Mapping[str, Any], mixed: bool
 ) -> tuple[dict[str, int], dict[str, Callable[..., dict[str, float]]]]:
     """Starts a training of a U-Net in every column: facts of the network, and what trains."""
-    facts, *_ = [ours("network", options=options, how=how) for how in OURS.values()]
+    facts, *_ = [ours("network", options=options, how=how, mixed=mixed) for how in OURS.values()]
     columns: dict[str, Any] = {column: partial(ours, "trained", how=how) for column, how in OURS.items()}
     if peer:
         optimizer = {key: value for key, value in recipe["optimizer"].items() if key != "name"} | {
             "lr": recipe["phases"][0]["lr"]
         }
-        size = peer("network", width=options["width"], levels=options["levels"], optimizer=optimizer)
+        size = peer("network", width=options["width"], levels=options["levels"], optimizer=optimizer, mixed=mixed)
         assert size == facts["parameters"], f"the networks differ: {facts['parameters']} and {size} parameters"
         columns[name] = partial(peer, "trained")
     return facts, columns
 
 
-def write(args: argparse.Namespace, networks: Mapping[int, Mapping[str, Any]], peer: str, what: str) -> None:
+def write(args: argparse.Namespace, networks: Mapping[str, Mapping[str, Any]], peer: str, what: str) -> None:
     """JSON, table and page."""
     widths = " ".join(map(str, args.widths))
     command = f"python bench/pretraining.py --widths {widths} --batch {args.batch} --steps {args.steps} --rounds {args.rounds}"
     facts = harness.facts() | {"command": command, "inputs": what}
     figures = [
-        harness.figure("B11", f"{part}, width {width}", who, "s", [row[part] for row in network["found"].get(who, [])])
-        for width, network in networks.items()
+        harness.figure("B11", f"{part}, {which}", who, "s", [row[part] for row in network["found"].get(who, [])])
+        for which, network in networks.items()
         for who in (*OURS, peer)
         for part in PARTS
     ]
-    figures += [harness.figure("B11", f"all, width {width}", "floor", "s", [row["floor_s"]]) for width, row in networks.items()]
-    value = ratio(networks[args.widths[0]]["found"], [*OURS][-1], peer)
-    goals = [harness.goal("B11", f"pretraining, width {args.widths[0]}", peer, value, at_least=AT_LEAST)]
-    details = {
-        str(width): {key: value for key, value in network.items() if key != "found"} for width, network in networks.items()
-    }
+    figures += [harness.figure("B11", f"all, {which}", "floor", "s", [row["floor_s"]]) for which, row in networks.items()]
+    first = next(iter(networks))
+    value = ratio(networks[first]["found"], [*OURS][-1], peer)
+    goals = [harness.goal("B11", f"pretraining, {first}", peer, value, at_least=AT_LEAST)]
+    details = {which: {key: value for key, value in row.items() if key != "found"} for which, row in networks.items()}
     harness.write_results(args.json, facts, figures, goals, details)
     sizes = ", ".join(
-        f"width {width}: {network['parameters']:,} parameters, {network['operations'] / 1e9:.1f} GFLOP per patch"
-        for width, network in networks.items()
+        f"{which.split(',')[0]}: {network['parameters']:,} parameters, {network['operations'] / 1e9:.1f} GFLOP per patch"
+        for which, network in list(networks.items())[:: len(PRECISIONS)]
     )
     line = f"Patches of {args.patch}^3 in batches of {args.batch}, {args.rounds} rounds of {args.steps} steps; {sizes}; {what}."
     text = "\n\n".join((harness.said(facts), line, table(networks, peer)))

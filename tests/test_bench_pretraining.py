@@ -32,19 +32,21 @@ def test_without_the_peer_the_gap_shows(bench, tmp_path, monkeypatch):
     line = f"--peers {tmp_path}/none --patch 32 --widths 1 --rounds 1 --steps 1 --batch 1 --json {tmp_path}/found.json"
     bench.main(line.split())
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found["details"]["1"]["parameters"] > 1000 and found["details"]["1"]["operations"] > 1e6
-    ours = [row for row in found["figures"] if row["party"].startswith("brainpretrain")]
-    assert len(ours) == 4 and all(row["median"] > 0 for row in ours)
-    (floor,) = [row for row in found["figures"] if row["party"] == "floor"]
-    assert 0 < floor["median"] < ours[0]["median"]
-    assert all(row["median"] is None for row in found["figures"] if row not in (*ours, floor))
+    for which in ("width 1, float32", "width 1, bfloat16"):
+        assert found["details"][which]["parameters"] > 1000 and found["details"][which]["operations"] > 1e6
+        rows = [row for row in found["figures"] if row["what"].endswith(which)]
+        ours = [row for row in rows if row["party"].startswith("brainpretrain")]
+        assert len(ours) == 4 and all(row["median"] > 0 for row in ours)
+        (floor,) = [row for row in rows if row["party"] == "floor"]
+        assert 0 < floor["median"] < ours[0]["median"]
+        assert all(row["median"] is None for row in rows if row not in (*ours, floor))
     assert found["goals"][0]["value"] is None and found["goals"][0]["at_least"] == 3
 
 
 def test_the_table_has_the_ratios_of_the_numbers(bench):
     rows = {name: [{"all": 0.5, "samples": 0.1}] * 3 for name in bench.OURS}
     network = {"found": rows | {"y": [{"all": 2.0, "samples": 1.5}]}, "floor_s": 0.02}
-    lines = bench.table({2: network, 4: network}, "y").splitlines()[2:]
+    lines = bench.table({"width 2": network, "width 4": network}, "y").splitlines()[2:]
     assert lines[1] == "| width 2 | brainpretrain, execution: channels_last | 500 | 100 | 400 | 4.00x | at least 3x |"
     assert lines[2] == "| width 2 | AMAES' step, fed by y | 2000 | 1500 | 500 |  |  |"
     assert lines[3].startswith("| width 2 | floor: the operations of the network | 20 |")
@@ -65,8 +67,9 @@ def test_the_peers_network_is_the_same_function(amaes):
         torch.testing.assert_close(decoder(encoder(x), x), network(x), atol=1e-5, rtol=1e-5)
 
 
-def test_the_peers_step_learns_and_refuses_other_ranges(amaes):
-    training = amaes.Training(2, 2, {"lr": 1e-2})
+@pytest.mark.parametrize("mixed", [False, True])
+def test_the_peers_step_learns_and_refuses_other_ranges(amaes, mixed):
+    training = amaes.Training(2, 2, {"lr": 1e-2}, mixed)
     sample = {key: torch.full((1, 16, 16, 16), 0.5) for key in ("image", "label")}
     losses = [training.step([sample, sample]) for _ in range(12)]
     assert losses[-1] < losses[0] / 2
