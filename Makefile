@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
 
 help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
@@ -14,6 +14,7 @@ help:
 	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
 	@echo "make bench-compare   what slowed by more than the noise since docs/benchmarks/last (or OLD=a NEW=b, files or folders)"
+	@echo "make bench-keep      puts the results of a run on record there"
 	@echo "make bench-gpu  pretraining on this machine's GPU, in ten minutes: docs/results/gpu.md"
 	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
 	@echo "make schema       config/schema.json from the config models"
@@ -116,6 +117,8 @@ bench:
 # what was measured last, by the project or by you, beside what you measured now
 OLD ?= docs/benchmarks/last
 NEW ?= results/bench
+bench-keep:
+	mkdir -p docs/benchmarks/last && cp results/bench/*.json docs/benchmarks/last/
 bench-compare: $(VENV)/installed
 	@python bench/compare.py $(OLD) $(NEW)
 

@@ -234,7 +234,11 @@ def figures(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]
     """Seconds of a sample, by source and pipeline, as `harness.write_results` takes them; ours by policy."""
     return [
         harness.figure(
-            "B1-B3", f"sample, {source} to tensor", names.get(name, name), "s", columns.get(name, {}).get("rounds", [])
+            "B1-B3",
+            f"sample, {source} to tensor",
+            names.get(name, f"{OURS}, {name}"),
+            "s",
+            columns.get(name, {}).get("rounds", []),
         )
         for source, columns in samples.items()
         for name in (*POLICIES, *SOURCES[source][1])

@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 more = ms["with"] - ms["without"]
                 cells = [f"{ms['without']:.2f}", f"{ms['with']:.2f}", f"{more:+.2f}", f"{ms['checksum']:.3f}"]
                 lines.append([shape, f"{size / 1e6:.2f}", str(side), *cells])
-                what = f"patch of {side} from {shape}"
+                what = f"patch of {side} from {'/'.join(Path(row['path']).parts[-2:])}"
                 figures += [harness.figure("B6", f"{what}, {way}", "brainpretrain", "s", times) for way, times in found.items()]
     header = ["stored volume", "MB", "patch", "CPU ms without", "CPU ms with", "more", "the checksum alone"]
     facts = harness.facts() | {"command": f"python bench/checksums.py --rounds {args.rounds} --repeats {args.repeats}"}

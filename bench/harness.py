@@ -117,10 +117,10 @@ def open_peers(
     return parties, names
 
 
-def rates(core: int) -> dict[str, float]:
-    """What a core can do at most: bytes per second of reading (`read`), operations per second of products (`multiply`)."""
+def rates(core: int, kinds: Sequence[str] = ("read", "multiply")) -> dict[str, float]:
+    """What a core can do at most: tasks of party_floors.py, in bytes or operations per second."""
     party = Party(Path(__file__).parent / "party_floors.py", {}, core=core)
-    found = {"read": party("read"), "multiply": party("multiply")}
+    found = {kind: party(kind) for kind in kinds}
     party.close()
     return found
 

@@ -108,13 +108,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             name = peer.name
         except Missing as reason:
             print(f"no {name}: {reason}", file=sys.stderr)
-        rate = harness.rates(args.core)["multiply"]
+        rates = harness.rates(args.core, ("multiply", "multiply_bfloat16"))
         networks = {}
         for width, (precision, mixed) in itertools.product(args.widths, PRECISIONS.items()):
             options = {**settings.backbones["unet_b"].options, "width": width}
             facts, columns = begin(ours, peer, name, options, recipe, mixed)
             found = measure(columns, args.rounds, args.steps, args.batch)
-            networks[f"width {width}, {precision}"] = {**facts, "floor_s": facts["operations"] / rate, "found": found}
+            networks[f"width {width}, {precision}"] = {
+                **facts,
+                "floor_s": facts["operations"] / rates["multiply_bfloat16" if mixed else "multiply"],
+                "found": found,
+            }
         for party in filter(None, (ours, peer)):
             party.close()
     write(args, networks, name, what)

@@ -34,7 +34,7 @@ def test_empty_jobs_run_and_are_counted(tmp_path):
     dry, empty = found["goals"]
     assert dry["value"] > 0 and dry["at_most"] == 3
     assert empty["met"] is None  # no run of the paper's size
-    assert "| 300 | 6 |" in said  # 2 shards, and fetch, index, fingerprint
+    assert "| 300 | 6 |" in said  # 2 shards, and fetch, index, volumes, fingerprint
 
 
 def test_a_job_per_volume_is_extrapolated_as_a_quadratic(module):
