@@ -183,18 +183,6 @@ def fault_of(path: Path, checksum: str) -> str:
         return "missing"
 
 
-def verify(out_dir: Path | str, row: Mapping[str, Any]) -> None:
-    """Compares the files of a table row with their checksums.
-
-    Raises:
-        UserError: a file is missing or damaged; it names shard, stored and source volume, and the command that repairs it.
-    """
-    for name, checksum in files_of(row):
-        path = Path(out_dir) / name
-        if fault := fault_of(path, checksum):
-            raise _damaged(fault, path, row)
-
-
 # ------------------------------------------------------------------------------------------------ processes
 
 
