@@ -9,7 +9,6 @@ beside what other libraries have for it.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -22,14 +21,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import harness
+import script
 from brainpretrain import config, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_tsv
 from harness import NOT_MEASURED, ROOT, Party, Peer
 
-HERE = Path(__file__).parent
-SHARED = ROOT.parent / "shared" / "data"
 REAL = [
     *(f"oasis_trt20_mindboggle/OASIS-TRT-20-{n:02d}/T1_brain.nii.gz" for n in (1, 2)),
     *(f"isles22/{case}/FLAIR.nii.gz" for case in ("docker_case_A", "sub-strokecase0009")),
@@ -73,13 +71,13 @@ def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
     return paths
 
 
-def inputs(work: Path, settings: config.Config) -> tuple[list[Path], str]:
+def inputs(data: Path, work: Path, settings: config.Config) -> tuple[list[Path], str]:
     """Real volumes where they are, else the phantom, and a line that says which."""
-    real = [SHARED / name for name in REAL if (SHARED / name).exists()]
+    real = [data / name for name in REAL if (data / name).exists()]
     if real:
         return real, f"{len(real)} real volumes at 1 mm: " + ", ".join(path.parent.name for path in real)
     made = phantoms(work, settings)
-    return made, f"{len(made)} synthetic volumes (no real ones in {SHARED.name})"
+    return made, f"{len(made)} synthetic volumes (no real ones in {data.name})"
 
 
 def phantoms(work: Path, settings: config.Config) -> list[Path]:
@@ -300,31 +298,24 @@ def _difference(row: Mapping[str, Any], peer: str) -> str:
 
 def main() -> None:
     """Runs the benchmark and prints both tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
-    parser.add_argument("--newest", type=Path, default=HERE / ".venv-newest/bin/python", help="that of the newest versions")
+    parser = script.parser(__doc__, "augmentation", rounds=7)
     parser.add_argument("--patch", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--draws", type=int, default=12, help="samples per round")
     parser.add_argument("--repeats", type=int, default=6, help="of each transform; the first one warms up")
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=ROOT / "results/bench/augmentation.json")
-    parser.add_argument("--page", type=Path, help="page with a section 'augmentation' to write the tables to")
     args = parser.parse_args()
     settings = config.load(ROOT / "config")
     policies = {name: settings.augmentations[name] for name in POLICIES}
     crop = Policy(policies["amaes"]).crop_size([args.patch] * 3)[0]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        volumes, what = inputs(work, settings)
+        volumes, what = inputs(args.data, work, settings)
         paths = store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json"))
         given = {
-            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "crop": crop, "volumes": paths,
+            "table": str(work / "table.tsv"), "work": folder, "patch": args.patch, "crop": crop, "volumes": paths,
             "policies": {name: policy.model_dump(mode="json") for name, policy in policies.items()},
         }  # fmt: skip
-        ours = Party(HERE / "party_brainpretrain.py", given | {"out": str(work / "ours.npy")}, core=args.core)
-        asked = {key: peer._replace(given={"out": str(work / f"{key}.npy")}) for key, peer in PEERS.items()}
-        peers, names = harness.open_peers(asked, given, args.peers, args.newest, args.core)
+        parties, names = script.open_parties("party_brainpretrain.py", PEERS, given, args)
+        ours, peers = parties.pop(script.OURS), parties
         samples = by_sample(ours, peers, args.rounds, args.draws)
         alone = {key: peer for key, peer in peers.items() if key in ("yucca", *OTHERS)}
         transforms = by_transform(ours, alone, work, args.patch, crop, args.repeats)
@@ -333,18 +324,12 @@ def main() -> None:
     options = f"--rounds {args.rounds} --draws {args.draws} --repeats {args.repeats}"
     facts = harness.facts() | {"inputs": what, "command": f"python bench/augmentation.py {options}"}
     found = {"peers": names, "samples": samples, "transforms": transforms}
-    harness.write_results(args.json, facts, figures(samples, names) + floors, goals(samples, names), found)
-    text = "\n\n".join(
-        (
-            f"{harness.said(facts)} {what}.",
-            sample_table(samples, names),
-            transform_table(transforms, names["yucca"]),
-            others_table(transforms, names, peers),
-        )
-    )
-    print(text)
-    if args.page:
-        harness.write_section(args.page, "augmentation", text)
+    tables = [
+        sample_table(samples, names),
+        transform_table(transforms, names["yucca"]),
+        others_table(transforms, names, peers),
+    ]
+    script.finish(args, facts, tables, figures(samples, names) + floors, goals(samples, names), found)
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def measured(work: Path, row: Mapping[str, Any], side: int, rounds: int, repeats
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Prints the table."""
-    parser = script.parser(__doc__, "checksums", rounds=9)
+    parser = script.parser(__doc__, "checksums", rounds=9, parties=False)
     parser.add_argument("--repeats", type=int, default=8, help="patches per round")
     parser.add_argument("--sides", type=int, nargs="+", default=[64, 128], help="voxels of a patch")
     args = parser.parse_args(argv)

@@ -22,9 +22,13 @@ from scipy import ndimage
 import harness
 import script
 from brainpretrain import config
-from harness import ROOT, Party
+from harness import ROOT, Party, Peer
 
 LABELS = {"grey matter": [1], "white matter": [2], "third": [3]}
+PEERS = {
+    "yucca": Peer("party_yucca_evaluation.py", "yucca 1.1.7"),
+    "monai": Peer("party_monai_evaluation.py", "MONAI"),
+}
 METRICS = ("dice", "hd95_mm", "nsd")
 TOLERANCE_MM = 1.0
 # keys of the labels of OASIS-TRT-20 (FreeSurfer's numbers); what is neither is grey matter
@@ -169,13 +173,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         found = cases(args.data, Path(folder), config.load(ROOT / "config"))[: args.cases]
-        given = {"cases": found, "labels": LABELS, "tolerance_mm": TOLERANCE_MM}
-        scripts = {
-            "ours": ("party_evaluation.py", given),
-            "yucca": ("party_yucca_evaluation.py", given),
-            "monai": ("party_monai_evaluation.py", given),
-        }
-        parties, names = script.parties(scripts, args.peers, args.core)
+        given = {"work": folder, "cases": found, "labels": LABELS, "tolerance_mm": TOLERANCE_MM}
+        parties, names = script.open_parties("party_evaluation.py", PEERS, given, args)
         names |= {"monai": f"{names['monai']}, sub-voxel NSD", "monai_edges": f"{names['monai']}, its default NSD"}
         rate = harness.rates(args.core)["read"]
         rows = []

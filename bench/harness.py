@@ -90,33 +90,6 @@ class Peer(NamedTuple):
     given: Mapping[str, Any] = {}
 
 
-def open_peers(
-    peers: Mapping[str, Peer], given: Mapping[str, Any], python: Path, newest: Path, core: int
-) -> tuple[dict[str, Party], dict[str, str]]:
-    """Starts the peers that can run here, and says of the others why not.
-
-    Args:
-        peers: by key.
-        given: arguments for all.
-        python: interpreter of the environment of the peers.
-        newest: that of the newest versions.
-        core: where they run.
-
-    Returns:
-        The parties, and a name for each key, also of those that are missing.
-    """
-    parties, names = {}, {}
-    for key, peer in peers.items():
-        names[key] = peer.name
-        try:
-            interpreter = newest if peer.newest else python
-            parties[key] = Party(Path(__file__).parent / peer.script, {**given, **peer.given}, interpreter, core)
-            names[key] = parties[key].name
-        except Missing as reason:
-            print(f"no {peer.name}: {reason}", file=sys.stderr)
-    return parties, names
-
-
 def rates(core: int, kinds: Sequence[str] = ("read", "multiply")) -> dict[str, float]:
     """What a core can do at most: tasks of party_floors.py, in bytes or operations per second."""
     party = Party(Path(__file__).parent / "party_floors.py", {}, core=core)

@@ -1,4 +1,4 @@
-"""This project's augmentation as a party. Arguments: `table` and `folder` of stored volumes, `patch`, `policies`, `out`."""
+"""This project's augmentation as a party. Arguments: `table` and `work` of stored volumes, `patch`, `policies`, `out`."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
 GIVEN = arguments()
-FOLDER, PATCH, OUT = Path(GIVEN["folder"]), [GIVEN["patch"]] * 3, Path(GIVEN["out"])
+FOLDER, PATCH, OUT = Path(GIVEN["work"]), [GIVEN["patch"]] * 3, Path(GIVEN["out"])
 ROWS = read_tsv(Path(GIVEN["table"])).assign(dataset="bench")
 POLICIES = {name: Policy(fields) for name, fields in GIVEN["policies"].items()}
 PATCHES = {name: data.PretrainPatches(ROWS, FOLDER, PATCH, policy, seed=0) for name, policy in POLICIES.items()}

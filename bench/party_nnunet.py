@@ -1,6 +1,6 @@
 """nnU-Net's default training pipeline as a party: its data set, its loader, its transforms. It does less than AMAES'.
 
-Arguments: `volumes` (float32 .npy each), `patch`, `folder`. Rotation and scale are trilinear, and there is no elastic
+Arguments: `volumes` (float32 .npy each), `patch`, `work`. Rotation and scale are trilinear, and there is no elastic
 deformation. Labels are empty and without deep supervision, which spares it work.
 """
 
@@ -20,7 +20,7 @@ from harness import arguments, seconds, serve
 torch.set_num_threads(1)
 np.random.seed(0)
 GIVEN = arguments()
-PATCH, FOLDER = (GIVEN["patch"],) * 3, Path(GIVEN["folder"]) / "nnunet"
+PATCH, FOLDER = (GIVEN["patch"],) * 3, Path(GIVEN["work"]) / "nnunet"
 TURN = (-np.pi / 6, np.pi / 6)
 MIRROR = (0, 1, 2)
 

@@ -1,4 +1,4 @@
-"""This project's pretraining as a party. Arguments: `table` and `folder` of stored volumes, `patch`, `recipe`, `policy`.
+"""This project's pretraining as a party. Arguments: `table` and `work` of stored volumes, `patch`, `recipe`, `policy`.
 
 The loop is the training's own without what surrounds it (checkpoints, log): items of the loader, its collate, the step of
 `training.Pretraining`, its optimiser.
@@ -21,7 +21,7 @@ torch.set_num_threads(1)
 GIVEN = arguments()
 RECIPE, PATCH = GIVEN["recipe"], [GIVEN["patch"]] * 3
 POLICY = Policy(GIVEN["policy"])
-SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])).assign(dataset="bench"), GIVEN["folder"], PATCH, POLICY, seed=0)
+SAMPLES = data.PretrainPatches(read_tsv(Path(GIVEN["table"])).assign(dataset="bench"), GIVEN["work"], PATCH, POLICY, seed=0)
 MODULES: dict[str, Any] = {}  # by options of `execution`: the module, its optimiser, and whether in bfloat16
 
 

@@ -8,7 +8,6 @@ patch, and the largest difference of our image and yucca's on equal boxes, befor
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import statistics
@@ -23,11 +22,12 @@ import nibabel as nib
 import numpy as np
 
 import harness
-from augmentation import SHARED, phantoms
+import script
+from augmentation import phantoms
 from brainpretrain import config
 from harness import NOT_MEASURED, ROOT, Party, Peer
+from script import OURS
 
-HERE = Path(__file__).parent
 REAL = [
     "oasis_trt20_mindboggle/OASIS-TRT-20-01/T1_brain.nii.gz",
     "ixi_2mm/IXI012-HH-1211/T1.nii.gz",
@@ -40,7 +40,6 @@ REAL = [
 MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also so many of them in one shard, as they are stored in use
 N_MANY = 16
 PATCH = 128  # voxels per axis of a patch that is read
-OURS = "ours"
 PEERS = {
     "yucca": Peer("party_yucca_preprocessing.py", "yucca 1.1.7", given={"stored_as": "yucca"}),
     "nnunet": Peer("party_nnunet_preprocessing.py", "nnU-Net 2.8.1", given={"stored_as": "nnunet"}),
@@ -264,15 +263,8 @@ def _times(ratio: float | None) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark and prints the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
-    parser.add_argument("--newest", type=Path, default=HERE / ".venv-newest/bin/python", help="that of the newest versions")
-    parser.add_argument("--data", type=Path, default=SHARED, help="folder of the real volumes; phantoms if there are none")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = script.parser(__doc__, "preprocessing", rounds=5)
     parser.add_argument("--reads", type=int, default=8, help="patches per round")
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=ROOT / "results/bench/preprocessing.json")
-    parser.add_argument("--page", type=Path, help="page with a section 'preprocessing' to write the tables to")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
     # Ljubljana's volumes are resampled and a few voxels negative; the corpus rule would leave them out
@@ -281,9 +273,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         work = Path(folder)
         volumes = inputs(args.data, work, settings)
         given = {"work": folder, "recipe": recipe, "patch": PATCH}
-        ours = Party(HERE / "party_preprocessing.py", given, core=args.core)
-        peers, names = harness.open_peers(PEERS, given, args.peers, args.newest, args.core)
-        parties, names = {OURS: ours, **peers}, {OURS: "brainpretrain", **names}
+        parties, names = script.open_parties("party_preprocessing.py", PEERS, given, args)
         for party in parties.values():  # what is loaded late belongs to no volume
             party("store", names=next(reversed(volumes.values()))[:1])
         # memory first: a process keeps some of what it freed, and would be seen to need less
@@ -297,11 +287,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rates = harness.rates(args.core)
     facts = harness.facts() | {"command": f"python bench/preprocessing.py --rounds {args.rounds} --reads {args.reads}"}
     details = {"volumes": rows, "names": names, "rates": rates}
-    harness.write_results(args.json, facts, figures(rows, names) + floors(rows, rates), goals(rows, names), details)
-    text = "\n\n".join((harness.said(facts), *page(rows, names, rates)))
-    print(text)
-    if args.page:
-        harness.write_section(args.page, "preprocessing", text)
+    found = figures(rows, names) + floors(rows, rates)
+    script.finish(args, facts, page(rows, names, rates), found, goals(rows, names), details)
 
 
 def page(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:

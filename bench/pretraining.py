@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import script
 from augmentation import inputs, store
 from brainpretrain import config
 from brainpretrain.augment.policy import Policy
-from harness import NOT_MEASURED, ROOT, Missing, Party
+from harness import NOT_MEASURED, ROOT, Party, Peer
 
-HERE = Path(__file__).parent
+PEERS = {"yucca": Peer("party_yucca.py", "yucca 1.1.7")}
 AT_LEAST = 3  # for the first width
 OURS = {"brainpretrain": [], "brainpretrain, execution: channels_last": ["channels_last"]}  # the goal is about the last
 PARTS = ("all", "samples")
@@ -80,34 +80,24 @@ def table(networks: Mapping[str, Mapping[str, Any]], peer: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark and prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peer")
+    parser = script.parser(__doc__, "pretraining", rounds=4)
     parser.add_argument("--patch", type=int, default=128)
     parser.add_argument("--widths", type=int, nargs="+", default=[2, 4], help="channels of the finest level (U-Net B: 32)")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--steps", type=int, default=2, help="per round")
-    parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--core", type=int, default=0)
-    parser.add_argument("--json", type=Path, default=ROOT / "results/bench/pretraining.json")
-    parser.add_argument("--page", type=Path, help="page with a section 'pretraining' to write the table to")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
     recipe, policy = settings.pretexts["amaes"].model_dump(mode="json"), settings.augmentations["amaes"]
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        volumes, what = inputs(work, settings)
+        volumes, what = inputs(args.data, work, settings)
         given = {
-            "table": str(work / "table.tsv"), "folder": folder, "patch": args.patch, "recipe": recipe,
+            "table": str(work / "table.tsv"), "work": folder, "patch": args.patch, "recipe": recipe,
             "volumes": store(work, volumes, settings.preprocess["amaes"].model_dump(mode="json")),
             "policy": policy.model_dump(mode="json"), "crop": Policy(policy).crop_size([args.patch] * 3)[0],
-            "out": str(work / "peer.npy"),
         }  # fmt: skip
-        ours, peer, name = Party(HERE / "party_pretraining.py", given, core=args.core), None, "yucca 1.1.7"
-        try:
-            peer = Party(HERE / "party_yucca.py", given, python=args.peers, core=args.core)
-            name = peer.name
-        except Missing as reason:
-            print(f"no {name}: {reason}", file=sys.stderr)
+        parties, names = script.open_parties("party_pretraining.py", PEERS, given, args)
+        ours, peer, name = parties[script.OURS], parties.get("yucca"), names["yucca"]
         rates = harness.rates(args.core, ("multiply", "multiply_bfloat16"))
         networks = {}
         for width, (precision, mixed) in itertools.product(args.widths, PRECISIONS.items()):
@@ -119,7 +109,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "floor_s": facts["operations"] / rates["multiply_bfloat16" if mixed else "multiply"],
                 "found": found,
             }
-        for party in filter(None, (ours, peer)):
+        for party in parties.values():
             party.close()
     write(args, networks, name, what)
 
@@ -156,16 +146,12 @@ def write(args: argparse.Namespace, networks: Mapping[str, Mapping[str, Any]], p
     value = ratio(networks[first]["found"], [*OURS][-1], peer)
     goals = [harness.goal("B11", f"pretraining, {first}", peer, value, at_least=AT_LEAST)]
     details = {which: {key: value for key, value in row.items() if key != "found"} for which, row in networks.items()}
-    harness.write_results(args.json, facts, figures, goals, details)
     sizes = ", ".join(
         f"{which.split(',')[0]}: {network['parameters']:,} parameters, {network['operations'] / 1e9:.1f} GFLOP per patch"
         for which, network in list(networks.items())[:: len(PRECISIONS)]
     )
-    line = f"Patches of {args.patch}^3 in batches of {args.batch}, {args.rounds} rounds of {args.steps} steps; {sizes}; {what}."
-    text = "\n\n".join((harness.said(facts), line, table(networks, peer)))
-    print(text)
-    if args.page:
-        harness.write_section(args.page, "pretraining", text)
+    line = f"Patches of {args.patch}^3 in batches of {args.batch}, {args.rounds} rounds of {args.steps} steps; {sizes}."
+    script.finish(args, facts, [line, table(networks, peer)], figures, goals, details)
 
 
 if __name__ == "__main__":

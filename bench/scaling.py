@@ -184,7 +184,7 @@ def table(curves: Sequence[Curve]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measures the curves, draws and prints them."""
-    parser = script.parser(__doc__, "scaling", rounds=3)
+    parser = script.parser(__doc__, "scaling", rounds=3, parties=False)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], metavar="N")
     parser.add_argument("--repeats", type=int, default=5, help="so often each volume is preprocessed in a shard")

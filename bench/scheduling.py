@@ -221,7 +221,7 @@ def _two(rounds: Sequence[Sequence[float]]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the benchmark and prints the tables."""
-    parser = script.parser(__doc__, "scheduling", rounds=3)
+    parser = script.parser(__doc__, "scheduling", rounds=3, parties=False)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, metavar="N", help="volumes")
     parser.add_argument("--peer-rounds", type=int, default=1, help="dry runs with a job per volume")
     parser.add_argument(

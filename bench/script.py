@@ -10,47 +10,54 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import ROOT, Missing, Party
+from harness import ROOT, Missing, Party, Peer
 
 HERE = Path(__file__).parent
 SHARED = ROOT.parent / "shared" / "data"
 NOT_MEASURED = "not measured"
+OURS = "ours"
 
 
-def parser(doc: str | None, name: str, rounds: int) -> argparse.ArgumentParser:
-    """The options of every benchmark; `name` is that of its JSON and of its section in docs/benchmarks.md."""
+def parser(doc: str | None, name: str, rounds: int, parties: bool = True) -> argparse.ArgumentParser:
+    """The options of every benchmark; `name` is that of its JSON and of its section in docs/benchmarks.md.
+
+    `parties`: it starts parties on a core, and has options for that.
+    """
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
     made.add_argument("--data", type=Path, default=SHARED, help="folder of real volumes; phantoms if there are none")
     made.add_argument("--rounds", type=int, default=rounds)
-    made.add_argument("--core", type=int, default=0)
     made.add_argument("--json", type=Path, default=ROOT / f"results/bench/{name}.json")
     made.add_argument("--page", type=Path, help=f"page with a section '{name}' to write the tables to")
+    made.set_defaults(section=name)
+    if parties:
+        made.add_argument("--peers", type=Path, default=HERE / ".venv/bin/python", help="interpreter that has the peers")
+        made.add_argument("--newest", type=Path, default=HERE / ".venv-newest/bin/python", help="that of their newest versions")
+        made.add_argument("--core", type=int, default=0)
     return made
 
 
-def parties(
-    scripts: Mapping[str, tuple[str, Mapping[str, Any]]], peers: Path, core: int
+def open_parties(
+    ours: str, peers: Mapping[str, Peer], given: Mapping[str, Any], args: argparse.Namespace
 ) -> tuple[dict[str, Party], dict[str, str]]:
-    """Starts the parties that can run, and says of the others why not.
+    """Starts this project's script (`ours`) and the peers that can run, and says of the others why not.
 
-    Args:
-        scripts: key -> file in this folder and its arguments; `ours` runs in this interpreter.
-        peers: interpreter of the others.
+    Each is given a file of its own to leave results in, `out`: <key>.npy in the folder `work` of what is given.
 
     Returns:
-        The parties, and a name for each key, also of those that are missing.
+        The parties by key, the first of them `ours`; and a name for each key, also of those that are missing.
     """
-    found, names = {}, {}
-    for key, (script, given) in scripts.items():
-        python = sys.executable if key == "ours" else peers
+    parties, names = {}, {}
+    for key, peer in {OURS: Peer(ours, "brainpretrain"), **peers}.items():
+        python = sys.executable if key == OURS else args.newest if peer.newest else args.peers
+        arguments = {**given, "out": str(Path(given["work"]) / f"{key}.npy"), **peer.given}
+        names[key] = peer.name
         try:
-            found[key] = Party(HERE / script, given, python=python, core=core)
-            names[key] = "brainpretrain" if key == "ours" else found[key].name
+            parties[key] = Party(HERE / peer.script, arguments, python, args.core)
         except Missing as reason:
-            names[key] = key
-            print(f"no {key}: {reason}", file=sys.stderr)
-    return found, names
+            print(f"no {peer.name}: {reason}", file=sys.stderr)
+        else:
+            names[key] = peer.name if key == OURS else parties[key].name
+    return parties, names
 
 
 def geometric(values: Sequence[float]) -> float:
@@ -77,4 +84,4 @@ def finish(
     text = "\n\n".join((said, *tables))
     print(text)
     if args.page:
-        harness.write_section(args.page, args.json.stem, text)
+        harness.write_section(args.page, args.section, text)

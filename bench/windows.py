@@ -23,8 +23,12 @@ import harness
 import script
 from augmentation import phantoms
 from brainpretrain import config, volumes
-from harness import ROOT, Party
+from harness import ROOT, Party, Peer
 
+PEERS = {
+    "nnunet": Peer("party_nnunet_windows.py", "nnU-Net 2.8.1"),
+    "monai": Peer("party_monai_windows.py", "MONAI"),
+}
 NETWORKS = ("small U-Net", "one 1x1x1 convolution")
 REAL = [
     "oasis_trt20_mindboggle/OASIS-TRT-20-01/T1_brain.nii.gz",
@@ -126,10 +130,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = crops(files, args.patch, args.overlap, recipe)
         image = found[0]["image"][(slice(args.side),) * 3].astype(np.float32)
         np.save(work / "volume.npy", image)
-        given = {"volume": str(work / "volume.npy"), "patch": args.patch, "overlap": args.overlap}
-        files_of = {"ours": "party_windows.py", "nnunet": "party_nnunet_windows.py", "monai": "party_monai_windows.py"}
-        scripts = {key: (file, given | {"out": str(work / f"{key}.npy")}) for key, file in files_of.items()}
-        parties, names = script.parties(scripts, args.peers, args.core)
+        given = {"work": folder, "volume": str(work / "volume.npy"), "patch": args.patch, "overlap": args.overlap}
+        parties, names = script.open_parties("party_windows.py", PEERS, given, args)
         count = len(parties["ours"]("starts"))
         expected = windows(image.shape, args.patch, args.overlap)
         assert count == expected, f"{count} windows were seen, {expected} counted"

@@ -16,7 +16,7 @@ COHORTS = [
 
 rule fingerprint:
     input:
-        STORED + "/volumes.tsv",
+        STORED_VOLUMES,
     output:
         STORED + "/fingerprints.npz",
     log:

@@ -12,6 +12,7 @@ RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
 STORED = DATA + "/{dataset}/{preprocess}"
+STORED_VOLUMES = STORED + "/volumes.tsv"
 WORK = f"{RESULTS}/work"
 RELEASE = RESULTS + "/weights/{release}/{backbone}"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
@@ -65,7 +66,7 @@ def options(dataset):
 
 def stored_volumes(dataset, preprocess):
     """The table of the stored volumes of a data set."""
-    return f"{DATA}/{dataset}/{preprocess}/volumes.tsv"
+    return STORED_VOLUMES.format(dataset=dataset, preprocess=preprocess)
 
 
 def cohort_dataset_of(task, cohort):

@@ -41,7 +41,7 @@ rule volumes:
     input:
         shard_tables,
     output:
-        STORED + "/volumes.tsv",
+        STORED_VOLUMES,
     log:
         RESULTS + "/logs/volumes/{dataset}/{preprocess}.log",
     localrule: True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import math
@@ -49,15 +50,24 @@ def test_a_party_that_cannot_run_is_missing(harness, tmp_path):
 
 
 def test_peers_that_cannot_run_keep_their_names(harness, tmp_path, capsys):
-    scripts = {"good": PARTY.format(bench=str(ROOT / "bench")), "bad": "raise SystemExit(3)"}
+    script = importlib.import_module("script")
+    scripts = {
+        "ours": PARTY.format(bench=str(ROOT / "bench")),
+        "good": PARTY.format(bench=str(ROOT / "bench")),
+        "bad": "raise SystemExit(3)",
+    }
     for name, text in scripts.items():
         (tmp_path / f"{name}.py").write_text(text)
-    peers = {name: harness.Peer(str(tmp_path / f"{name}.py"), f"{name} 1", given={"c": 3}) for name in scripts}
+    peers = {name: harness.Peer(str(tmp_path / f"{name}.py"), f"{name} 1", given={"c": 3}) for name in ("good", "bad")}
     peers["none"] = harness.Peer("party.py", "none 1", newest=True)
-    parties, names = harness.open_peers(peers, {"d": 4}, sys.executable, tmp_path / "python", 0)
-    assert list(parties) == ["good"] and names == {"good": "test", "bad": "bad 1", "none": "none 1"}
-    assert parties["good"]("add", a=1, b=2) == 6
-    parties["good"].close()
+    args = argparse.Namespace(peers=sys.executable, newest=tmp_path / "python", core=0)
+    given = {"d": 4, "c": 0, "work": str(tmp_path)}
+    parties, names = script.open_parties(str(tmp_path / "ours.py"), peers, given, args)
+    assert list(parties) == ["ours", "good"]
+    assert names == {"ours": "brainpretrain", "good": "test", "bad": "bad 1", "none": "none 1"}
+    assert parties["good"]("add", a=1, b=2) == 6 and parties["ours"]("add", a=1, b=2) == 3
+    for party in parties.values():
+        party.close()
     said = capsys.readouterr().err
     assert "no bad 1: the process ended with code 3" in said and "no none 1: " in said and "does not exist" in said
 

@@ -27,7 +27,7 @@ def test_without_data_and_peers_phantoms_are_measured_and_the_gaps_show(tmp_path
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "no yucca: " in done.stderr and "no monai: " in done.stderr
+    assert "no yucca 1.1.7: " in done.stderr and "no MONAI: " in done.stderr
     found = read_json(tmp_path / "evaluation.json")
     (case,) = found["details"]["cases"]
     assert len(case["values"]["ours"]) == 3 and all(0.5 < dice < 1 and 0 < nsd <= 1 for dice, _, nsd in case["values"]["ours"])

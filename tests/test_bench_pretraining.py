@@ -27,7 +27,7 @@ def test_without_the_peer_the_gap_shows(bench, tmp_path, monkeypatch):
     volume = tmp_path / "v.nii.gz"
     values = np.random.default_rng(0).integers(1, 500, (40, 40, 40)).astype(np.int16)
     nib.save(nib.Nifti1Image(values, np.eye(4)), volume)
-    monkeypatch.setattr(bench, "inputs", lambda work, settings: ([volume], "1 volume"))
+    monkeypatch.setattr(bench, "inputs", lambda data, work, settings: ([volume], "1 volume"))
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
     line = f"--peers {tmp_path}/none --patch 32 --widths 1 --rounds 1 --steps 1 --batch 1 --json {tmp_path}/found.json"
     bench.main(line.split())

@@ -26,11 +26,11 @@ def test_without_data_and_peers_a_phantom_is_measured_and_the_gaps_show(tmp_path
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, str(SCRIPT), *line.split()], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "no nnunet: " in done.stderr and "no monai: " in done.stderr
+    assert "no nnU-Net 2.8.1: " in done.stderr and "no MONAI: " in done.stderr
     found = read_json(tmp_path / "windows.json")
     medians = {(figure["what"], figure["party"]): figure["median"] for figure in found["figures"]}
     assert medians["window, small U-Net", "brainpretrain"] > 0 and medians["window, small U-Net", "floor"] > 0
-    assert medians["window, small U-Net", "nnunet"] is None
+    assert medians["window, small U-Net", "nnU-Net 2.8.1"] is None
     (goal,) = found["goals"]
     assert goal["at_most"] == 1.1 and goal["value"] > 0
     assert all(row["windows"]["box"] <= row["windows"]["whole"] for row in found["details"]["crops"])

@@ -83,6 +83,13 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def verify(out: Path, row: Any) -> None:
+    """Reads image and label, which compares their checksums."""
+    shards.load(out, row)
+    if row["label_file"]:
+        shards.load_label(out, row)
+
+
 def test_table_tells_what_became_of_each(source: Any, tmp_path: Path) -> None:
     table = build(source, tmp_path / "out")
     assert list(table.columns) == [*shards.INDEX_COLUMNS, *shards.RECORD_COLUMNS]
@@ -158,7 +165,7 @@ def test_a_table_read_back_serves_as_well(source: Any, tmp_path: Path) -> None:
     write_tsv(tmp_path / "out" / "table.tsv", build(source, tmp_path / "out", rows=read_tsv(tmp_path / "index.tsv")))
     first = read_tsv(tmp_path / "out" / "table.tsv").to_dict("records")[0]
     assert shards.load(tmp_path / "out", first).shape == (35, 32, 29)
-    shards.verify(tmp_path / "out", first)
+    verify(tmp_path / "out", first)
 
 
 def changed(folder: Path, before: dict[Path, int]) -> set[str]:
@@ -183,7 +190,7 @@ def test_only_what_changed_is_made_anew(source: Any, tmp_path: Path) -> None:
     save(root / rows[4]["path"], np.random.default_rng(0).integers(1, 9, SHAPE).astype(np.int16))  # repaired
     build(source, out)
     assert changed(out, before) == {"sub-00", "sub-01", "sub-03", "sub-04"}
-    shards.verify(out, table.iloc[3])
+    verify(out, table.iloc[3])
 
     before = stamps(out)
     build(source, out, recipe=RECIPE | {"revision": 2})
@@ -248,19 +255,19 @@ def test_damage_is_found_and_named(source: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     table = build(source, out)
     for good in table[table["status"] == "ok"].to_dict("records"):
-        shards.verify(out, good)
+        verify(out, good)
     first = table.iloc[0]
     for name in (first["file"], first["label_file"]):
         path = out / name
         whole = path.read_bytes()
         path.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
         with pytest.raises(UserError, match="damaged") as caught:
-            shards.verify(out, first)
+            verify(out, first)
         raw = first["label" if name == first["label_file"] else "path"]
         assert str(path) in str(caught.value) and f"made from {raw}" in str(caught.value)
         path.unlink()
         with pytest.raises(UserError, match="missing"):
-            shards.verify(out, first)
+            verify(out, first)
         path.write_bytes(whole)
     (out / first["file"]).write_bytes((out / first["file"]).read_bytes()[:3000])
     with pytest.raises(UserError, match="damaged"):
@@ -274,13 +281,13 @@ def test_a_crc_of_an_earlier_version_serves_as_well(source: Any, tmp_path: Path)
     row = build(source, tmp_path).iloc[0].to_dict()
     path = tmp_path / row["file"]
     row["checksum"] = f"{zlib.crc32(path.read_bytes()):08x}"
-    shards.verify(tmp_path, row)
+    verify(tmp_path, row)
     assert shards.load(tmp_path, row).shape == tuple(map(int, row["shape"].split()))
     path.write_bytes(path.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"damaged: its checksum is [0-9a-f]{8}, and"):
         shards.load(tmp_path, row)
     with pytest.raises(UserError, match="damaged"):
-        shards.verify(tmp_path, row)
+        verify(tmp_path, row)
 
 
 def test_what_is_wrong_with_the_call(source: Any, tmp_path: Path) -> None:
@@ -353,7 +360,7 @@ def test_real_volumes(tmp_path: Path) -> None:
     table = build((SHARED, rows), tmp_path, recipe=RECIPE | {"max_voxels": 40_000_000})
     assert table["reason"].tolist() == ["", "", "label_grid", ""]
     for good in table[table["status"] == "ok"].to_dict("records"):
-        shards.verify(tmp_path, good)
+        verify(tmp_path, good)
         image, label = shards.load(tmp_path, good), shards.load_label(tmp_path, good)
         assert image.shape == label.shape == tuple(map(int, good["shape"].split()))
         assert image.min() == 0 and image.max() == 1

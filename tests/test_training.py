@@ -193,10 +193,7 @@ def with_processes(cohort, folder, config, count, kind="pretrain"):
     if kind == "pretrain":
         line = command(cohort, folder, config, 1000)
     else:
-        line = [
-            sys.executable, "-m", "brainpretrain.cli", "finetune", "--volumes", str(cohort.table), "--split", str(cohort.split),
-            "--config", json.dumps(config), "--log-every", "3", "--work", str(folder / "work"), "--out", str(folder / "out"),
-        ]  # fmt: skip
+        line = [sys.executable, "-m", "brainpretrain.cli", *tiny.finetune_line(cohort, config, folder, "--log-every", "3")]
     done = subprocess.run([*line, "--devices", str(count)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert read_json(folder / "out" / "run.json")["devices"] == count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +91,12 @@ class Cohort:
         return self.data / "tiny" / "r"
 
     @property
-    def table(self) -> Path:
+    def shard(self) -> Path:
         return self.folder / "shard000.tsv"
+
+    @property
+    def table(self) -> Path:
+        return self.folder / shards.JOINED
 
     @property
     def corpus(self) -> Path:
@@ -122,6 +127,7 @@ def make(root: Path, subjects: int = 6) -> Cohort:
         rows.append({"volume": f"s{number}_T1w", "subject": f"s{number}", "session": "", "sequence": "T1w", "subset": "train", "site": "",
                      "path": f"s{number}_T1w.nii.gz", "label": f"s{number}_label.nii.gz", "channel": ""})  # fmt: skip
     table = shards.build(rows, cohort.raw, cohort.folder, PREPROCESS, 0, 1)
+    write_tsv(cohort.shard, table)
     write_tsv(cohort.table, table)
     relative = "tiny/r/" + table["file"]
     roles = ["train"] * (subjects - 1) + ["val"]
@@ -136,3 +142,9 @@ def make(root: Path, subjects: int = 6) -> Cohort:
         {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": names},
     )
     return cohort
+
+
+def finetune_line(cohort: Cohort, config: dict, root: Path, *more: str, out: Path | str = "out") -> list[str]:
+    """Arguments of the command `finetune`; work and result go below `root`."""
+    line = ["finetune", "--volumes", str(cohort.table), "--split", str(cohort.split), "--config", json.dumps(config)]
+    return [*line, "--log-every", "1", "--work", f"{root}/work", "--out", str(root / out), *more]

@@ -265,11 +265,15 @@ def shard(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def volumes(args: argparse.Namespace) -> None:
     """OUT belongs into the folder of the shards, since the rows name their files by their place in it."""
-    from brainpretrain.files import write_tsv
+    from brainpretrain import shards
+    from brainpretrain.files import read_json, write_tsv
 
     if odd := [path for path in args.tables if path.parent.absolute() != args.out.parent.absolute()]:
         problem = f"its rows name files of {odd[0].parent}, and would be looked for in {args.out.parent}"
         raise UserError(problem, where=odd[0], fix=f"--out {odd[0].parent / args.out.name}")
+    kept, given = args.out.parent / shards.RECIPE, len(set(args.tables))
+    if kept.exists() and (made := read_json(kept)["n_shards"]) != given:
+        raise UserError(f"tables of {given} shards, the data set has {made}", where=args.out.parent, fix="name each table once")
     write_tsv(args.out, _joined(args.tables))
 
 
@@ -483,13 +487,11 @@ def _tables(pairs: list[str], data: Path) -> dict[str, Any]:
     """Tables of stored volumes by data set, with `file` made relative to the data folder."""
     import pandas as pd
 
-    from brainpretrain.files import read_tsv
-
     found: dict[str, list] = {}
     for pair in pairs:
         name, path = pair.split("=", 1)
-        table = read_tsv(path)
-        table["file"] = [str((Path(path).parent / file).relative_to(data)) if file else "" for file in table["file"]]
+        table, folder = _stored(Path(path))
+        table["file"] = [str((folder / file).relative_to(data)) if file else "" for file in table["file"]]
         found.setdefault(name, []).append(table)
     return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
 
@@ -548,7 +550,7 @@ def _entry(section: str) -> Callable[[str], dict[str, Any]]:
     arg("folder", type=Path, metavar="FOLDER", help="a preprocessed data set: results/data/<data set>/<recipe>"),
     arg("--root", type=Path, metavar="DIR", help="folder of the raw files (where `fetch` found them)"),
     arg("--recipe", type=_entry("preprocess"), metavar="NAME",
-        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), for shards of an earlier version, which kept none"),
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), if recipe.json is lost"),
 )  # fmt: skip
 def repair(args: argparse.Namespace) -> None:
     """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so
@@ -687,10 +689,21 @@ def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any]
 
 
 def _stored(path: Path) -> tuple[Any, Path]:
-    """The table of stored volumes, and the folder that it is relative to."""
-    from brainpretrain.files import read_tsv
+    """The table of stored volumes, and the folder that it is relative to.
 
-    return read_tsv(path), path.parent
+    Raises:
+        UserError: it is missing or damaged; it says how to repair it.
+    """
+    from brainpretrain.files import is_cut, read_tsv
+
+    try:
+        table = read_tsv(path)
+        problem = "the table is cut" if is_cut(path) else ""
+    except UserError as error:
+        problem = error.problem
+    if problem:
+        raise UserError(problem, where=path, fix=f"brainpretrain repair {shlex.quote(str(path.parent))}")
+    return table, path.parent
 
 
 def _joined(paths: list[Path]) -> Any:

@@ -224,7 +224,7 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
     """Reads a TSV. Every column is text and an empty cell is '', but for the columns named in `numbers`.
 
     Raises:
-        UserError: the file is missing, empty, or lacks a column of `numbers`.
+        UserError: the file is missing, empty, damaged, or lacks a column of `numbers`.
     """
     import pandas as pd
 
@@ -234,11 +234,21 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
         raise UserError("file not found", where=path, fix="run the step that makes it") from error
     except pd.errors.EmptyDataError as error:
         raise UserError("the table is empty", where=path, fix="delete it and run the step again") from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        problem = f"the table is damaged ({str(error).splitlines()[0]})"
+        raise UserError(problem, where=path, fix="delete it and run the step again") from error
     for name in numbers:
         if name not in frame.columns:
             raise UserError(f"the table has no column '{name}'", where=path, fix="run the step that makes it again")
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
+
+
+def is_cut(path: Path | str) -> bool:
+    """Whether the last line of a text file has no end: every table that `write_tsv` made has one."""
+    with open(path, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1) != b"\n"
 
 
 def sync_tree(folder: Path) -> None:

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from brainpretrain import shards
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from brainpretrain.files import is_cut, read_json, read_tsv, write_json, write_tsv
 from brainpretrain.nifti import BadVolume
 
 
@@ -49,10 +49,11 @@ def repair(
         UserError: there are no shards, or something is to be made anew and it is not known from where or by which recipe.
     """
     stored = _Stored(Path(folder), root, recipe)
+    tables = []
     for number, path in enumerate(stored.tables, start=1):
-        stored.look_at(path)
+        tables.append(stored.look_at(path))
         progress(number, len(stored.tables))
-    stored.look_at_joined()
+    stored.look_at_joined([table for table in tables if table is not None])
     return stored.outcome
 
 
@@ -101,30 +102,34 @@ class _Stored:
         found = read_tsv(self.folder.absolute().parent / "index.tsv").sort_values("volume")
         return found.assign(shard=[shards.shard_of(subject, len(self.tables)) for subject in found["subject"]])
 
-    def look_at(self, path: Path) -> None:
-        """Repairs one shard."""
+    def look_at(self, path: Path) -> pd.DataFrame | None:
+        """Repairs one shard, and returns its table; None if that could not be made anew."""
         fault = self._fault_of_table(path)
         if fault and not self._make_table(path, fault):
-            return
-        rows = read_tsv(path).to_dict("records")
-        for row in rows:
+            return None
+        table = read_tsv(path)
+        for row in table.to_dict("records"):
             if row["status"] == "ok":
                 self._look_at_volume(path.stem, row)
+        return table
 
-    def look_at_joined(self) -> None:
-        """Joins the tables of the shards again if what was made of them says something else. It may not be there yet."""
+    def look_at_joined(self, tables: Sequence[pd.DataFrame]) -> None:
+        """Joins the tables of the shards if the table of all is missing or says something else.
+
+        If it were left to the workflow, it would be new, and whatever was made of it would be made again.
+        """
         path = self.folder / shards.JOINED
-        if not path.exists() or any(self._fault_of_table(table) for table in self.tables):
+        if len(tables) < len(self.tables):
             return
-        joined = pd.concat([read_tsv(table) for table in self.tables], ignore_index=True)
+        joined = pd.concat(tables, ignore_index=True)
         try:
-            whole = read_tsv(path).equals(joined)
+            fault = "" if read_tsv(path).equals(joined) else "not what the tables of the shards say"
         except (UserError, ValueError):
-            whole = False
-        if not whole:
+            fault = "damaged" if path.exists() else "missing"
+        if fault:
             write_tsv(path, joined)
             _as_new_as(path, self.tables)
-            self.outcome.repaired.append(f"{path.name} is not what the tables of the shards say. Joined again")
+            self.outcome.repaired.append(f"{path.name} is {fault}. Joined from the tables of {len(tables)} shards")
 
     # ------------------------------------------------------------------------------------------------ volumes
 
@@ -135,6 +140,10 @@ class _Stored:
         if not faults:
             return
         told = f"{row['volume']} ({shard}): " + "; ".join(f"{Path(name).name} is {fault}" for name, fault in faults.items())
+        if any(len(checksum) == shards.CRC_DIGITS for _, checksum in files):
+            again = f"snakemake --forcerun {self.folder / shard}.tsv -- {self.folder / shards.JOINED}"
+            self.outcome.failed.append(f"{told}. An earlier version stored it, with bytes that this one does not make: {again}")
+            return
         try:
             self._make_volume(row, set(faults))
             self.outcome.repaired.append(f"{told}. Made anew from {row['path']}")
@@ -184,7 +193,7 @@ class _Stored:
             lacking = {row["volume"] for row in self._rows(path)} - set(table["volume"])
             if lacking:
                 return f"damaged: it lacks {len(lacking)} volumes"
-        return "damaged: it is cut" if table.isna().any(axis=None) else ""
+        return "damaged: it is cut" if is_cut(path) else ""
 
     def _make_table(self, path: Path, fault: str) -> bool:
         """Puts a table together again; whether it could be done."""

@@ -3,10 +3,10 @@
 A shard is the volumes of those subjects whose hash falls into it, so that adding a subject moves no other one. Each volume
 has its own record, so a shard that was killed goes on where it stopped; the table depends on neither the number of workers
 nor on interruptions. Layout of `out_dir`: `volumes/<volume>.b2nd` (float16 in [0, 1]), `volumes/<volume>.label.b2nd`
-(unsigned integers), `volumes/<volume>.json` (the record) and `recipe.json`. While a process works on a volume,
-`begun/<shard>/<process>` names it.
+(unsigned integers), `volumes/<volume>.json` (the record), `recipe.json`, the tables `shard<number>.tsv`, and `volumes.tsv`, which
+is all of them. While a process works on a volume, `begun/<shard>/<process>` names it.
 
-Every read compares the whole file with its checksum before a voxel is used. What that costs is in docs/reliability.md.
+Every read compares the whole file with its checksum before a voxel is used. What that costs is in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K l
 SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
 JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards as one, which whoever reads the data set reads
 RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
+CRC_DIGITS = 8  # of the checksums that earlier versions stored
 _BLOCK = 36  # voxels per axis, about: the least that a read decompresses
 
 
@@ -180,18 +181,6 @@ def fault_of(path: Path, checksum: str) -> str:
         return _fault(_like(checksum, _pieces(path)), checksum)
     except FileNotFoundError:
         return "missing"
-
-
-def verify(out_dir: Path | str, row: Mapping[str, Any]) -> None:
-    """Compares the files of a table row with their checksums.
-
-    Raises:
-        UserError: a file is missing or damaged; it names shard, stored and source volume, and the command that repairs it.
-    """
-    for name, checksum in files_of(row):
-        path = Path(out_dir) / name
-        if fault := fault_of(path, checksum):
-            raise _damaged(fault, path, row)
 
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -430,8 +419,8 @@ def checksum_of(frame: bytes) -> str:
 
 
 def _like(checksum: str, pieces: Iterable[bytes | memoryview]) -> str:
-    """The checksum of bytes that come in pieces, of the same kind: shards of earlier versions have CRC-32, 8 digits."""
-    if len(checksum) == 8:
+    """The checksum of bytes that come in pieces, of the same kind: those of earlier versions are CRC-32."""
+    if len(checksum) == CRC_DIGITS:
         return f"{reduce(lambda found, piece: zlib.crc32(piece, found), pieces, 0):08x}"
     found = xxhash.xxh3_64()
     for piece in pieces:

@@ -282,17 +282,7 @@ class Run:
             global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
         )
         if trainer.is_global_zero:
-            about = {
-                "kind": module.kind,
-                "out": self.place(),
-                "total_steps": total,
-                "patches_per_step": global_batch,
-            }
-            curve = schedule.points(module.stretches, per_phase=50)
-            write_tsv(self.work / SCHEDULE, [row | {"lr": f"{row['lr']:.6g}"} for row in curve])
-            for folder in (self.work, self.out):
-                clear_parts(folder)
-            self.history.begin(about, last.name if last else "", self.max_idle, lambda: trainer.global_step)
+            self.begin(module, total, last)
         self.facts["resumed_from"] = last.name if last else ""
         try:
             trainer.fit(
@@ -308,6 +298,20 @@ class Run:
             raise
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
         return True
+
+    def begin(self, module: _Module, total: int, last: Path | None) -> None:
+        """Writes the schedule and the attempt into the work folder, and clears away what a killed one left there half-written."""
+        about = {
+            "kind": module.kind,
+            "out": self.place(),
+            "total_steps": total,
+            "patches_per_step": module.recipe["global_batch"],
+        }
+        curve = schedule.points(module.stretches, per_phase=50)
+        write_tsv(self.work / SCHEDULE, [row | {"lr": f"{row['lr']:.6g}"} for row in curve])
+        for folder in (self.work, self.out):
+            clear_parts(folder)
+        self.history.begin(about, last.name if last else "", self.max_idle, lambda: self.lightning.global_step)
 
     def place(self) -> str:
         """Where the results go, relative to the folder of all results."""

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +25,6 @@ from test_shards import RECIPE, changed, content, source, stamps
 __all__ = ["source"]  # a fixture
 
 # ------------------------------------------------------------------------------------------------ damaged volumes
-
-
-def finetune_line(cohort: tiny.Cohort, out: Path) -> list[str]:
-    line = [
-        "finetune",
-        "--volumes",
-        str(cohort.table),
-        "--split",
-        str(cohort.split),
-        "--work",
-        f"{out}/work",
-        "--out",
-        f"{out}/out",
-    ]
-    return [*line, "--config", json.dumps(tiny.finetune_config(2)), "--log-every", "1"]
 
 
 @pytest.fixture
@@ -107,12 +93,12 @@ def test_37_a_pretraining_stops_at_a_wrong_bit_and_goes_on_after_the_command_it_
 def test_37_fine_tuning_and_prediction_stop_too(stored: tiny.Cohort, tmp_path: Path, capsys: Any) -> None:
     label, image = (stored.folder / "volumes" / name for name in ("s1_T1w.label.b2nd", "s3_T1w.b2nd"))
     flip(label)
-    assert cli.main(finetune_line(stored, tmp_path)) == 2
+    assert cli.main(tiny.finetune_line(stored, tiny.finetune_config(2), tmp_path)) == 2
     said = capsys.readouterr().err
     assert "s1_T1w of shard 000, made from s1_label.nii.gz, is damaged" in said and str(label) in said
     image.unlink()
     assert repair(stored.folder) == 0
-    assert cli.main(finetune_line(stored, tmp_path)) == 0
+    assert cli.main(tiny.finetune_line(stored, tiny.finetune_config(2), tmp_path)) == 0
     cut(image)
     window = json.dumps({"overlap": 0, "weights": "constant", "batch": 1, "mirror": []})
     line = [
@@ -197,17 +183,17 @@ def test_37_what_cannot_be_made_anew_is_named_and_the_rest_is(stored: tiny.Cohor
 
 @pytest.mark.parametrize("fault", ["missing", "cut", "empty", "no table"])
 def test_37_a_table_is_put_together_again_and_looks_no_newer(stored: tiny.Cohort, capsys: Any, fault: str) -> None:
-    clean, time_ns = stored.table.read_bytes(), stored.table.stat().st_mtime_ns
+    clean, time_ns = stored.shard.read_bytes(), stored.shard.stat().st_mtime_ns
     if fault == "missing":
-        stored.table.unlink()
+        stored.shard.unlink()
     else:
-        stored.table.write_bytes({"cut": clean[: len(clean) // 2], "empty": b"", "no table": b"\x93\x00\xff" * 99}[fault])
+        stored.shard.write_bytes({"cut": clean[: len(clean) // 2], "empty": b"", "no table": b"\x93\x00\xff" * 99}[fault])
     assert repair(stored.folder) == 0
     assert "Put together again from the records of 4 volumes" in capsys.readouterr().out
-    assert stored.table.read_bytes() == clean and stored.table.stat().st_mtime_ns <= time_ns
+    assert stored.shard.read_bytes() == clean and stored.shard.stat().st_mtime_ns <= time_ns
 
 
-def test_37_shards_of_an_earlier_version_are_repaired_by_a_recipe_that_is_named(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_where_the_recipe_is_lost_one_is_named(stored: tiny.Cohort, capsys: Any) -> None:
     clean = content(stored.folder)
     kept = stored.folder / shards.RECIPE
     kept.unlink()
@@ -232,9 +218,37 @@ def test_37_after_a_repair_no_job_runs_again(finished: Any, capsys: Any) -> None
     cut(folder / "volumes.tsv")
     assert repair(folder) == 0
     said = capsys.readouterr().out
-    assert "volumes.tsv is not what the tables of the shards say. Joined again" in said and "4 repaired, 0 left" in said
-    assert content(folder) == before
+    assert "volumes.tsv is not what the tables of the shards say. Joined from the tables of 2 shards" in said
+    assert "4 repaired, 0 left" in said and content(folder) == before
     assert finished.planned() == {}
+    (folder / "volumes.tsv").unlink()
+    assert repair(folder) == 0 and "volumes.tsv is missing. Joined" in capsys.readouterr().out
+    assert finished.planned() == {}
+
+
+def test_37_a_table_that_is_cut_stops_what_reads_it(stored: tiny.Cohort, tmp_path: Path, capsys: Any) -> None:
+    cut(stored.table)
+    spec = json.dumps({"sources": [{"dataset": "tiny", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.5})
+    corpus = ["corpus", "--volumes", f"tiny={stored.table}", "--data", str(stored.data), "--corpus", spec, "--seed", "0"]
+    for line in (tiny.finetune_line(stored, tiny.finetune_config(1), tmp_path), [*corpus, "--out", f"{tmp_path}/corpus.tsv"]):
+        assert cli.main(line) == 2
+        said = capsys.readouterr().err
+        assert "the table is damaged" in said and f"fix:   brainpretrain repair '{stored.folder}'" in said
+    stored.table.write_bytes(stored.table.read_bytes().rpartition(b"\ts3_T1w.nii.gz")[0])
+    assert cli.main([*corpus, "--out", f"{tmp_path}/corpus.tsv"]) == 2 and "the table is cut" in capsys.readouterr().err
+    assert repair(stored.folder) == 0 and cli.main([*corpus, "--out", f"{tmp_path}/corpus.tsv"]) == 0
+
+
+def test_37_a_volume_that_an_earlier_version_stored_is_not_repaired(stored: tiny.Cohort, capsys: Any) -> None:
+    path = stored.folder / "volumes/s0_T1w.b2nd"
+    table = read_tsv(stored.shard)
+    table.loc[0, "checksum"] = f"{zlib.crc32(path.read_bytes()):08x}"
+    write_tsv(stored.shard, table)
+    assert repair(stored.folder) == 0  # whole, by the checksum of then
+    flip(path)
+    assert repair(stored.folder) == 2
+    said = capsys.readouterr().err
+    assert f"--forcerun {stored.shard} -- {stored.table}" in said and "An earlier version stored it" in said
 
 
 # ------------------------------------------------------------------------------------------------ killed preprocessing

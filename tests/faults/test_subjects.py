@@ -77,36 +77,27 @@ def doubled(cohort, tmp_path):
     folder = tmp_path / "data" / "tiny" / "r"
     table = shards.build(rows, raw, folder, tiny.PREPROCESS, 0, 1)
     assert set(table["status"]) == {"ok"}
-    write_tsv(folder / "shard000.tsv", table)
+    write_tsv(folder / shards.JOINED, table)
     write_json(tmp_path / "fold0.json", read_json(cohort.split) | {"order": [*table["subject"]]})
     return tmp_path
 
 
 def test_26_an_image_under_two_names_is_no_two_cases(doubled, capfd):
-    table = doubled / "data" / "tiny" / "r" / "shard000.tsv"
-    line = [
-        "finetune",
-        "--volumes",
-        str(table),
-        "--split",
-        f"{doubled}/fold0.json",
-        "--config",
-        json.dumps(tiny.finetune_config(1)),
-    ]
-    line += ["--work", f"{doubled}/work", "--out", f"{doubled}/out"]
+    cohort = tiny.Cohort(doubled)
+    line = tiny.finetune_line(cohort, tiny.finetune_config(1), doubled)
     assert cli.main(line) == 2
     said = capfd.readouterr().err
-    assert "the same image under several names, voxel for voxel: p9 = s1\n" in said and f"where: {table.parent}" in said
+    assert "the same image under several names, voxel for voxel: p9 = s1\n" in said and f"where: {cohort.folder}" in said
     assert "leave out all but one" in said and not (doubled / "out").exists() and not (doubled / "work").exists()
-    rows = read_tsv(table)
-    write_tsv(table, rows.assign(patient=rows["subject"].replace({"p9": "s1"})))  # as an alias makes it
+    rows = read_tsv(cohort.table)
+    write_tsv(cohort.table, rows.assign(patient=rows["subject"].replace({"p9": "s1"})))  # as an alias makes it
     assert cli.main(line) == 0 and (doubled / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_26_an_image_under_two_names_is_on_one_side_of_a_corpus(doubled, capfd, seed):
     source = {"dataset": "tiny", "sequences": [], "subsets": [], "pool_of": None}
-    line = ["corpus", "--volumes", f"tiny={doubled}/data/tiny/r/shard000.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
+    line = ["corpus", "--volumes", f"tiny={doubled}/data/tiny/r/volumes.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
     line += ["--corpus", json.dumps({"sources": [source], "val_fraction": 0.5}), "--out", f"{doubled}/corpus.tsv"]
     assert cli.main(line) == 0
     assert "one image under several names, all of them to train or all to validate: tiny/p9 = tiny/s1\n" in capfd.readouterr().out
@@ -128,7 +119,7 @@ def renamed(cohort: tiny.Cohort, tmp_path: Path) -> tuple[tiny.Cohort, Path]:
     other = {"volume": "p7_T1w", "subject": "p7", "patient": "p7", "session": "", "sequence": "T1w", "subset": "train", "site": "",
              "path": "p7.nii.gz", "label": "", "channel": ""}  # fmt: skip
     stored = shards.build([other], raw, tmp_path / "other", tiny.PREPROCESS, 0, 1)
-    write_tsv(tmp_path / "other" / "shard000.tsv", stored)
+    write_tsv(tmp_path / "other" / shards.JOINED, stored)
     write_tsv(tmp_path / "other.tsv", [other])
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_tsv(tmp_path / "corpus.tsv", stored.assign(dataset="other"))
@@ -153,7 +144,7 @@ def overlap_line(folder: Path, protocol: str) -> list[str]:
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
     scored, folder = renamed
     assert cli.main(["fingerprint", "--volumes", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
-    assert cli.main(["fingerprint", "--volumes", f"{folder}/other/shard000.tsv", "--out", f"{folder}/other.npz"]) == 0
+    assert cli.main(["fingerprint", "--volumes", f"{folder}/other/volumes.tsv", "--out", f"{folder}/other.npz"]) == 0
     assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
     said = capsys.readouterr().err
     assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said

@@ -272,19 +272,7 @@ def test_34_a_disk_that_is_full_at_a_shard_costs_the_volume_being_written(cohort
 
 
 def test_34_a_disk_that_is_full_at_a_prediction_costs_no_other(cohort, tmp_path, capsys):
-    config = tiny.finetune_config(1)
-    model = [
-        "finetune",
-        "--volumes",
-        str(cohort.table),
-        "--split",
-        str(cohort.split),
-        "--config",
-        json.dumps(config),
-        "--log-every",
-        "1",
-    ]
-    assert cli.main([*model, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "model")]) == 0
+    assert cli.main(tiny.finetune_line(cohort, tiny.finetune_config(1), tmp_path, out="model")) == 0
     window = ["--overlap", "0.5", "--weights", "constant", "--batch", "2", "--mirror", "none", "--device", "cpu"]
 
     def line(*names):

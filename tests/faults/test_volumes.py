@@ -18,7 +18,7 @@ import pytest
 from brainpretrain import cli, shards
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.geometry import Geometry
-from test_shards import RECIPE, SHAPE, content, row
+from test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
 BAD = 1  # the subject that something happens to, between two good ones
@@ -106,7 +106,7 @@ def assert_refused(collection: Collection, path: Path, damage: Damage, reason: s
     assert [found["status"] for found in table] == ["ok", "rejected", "ok"] and table[BAD]["reason"] == reason
     assert not table[BAD]["file"]
     for found in (table[0], table[2]):
-        shards.verify(collection.root / "out", found)
+        verify(collection.root / "out", found)
     before = {path: path.stat().st_mtime_ns for path in (collection.root / "out/volumes").glob("sub-0[02]*")}
     path.write_bytes(whole)
     assert collection.shard("out")[0] == 0

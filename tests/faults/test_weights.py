@@ -49,9 +49,7 @@ def trained(cohort, tmp_path_factory):
 
 
 def finetune(cohort, init, root, out) -> list[str]:
-    config = json.dumps(tiny.finetune_config(1))
-    line = ["finetune", "--volumes", str(cohort.table), "--split", str(cohort.split), "--init", str(init), "--config", config]
-    return [*line, "--log-every", "1", "--work", str(root / "work"), "--out", str(out)]
+    return tiny.finetune_line(cohort, tiny.finetune_config(1), root, "--init", str(init), out=out)
 
 
 def uses(cohort, file, out) -> dict[str, list[str]]:
