@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = script.parser(__doc__, "scaling", rounds=3, parties=False)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2], metavar="N")
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2], metavar="N")
-    parser.add_argument("--repeats", type=int, default=5, help="so often each volume is preprocessed in a shard")
+    parser.add_argument("--repeats", type=int, default=32, help="so often each volume is preprocessed in a shard")
     parser.add_argument("--samples", type=int, default=96)
     parser.add_argument("--cases", type=int, nargs="+", default=[10, 100, 300, 1000], metavar="N")
     parser.add_argument(
