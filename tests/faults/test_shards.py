@@ -218,7 +218,7 @@ def test_37_after_a_repair_no_job_runs_again(finished: Any, capsys: Any) -> None
     cut(folder / "volumes.tsv")
     assert repair(folder) == 0
     said = capsys.readouterr().out
-    assert "volumes.tsv is not what the tables of the shards say. Joined from the tables of 2 shards" in said
+    assert "volumes.tsv is damaged. Joined from the tables of 2 shards" in said
     assert "4 repaired, 0 left" in said and content(folder) == before
     assert finished.planned() == {}
     (folder / "volumes.tsv").unlink()
