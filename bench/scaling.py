@@ -76,6 +76,7 @@ class Curve(NamedTuple):
             axes.plot([0, max(x)], [intercept, intercept + slope * max(x)], "-", color="#8c959f", linewidth=1)
             axes.set(xlabel=self.over, ylabel=self.unit, xlim=(0, 1.05 * max(x)), ylim=(min(0, intercept), 1.1 * max(y)))
             axes.set_title(self.title, loc="left", fontsize=9)
+            axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def index(paths: Sequence[Path]) -> pd.DataFrame:
