@@ -67,8 +67,8 @@ test-slurm: $(VENV)/installed
 	wait $$survival; code=$$?; cat $$log; rm $$log; exit $$((study > code ? study : code))
 
 bench-gpu: $(VENV)/installed
-	python bench/gpu.py --out results/gpu --page docs/results/gpu.md --json results/bench/gpu.json
-	cp results/gpu/gpu.json docs/results/gpu.json
+	python bench/gpu.py --out results/gpu --page docs/results/gpu.md --json results/bench/gpu.json; code=$$?; \
+	cp results/gpu/gpu.json docs/results/gpu.json && exit $$code
 
 lint: $(VENV)/installed
 	ruff check src tests bench fuzz

@@ -92,9 +92,11 @@ class Bench:
         """The job with what was found: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
         import torch
 
+        from brainpretrain import memory
+
         try:
             found = self.train(**job)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, memory.OutOfMemory):
             found = {"error": OUT_OF_MEMORY}
         except Exception as error:  # one network that fails must not cost the numbers of the others
             found = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
@@ -322,10 +324,10 @@ def goals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Seconds per patch of every training that was measured."""
+    """Seconds per patch of every training that was measured; not of those that only told whether a batch fits."""
     found = []
     for row in results["rows"]:
-        if "patches_per_s" in row:
+        if "patches_per_s" in row and row["batch"] in results["settings"]["batches"]:
             what = f"a patch, {row['backbone']}, batch {row['batch']}, {'+'.join(row['execution']) or 'plain'}"
             found.append(harness.figure("B10", what, "brainpretrain", "s", [1 / row["patches_per_s"]]))
     return found
@@ -394,13 +396,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("error: torch sees no GPU\n  fix:   --device cpu, or --device none for the tables alone")
         results |= {"machine": trace.provenance(), "matrix_flops_per_s": matrix_rate(args.matrix)}
-        fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
+        try:
+            fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
+        finally:  # also where it is ended from outside
+            keep(results, args)
+    else:
+        keep(results, args)
+    print(tables(results))
+    return int(any(row.get("error") not in (None, OUT_OF_MEMORY) for row in results["rows"]))
+
+
+def keep(results: Mapping[str, Any], args: argparse.Namespace) -> None:
+    """Writes the results, the page and the JSON for the table of all benchmarks."""
     write(results, args.out, args.page)
     if args.json:
         facts = harness.facts() | ({"machine": results["machine"]["hardware"]} if results["machine"] else {})
         harness.write_results(args.json, facts, figures(results), goals(results))
-    print(tables(results))
-    return int(any(row.get("error") not in (None, OUT_OF_MEMORY) for row in results["rows"]))
 
 
 def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start: float) -> None:
@@ -419,7 +430,9 @@ def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start:
             add(job)
     for name in args.backbones if args.device == "cuda" else []:  # a CPU's memory has no end that can be met unharmed
         larger = {"backbone": name, "execution": [], "steps": 3}
-        doubled(max(args.batches), args.max_batch, lambda batch, larger=larger: add({**larger, "batch": batch}))
+        plain = _rows(results, {"backbone": name}, [])
+        if fitted := [row["batch"] for row in plain if "error" not in row]:
+            doubled(max(fitted), args.max_batch, lambda batch, larger=larger: add({**larger, "batch": batch}))
     for job in every:
         if job["execution"]:
             add(job)

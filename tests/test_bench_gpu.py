@@ -5,10 +5,13 @@ import json
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+import torch
 
-from brainpretrain import config, counts
+from brainpretrain import config, counts, memory
+from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from helpers import ROOT
 
@@ -96,6 +99,14 @@ def test_a_network_that_fails_costs_no_other_its_numbers(bench):
     assert float(b[0][9]) == pytest.approx(31, abs=0.1)  # hours: the paper's, who needed two GPUs for this rate
     assert a[1][1:] == ["not measured", "failed", "not measured", "not measured"]
     assert b[1][1:] == ["not measured", "20", "16", "41"]
+
+
+def test_memory_that_ran_out_is_told_from_other_errors(bench, monkeypatch):
+    recipe = {"global_batch": 8, "patch_size": [128, 128, 128]}
+    told = memory.advice(torch.OutOfMemoryError("CUDA out of memory."), recipe, 32, 1, 0, [])
+    for error, found in ((told, "out of memory"), (UserError("another"), "UserError: another"), (ValueError(), "ValueError: ")):
+        monkeypatch.setattr(bench.Bench, "train", mock.Mock(side_effect=error))
+        assert bench.Bench.measure(object.__new__(bench.Bench), {"batch": 8})["error"] == found
 
 
 def test_the_batch_is_doubled_until_it_does_not_fit(bench):

@@ -10,7 +10,19 @@ import torch
 from brainpretrain.errors import UserError
 
 # what torch's allocators say in a plain RuntimeError
-_WORDS = ("not enough memory", "can't allocate memory", "out of memory", "CUDNN_STATUS_ALLOC_FAILED", "bad_alloc")
+_WORDS = (
+    "not enough memory",
+    "can't allocate memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "bad_alloc",
+    "unable to find an engine",  # cuDNN found no algorithm whose workspace fits
+)
+
+
+class OutOfMemory(UserError):
+    """A training needs more memory than there is."""
 
 
 def ran_out(error: BaseException) -> bool:
@@ -22,7 +34,7 @@ def ran_out(error: BaseException) -> bool:
 
 def advice(
     error: BaseException, recipe: Mapping[str, Any], divisor: int, devices: int, workers: int, execution: Sequence[str]
-) -> UserError:
+) -> OutOfMemory:
     """The error of a training that needs more memory than there is: which batch and patch it was, and which to try.
 
     Args:
@@ -51,7 +63,7 @@ def advice(
     tried = next(iter(str(error).splitlines()), "")[:200]
     choices = {"without another result": same, "with another": other}
     parts = [f"{what}: {', or '.join(words)}" for what, words in choices.items() if words]
-    return UserError(
+    return OutOfMemory(
         f"out of memory with {own} patch(es) of {'x'.join(map(str, patch))} per device ({tried})",
         where="recipe: global_batch, patch_size",
         fix="; ".join(parts) or "use a smaller network",

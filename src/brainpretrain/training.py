@@ -296,7 +296,8 @@ class Run:
             if told := self.explained(error, module):
                 raise told from error
             raise
-        self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step}
+        peak = round(trace.peak_memory_gb(), 3)
+        self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step, "peak_memory_gb": peak}
         return True
 
     def begin(self, module: _Module, total: int, last: Path | None) -> None:
@@ -390,8 +391,8 @@ class Run:
             logger=loggers or False,
             log_every_n_steps=epoch_steps,
             callbacks=[
+                finite,  # it waits for the device now and then, which is no waiting for data
                 self.trace,
-                finite,
                 trace.Checkpoints(self.work, self.save_every, finite, self.history),
                 *([TQDMProgressBar()] if tty else []),
             ],
@@ -426,7 +427,7 @@ class Run:
             **self.facts,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "precision": config["recipe"]["precision"],
-            "peak_memory_gb": round(trace.peak_memory_gb(), 3),
+            "peak_memory_gb": self.trainer_facts["peak_memory_gb"],
             **self.trace.summary(),
             **self.history.summary(),
             "steps": self.trainer_facts["steps"],
@@ -510,6 +511,7 @@ def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) ->
         "subjects": int(rows[["dataset", "subject"]].drop_duplicates().shape[0]),
     }
     weights.save(run.out / "encoder", encoder.state_dict(), _encoder_facts(config, run, corpus, facts))
+    task.to(run.lightning.strategy.root_device)  # Lightning has left it on the CPU
     _save_reconstructions(
         run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, plain, seed)
     )
@@ -539,7 +541,7 @@ def _save_reconstructions(path: Path, task: nn.Module, dataset: data.PretrainPat
     items = [dataset[number] for number in range(n)]
     image = torch.stack([item["image"] for item in items]).float().to(next(task.parameters()).device)
     task.eval()
-    with torch.no_grad():
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # to compile for four patches takes longer than they
         parts = task.reconstruct(image, image, [item["seed"] for item in items])
     middle = image.shape[-1] // 2
     slices = {name: parts[name][:, 0, :, :, middle].float().cpu().numpy() for name in ("input", "masked", "output", "target")}
