@@ -379,7 +379,9 @@ def test_38_a_killed_loader_process_is_named_with_what_it_read(cohort, tmp_path,
     command = start(cohort, tmp_path, "--workers", "2", before=partial(processes.killed_while_reading, "s3_T1w"))
     assert command.ended() == 2 and time.monotonic() - begun < 60
     file = cohort.data / "tiny" / "r" / "volumes" / "s3_T1w.b2nd"
-    assert f"error: a loader process was killed (Killed) while it read tiny/s3_T1w\n  where: {file}" in command.said, command.said
+    # which signal it was torch tells, unless its queue notices first that the process is gone
+    told = rf"error: a loader process was killed \((Killed|unknown signal)\) while it read tiny/s3_T1w\n  where: {re.escape(str(file))}"
+    assert re.search(told, command.said), command.said
     assert "use fewer workers" in command.said and "Traceback" not in command.said.partition("error: ")[2]
     assert history.read(work_of(tmp_path))[-1]["line"].startswith("a loader process was killed")
     finishes()
