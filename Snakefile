@@ -11,7 +11,7 @@ import brainpretrain.plan
 import brainpretrain.splits
 from brainpretrain.errors import UserError
 
-# planning makes a million objects that all stay: to look through them again and again took a fifth of a dry run
+# planning makes a million objects that all stay: to look through them again and again makes a dry run slower
 gc.disable()
 
 # settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import harness
-from harness import ROOT, Missing, Party, Peer
+from harness import NOT_MEASURED, ROOT, Missing, Party, Peer
 
 HERE = Path(__file__).parent
 SHARED = ROOT.parent / "shared" / "data"
-NOT_MEASURED = "not measured"
 OURS = "ours"
 
 

@@ -36,7 +36,7 @@ def shard_tables(wildcards):
     return [f"{folder}/shard{n:03d}.tsv" for n in range(PLAN.n_shards(wildcards.dataset))]
 
 
-# one table in place of many: whatever reads a data set has one input, and planning hundreds of jobs costs a sixth less
+# one table in place of many: whatever reads a data set has one input, which makes planning hundreds of jobs cheaper
 rule volumes:
     input:
         shard_tables,

@@ -414,7 +414,7 @@ def write_frame(path: Path, frame: bytes) -> None:
 
 
 def checksum_of(frame: bytes) -> str:
-    """XXH3 of 64 bits, 16 hex digits: some hundredths of the time of reading a patch, where CRC-32 takes a tenth and more."""
+    """XXH3 of 64 bits, 16 hex digits; what it costs at every read is in docs/benchmarks.md."""
     return xxhash.xxh3_64_hexdigest(frame)
 
 
