@@ -7,8 +7,8 @@ min_version("9.20")
 import gc
 
 import brainpretrain.config
-import brainpretrain.plan
-import brainpretrain.splits
+import brainpretrain.plan.tables
+import brainpretrain.cohorts.splits
 from brainpretrain.errors import UserError
 
 # planning makes a million objects that all stay: to look through them again and again makes a dry run slower
@@ -17,16 +17,16 @@ gc.disable()
 # settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it
 try:
     CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
-    PLAN = brainpretrain.plan.make(CONFIG)
+    PLAN = brainpretrain.plan.tables.make(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
 def landing():
     """The first page of a report, made when one is asked for; what it imports takes a third of a second."""
-    import brainpretrain.landing
+    import brainpretrain.report.landing
 
-    return brainpretrain.landing.text(PLAN, STUDY)
+    return brainpretrain.report.landing.text(PLAN, STUDY)
 
 
 config["landing"] = landing

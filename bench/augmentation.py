@@ -22,10 +22,11 @@ import numpy as np
 
 import harness
 import script
-from brainpretrain import config, shards
+from brainpretrain import config
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.preprocess import shards
 from harness import NOT_MEASURED, ROOT, Party, Peer
 
 REAL = [

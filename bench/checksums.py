@@ -22,7 +22,8 @@ import numpy as np
 import harness
 import script
 from augmentation import phantoms
-from brainpretrain import config, shards
+from brainpretrain import config
+from brainpretrain.preprocess import shards
 from harness import ROOT
 from preprocessing import REAL
 

@@ -92,7 +92,7 @@ class Bench:
         """The job with what was found: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
         import torch
 
-        from brainpretrain import memory
+        from brainpretrain.training import memory
 
         try:
             found = self.train(**job)
@@ -110,7 +110,9 @@ class Bench:
         """Two epochs of a pretraining; the second is measured."""
         import torch
 
-        from brainpretrain import files, trace, training
+        from brainpretrain import files
+        from brainpretrain.training import callbacks as trace
+        from brainpretrain.training import run as training
 
         on_gpu = torch.cuda.is_available()
         if on_gpu:
@@ -160,9 +162,11 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     """Makes phantoms, preprocesses and stores them as the workflow does, and returns the corpus of them."""
     import pandas as pd
 
-    from brainpretrain import datasets, shards, splits
+    from brainpretrain import datasets
+    from brainpretrain.cohorts import splits
     from brainpretrain.datasets.base import index
-    from brainpretrain.datasets.fetch import fetch
+    from brainpretrain.download.verify import fetch
+    from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options
     options = options | {"subjects": 0, "unlabelled_subjects": volumes, "sequences": ["T1w"]}
@@ -178,7 +182,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
 @contextmanager
 def stopwatch() -> Iterator[list[Callable[[], float]]]:
     """Inside, each call that augments a batch adds a function to the list, which returns its seconds on the device."""
-    from brainpretrain import training
+    from brainpretrain.training import run as training
 
     spans: list[Callable[[], float]] = []
     plain = training.Pretraining.augmented
@@ -374,7 +378,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
 
-    from brainpretrain import config, counts, trace
+    from brainpretrain import config
+    from brainpretrain.training import callbacks as trace
+    from brainpretrain.training import counts
 
     loaded = config.load(harness.ROOT / "config")
     networks = []

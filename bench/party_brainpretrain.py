@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brainpretrain import data, shards
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.config import Elastic
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv
+from brainpretrain.preprocess import shards
+from brainpretrain.training import samples as data
 from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)

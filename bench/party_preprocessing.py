@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain import resampling, shards, volumes
+from brainpretrain.preprocess import resampling, shards, volumes
 from harness import arguments, patch_box, peak_memory, seconds, serve
 
 GIVEN = arguments()

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainpretrain import datasets, fingerprints
+from brainpretrain import datasets
+from brainpretrain.cohorts import fingerprints
 from brainpretrain.config import Config, load
 from brainpretrain.files import stable_hash, write_tsv
-from brainpretrain.shards import INDEX_COLUMNS, RECORD_COLUMNS
+from brainpretrain.preprocess.shards import INDEX_COLUMNS, RECORD_COLUMNS
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "DWI", "ADC", "T1ce", "SWI")
 SOURCES = [name for name in datasets.names() if datasets.load(name).brains45k]

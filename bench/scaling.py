@@ -25,9 +25,15 @@ import pandas as pd
 
 import harness
 import script
-from brainpretrain import config, data, grids, metrics, plan, plots, shards
+from brainpretrain import config
 from brainpretrain.augment.policy import Policy
+from brainpretrain.evaluation import metrics
 from brainpretrain.files import read_json, write_tsv
+from brainpretrain.plan import tables as plan
+from brainpretrain.preprocess import shards
+from brainpretrain.report import layouts as grids
+from brainpretrain.report.figures import canvas as plots
+from brainpretrain.training import samples as data
 from harness import ROOT
 
 PICTURES = ROOT / "docs" / "benchmarks"

@@ -22,7 +22,8 @@ import numpy as np
 import harness
 import script
 from augmentation import phantoms
-from brainpretrain import config, volumes
+from brainpretrain import config
+from brainpretrain.preprocess import volumes
 from harness import ROOT, Party, Peer
 
 PEERS = {

@@ -17,7 +17,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from brainpretrain import archives
+from brainpretrain.download import archives
 from brainpretrain.errors import UserError
 from brainpretrain.files import sha256
 from fuzz.odd import damaged, few, ints, maybe

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from brainpretrain import config, plan
+from brainpretrain import config
 from brainpretrain.errors import UserError
+from brainpretrain.plan import tables as plan
 from fuzz.odd import damaged, ints, maybe
 
 MEMORY = 64 << 20

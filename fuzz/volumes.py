@@ -12,8 +12,8 @@ import nibabel as nib
 import numpy as np
 from hypothesis import strategies as st
 
-from brainpretrain import nifti, volumes
 from brainpretrain.errors import UserError
+from brainpretrain.preprocess import nifti, volumes
 from fuzz.odd import damaged, few, floats, ints, maybe
 
 LIMITS = nifti.Limits(max_voxels=10**6)

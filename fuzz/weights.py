@@ -16,8 +16,10 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save as safetensors_of
 
-from brainpretrain import backbones, importing, weights
+from brainpretrain import backbones
 from brainpretrain.errors import UserError
+from brainpretrain.weights import importing
+from brainpretrain.weights import store as weights
 from fuzz.archives import zip_of
 from fuzz.odd import damaged, floats, ints, maybe
 

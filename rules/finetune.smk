@@ -4,8 +4,8 @@
 def finetune_config(wildcards):
     """What shapes a fine-tuning, as JSON."""
     w = wildcards
-    arm = brainpretrain.plan.Arm(w.task, w.backbone, w.init, w.recipe, w.n_train)
-    return as_json(brainpretrain.plan.finetune_config(CONFIG, arm, int(w.fold)))
+    arm = brainpretrain.plan.tables.Arm(w.task, w.backbone, w.init, w.recipe, w.n_train)
+    return as_json(brainpretrain.plan.tables.finetune_config(CONFIG, arm, int(w.fold)))
 
 
 def finetune_inputs(wildcards):

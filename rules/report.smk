@@ -283,7 +283,9 @@ def arm_titles():
     titles = {}
     for spec in PLAN.tables.values():
         for column, row in itertools.product(spec["columns"], spec["rows"]):
-            arm = brainpretrain.plan.Arm(column["task"], *(row[name] for name in ("backbone", "init", "recipe", "n_train")))
+            arm = brainpretrain.plan.tables.Arm(
+                column["task"], *(row[name] for name in ("backbone", "init", "recipe", "n_train"))
+            )
             titles.setdefault(arm, f"{column['title']}: {row['title']}")
     twice = {title for title, count in Counter(titles.values()).items() if count > 1}
     return {arm: f"{title} ({arm.path})" if title in twice else title for arm, title in titles.items()}
@@ -293,7 +295,9 @@ ARM_TITLES = arm_titles()
 
 
 def arm_title(wildcards):
-    return ARM_TITLES[brainpretrain.plan.Arm(*(wildcards[name] for name in ("task", "backbone", "init", "recipe", "n_train")))]
+    return ARM_TITLES[
+        brainpretrain.plan.tables.Arm(*(wildcards[name] for name in ("task", "backbone", "init", "recipe", "n_train")))
+    ]
 
 
 ARM_FIGURE = ARM.replace(STUDY + "/finetune", FIGURES + "/finetune")
@@ -425,7 +429,7 @@ def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
     targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html", f"{FIGURES}/rejected.html"}
     targets |= audit_targets(name)
-    if brainpretrain.plan.has_budgets(PLAN.tables[name]):
+    if brainpretrain.plan.tables.has_budgets(PLAN.tables[name]):
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(PLAN.tables[name]):
         arm = evaluation.arm

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from brainpretrain import archives
-from brainpretrain.archives import MARKER, made_from, markers, stem, unpack
+from brainpretrain.download import archives
+from brainpretrain.download.archives import MARKER, made_from, markers, stem, unpack
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from brainpretrain import audit_pages, audits, datasets
+from brainpretrain import datasets
+from brainpretrain.cohorts import overlap as audits
+from brainpretrain.report.pages import audits as audit_pages
 from test_pages import HOSTILE, cells
 
 SPLITS = {"t": {"dataset": "d", "seed": 7, "pool": ["a", "b"], "test": ["c"], "patients": {"a": "p9", "c": "p9"}}}

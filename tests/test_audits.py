@@ -10,11 +10,14 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from brainpretrain import audits, cli, datasets, fingerprints, printers
-from brainpretrain.audits import Cohort
-from brainpretrain.datasets import own
+from brainpretrain import cli, datasets
+from brainpretrain.cohorts import fingerprints
+from brainpretrain.cohorts import overlap as audits
+from brainpretrain.cohorts.overlap import Cohort
+from brainpretrain.datasets.own import options as own
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_json, write_tsv
+from brainpretrain.report import printers
 from report_fixtures import PRETRAINED, scores, spec
 
 NO_COPIES = pd.DataFrame(columns=[*fingerprints.PAIR_COLUMNS, "corpus_dataset"])

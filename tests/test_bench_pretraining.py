@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from brainpretrain import backbones, decoders
+from brainpretrain import backbones
+from brainpretrain.decoders import unet as decoders
 from helpers import ROOT
 
 

@@ -14,26 +14,26 @@ from helpers import ROOT
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 LIGHT = [
     "config",
-    "plan",
-    "splits",
-    "schedule",
-    "volumes",
-    "shards",
+    "plan.tables",
+    "cohorts.splits",
+    "training.schedule",
+    "preprocess.volumes",
+    "preprocess.shards",
     "datasets",
-    "datasets.fetch",
-    "obtain",
+    "download.verify",
+    "download.obtain",
     "cli",
-    "tables",
-    "grids",
-    "statistics",
-    "pages",
-    "budgets",
-    "costs",
-    "landing",
-    "viewer",
-    "cards",
-    "history",
-    "status",
+    "report.results",
+    "report.layouts",
+    "report.statistics",
+    "report.pages.html",
+    "report.budgets",
+    "report.costs",
+    "report.landing",
+    "report.viewer",
+    "weights.cards",
+    "training.history",
+    "report.status",
 ]
 
 
@@ -49,7 +49,7 @@ def test_planning_and_preprocessing_start_without_torch(module):
 
 def test_the_workflow_is_planned_without_pandas():
     """What the Snakefile imports, since a dry run waits for it."""
-    code = "import sys, brainpretrain.config, brainpretrain.plan, brainpretrain.obtain; print('pandas' in sys.modules)"
+    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.obtain; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert done.stdout.split() == ["False"]
 
@@ -69,8 +69,8 @@ SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader", "_Loader"}  # the last is
 # torch's own format is read in one place, as plain tensors, and written in one place, for nnU-Net; of the rest, tests make what
 # must be refused, and look at what was written
 ALLOWED = {
-    "src/brainpretrain/exporting.py: torch.load or torch.save",
-    "src/brainpretrain/importing.py: torch.load or torch.save",
+    "src/brainpretrain/weights/exporting.py: torch.load or torch.save",
+    "src/brainpretrain/weights/importing.py: torch.load or torch.save",
     "tests/faults/test_weights.py: a pickle",
     "tests/faults/test_weights.py: torch.load or torch.save",
     "tests/reference.py: torch.load or torch.save",
@@ -184,23 +184,23 @@ def test_no_rule_runs_what_it_reads():
 
 # --- one writer: `with atomic(path) as temporary:` around whatever writes. What does otherwise has a reason:
 WRITERS = {
-    "archives.py: write": "into a hidden folder that is synced and renamed as a whole",
-    "archives.py: being_made": "renames that folder",
-    "archives.py: _link": "into that folder",
-    "checkpoints.py: save_checkpoint": "a folder of two files, synced and renamed as a whole; its checksum tells",
-    "dicom.py: _convert": "renames what another program has made and was synced; the marker comes last",
-    "download.py: _append": "the part of a download, which the next attempt continues",
-    "download.py: finish": "renames that part",
+    "download/archives.py: write": "into a hidden folder that is synced and renamed as a whole",
+    "download/archives.py: being_made": "renames that folder",
+    "download/archives.py: _link": "into that folder",
+    "training/checkpoints.py: save_checkpoint": "a folder of two files, synced and renamed as a whole; its checksum tells",
+    "download/dicom.py: _convert": "renames what another program has made and was synced; the marker comes last",
+    "download/http.py: _append": "the part of a download, which the next attempt continues",
+    "download/http.py: finish": "renames that part",
     "files.py: atomic": "the writer itself",
     "files.py: atomic_folder": "the same for a folder",
     "files.py: _why_full": "asks whether a temporary file can grow",
     "files.py: link": "a second name of a file, or a copy, in a folder that is renamed when it is whole",
-    "history.py: _append": "a line at the end of a history; a line that a kill cut short is passed over",
-    "plots.py: _add_tips": "a temporary file of the writer",
-    "plots.py: _save_png": "a temporary file of the writer",
-    "shards.py: _noted": "which volume a process works on, for whoever looks after a kill",
-    "trace.py: _append": "a row at the end of the log of a training that runs",
-    "training.py: finish": "a copy of TensorBoard's events, which nothing reads",
+    "training/history.py: _append": "a line at the end of a history; a line that a kill cut short is passed over",
+    "report/figures/canvas.py: _add_tips": "a temporary file of the writer",
+    "report/figures/canvas.py: _save_png": "a temporary file of the writer",
+    "preprocess/shards.py: _noted": "which volume a process works on, for whoever looks after a kill",
+    "training/callbacks.py: _append": "a row at the end of the log of a training that runs",
+    "training/run.py: finish": "a copy of TensorBoard's events, which nothing reads",
 }
 WRITES = {
     "write_text",
@@ -246,7 +246,8 @@ def unguarded(text: str) -> set[str]:
 
 
 def test_all_files_are_written_by_one_writer():
-    found = {f"{path.name}: {function}" for path in SOURCES for function in unguarded(path.read_text())}
+    places = {path.relative_to(ROOT / "src" / "brainpretrain").as_posix(): path for path in SOURCES}
+    found = {f"{place}: {function}" for place, path in places.items() for function in unguarded(path.read_text())}
     assert found <= set(WRITERS)
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import budgets
 from brainpretrain.errors import UserError
+from brainpretrain.report import budgets
 from report_fixtures import PRETRAINED, budget_scores, budget_spec, spec, two_arms
 
 BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 0}

@@ -1,8 +1,9 @@
 import pytest
 
 import tiny
-from brainpretrain import cards, cli
+from brainpretrain import cli
 from brainpretrain.files import read_json, write_json
+from brainpretrain.weights import cards
 
 FACTS = {
     "name": "amaes-on-open/unet_small", "kind": "encoder", "in_channels": 1, "encoder_parameters": 3_536_528, "steps": 1200,

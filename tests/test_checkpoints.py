@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from brainpretrain import checkpoints
+from brainpretrain.training import checkpoints
 
 STATE = {
     "state_dict": {"w": torch.arange(6.0).reshape(2, 3)},

@@ -6,8 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from brainpretrain import cli, config, plan
+from brainpretrain import cli, config
 from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.plan import tables as plan
 from helpers import ROOT, edit
 from report_fixtures import score
 

@@ -71,7 +71,7 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
 def test_a_mistake_is_refused_with_file_key_and_fix(config_dir, file, old, new, message):
     edit(config_dir / file, old, new)
     with pytest.raises(UserError, match=message) as caught:
-        from brainpretrain import plan
+        from brainpretrain.plan import tables as plan
 
         plan.make(config.load(config_dir))
     named = {"config.yaml": "studies"}.get(file, file) if "no study" in message else file

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from brainpretrain import budgets, costs, tables
 from brainpretrain.errors import UserError
+from brainpretrain.report import budgets, costs
+from brainpretrain.report import results as tables
 from report_fixtures import PRETRAINED, row, runs, spec, two_arms
 
 

@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
-from brainpretrain import cli, config, counts
+from brainpretrain import cli, config
 from brainpretrain.errors import UserError
+from brainpretrain.training import counts
 from helpers import ROOT
 
 CONFIG = config.load(ROOT / "config")

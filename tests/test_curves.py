@@ -2,9 +2,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from brainpretrain import cli, config, curves, plots, schedule
+from brainpretrain import cli, config
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_tsv
+from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.figures import learning_rates as curves
+from brainpretrain.training import schedule
 from helpers import ROOT
 from test_plots import log, size_px, words
 

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import data
 from brainpretrain.augment.policy import Policy
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
+from brainpretrain.training import samples as data
 
 
 @pytest.fixture

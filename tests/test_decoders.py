@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config, decoders
+from brainpretrain import backbones, config
 from brainpretrain.backbones import unetr
-from brainpretrain.counts import parameters
+from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
+from brainpretrain.training.counts import parameters
 
 ENTRIES = config.load(Path(__file__).parents[1] / "config").backbones
 LIGHT = {"convs_per_stage": 1, "skips": False}

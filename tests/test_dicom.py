@@ -8,9 +8,10 @@ import struct
 import numpy as np
 import pytest
 
-from brainpretrain import dicom, nifti
+from brainpretrain.download import dicom
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
+from brainpretrain.preprocess import nifti
 
 LONG = (b"OB", b"OW", b"SQ", b"UN", b"UT")
 UID = "1.2.826.0.1.3680043.8.498"

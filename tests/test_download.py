@@ -14,9 +14,9 @@ import time
 
 import pytest
 
-from brainpretrain import download as module
 from brainpretrain.datasets.base import Archive
-from brainpretrain.download import download
+from brainpretrain.download import http as module
+from brainpretrain.download.http import download
 from brainpretrain.errors import UserError
 from faulty_server import Server, saying, serving
 

@@ -5,9 +5,13 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import data, evaluation, prediction, training, volumes
 from brainpretrain.errors import UserError
+from brainpretrain.evaluation import images as prediction
+from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.preprocess import volumes
+from brainpretrain.training import run as training
+from brainpretrain.training import samples as data
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {

@@ -5,7 +5,9 @@ import pytest
 import torch
 from torch import nn
 
-from brainpretrain import backbones, config, decoders, execution
+from brainpretrain import backbones, config
+from brainpretrain.decoders import unet as decoders
+from brainpretrain.training import execution
 from helpers import ROOT
 
 ENTRIES = config.load(ROOT / "config").backbones

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import tiny
-from brainpretrain import backbones, cli, exporting, weights
+from brainpretrain import backbones, cli
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
+from brainpretrain.weights import exporting
+from brainpretrain.weights import store as weights
 from reference import assert_matches, checksum, filled, fixture, wave
 
 OPTIONS = {

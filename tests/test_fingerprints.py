@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 
 import tiny
-from brainpretrain import fingerprints, shards
+from brainpretrain.cohorts import fingerprints
+from brainpretrain.cohorts.fingerprints import Fingerprints
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
-from brainpretrain.fingerprints import Fingerprints
-from brainpretrain.nifti import Volume, read_volume
-from brainpretrain.resampling import CUBIC, resize
-from brainpretrain.volumes import preprocess
+from brainpretrain.preprocess import shards
+from brainpretrain.preprocess.nifti import Volume, read_volume
+from brainpretrain.preprocess.resampling import CUBIC, resize
+from brainpretrain.preprocess.volumes import preprocess
 from helpers import SHARED
 from test_shards import RECIPE
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from brainpretrain.geometry import Geometry, from_ras, to_ras
-from brainpretrain.nifti import Volume
-from brainpretrain.volumes import preprocess
+from brainpretrain.preprocess.geometry import Geometry, from_ras, to_ras
+from brainpretrain.preprocess.nifti import Volume
+from brainpretrain.preprocess.volumes import preprocess
 
 RECIPE = {
     "spacing_mm": [1.0, 1.0, 1.0],

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from brainpretrain import gpus
 from brainpretrain.errors import UserError
+from brainpretrain.training import gpus
 from helpers import ROOT
 
 JOB = "import os, sys, time; t = time.time(); time.sleep(0.5); print(os.environ['CUDA_VISIBLE_DEVICES'], t, time.time(), file=open(sys.argv[1], 'a'))"

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brainpretrain import grids, tables
+from brainpretrain.report import layouts as grids
+from brainpretrain.report import results as tables
 from report_fixtures import PRETRAINED, row, score, spec, two_arms
 
 

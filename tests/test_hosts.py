@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from brainpretrain import datasets, download, hosts
-from brainpretrain.archives import being_made, made_from
+from brainpretrain import datasets
 from brainpretrain.datasets.base import Archive
+from brainpretrain.download import hosts
+from brainpretrain.download import http as download
+from brainpretrain.download.archives import being_made, made_from
 from brainpretrain.errors import UserError
 from fake_hosts import SECRETS, dataverse, hugging_face, synapse, xnat
 from faulty_server import saying, serving

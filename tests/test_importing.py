@@ -12,10 +12,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from brainpretrain import backbones, cli, config, decoders, importing, pretext, training, weights
+from brainpretrain import backbones, cli, config, pretext
 from brainpretrain.backbones import unet
+from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, sha256, write_json
+from brainpretrain.training import run as training
+from brainpretrain.weights import importing
+from brainpretrain.weights import store as weights
 from helpers import ROOT
 from reference import assert_matches, filled, fixture, reference_tensor, stand_in, wave
 

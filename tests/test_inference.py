@@ -6,9 +6,11 @@ import pytest
 import torch
 
 import tiny
-from brainpretrain import backbones, cli, volumes, weights
+from brainpretrain import backbones, cli
 from brainpretrain.errors import UserError
-from brainpretrain.inference import features, read_image, sliding_window
+from brainpretrain.evaluation.inference import features, read_image, sliding_window
+from brainpretrain.preprocess import volumes
+from brainpretrain.weights import store as weights
 
 WEIGHTS = pytest.mark.parametrize("weights", ["constant", "gaussian"])
 

@@ -6,8 +6,10 @@ import pytest
 from docutils.core import publish_doctree, publish_parts
 from docutils.nodes import reference
 
-from brainpretrain import config, landing, plan
+from brainpretrain import config
 from brainpretrain.files import write_json
+from brainpretrain.plan import tables as plan
+from brainpretrain.report import landing
 from helpers import ROOT
 
 

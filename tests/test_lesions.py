@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from brainpretrain import lesions
+from brainpretrain.evaluation import lesions
 
 
 def row(text):

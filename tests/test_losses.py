@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from brainpretrain import config
-from brainpretrain.losses import KINDS, deep, dice_ce, squared_dice_ce
+from brainpretrain.training.losses import KINDS, deep, dice_ce, squared_dice_ce
 
 IGNORED = 255
 

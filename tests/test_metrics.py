@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from brainpretrain import metrics
 from brainpretrain.errors import UserError
+from brainpretrain.evaluation import metrics
 
 TASK = {"labels": {"core": [7], "rim": [8], "spot": [9]}, "lesions": ["spot"], "nsd_tolerance_mm": 1, "empty_masks": "nan", "hd95_missed_mm": None}  # fmt: skip
 IGNORED = 255

@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainpretrain import nifti
 from brainpretrain.errors import UserError
-from brainpretrain.nifti import BadVolume, Limits, read_header, read_volume, write_volume
+from brainpretrain.preprocess import nifti
+from brainpretrain.preprocess.nifti import BadVolume, Limits, read_header, read_volume, write_volume
 
 SHAPE = (32, 36, 28)
 AFFINE = np.array([[-1.2, 0.1, 0, 5], [0.1, 1.2, 0, -7], [0, 0, 3, 11], [0, 0, 0, 1.0]])

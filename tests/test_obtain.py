@@ -13,10 +13,11 @@ import pytest
 
 import fake_hosts
 import test_dicom
-from brainpretrain import cli, datasets, obtain
-from brainpretrain import download as transfer
-from brainpretrain.archives import made_from
+from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, index
+from brainpretrain.download import http as transfer
+from brainpretrain.download import obtain
+from brainpretrain.download.archives import made_from
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from faulty_server import Server, saying, serving

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brainpretrain import budgets, costs, pages
+from brainpretrain.report import budgets, costs
+from brainpretrain.report.pages import html as pages
 from report_fixtures import budget_scores, budget_spec, runs, spec, two_arms
 
 HOSTILE = "<script>alert(1)</script>"

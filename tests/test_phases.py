@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import checkpoints, losses, training, weights
 from brainpretrain.files import read_json, read_tsv
-from brainpretrain.trace import read_log
+from brainpretrain.training import checkpoints, losses
+from brainpretrain.training import run as training
+from brainpretrain.training.callbacks import read_log
+from brainpretrain.weights import store as weights
 from test_training import assert_same_training, finetune_here, pretrain_here, run_of, with_processes
 
 ADAMW = tiny.OPTIMIZER | {"weight_decay": 1.0}  # a step of decay alone would show

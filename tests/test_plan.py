@@ -2,8 +2,10 @@ from typing import get_args
 
 import pytest
 
-from brainpretrain import config, plan, tables
+from brainpretrain import config
 from brainpretrain.errors import UserError
+from brainpretrain.plan import tables as plan
+from brainpretrain.report import results as tables
 from helpers import ROOT, edit
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainpretrain import budgets, costs, plots
 from brainpretrain.errors import UserError
+from brainpretrain.report import budgets, costs
+from brainpretrain.report.figures import canvas as plots
 from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, runs, scores, spec, two_arms
 
 

@@ -8,9 +8,15 @@ import pytest
 import torch
 
 import tiny
-from brainpretrain import bids, cli, data, prediction, shards, training, volumes, weights
+from brainpretrain import cli
 from brainpretrain.errors import UserError
+from brainpretrain.evaluation import bids
+from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv, write_json
+from brainpretrain.preprocess import shards, volumes
+from brainpretrain.training import run as training
+from brainpretrain.training import samples as data
+from brainpretrain.weights import store as weights
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 OBLIQUE = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])

@@ -7,9 +7,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from brainpretrain import grids, pages, printers, tables
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
+from brainpretrain.report import layouts as grids
+from brainpretrain.report import printers
+from brainpretrain.report import results as tables
+from brainpretrain.report.pages import html as pages
 from report_fixtures import PRETRAINED, row, spec, two_arms
 
 

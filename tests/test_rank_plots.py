@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainpretrain import rank_plots, tables
+from brainpretrain.report import results as tables
+from brainpretrain.report.figures import ranks as rank_plots
 from report_fixtures import PRETRAINED, row, score, spec, two_arms
 
 

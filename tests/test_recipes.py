@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 import workflow_fixture
-from brainpretrain import config, plan, tables
+from brainpretrain import config
+from brainpretrain.plan import tables as plan
+from brainpretrain.report import results as tables
 from helpers import ROOT
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from skimage.transform import resize as skimage_resize
 
-from brainpretrain.nifti import read_volume
-from brainpretrain.resampling import CUBIC, LINEAR, NEAREST, apply, cubic_operator, resample, resize, target_shape
+from brainpretrain.preprocess.nifti import read_volume
+from brainpretrain.preprocess.resampling import CUBIC, LINEAR, NEAREST, apply, cubic_operator, resample, resize, target_shape
 from helpers import SHARED
 
 SHAPES = [

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from brainpretrain import config
-from brainpretrain.schedule import points, stretch_at, stretches, total_steps
+from brainpretrain.training.schedule import points, stretch_at, stretches, total_steps
 from helpers import ROOT
 
 RECIPES = config.load(ROOT / "config").finetune

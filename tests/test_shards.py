@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import datasets, shards
+from brainpretrain import datasets
 from brainpretrain.datasets.base import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, stable_hash, write_tsv
-from brainpretrain.geometry import Geometry
-from brainpretrain.volumes import preprocess, read_volume
+from brainpretrain.preprocess import shards
+from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.preprocess.volumes import preprocess, read_volume
 from helpers import SHARED
 
 RECIPE: dict[str, Any] = {

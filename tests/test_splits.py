@@ -4,7 +4,8 @@ from collections import Counter
 import pandas as pd
 import pytest
 
-from brainpretrain import config, splits
+from brainpretrain import config
+from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
 from helpers import ROOT
 

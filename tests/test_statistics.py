@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from brainpretrain import statistics
 from brainpretrain.files import read_tsv
+from brainpretrain.report import statistics
 from helpers import ROOT
 
 RNG = np.random.default_rng(0)

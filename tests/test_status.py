@@ -17,9 +17,11 @@ from rich.console import Console
 
 import tiny
 import workflow_fixture
-from brainpretrain import cli, history, status
+from brainpretrain import cli
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
+from brainpretrain.report import status
+from brainpretrain.training import history
 from helpers import edit
 
 RUN = "pretrain/corpus/amaes/{}"

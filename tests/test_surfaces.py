@@ -4,7 +4,7 @@ import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 from monai.metrics.utils import get_code_to_measure_table
 
-from brainpretrain import surfaces
+from brainpretrain.evaluation import surfaces
 from helpers import SHARED
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*always_return_as_numpy.*:FutureWarning")  # MONAI's, about itself
@@ -134,7 +134,7 @@ def test_equals_monai_on_real_labels(file, labels):
     """Against the same labels bent by about a voxel."""
     from scipy import ndimage
 
-    from brainpretrain.volumes import read_volume
+    from brainpretrain.preprocess.volumes import read_volume
 
     volume = read_volume(SHARED / file)
     rng = np.random.default_rng(0)

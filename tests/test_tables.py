@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from brainpretrain import tables
 from brainpretrain.errors import UserError
+from brainpretrain.report import results as tables
 from report_fixtures import PRETRAINED, row, score, scores, spec, two_arms
 
 # AMAES Table 4: mean and SD over 6 folds of BraTS21, ISLES22, WMH, WMH out of domain (facts, section 6).

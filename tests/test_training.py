@@ -11,10 +11,13 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import config, prediction, pretext, training, weights
+from brainpretrain import config, pretext
 from brainpretrain.errors import UserError
+from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv
-from brainpretrain.trace import read_log
+from brainpretrain.training import run as training
+from brainpretrain.training.callbacks import read_log
+from brainpretrain.weights import store as weights
 from helpers import ROOT
 
 

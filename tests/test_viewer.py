@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainpretrain import viewer
 from brainpretrain.errors import UserError
-from brainpretrain.plots import Overlay
+from brainpretrain.report import viewer
+from brainpretrain.report.figures.canvas import Overlay
 
 HOSTILE = "</script><script>alert(1)</script>"
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from skimage.transform import resize as skimage_resize
 
-from brainpretrain.nifti import BadVolume, Volume, read_volume
-from brainpretrain.volumes import (
+from brainpretrain.preprocess.nifti import BadVolume, Volume, read_volume
+from brainpretrain.preprocess.volumes import (
     foreground_box,
     integer_labels,
     label_values,

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from brainpretrain import weights
 from brainpretrain.errors import UserError
+from brainpretrain.weights import store as weights
 
 
 def encoder(channels=1, width=4):
@@ -88,7 +88,8 @@ def backbone(architecture="unet", **options):
     ],
 )
 def test_facts_that_ask_for_anything_else_than_the_tensors_are_refused(tmp_path, changes, message):
-    from brainpretrain import backbones, importing
+    from brainpretrain import backbones
+    from brainpretrain.weights import importing
 
     state = backbones.build("unet", 1, **FACTS["backbone"]["options"]).state_dict()
     weights.save(tmp_path / "encoder", state, FACTS)

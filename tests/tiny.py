@@ -10,8 +10,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainpretrain import shards
 from brainpretrain.files import write_json, write_tsv
+from brainpretrain.preprocess import shards
 
 PREPROCESS = {
     "spacing_mm": [1, 1, 1], "upper_quantile": 0.99, "crop": "nonzero", "antialias": True, "min_size": 8,

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config, decoders, execution, weights
+from brainpretrain import backbones, config
 from brainpretrain.backbones.base import stem
+from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
+from brainpretrain.training import execution
+from brainpretrain.weights import store as weights
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
 pytestmark = pytest.mark.parametrize("architecture", backbones.names())

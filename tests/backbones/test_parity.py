@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config, decoders
+from brainpretrain import backbones, config
 from brainpretrain.backbones import mednext, resenc, swinunetr, unet
+from brainpretrain.decoders import unet as decoders
 from reference import assert_matches, fixture, reference_tensor, wave
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones

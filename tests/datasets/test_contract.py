@@ -19,10 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import config, datasets, shards, splits
+from brainpretrain import config, datasets
+from brainpretrain.cohorts import splits
 from brainpretrain.datasets.base import Dataset, Layout, index, scan
-from brainpretrain.datasets.fetch import fetch
+from brainpretrain.download.verify import fetch
 from brainpretrain.errors import UserError
+from brainpretrain.preprocess import shards
 from helpers import ROOT
 
 NAMES = datasets.names()

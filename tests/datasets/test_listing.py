@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from brainpretrain import cli, config, datasets, plan
-from brainpretrain.datasets.listing import listing, markdown, status
+from brainpretrain import cli, config, datasets
+from brainpretrain.download.listing import listing, markdown, status
+from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
 CASE = "BraTS2021_00000/BraTS2021_00000"

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets import nrrd
 from brainpretrain.datasets.base import NotInPlace, index, scan
-from brainpretrain.datasets.fetch import fetch
+from brainpretrain.download import nrrd
+from brainpretrain.download.verify import fetch
 from brainpretrain.errors import UserError
-from brainpretrain.volumes import read_volume
+from brainpretrain.preprocess.volumes import read_volume
 
 ARRAY = np.arange(-10, 50, dtype=np.int16).reshape(3, 4, 5)
 

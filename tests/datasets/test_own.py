@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import yaml
 
-from brainpretrain import cli, config, datasets, plan
-from brainpretrain.datasets import check
+from brainpretrain import cli, config, datasets
 from brainpretrain.datasets.base import NotInPlace, index, scan
+from brainpretrain.download import recognise as check
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
+from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
 GRID = np.diag([1.5, 1.5, 2, 1])

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "brainpretrain.cli", "brainpretrain.training"])
+CONTEXT.set_forkserver_preload(["pytest", "brainpretrain.cli", "brainpretrain.training.run"])
 PATIENCE_S = 120
 STARTED: list[Command] = []
 
@@ -85,7 +85,7 @@ def _run(line: list[str], said: Path, before: Callable[[], None] | None) -> None
 
 def _at_step(step: int, act: Callable[[], None]) -> None:
     """Calls `act` in the middle of a training step, counted from 1."""
-    from brainpretrain import training
+    from brainpretrain.training import run as training
 
     train = training.Pretraining.training_step
 
@@ -104,7 +104,8 @@ def signalled(step: int, number: int) -> None:
 
 def killed_while_saving(step: int, place: str) -> None:
     """Dies in the checkpoint of a step: 'tensors' (half of them are written), 'json' (they are whole), 'rename' (all is)."""
-    from brainpretrain import checkpoints, files
+    from brainpretrain import files
+    from brainpretrain.training import checkpoints
 
     write, dump, rename = checkpoints.save_file, checkpoints.json.dumps, files.os.replace
 
@@ -157,7 +158,7 @@ def limited_memory(more: int, step: int) -> None:
 
 def killed_while_reading(volume: str) -> None:
     """A loader process dies when it reads a volume."""
-    from brainpretrain import shards
+    from brainpretrain.preprocess import shards
 
     load = shards.load
 

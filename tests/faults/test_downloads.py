@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from brainpretrain import archives, cli, datasets
-from brainpretrain import download as transfer
+from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive
+from brainpretrain.download import archives
+from brainpretrain.download import http as transfer
 from faulty_server import Server, saying, serving
 from test_archives import contents, make_tar, make_zip
 from test_obtain import BRAINS, packed

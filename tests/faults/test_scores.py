@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import cli, data
+from brainpretrain import cli
 from brainpretrain.files import read_tsv
+from brainpretrain.training import samples as data
 from report_fixtures import spec
 from test_evaluation import RUN, labels_as_predictions, nothing, same, save
 

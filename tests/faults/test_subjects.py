@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 import tiny
-from brainpretrain import cli, shards
+from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from brainpretrain.preprocess import shards
 from helpers import edit
 from test_splits import indexed
 

@@ -22,9 +22,12 @@ import torch.nn.functional as F
 
 import tiny
 import workflow_fixture
-from brainpretrain import checkpoints, cli, history, shards, training
+from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.trace import exit_code, read_log
+from brainpretrain.preprocess import shards
+from brainpretrain.training import checkpoints, history
+from brainpretrain.training import run as training
+from brainpretrain.training.callbacks import exit_code, read_log
 from faults import processes
 from faults.processes import Command
 from helpers import edit

@@ -15,9 +15,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainpretrain import cli, shards
+from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.geometry import Geometry
+from brainpretrain.preprocess import shards
+from brainpretrain.preprocess.geometry import Geometry
 from test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])

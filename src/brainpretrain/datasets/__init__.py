@@ -1,6 +1,6 @@
 """A name is a file: `datasets/<name>.py` describes the data set `<name>` in its `DATASET`.
 
-`bids.py`, `nnunet.py` and `csv.py` describe a user's own data from options, with a function `describe`.
+The templates for a user's own data are in `own/` (`bids`, `csv`, `nnunet`); each has a function `describe` that takes options.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 
 TEMPLATES = ("bids", "csv", "nnunet")
-_HELPERS = ("base", "check", "fetch", "listing", "nrrd", "own")
 
 
 def names() -> list[str]:
     """All data sets that have a module."""
-    modules = (path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
-    return sorted(name for name in modules if name not in (*_HELPERS, *TEMPLATES))
+    return sorted(path.stem for path in Path(__file__).parent.glob("[a-z]*.py") if path.stem != "base")
 
 
 @functools.cache  # asked for once per job of a plan
@@ -47,5 +45,5 @@ def describe(module: str, options: Mapping[str, Any]) -> Dataset:
         UserError: no such module, or options that do not fit the template.
     """
     if module in TEMPLATES:
-        return importlib.import_module(f"{__name__}.{module}").describe(**options)
+        return importlib.import_module(f"{__name__}.own.{module}").describe(**options)
     return load(module)

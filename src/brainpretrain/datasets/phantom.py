@@ -14,7 +14,7 @@ from brainpretrain.files import atomic, read_json, stable_hash, write_json
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from brainpretrain.synthetic import Recipe
+    from brainpretrain.preprocess.synthetic import Recipe
 
 REVISION = 1  # raised whenever the same arguments give other voxels
 STATE = "phantom.json"
@@ -112,7 +112,7 @@ def _recipe(options: dict[str, Any], sequences: list[str]) -> Recipe:
     # Imported here and below: nibabel and scipy are slow to import, and a plan of jobs needs DATASET alone.
     from pydantic import ValidationError
 
-    from brainpretrain.synthetic import Recipe
+    from brainpretrain.preprocess.synthetic import Recipe
 
     try:
         recipe = Recipe.model_validate(options)
@@ -136,7 +136,7 @@ def _paths(name: str, sequence: str) -> list[str]:
 def _volumes(names: list[str], sequences: list[str], seed: int, recipe: Recipe) -> Iterator[tuple[str, nib.Nifti1Image]]:
     import numpy as np
 
-    from brainpretrain.synthetic import draw_subject, load_template, render
+    from brainpretrain.preprocess.synthetic import draw_subject, load_template, render
 
     template = load_template(max(1, int(recipe.grid.spacing_mm[0])))
     for name in names:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
+from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import block_mask, block_moments, hidden_mean, local_mean
 from brainpretrain.sizes import ratio_range, token_grid

@@ -1,0 +1,106 @@
+"""Learning rates as pictures: of recipes before anything is trained, and behind the learning rate that a training logged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from brainpretrain.errors import UserError
+from brainpretrain.report.figures import canvas as plots
+from brainpretrain.training import schedule
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+
+# by what is trained: what is not, in words, and the shade behind the curve
+SHADES = {
+    "decoder": ("encoder frozen", plots.ORANGE, ""),
+    "decoder_and_stem": ("encoder frozen but for its stem", plots.ORANGE, "///"),
+    "all_but_stem": ("stem frozen", plots.GREEN, ""),
+}
+PER_PHASE = 200  # points of a drawn curve
+_EPOCH = 1000  # steps that stand for an epoch where a recipe counts in epochs and its steps follow from the data
+
+
+def draw(axes: Axes, points: pd.DataFrame, **line: Any) -> dict[str, Artist]:
+    """Draws a planned curve, shades the phases in which something is frozen, and marks where a phase ends.
+
+    Args:
+        axes: to draw on; x is the step (or epoch) of the points.
+        points: rows of `schedule.points`: step, lr, phase, train.
+        line: how the curve looks, as for `Axes.plot`.
+
+    Returns:
+        The shades, by words for what is frozen; empty if nothing is.
+    """
+    axes.plot(points["step"], points["lr"], **line)
+    phases = [phase for _, phase in points.groupby("phase")]
+    borders = [phase["step"].iloc[0] for phase in phases] + [points["step"].iloc[-1]]
+    shades: dict[str, Artist] = {}
+    for phase, begin, end in zip(phases, borders, borders[1:], strict=False):
+        if begin:
+            axes.axvline(begin, color=plots.GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+        if phase["train"].iloc[0] in SHADES:
+            words, colour, hatch = SHADES[phase["train"].iloc[0]]
+            shades[words] = axes.axvspan(begin, end, facecolor=colour, alpha=0.2, hatch=hatch, edgecolor=colour, linewidth=0)
+    return shades
+
+
+def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str) -> None:
+    """A panel per recipe: its learning rate over steps, or over epochs where its phases are given in epochs.
+
+    Args:
+        phases: of each recipe, by its name.
+        path: .svg or .png.
+
+    Raises:
+        UserError: there is no recipe, or one that mixes steps and epochs.
+    """
+    if not phases:
+        raise UserError("no recipe to draw", fix="name entries of config/finetune.yaml or config/pretext.yaml")
+    across = min(5, math.ceil(math.sqrt(len(phases))))
+    down = math.ceil(len(phases) / across)
+    with plots.figure_at(path, 320 * across, 180 * down + 40) as figure:
+        panels = list(figure.subplots(down, across, squeeze=False).flat)
+        shades: dict[str, Artist] = {}
+        for axes, (name, found) in zip(panels, phases.items(), strict=False):
+            shades |= _draw_panel(axes, name, found)
+        for axes in panels[len(phases) :]:
+            axes.set_axis_off()
+        if shades:
+            figure.legend(list(shades.values()), list(shades), loc="outside lower left", ncols=len(shades))
+
+
+def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, Artist]:
+    """One recipe; returns its shades."""
+    points, end, unit = _planned(name, phases)
+    shades = draw(axes, points, color=plots.BLUE, linewidth=1.6)
+    peak = points["lr"].max()
+    axes.set_title(name, loc="left", fontsize=10)
+    axes.set_xlim(0, end)
+    axes.set_ylim(0, 1.1 * peak)
+    axes.set_yticks([0, peak], ["0", f"{peak:g}"])
+    axes.locator_params(axis="x", nbins=4)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set_xlabel(unit, fontsize=8)
+    axes.tick_params(labelsize=8)
+    return shades
+
+
+def _planned(name: str, phases: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, float, str]:
+    """Points of a recipe's curve with steps counted in its own unit, their end, and that unit."""
+    in_epochs = any(phase["epochs"] or phase["warmup_epochs"] for phase in phases)
+    if in_epochs and any(phase["steps"] or phase["warmup_steps"] for phase in phases):
+        raise UserError(
+            f"'{name}' gives phases in steps and in epochs: how they compare depends on the data",
+            fix="train; schedule.tsv beside log.csv has the curve",
+        )
+    unit, scale = ("epochs", _EPOCH) if in_epochs else ("steps", 1)
+    found = schedule.stretches(list(phases), scale)
+    points = pd.DataFrame(schedule.points(found, PER_PHASE))
+    return points.assign(step=points["step"] / scale), schedule.total_steps(found) / scale, unit

@@ -1,0 +1,272 @@
+"""What became of every training of a study, read from the run folders alone: no Slurm, no Snakemake, no torch.
+
+A training is known by its `run.json` (finished), its work folder (`history.py`), its log (it ended before it had a work
+folder), or, in the root of the repository, by the plan.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from brainpretrain import config
+from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan import tables as plan
+from brainpretrain.training import history
+
+STATES = {  # in the order they are counted, with their colours
+    "running": "cyan",
+    "failed": "red",  # ended by an error
+    "silent": "red",  # ended without a word: killed, or the node was lost
+    "interrupted": "yellow",  # stopped by a signal, saved
+    "finished": "green",
+    "not begun": "dim",
+}
+RUNS = ("pretrain/*/*/*", "finetune/*/*/*/*/n*/fold*")  # below a study
+TAIL = 8192  # bytes of a log that are looked at
+TROUBLE = re.compile(r"^error: |^[\w.]*(Error|Exception)\b|\bkilled\b|out of memory|oom.kill|not found$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Training:
+    """One pretraining or fine-tuning. Times are in seconds, None where unknown.
+
+    Args:
+        study: '' for a training that was started by hand and writes elsewhere.
+        run: path below the study.
+        state: a key of STATES.
+        patches_per_s: now while it runs, the mean when it is finished.
+        left_s: time to the end at this speed.
+        seen_s: since its last sign of life.
+        lost_steps: steps that had to be, or will have to be, done again.
+        trouble: one line; '' if there is none.
+        log: of the job, '' if there is none.
+        work: its work folder, '' if there is none.
+    """
+
+    study: str
+    run: str
+    state: str
+    step: int = 0
+    total_steps: int = 0
+    patches_per_s: float = 0.0
+    left_s: float | None = None
+    seen_s: float | None = None
+    attempts: int = 0
+    lost_steps: int = 0
+    trouble: str = ""
+    log: str = ""
+    work: str = ""
+
+
+def collect(results: Path, study: str | None = None) -> list[Training]:
+    """All trainings below a results folder, or those of one study, in the order of their paths.
+
+    Raises:
+        UserError: there is none.
+    """
+    known: dict[tuple[str, str], Training] = {}
+    for training in (*_finished(results), *_at_work(results)):
+        before = known.get((training.study, training.run))
+        if before is None or _age(training) < _age(before):
+            known[training.study, training.run] = training
+    for training in _only_logged(results):
+        known.setdefault((training.study, training.run), training)
+    for name, run in _planned(results, {study} if study else {training.study for training in known.values()}):
+        known.setdefault((name, run), Training(name, run, "not begun"))
+    found = [training for training in known.values() if study is None or training.study == study]
+    if not found:
+        names = sorted({training.study for training in known.values() if training.study})
+        fix = nearest(study, names) if study else "give --results, or start a study"
+        raise UserError(f"no trace of a study '{study}'" if study else "no trace of a training", where=results, fix=fix)
+    return sorted(found, key=lambda training: (training.study, _order(training.run)))
+
+
+def _age(training: Training) -> float:
+    return float("inf") if training.seen_s is None else training.seen_s
+
+
+def _order(run: str) -> tuple:
+    """Pretrainings first; n5 before n10."""
+    parts = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", run)]
+    return (not run.startswith("pretrain"), parts)
+
+
+def _finished(results: Path) -> Iterator[Training]:
+    for pattern in RUNS:
+        for path in results.glob(f"*/{pattern}/run.json"):
+            run, study = _json(path), path.relative_to(results).parts[0]
+            yield Training(
+                study,
+                path.parent.relative_to(results / study).as_posix(),
+                "finished",
+                step=run.get("steps", 0),
+                total_steps=run.get("steps", 0),
+                patches_per_s=run.get("patches_per_s", 0.0),
+                seen_s=history.age_s(run["finished"]) if "finished" in run else None,
+                attempts=run.get("attempts", 0),
+                lost_steps=run.get("redone_steps", 0),
+                log=_log(results, path.parent.relative_to(results)),
+            )
+
+
+def _at_work(results: Path) -> Iterator[Training]:
+    for path in results.glob("work/*/about.json"):
+        about, attempts = _json(path), history.attempts(history.read(path.parent))
+        if about and attempts:
+            yield _training_at_work(results, path.parent, about, attempts)
+
+
+def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts: list[list[history.Event]]) -> Training:
+    """A training that has not ended in results: running, or ended before."""
+    sign, last, end = history.alive(work), attempts[-1][-1], history.ending(attempts[-1], work)
+    out = Path(about["out"])
+    elsewhere = out.parts[0] == ".."
+    log = _log(results, out)
+    saved = max((int(folder.name.removeprefix("step-")) for folder in work.glob("step-*")), default=0)
+    state, trouble = _outcome(sign, last, end["told"], log)
+    running = state == "running"
+    speed = sign.get("patches_per_s", 0.0) if running else 0.0
+    left = (about["total_steps"] - end["step"]) * about["patches_per_step"]
+    return Training(
+        "" if elsewhere else out.parts[0],
+        str(out) if elsewhere else Path(*out.parts[1:]).as_posix(),
+        state,
+        step=end["step"],
+        total_steps=about["total_steps"],
+        patches_per_s=speed,
+        left_s=left / speed if speed else None,
+        seen_s=min(history.age_s(moment["time"]) for moment in (sign, last) if moment),
+        attempts=len(attempts),
+        lost_steps=sum(events[0]["redone"] for events in attempts) + (0 if running else max(0, end["step"] - saved)),
+        trouble=trouble if running else f"{trouble}; continues from step {saved}",
+        log=log,
+        work=str(work),
+    )
+
+
+def _outcome(sign: dict[str, Any], last: history.Event, told: str, log: str) -> tuple[str, str]:
+    """State and trouble, from the last sign of life, the last event, how the attempt ended, and the log of the job."""
+    state = {"stop": "interrupted", "end": "interrupted", "error": "failed", "refused": "failed"}.get(last["event"], "silent")
+    if state == "silent" and history.is_alive(sign):
+        still = sign.get("still_s", 0)
+        return "running", f"no step for {duration(still)}" if still > history.SILENT_S else ""
+    if log and Path(log).stat().st_mtime >= datetime.fromisoformat(last["time"]).timestamp() and (line := _trouble(log)):
+        return "failed", line  # of another process, or of an attempt that did not get as far as a history
+    return state, last["line"] if state == "failed" else told
+
+
+def _only_logged(results: Path) -> Iterator[Training]:
+    """Trainings that ended, or are about to begin, without a work folder."""
+    for pattern in RUNS:
+        for path in results.glob(f"*/logs/{pattern}.log"):
+            study = path.relative_to(results).parts[0]
+            run = path.relative_to(results / study / "logs").with_suffix("").as_posix()
+            seen, trouble = datetime.now(UTC).timestamp() - path.stat().st_mtime, _trouble(str(path))
+            state = "failed" if trouble else "running" if seen < history.SILENT_S else "silent"
+            trouble = trouble or ("ended without a word, and has neither results nor a work folder" if state == "silent" else "")
+            yield Training(study, run, state, seen_s=seen, attempts=1, trouble=trouble, log=str(path))
+
+
+def _planned(results: Path, studies: set[str]) -> Iterator[tuple[str, str]]:
+    """(study, run) of what the studies ask for, where the config in this folder writes to these results."""
+    folder = Path("config")
+    if not (folder / "config.yaml").exists():
+        return
+    settings = config.read_yaml(folder / "config.yaml")
+    if Path(str(settings.get("results"))).resolve() != results.resolve():
+        return
+    for study in sorted(studies or {str(settings.get("study"))}):
+        if (folder / "studies" / f"{study}.yaml").exists():
+            try:
+                made = plan.make(config.load(folder, {"study": study}))
+            except UserError as error:  # being edited, perhaps; what has begun can be told all the same
+                print(f"{study}: what is not begun is not known, since its config has an error: {error}", file=sys.stderr)
+                continue
+            yield from ((study, pretraining.path) for pretraining in made.pretrainings)
+            yield from ((study, f"{e.arm.path}/fold{e.fold}") for e in made.evaluations)
+
+
+def _log(results: Path, out: Path) -> str:
+    """The log of the job that writes to `out`, which is relative to the results; '' if there is none."""
+    path = results / out.parts[0] / "logs" / Path(*out.parts[1:]).with_name(f"{out.name}.log")
+    return str(path) if path.exists() else ""
+
+
+def _trouble(log: str) -> str:
+    """The last line of a log that tells of an error; '' if there is none. Snakemake empties a log at every attempt."""
+    with open(log, "rb") as stream:
+        stream.seek(max(0, stream.seek(0, 2) - TAIL))
+        lines = stream.read().decode("utf-8", errors="replace").splitlines()
+    line = next((line for line in reversed(lines) if TROUBLE.search(line)), "")
+    return line.removeprefix("error: ")[: history.LINE]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A JSON file, or nothing where it is just being replaced or no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def rendered(trainings: list[Training]) -> Group:
+    """A table per study, and below it what to know of the trainings that stopped."""
+    parts: list[Any] = []
+    for study in sorted({training.study for training in trainings}):
+        mine = [training for training in trainings if training.study == study]
+        counts = Counter(training.state for training in mine)
+        title = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+        parts.append(Text(f"{study or 'by hand'}: {title}", style="bold"))
+        begun = [training for training in mine if training.state != "not begun"]
+        parts += [_table(begun), *_troubles(begun)] if begun else []
+        parts.append(Text())
+    return Group(*parts[:-1])
+
+
+def _table(trainings: list[Training]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("run", overflow="fold")
+    for name in ("state", "step", "patches/s", "left", "seen", "attempts", "lost"):
+        table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    for t in trainings:
+        table.add_row(
+            t.run,
+            Text(t.state, style=STATES[t.state]),
+            f"{t.step}/{t.total_steps}" if t.total_steps else "",
+            f"{t.patches_per_s:.1f}" if t.patches_per_s else "",
+            duration(t.left_s),
+            duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
+            str(t.attempts or ""),
+            f"{t.lost_steps} steps" if t.lost_steps else "",
+        )
+    return table
+
+
+def _troubles(trainings: list[Training]) -> Iterator[Text]:
+    for t in trainings:
+        if t.trouble:
+            yield Text(f"\n{t.run}: {t.state}", style=STATES[t.state])
+            yield Text(f"  {t.trouble}")
+            yield from (Text(f"  {name}: {path}") for name, path in (("log", t.log), ("work folder", t.work)) if path)
+
+
+def duration(seconds: float | None) -> str:
+    """In one unit, rounded down: '42 s', '17 min', '5 h', '3 d'; '' if unknown."""
+    if seconds is None:
+        return ""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit}"
+    return f"{max(int(seconds), 0)} s"
