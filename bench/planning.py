@@ -1,7 +1,7 @@
 """What 45,000 volumes cost before the first of them is read: planning, indexes, splits, corpus, overlap.
 
 A fake corpus of the size of BRAINS-45K: indexes and tables of stored volumes of its nine sources with the published numbers of
-subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/test_bench_planning.py uses too.
+subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/bench/test_planning.py uses too.
 
     python bench/planning.py --out FOLDER            # prints seconds and memory of every step
 """

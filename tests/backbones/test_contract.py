@@ -41,7 +41,7 @@ def test_features_have_the_declared_channels_and_strides(architecture):
 def test_published_or_declared_counts_are_there_to_compare_with(architecture):
     known = [entry.expected for entry in ENTRIES.values() if entry.architecture == architecture]
     assert any(network.parameters for networks in known for network in networks), (
-        f"state the parameters of a {architecture} under 'expected:' in config/backbones.yaml; tests/test_counts.py compares"
+        f"state the parameters of a {architecture} under 'expected:' in config/backbones.yaml; tests/training/test_counts.py compares"
     )
 
 

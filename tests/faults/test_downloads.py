@@ -18,9 +18,9 @@ from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive
 from brainpretrain.download import archives
 from brainpretrain.download import http as transfer
+from download.test_archives import contents, make_tar, make_zip
+from download.test_obtain import BRAINS, packed
 from faulty_server import Server, saying, serving
-from test_archives import contents, make_tar, make_zip
-from test_obtain import BRAINS, packed
 
 VOLUME = "sub1/T1w.nii.gz"
 GOOD = packed(VOLUME, "sub2/T1w.nii.gz")

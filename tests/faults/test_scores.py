@@ -13,8 +13,8 @@ import tiny
 from brainpretrain import cli
 from brainpretrain.files import read_tsv
 from brainpretrain.training import samples as data
+from evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
 from report_fixtures import spec
-from test_evaluation import RUN, labels_as_predictions, nothing, same, save
 
 
 @pytest.fixture(scope="module")

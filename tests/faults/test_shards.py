@@ -21,7 +21,7 @@ import tiny
 from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_json, write_tsv
 from brainpretrain.preprocess import shards
-from test_shards import RECIPE, changed, content, source, stamps
+from preprocess.test_shards import RECIPE, changed, content, source, stamps
 
 __all__ = ["source"]  # a fixture
 

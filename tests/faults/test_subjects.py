@@ -16,8 +16,8 @@ import tiny
 from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.preprocess import shards
+from cohorts.test_splits import indexed
 from helpers import edit
-from test_splits import indexed
 
 # ------------------------------------------------------------------------------------------------ 25
 

@@ -19,7 +19,7 @@ from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import shards
 from brainpretrain.preprocess.geometry import Geometry
-from test_shards import RECIPE, SHAPE, content, row, verify
+from preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
 BAD = 1  # the subject that something happens to, between two good ones

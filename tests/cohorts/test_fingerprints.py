@@ -20,7 +20,7 @@ from brainpretrain.preprocess.nifti import Volume, read_volume
 from brainpretrain.preprocess.resampling import CUBIC, resize
 from brainpretrain.preprocess.volumes import preprocess
 from helpers import SHARED
-from test_shards import RECIPE
+from preprocess.test_shards import RECIPE
 
 NEAR = 0.85  # as in config/config.yaml
 

@@ -15,7 +15,7 @@ from brainpretrain.training import checkpoints, losses
 from brainpretrain.training import run as training
 from brainpretrain.training.callbacks import read_log
 from brainpretrain.weights import store as weights
-from test_training import assert_same_training, finetune_here, pretrain_here, run_of, with_processes
+from training.test_run import assert_same_training, finetune_here, pretrain_here, run_of, with_processes
 
 ADAMW = tiny.OPTIMIZER | {"weight_decay": 1.0}  # a step of decay alone would show
 SGD = {"name": "sgd", "weight_decay": 1.0, "momentum": 0.9, "nesterov": True}

@@ -15,6 +15,7 @@ from PIL import Image
 from brainpretrain.errors import UserError
 from brainpretrain.report import budgets, costs
 from brainpretrain.report.figures import canvas as plots
+from helpers import ROOT
 from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, runs, scores, spec, two_arms
 
 
@@ -139,12 +140,12 @@ def test_figures_are_small_and_repeatable(name: str, tmp_path: Path) -> None:
 
 def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; import pandas as pd; from brainpretrain import plots;"
+        "import sys; from pathlib import Path; import pandas as pd; from brainpretrain.report.figures import canvas as plots;"
         "assert 'matplotlib' not in sys.modules;"
         "plots.loss_curves(pd.DataFrame({'step': [1, 2], 'loss': [1.0, 0.5]}), Path(sys.argv[1]));"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
-    source = str(Path(plots.__file__).parents[1])
+    source = str(ROOT / "src")
     command = [sys.executable, "-c", code, "loss.svg"]
     done = subprocess.run(command, env={"PYTHONPATH": source, "HOME": str(tmp_path)}, cwd=tmp_path, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()

@@ -1,6 +1,6 @@
 """Records what nnU-Net makes of an export. Run it where nnunetv2 and dynamic_network_architectures are installed:
 
-    PYTHONPATH=src:tests python tests/record_nnunet.py FILE.pth FILE.json OUT.json
+    PYTHONPATH=src:tests python tests/backbones/record_nnunet.py FILE.pth FILE.json OUT.json
 
 It builds the network with nnU-Net's own functions from the exported plan, loads the exported file with nnU-Net's loader,
 and writes names, shapes and checksums of the tensors and, in x y z order and double precision, the features of `reference.wave`.

@@ -12,7 +12,6 @@ from dataclasses import replace
 import pytest
 
 import fake_hosts
-import test_dicom
 from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, index
 from brainpretrain.download import http as transfer
@@ -20,6 +19,7 @@ from brainpretrain.download import obtain
 from brainpretrain.download.archives import made_from
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
+from download import test_dicom
 from faulty_server import Server, saying, serving
 
 VARIABLES = ("SYNAPSE_AUTH_TOKEN", "XNAT_USER", "XNAT_PASSWORD", "HF_TOKEN", "ATLAS_PASSWORD")

@@ -19,7 +19,7 @@ from fuzz.odd import damaged, ints, maybe
 
 MEMORY = 64 << 20
 SECONDS = 20
-CONFIG = Path(__file__).parents[1] / "config"
+CONFIG = Path(__file__).parents[2] / "config"
 # of the catalogue, what the demo needs, so that a load takes a moment
 KEPT = {
     "augmentations": ["amaes_finetune", "none"], "backbones": ["unet_b", "unet_tiny"], "datasets": ["phantom"], "finetune": ["amaes"],

@@ -187,7 +187,7 @@ def test_rank_aggregation_gives_the_published_averages_with_seven_methods_and_ot
 
 
 def test_ranks_of_the_published_generalisation_scores() -> None:
-    table = read_tsv(ROOT / "tests/s3d_generalisation.tsv", numbers=["Dyn", "Fixed", "VoCo", "VF", "MG", "S3D-B", "S3D-L"])
+    table = read_tsv(ROOT / "tests/report/s3d_generalisation.tsv", numbers=["Dyn", "Fixed", "VoCo", "VF", "MG", "S3D-B", "S3D-L"])
     found = statistics.ranks(table.drop(columns="data").to_numpy(), higher=True)
     assert found.tolist() == [SEVEN[0].tolist(), [1, 6, 7, 3, 5, 4, 2], [4, 6, 7, 5, 3, 2, 1]]
     assert found.mean(0).round(2).tolist() == [2, 6, 7, 3.67, 3.33, 3.33, 2.67]

@@ -73,10 +73,10 @@ ALLOWED = {
     "src/brainpretrain/weights/importing.py: torch.load or torch.save",
     "tests/faults/test_weights.py: a pickle",
     "tests/faults/test_weights.py: torch.load or torch.save",
-    "tests/reference.py: torch.load or torch.save",
-    "tests/test_exporting.py: torch.load or torch.save",
-    "tests/test_importing.py: torch.load or torch.save",
-    "tests/test_inference.py: a pickle",
+    "tests/support/reference.py: torch.load or torch.save",
+    "tests/weights/test_exporting.py: torch.load or torch.save",
+    "tests/weights/test_importing.py: torch.load or torch.save",
+    "tests/evaluation/test_inference.py: a pickle",
 }
 
 

@@ -2,9 +2,9 @@
 
     python -m fuzz --minutes 4                 all targets, their share of the time each
     python -m fuzz --target archives --seed 7  one of them, from another beginning
-    python -m fuzz --repeat fuzz/findings/archives-0123456789
+    python -m fuzz --repeat tests/fuzz/findings/archives-0123456789
 
-A failing input is made as small as it can be, and kept as a folder below fuzz/findings/.
+A failing input is made as small as it can be, and kept as a folder below tests/fuzz/findings/.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pathlib import Path
 sys.dont_write_bytecode = True  # what is written while an input is read would count as written by it
 
 TARGETS = ("volumes", "configs", "archives", "weights")
-ROOT = Path(__file__).parents[1]
-FINDINGS = ROOT / "fuzz" / "findings"
+ROOT = Path(__file__).parents[2]
+FINDINGS = ROOT / "tests" / "fuzz" / "findings"
 BATCH = 200  # inputs between two looks at the clock
 
 

@@ -9,7 +9,7 @@ from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
 from brainpretrain.training.counts import parameters
 
-ENTRIES = config.load(Path(__file__).parents[1] / "config").backbones
+ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
 LIGHT = {"convs_per_stage": 1, "skips": False}
 STANDARD = {"convs_per_stage": 2, "skips": True}
 

@@ -9,7 +9,7 @@ from brainpretrain.report.figures import canvas as plots
 from brainpretrain.report.figures import learning_rates as curves
 from brainpretrain.training import schedule
 from helpers import ROOT
-from test_plots import log, size_px, words
+from report.figures.test_canvas import log, size_px, words
 
 RECIPES = config.load(ROOT / "config").finetune
 
