@@ -41,7 +41,7 @@ def _mapping(text: str) -> dict[str, Any]:
     if text.startswith("@"):
         path = Path(text[1:])
         if path.suffix != ".json":
-            from brainpretrain.config import read_yaml
+            from brainpretrain.config.reading import read_yaml
 
             return read_yaml(path)
         text = path.read_text(encoding="utf-8")
@@ -1229,10 +1229,10 @@ def plot_augmentation(args: argparse.Namespace) -> None:
 @command("schema", "write the JSON schema of the config, for editors", OUT)
 def schema(args: argparse.Namespace) -> None:
     """Editors that know YAML schemas complete and check the files under config/ with it."""
-    from brainpretrain import config
+    from brainpretrain.config.schema import json_schema
     from brainpretrain.files import write_json
 
-    write_json(args.out, config.schema())
+    write_json(args.out, json_schema())
 
 
 def _progress(unit: str) -> Callable[[int, int], None]:

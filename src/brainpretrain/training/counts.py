@@ -14,7 +14,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from brainpretrain import backbones, pretext
-from brainpretrain.config import Config, Network
+from brainpretrain.config import Config
+from brainpretrain.config.sections import Network
 from brainpretrain.decoders import unet as decoders
 
 
