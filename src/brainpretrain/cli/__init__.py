@@ -950,9 +950,9 @@ def table_sites(args: argparse.Namespace) -> None:
 @command("plot-cases", "draw every case from scratch to pretrained", SCORES, SPEC, OUT)
 def plot_cases(args: argparse.Namespace) -> None:
     """A panel per column of the table, a pair of points per case."""
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures import cases
 
-    plots.paired_cases(_joined(args.scores), args.spec, args.out)
+    cases.draw(_joined(args.scores), args.spec, args.out)
 
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
@@ -965,14 +965,14 @@ def plot_costs(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_json, write_tsv
     from brainpretrain.report import costs
     from brainpretrain.report import results as tables
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures import costs as figures
     from brainpretrain.report.pages import html as pages
 
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
     arms, stem = costs.arms(_joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
-    plots.costs(arms, args.spec, figure)
+    figures.draw(arms, args.spec, figure)
     scale = tables.metric_of(args.spec).scale
     pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
 
@@ -988,7 +988,7 @@ def plot_budgets(args: argparse.Namespace) -> None:
     from brainpretrain.files import read_json, write_tsv
     from brainpretrain.report import budgets, costs
     from brainpretrain.report import results as tables
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures import budgets as figures
     from brainpretrain.report.pages import html as pages
 
     scores = _joined(args.scores)
@@ -1000,7 +1000,7 @@ def plot_budgets(args: argparse.Namespace) -> None:
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
     write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
-    plots.label_budgets(points, matches, args.spec, figure)
+    figures.draw(points, matches, args.spec, figure)
     scale = tables.metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
     page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
@@ -1020,13 +1020,13 @@ def plot_loss(args: argparse.Namespace) -> None:
     import pandas as pd
 
     from brainpretrain.files import read_tsv
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures.training import loss_curves, read_log
 
-    log = pd.concat([plots.read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    log = pd.concat([read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
     planned = args.logs[0].with_name("schedule.tsv")
     schedule = read_tsv(planned, numbers=["step", "lr", "phase"]) if planned.exists() else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
-    plots.loss_curves(log, args.out, title, schedule)
+    loss_curves(log, args.out, title, schedule)
 
 
 @command(
@@ -1039,13 +1039,13 @@ def plot_loss(args: argparse.Namespace) -> None:
 def plot_schedule(args: argparse.Namespace) -> None:
     """A panel per recipe: warm-ups, decays, and what is frozen meanwhile."""
     from brainpretrain import config
-    from brainpretrain.report.figures import learning_rates as curves
+    from brainpretrain.report.figures import learning_rates
 
     loaded = config.load(args.config, {"study": args.study} if args.study else {})
     wanted = args.recipes or ([] if args.pretexts else list(loaded.finetune))
     entries = [(name, loaded.get("finetune", name, "command line")) for name in wanted]
     entries += [(f"pretext {name}", loaded.get("pretexts", name, "command line")) for name in args.pretexts]
-    curves.recipes({name: [phase.model_dump() for phase in entry.phases] for name, entry in entries}, args.out)
+    learning_rates.recipes({name: [phase.model_dump() for phase in entry.phases] for name, entry in entries}, args.out)
 
 
 @command(
@@ -1054,9 +1054,9 @@ def plot_schedule(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def plot_reconstructions(args: argparse.Namespace) -> None:
     """Input, masked input, output, target and error on middle axial slices."""
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures.slices import reconstructions
 
-    plots.reconstructions(args.reconstruction, args.out)
+    reconstructions(args.reconstruction, args.out)
 
 
 @command(
@@ -1066,9 +1066,9 @@ def plot_reconstructions(args: argparse.Namespace) -> None:
 def plot_composition(args: argparse.Namespace) -> None:
     """Volumes by source and sequence, spacing, intensity, rejected."""
     from brainpretrain.files import read_tsv
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures import composition
 
-    plots.composition(read_tsv(args.corpus), _tables(args.volumes, args.data), args.out)
+    composition.draw(read_tsv(args.corpus), _tables(args.volumes, args.data), args.out)
 
 
 @command("page-rejected", "list the volumes that preprocessing rejected", NAMED_VOLUMES, DATA, OUT)
@@ -1096,11 +1096,11 @@ def page_run(args: argparse.Namespace) -> None:
 def plot_overlays(args: argparse.Namespace) -> None:
     """Outlines of reference and prediction on the slice with most of the reference."""
     from brainpretrain.evaluation import scores as evaluation
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures import overlays
 
     table, folder = _stored(args.volumes)
-    overlays = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
-    plots.overlays(overlays, args.out)
+    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    overlays.draw(cases, args.out)
 
 
 @command(
@@ -1217,13 +1217,13 @@ def plot_augmentation(args: argparse.Namespace) -> None:
     from brainpretrain.augment.config import PolicyConfig
     from brainpretrain.augment.pictures import pictures
     from brainpretrain.preprocess import volumes
-    from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.figures.slices import augmentations
 
     recipe = args.preprocess
     limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
     image = volumes.preprocess(volumes.read_volume(args.volume, limits=limits), None, recipe)[0]
     found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
-    plots.augmentations(found, args.out, args.title, args.credit)
+    augmentations(found, args.out, args.title, args.credit)
 
 
 @command("schema", "write the JSON schema of the config, for editors", OUT)
