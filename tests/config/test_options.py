@@ -12,7 +12,7 @@ from mistakes import refused
         ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.3, '9e-1']", r"options.mask_ratio: \[0.3, '9e-1'\] is not a list of numbers"),
         ("backbones.yaml", "blocks: [3, 4, 4, 4, 4]", "blocks: 3", r"options.blocks: 3 is not a list of numbers"),
         ("backbones.yaml", "levels: 5", "levels: [5]", r"options.levels: \[5\] is not a number"),
-        ("pretext.yaml", "decoder: unet", "decoder: unett", r"there is no decoder 'unett'[\s\S]*did you mean 'unet'"),
+        ("pretext.yaml", "decoder: unet", "decoder: unett", r"there is no decoders/unett\.py[\s\S]*did you mean 'unet'"),
         ("pretext.yaml", "skips: false", "skip: false", r"decoder_options.skip: unknown key[\s\S]*did you mean 'skips'"),
         ("finetune.yaml", "decoder: linear", "decoder: linaer", r"finetune.amaes_linear[\s\S]*did you mean 'linear'"),
         ("finetune.yaml", "decoder: linear", "decoder: linear\n    decoder_options: {skips: true}", r"decoder_options.skips: unknown key"),

@@ -54,24 +54,10 @@ def check_modules(config: Config, catalogue: Catalogue) -> None:
 def build_options(package: str, module: str) -> dict[str, Option]:
     """Keyword parameters of `build` in `<package>/<module>.py`, which must exist."""
     path = Path(__file__).parents[1] / package / f"{module}.py"
-    return _keywords(ast.parse(path.read_text(encoding="utf-8")).body, "build")
-
-
-@functools.cache
-def decoder_options() -> dict[str, dict[str, Option]]:
-    """The same for every kind of decoder in `decoders/unet.py`."""
-    body = ast.parse((Path(__file__).parents[1] / "decoders" / "unet.py").read_text(encoding="utf-8")).body
-    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
-    (kinds,) = (n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "KINDS")
-    assert isinstance(kinds, ast.Dict)
-    pairs = zip(kinds.keys, kinds.values, strict=True)
-    return {str(ast.literal_eval(kind)): _keywords(classes[ast.unparse(name)].body, "__init__") for kind, name in pairs if kind}
-
-
-def _keywords(body: list[ast.stmt], function: str) -> dict[str, Option]:
-    (definition,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == function)
-    pairs = zip(definition.args.kwonlyargs, definition.args.kw_defaults, strict=True)
-    return {argument.arg: Option(_kinds(argument.annotation), default is None) for argument, default in pairs}
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    (build,) = (node for node in body if isinstance(node, ast.FunctionDef) and node.name == "build")
+    keywords = zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True)
+    return {argument.arg: Option(_kinds(argument.annotation), default is None) for argument, default in keywords}
 
 
 def _kinds(annotation: ast.expr | None) -> tuple[str, ...]:
@@ -96,11 +82,8 @@ def _module_options(package: str, module: str, where: str) -> dict[str, Option]:
     return build_options(package, module)
 
 
-def _check_decoder(kind: str, options: dict[str, Any], where: str) -> None:
-    decoders = decoder_options()
-    if kind not in decoders:
-        raise UserError(f"there is no decoder '{kind}'", where=where, fix=nearest(kind, list(decoders)))
-    _check(options, "decoder_options", decoders[kind], where)
+def _check_decoder(name: str, options: dict[str, Any], where: str) -> None:
+    _check(options, "decoder_options", _module_options("decoders", name, where), where)
 
 
 def _check(values: dict[str, Any], field: str, options: dict[str, Option], where: str) -> None:
