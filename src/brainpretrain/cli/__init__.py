@@ -145,9 +145,9 @@ def check(args: argparse.Namespace) -> None:
 
     Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
     """
-    from brainpretrain.download import recognise as module
+    from brainpretrain.download import check as module
 
-    facts = module.understand(args.folder)
+    facts = module.check(args.folder)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
         found = len(facts["problems"])
@@ -163,7 +163,7 @@ def fetch(args: argparse.Namespace) -> None:
     from brainpretrain import datasets
     from brainpretrain.datasets.base import to_fetch
     from brainpretrain.download.archives import markers
-    from brainpretrain.download.verify import fetch as run
+    from brainpretrain.download.fetch import fetch as run
     from brainpretrain.files import write_json
 
     described = datasets.describe(args.dataset, args.options)
@@ -210,11 +210,11 @@ def download(args: argparse.Namespace) -> None:
     Credentials come from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
     """
     from brainpretrain import datasets
-    from brainpretrain.download.obtain import obtain
+    from brainpretrain.download.download import download
     from brainpretrain.files import write_json
 
     incoming = args.incoming or args.root.absolute().parent / "incoming" / args.dataset
-    facts = obtain(datasets.load(args.dataset), args.root, incoming, args.mirror)
+    facts = download(datasets.load(args.dataset), args.root, incoming, args.mirror)
     if args.out:
         write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
@@ -1216,12 +1216,12 @@ def plot_augmentation(args: argparse.Namespace) -> None:
     """Each transform by itself, sure to fire: the middle axial slice before, after, and the difference."""
     from brainpretrain.augment.config import PolicyConfig
     from brainpretrain.augment.pictures import pictures
-    from brainpretrain.preprocess import volumes
+    from brainpretrain.preprocess import nifti, volumes
     from brainpretrain.report.figures import canvas as plots
 
     recipe = args.preprocess
-    limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
-    image = volumes.preprocess(volumes.read_volume(args.volume, limits=limits), None, recipe)[0]
+    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
     found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
     plots.augmentations(found, args.out, args.title, args.credit)
 
