@@ -165,7 +165,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     from brainpretrain import datasets
     from brainpretrain.cohorts import splits
     from brainpretrain.datasets.base import index
-    from brainpretrain.download.verify import fetch
+    from brainpretrain.download.fetch import fetch
     from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options

@@ -13,7 +13,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv, write_json
-from brainpretrain.preprocess import shards, volumes
+from brainpretrain.preprocess import nifti, shards
 from brainpretrain.training import samples as data
 from brainpretrain.weights import store as weights
 
@@ -461,4 +461,4 @@ def test_orientation_is_read_before_a_label_is_written(tmp_path):
     nib.save(image, path)
     facts = tiny.finetune_config(1)
     assert prediction.prepare([path], facts)[2] == ["a.nii.gz: qform and sform differ by up to 9.00 mm: sform used"]
-    assert volumes.read_volume(path).affine[0, 3] == 0
+    assert nifti.read_volume(path).affine[0, 3] == 0

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 
 IGNORED = 255  # class of a voxel that neither trains nor scores
 
@@ -47,11 +47,11 @@ class Case:
 
     def image(self, box: tuple[slice, ...] | None = None) -> np.ndarray:
         """Float16 (c, x, y, z), or the part of it inside `box`."""
-        return np.stack([shards.load(self.folder, row, box) for row in self.rows])
+        return np.stack([frames.load(self.folder, row, box) for row in self.rows])
 
     def label(self, lookup: np.ndarray, box: tuple[slice, ...] | None = None) -> np.ndarray:
         """Classes uint8 (x, y, z): 0 background, then the task's classes in order, `IGNORED`."""
-        return lookup[shards.load_label(self.folder, self.rows[0], box)]
+        return lookup[frames.load_label(self.folder, self.rows[0], box)]
 
 
 def cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
@@ -174,7 +174,7 @@ class PretrainPatches(Dataset):
         start = random_start(np.random.default_rng(seed), shape, self.patch)
         draws = self.policy.draw(seed, 1, self.patch)
         box, padding = crop_box(start, draws.box, shape)
-        image = _read(lambda b: shards.load(self.folder, row, b)[None], box, padding, lead=1)
+        image = _read(lambda b: frames.load(self.folder, row, b)[None], box, padding, lead=1)
         return {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
 
 
