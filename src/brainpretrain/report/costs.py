@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
-from brainpretrain.plan.tables import Arm
+from brainpretrain.plan.runs import Arm
 from brainpretrain.report import results as tables
 from brainpretrain.report.pages.html import duration
 from brainpretrain.report.results import Row, Spec

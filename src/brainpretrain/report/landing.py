@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from brainpretrain.files import read_json
-from brainpretrain.plan.tables import Evaluation, Plan
+from brainpretrain.plan.runs import Evaluation, Plan
 from brainpretrain.report.pages import html as pages
 
 
