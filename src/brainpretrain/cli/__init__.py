@@ -54,6 +54,13 @@ def _mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def _table_spec(text: str) -> Any:
+    """A table of results, as the plan describes it: JSON text, or @file."""
+    from brainpretrain.plan.table_spec import TableSpec
+
+    return TableSpec.read(_mapping(text))
+
+
 def _numbers(text: str) -> list[int]:
     """Integers separated by commas."""
     return [int(word) for word in text.split(",") if word]
@@ -869,7 +876,7 @@ def scores(args: argparse.Namespace) -> None:
 
 SCORES = arg("--scores", type=Path, nargs="+", required=True, metavar="TSV", help="tables that `evaluate` wrote")
 SPEC = arg(
-    "--spec", type=_mapping, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
+    "--spec", type=_table_spec, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
 )
 
 
@@ -891,10 +898,9 @@ def table(args: argparse.Namespace) -> None:
 
     A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
     """
-    from brainpretrain.report import layouts as grids
-    from brainpretrain.report import printers
+    from brainpretrain.report import printers, write
 
-    print(printers.text(grids.write_table(args.out, _joined(args.scores), args.spec, _audits(args.overlaps))))
+    print(printers.text(write.write_table(args.out, _joined(args.scores), args.spec, _audits(args.overlaps))))
 
 
 @command(
@@ -911,14 +917,14 @@ def tables(args: argparse.Namespace) -> None:
     """
     from brainpretrain import config
     from brainpretrain.plan import tables as plan
-    from brainpretrain.report import layouts as grids
+    from brainpretrain.report import write
 
     made = plan.make(config.load(args.config, {"study": args.study}))
     beside = [f"{path.parent.name}={path}" for path in sorted(args.scores[0].parent.glob("corpora/*/overlap.tsv"))]
     lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "amaes"}
     scores, overlaps = _joined(args.scores), lacking | _audits(args.overlaps or beside)
     for name, spec in made.tables.items():
-        grids.write_table(args.out, scores, spec, overlaps)
+        write.write_table(args.out, scores, spec, overlaps)
         print(f"{args.out / name}.html")
 
 
@@ -933,15 +939,13 @@ def table_sites(args: argparse.Namespace) -> None:
     """--index is that of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
     from brainpretrain.cohorts import overlap as audits
     from brainpretrain.files import read_json, read_tsv
-    from brainpretrain.report import layouts as grids
-    from brainpretrain.report import printers
-    from brainpretrain.report import results as tables
+    from brainpretrain.report import layouts, printers, results
 
     pool, trained = set(read_json(args.subjects)["pool"]), read_tsv(args.task_index)
     sites = set(trained.loc[trained["subject"].isin(pool), "site"])
     overlaps = {corpus: audits.overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
-    cells = tables.build(audits.by_site(_joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
-    grid = grids.results_grid(cells, args.spec)
+    cells = results.build(audits.by_site(_joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
+    grid = layouts.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)
     print(printers.text(grid))
@@ -964,16 +968,16 @@ def plot_costs(args: argparse.Namespace) -> None:
     """Writes <name>_costs.tsv|svg|html: hours of training against the score, area = peak memory (AMAES Figure 1)."""
     from brainpretrain.files import read_json, write_tsv
     from brainpretrain.report import costs
-    from brainpretrain.report import results as tables
     from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.metrics import metric_of
     from brainpretrain.report.pages import html as pages
 
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
-    arms, stem = costs.arms(_joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
+    arms, stem = costs.arms(_joined(args.scores), args.spec, runs), args.out / f"{args.spec.name}_costs"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
     plots.costs(arms, args.spec, figure)
-    scale = tables.metric_of(args.spec).scale
+    scale = metric_of(args.spec).scale
     pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
 
 
@@ -987,8 +991,8 @@ def plot_budgets(args: argparse.Namespace) -> None:
     """Writes <name>_budgets.tsv|svg|html and <name>_matched.tsv: the budget at which an arm matches full supervision."""
     from brainpretrain.files import read_json, write_tsv
     from brainpretrain.report import budgets, costs
-    from brainpretrain.report import results as tables
     from brainpretrain.report.figures import canvas as plots
+    from brainpretrain.report.metrics import metric_of
     from brainpretrain.report.pages import html as pages
 
     scores = _joined(args.scores)
@@ -996,12 +1000,12 @@ def plot_budgets(args: argparse.Namespace) -> None:
     counted = budgets.counted_subjects([run for place, run in runs.items() if place.startswith("finetune/")])
     points = budgets.curves(scores, args.spec, counted)
     matches = budgets.matched(scores, args.spec, points, args.bootstrap)
-    stem = args.out / f"{args.spec['name']}_budgets"
+    stem = args.out / f"{args.spec.name}_budgets"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
-    write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
+    write_tsv(args.out / f"{args.spec.name}_matched.tsv", matches)
     plots.label_budgets(points, matches, args.spec, figure)
-    scale = tables.metric_of(args.spec).scale
+    scale = metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
     page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
     pages.write(stem.with_suffix(".html"), page)

@@ -13,7 +13,7 @@ import pandas as pd
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.datasets.own.options import UNSTATED
 from brainpretrain.errors import UserError
-from brainpretrain.report.layouts import Cell, Grid
+from brainpretrain.report.grid import Cell, Grid
 
 OVERLAP_COLUMNS = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content", "subjects"]
 IMAGE = ["how", "correlation", "volume", "corpus_volume"]  # of two volumes that show the same

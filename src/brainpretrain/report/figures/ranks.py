@@ -60,7 +60,7 @@ def _panel(axes: Axes, panel: pd.DataFrame, ranks: pd.DataFrame, spec: Spec, hea
     axes.set_ylim(len(panel) - 0.4, -0.6)
     axes.set_xlim(0.8, max(2, len(panel)) + 0.2)
     axes.set_xticks(range(1, max(2, len(panel)) + 1, 1 + len(panel) // 20))
-    confidence = f"{100 * spec['bootstrap']['confidence']:g} %"
+    confidence = f"{100 * spec.bootstrap.confidence:g} %"
     axes.set_xlabel(f"rank, 1 is best; line: {confidence} interval, bootstrap over subjects")
     if heading:
         axes.set_title(pages.count(int(panel["n_train"].iloc[0]), "training case") if panel["n_train"].iloc[0].isdigit()
