@@ -8,13 +8,12 @@ import pytest
 import torch
 
 import tiny
-from brainpretrain import cli
+from brainpretrain import cli, decoders
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv, write_json
 from brainpretrain.preprocess import shards, volumes
-from brainpretrain.training import run as training
 from brainpretrain.training import samples as data
 from brainpretrain.weights import store as weights
 
@@ -27,7 +26,7 @@ def make_model(folder, sequences=("T1w",), **facts):
     task = {"sequences": list(sequences), "labels": {"ball": [3], "rim": [300]}, "ignore": []}
     config = tiny.finetune_config(1) | {"kind": "model", "task": task, "in_channels": len(sequences), "inference": WINDOW}
     torch.manual_seed(9)
-    network = training.build_network(config["backbone"], len(sequences), 3)
+    network = decoders.build_network(config["backbone"], len(sequences), 3)
     weights.save(folder / "model", network.state_dict(), config | facts)
     return folder
 

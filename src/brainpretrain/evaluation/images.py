@@ -13,13 +13,11 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from brainpretrain import decoders, memory, provenance
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids, inference
 from brainpretrain.files import atomic, read_json, sha256, write_json
 from brainpretrain.preprocess import volumes
-from brainpretrain.training import callbacks as trace
-from brainpretrain.training import memory
-from brainpretrain.training import run as training
 from brainpretrain.training import samples as data
 from brainpretrain.weights import store as weights
 
@@ -53,7 +51,7 @@ def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, 
     _check_facts(facts, Path(path).with_suffix(".json"))
     labels = facts["task"]["labels"]  # JSON is written with sorted keys, which is no order of classes
     facts["task"]["labels"] = {name: labels[name] for name in facts.get("classes", labels)}
-    network = training.build_network(facts["backbone"], facts["in_channels"], len(facts["task"]["labels"]) + 1)
+    network = decoders.build_network(facts["backbone"], facts["in_channels"], len(facts["task"]["labels"]) + 1)
     _fill(network, tensors, Path(path).with_suffix(".safetensors"))
     return network.eval().to(_device(device)), facts
 
@@ -221,7 +219,7 @@ def predict_images(
     """
     network, facts = load_model(model, device)
     window = _window(facts, window, Path(model).with_suffix(".json"))
-    commit, checksum = trace.commit(), sha256(Path(model).with_suffix(".safetensors"))
+    commit, checksum = provenance.commit(), sha256(Path(model).with_suffix(".safetensors"))
     places = targets(cases, out, as_bids)
     if as_bids:
         source = bids.root(cases[0][0])
@@ -267,7 +265,7 @@ def as_derivatives(
         found = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(found), case)) is not case:
             raise UserError(f"'{other.name}' and '{case.name}' have one BIDS label", where=raw, fix="rename one of them")
-    bids.describe(out, facts, trace.commit(), source, os.path.relpath(raw.absolute(), out.absolute()))
+    bids.describe(out, facts, provenance.commit(), source, os.path.relpath(raw.absolute(), out.absolute()))
     for place, case in places.items():
         with atomic(out / place) as temporary:
             shutil.copyfile(predictions / f"{case.name}.nii.gz", temporary)

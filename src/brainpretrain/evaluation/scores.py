@@ -15,7 +15,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
 from brainpretrain.files import read_tsv
 from brainpretrain.preprocess import volumes
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.overlays import Overlay, pick_cases
 from brainpretrain.training import samples as data
 
 SCORE_COLUMNS = [
@@ -110,9 +110,7 @@ def _summary_line(label: str, rows: pd.DataFrame) -> str:
     return f"{text} ({', '.join([f'{len(rows)} cases', *empty])})"
 
 
-def overlays(
-    folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Path, task: Mapping[str, Any]
-) -> list[plots.Overlay]:
+def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Path, task: Mapping[str, Any]) -> list[Overlay]:
     """The worst, median and best case of a cohort, in RAS, with reference and prediction as classes.
 
     Args:
@@ -125,7 +123,7 @@ def overlays(
     cases = {case.name: case for found in data.cases(table, folder, task["sequences"]).values() for case in found}
     lookup = data.label_lookup(task["labels"], task["ignore"])
     found = []
-    for pick in plots.pick_cases(scores):
+    for pick in pick_cases(scores):
         row = cases[pick["volume"]].rows[0]
         image = volumes.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
         label = volumes.read_volume(raw / row["label"])
@@ -133,5 +131,5 @@ def overlays(
         array, _, orientation = volumes.to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
-        found.append(plots.Overlay(pick, array, *(np.where(c == data.IGNORED, 0, c) for c in classes), spacing_mm))
+        found.append(Overlay(pick, array, *(np.where(c == data.IGNORED, 0, c) for c in classes), spacing_mm))
     return found

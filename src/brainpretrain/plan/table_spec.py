@@ -20,9 +20,6 @@ class _Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
-    def __getitem__(self, key: str) -> Any:  # until every module of `report` reads attributes
-        return getattr(self, key)
-
 
 class ColumnSpec(_Part):
     """A column: the results of one task in one cohort. `cohort` may also be a part of a cohort, such as `ood_seen`."""

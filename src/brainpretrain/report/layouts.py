@@ -15,7 +15,6 @@ from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import numbers
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
-from brainpretrain.report.numbers import percent, signed  # noqa: F401 (until report.figures uses the new names)
 from brainpretrain.report.pages.html import count
 from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from brainpretrain.errors import UserError
 from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
 from brainpretrain.report import statistics
-from brainpretrain.report.metrics import METRICS, Metric, metric_of  # noqa: F401 (Metric: until report.figures uses the new names)
+from brainpretrain.report.metrics import METRICS, metric_of
 from brainpretrain.report.statistics import Cases
 
 ARM = ["backbone", "init", "recipe", "n_train"]
@@ -31,13 +31,6 @@ ALL = "all columns"  # in a table of ranks: the mean over its columns
 UNKNOWN = "unknown"
 
 Overlaps = Mapping[str, pd.DataFrame | None]
-
-Spec, Row = TableSpec, RowSpec  # until report.figures uses the new names
-
-
-def baseline_row(row: RowSpec, spec: TableSpec) -> RowSpec | None:
-    """See `TableSpec.baseline_of`, which replaces it."""
-    return spec.baseline_of(row)
 
 
 # --- scores
