@@ -338,13 +338,14 @@ def fold(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def corpus(args: argparse.Namespace) -> None:
     """Writes corpus.tsv: the volumes with their role, train or val, split by subject."""
-    from brainpretrain.cohorts import splits
+    from brainpretrain.cohorts.corpus import copies, make_corpus
+    from brainpretrain.cohorts.splits import training_pool
     from brainpretrain.files import read_json, write_tsv
 
-    pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
+    pools = {task: set(training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
     tables = _tables(args.volumes, args.data)
-    rows = splits.corpus(tables, args.corpus, pools, args.seed)
-    for same in splits.copies(_of_corpus(tables, rows)):
+    rows = make_corpus(tables, args.corpus, pools, args.seed)
+    for same in copies(_of_corpus(tables, rows)):
         print(f"one image under several names, all of them to train or all to validate: {' = '.join(same)}")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
@@ -736,11 +737,11 @@ COHORT = (
 def _cohort(args: argparse.Namespace) -> tuple[list, Path]:
     """Cases of the cohort, and the folder of the raw data set."""
     from brainpretrain.cohorts import splits
+    from brainpretrain.cohorts.cases import labelled_cases
     from brainpretrain.files import read_json
-    from brainpretrain.training import samples as data
 
     table, folder = _stored(args.volumes)
-    by_subject = data.cases(table, folder, args.task["sequences"])
+    by_subject = labelled_cases(table, folder, args.task["sequences"])
     fold, fixed = read_json(args.split), read_json(args.fixed) if args.fixed else {}
     wanted = fold["order"] if args.cohort == "val" else fixed.get(args.cohort, [])
     if unusable := sorted(set(wanted) - set(by_subject)):

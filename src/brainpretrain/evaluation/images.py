@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from brainpretrain.cohorts.cases import Case
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids, inference
 from brainpretrain.files import atomic, read_json, sha256, write_json
@@ -20,7 +21,6 @@ from brainpretrain.preprocess import volumes
 from brainpretrain.training import callbacks as trace
 from brainpretrain.training import memory
 from brainpretrain.training import run as training
-from brainpretrain.training import samples as data
 from brainpretrain.weights import store as weights
 
 Progress = Callable[[int, int], None]
@@ -97,7 +97,7 @@ def predict_native(
 
 def predict(
     model: Path,
-    cases: Sequence[data.Case],
+    cases: Sequence[Case],
     raw: Path,
     window: Mapping[str, Any],
     out: Path,
@@ -247,7 +247,7 @@ def predict_images(
 
 
 def as_derivatives(
-    cases: Sequence[data.Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
+    cases: Sequence[Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
 ) -> None:
     """Copies the predictions of a cohort into a BIDS derivative dataset.
 
@@ -262,7 +262,7 @@ def as_derivatives(
         UserError: two subjects or sessions have one BIDS label.
     """
     facts, about = read_json(Path(model).with_suffix(".json")), read_json(predictions / "predictions.json")
-    places: dict[Path, data.Case] = {}
+    places: dict[Path, Case] = {}
     for case in cases:
         found = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(found), case)) is not case:
