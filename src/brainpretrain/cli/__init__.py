@@ -388,19 +388,19 @@ def fingerprint(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def overlap(args: argparse.Namespace) -> None:
     """Writes a row per task, cohort and data set with the subjects that are shared, and a row per pair of subjects."""
-    from brainpretrain.cohorts import overlap as audits
+    from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
     from brainpretrain.files import read_json, read_tsv, write_tsv
 
     corpus, indexes = read_tsv(args.corpus), {name: read_tsv(path) for name, path in _named(args.indexes).items()}
     stored, files, cohorts = _named(args.fingerprints), _named(args.cohort_fingerprints), []
     for name, path in _named(args.cohorts).items():
         (task, cohort), whole = name.split(":"), read_json(path)
-        subjects = audits.cohort_subjects(cohort, whole)
+        subjects = cohort_subjects(cohort, whole)
         rows = indexes[whole["dataset"]]
         copies = _copies(rows.loc[rows["subject"].isin(subjects), "volume"], files[name], corpus, stored, args.near)
-        cohorts.append(audits.Cohort(task, cohort, whole["dataset"], subjects, copies))
-    shared, pairs = audits.overlap(corpus, cohorts, indexes)
-    audits.check_protocol(shared, pairs, args.protocol)
+        cohorts.append(Cohort(task, cohort, whole["dataset"], subjects, copies))
+    shared, pairs = shared_subjects(corpus, cohorts, indexes)
+    check_protocol(shared, pairs, args.protocol)
     write_tsv(args.out, shared)
     write_tsv(args.pairs, pairs)
     for row in shared.to_dict("records"):
@@ -458,13 +458,13 @@ def page_overlap(args: argparse.Namespace) -> None:
 def composition(args: argparse.Namespace) -> None:
     """Subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
     from brainpretrain import datasets
-    from brainpretrain.cohorts import overlap as audits
     from brainpretrain.files import read_tsv
     from brainpretrain.report import printers
+    from brainpretrain.report.composition import composition_grid, count_sources
 
     modules = {name: datasets.describe(known["module"], known["options"]) for name, known in args.modules.items()}
-    found = audits.composition(read_tsv(args.corpus), _tables(args.volumes, args.data), modules)
-    grid = audits.composition_grid(found, args.name)
+    found = count_sources(read_tsv(args.corpus), _tables(args.volumes, args.data), modules)
+    grid = composition_grid(found, args.name)
     for path in args.out:
         printers.write(path, found, grid)
     print(printers.text(grid))
@@ -479,13 +479,13 @@ def composition(args: argparse.Namespace) -> None:
 def licences(args: argparse.Namespace) -> None:
     """Writes a row per data set and release. Needs no data."""
     from brainpretrain import datasets
-    from brainpretrain.cohorts import overlap as audits
     from brainpretrain.files import write_tsv
+    from brainpretrain.report.licences import licence_table
     from brainpretrain.report.pages import audits as audit_pages
     from brainpretrain.report.pages import html as pages
 
     used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
-    found = audits.licences(used, [{"name": name, **release} for name, release in args.releases.items()])
+    found = licence_table(used, [{"name": name, **release} for name, release in args.releases.items()])
     write_tsv(args.out, found)
     pages.write(args.page, audit_pages.licences_page(found))
 
@@ -932,16 +932,16 @@ def tables(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def table_sites(args: argparse.Namespace) -> None:
     """--index is that of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
-    from brainpretrain.cohorts import overlap as audits
     from brainpretrain.files import read_json, read_tsv
     from brainpretrain.report import layouts as grids
     from brainpretrain.report import printers
     from brainpretrain.report import results as tables
+    from brainpretrain.report.sites import by_site, overlap_by_site
 
     pool, trained = set(read_json(args.subjects)["pool"]), read_tsv(args.task_index)
     sites = set(trained.loc[trained["subject"].isin(pool), "site"])
-    overlaps = {corpus: audits.overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
-    cells = tables.build(audits.by_site(_joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
+    overlaps = {corpus: overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
+    cells = tables.build(by_site(_joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
     grid = grids.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)
