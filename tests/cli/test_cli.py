@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from brainpretrain import cli, config
+from brainpretrain.cli import arguments
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.plan import tables as plan
 from helpers import ROOT, edit
 from report_fixtures import score
 
-NAMES = [name for name, *_ in cli._COMMANDS]
+NAMES = [name for commands in cli.COMMANDS.values() for name in commands]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,15 +44,15 @@ def test_a_mistyped_data_set_gets_the_nearest_name(tmp_path, capsys):
 
 def test_options_may_be_json_or_a_file(tmp_path):
     (tmp_path / "task.yaml").write_text("sequences: [T1w]\n")
-    assert cli._mapping('{"a": 1}') == {"a": 1}
-    assert cli._mapping(f"@{tmp_path / 'task.yaml'}") == {"sequences": ["T1w"]}
+    assert arguments.mapping('{"a": 1}') == {"a": 1}
+    assert arguments.mapping(f"@{tmp_path / 'task.yaml'}") == {"sequences": ["T1w"]}
     for text in ("{half", "[1]"):
         with pytest.raises(Exception, match=r"JSON"):
-            cli._mapping(text)
+            arguments.mapping(text)
 
 
 def test_progress_is_a_line_per_tenth_off_a_terminal(capsys):
-    show = cli._progress("volume")
+    show = arguments.progress("volume")
     for done in range(1, 101):
         show(done, 100)
     assert len(capsys.readouterr().out.splitlines()) == 10
