@@ -92,7 +92,7 @@ class Bench:
         """The job with what was found: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
         import torch
 
-        from brainpretrain.training import memory
+        from brainpretrain import memory
 
         try:
             found = self.train(**job)
@@ -165,7 +165,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     from brainpretrain import datasets
     from brainpretrain.cohorts.corpus import make_corpus
     from brainpretrain.datasets.base import index
-    from brainpretrain.download.verify import fetch
+    from brainpretrain.download.fetch import fetch
     from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options
@@ -378,8 +378,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
 
-    from brainpretrain import config
-    from brainpretrain.training import callbacks as trace
+    from brainpretrain import config, provenance
     from brainpretrain.training import counts
 
     loaded = config.load(harness.ROOT / "config")
@@ -401,7 +400,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if args.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("error: torch sees no GPU\n  fix:   --device cpu, or --device none for the tables alone")
-        results |= {"machine": trace.provenance(), "matrix_flops_per_s": matrix_rate(args.matrix)}
+        results |= {"machine": provenance.facts(), "matrix_flops_per_s": matrix_rate(args.matrix)}
         try:
             fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
         finally:  # also where it is ended from outside

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from brainpretrain import backbones, pretext
 from brainpretrain.augment.policy import Policy
+from brainpretrain.backbones.base import parameters
 from brainpretrain.files import read_tsv
 from brainpretrain.training import execution, schedule
 from brainpretrain.training import run as training
 from brainpretrain.training import samples as data
-from brainpretrain.training.counts import parameters
 from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)

@@ -32,7 +32,7 @@ from brainpretrain.files import read_json, write_tsv
 from brainpretrain.plan import tables as plan
 from brainpretrain.preprocess import shards
 from brainpretrain.report import layouts as grids
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.figures.canvas import figure_at
 from brainpretrain.training import samples as data
 from harness import ROOT
 
@@ -76,7 +76,7 @@ class Curve(NamedTuple):
         """A small picture, the points and the line."""
         x, y = self.medians
         slope, intercept, _ = self.line()
-        with plots.figure_at(folder / f"{self.name}.svg", 420, 280) as figure:
+        with figure_at(folder / f"{self.name}.svg", 420, 280) as figure:
             axes = figure.subplots()
             axes.plot(x, y, "o", color="#0b5cad")
             axes.plot([0, max(x)], [intercept, intercept + slope * max(x)], "-", color="#8c959f", linewidth=1)
@@ -152,7 +152,7 @@ def report(work: Path, cases: Sequence[int]) -> Curve:
         out.mkdir()
         found = scores(made, n)
         grids.write_table(out, found, spec, {})
-        plots.paired_cases(found, spec, out / f"{name}_cases.png")
+        cases.draw(found, spec, out / f"{name}_cases.png")
         kept = [*out.glob("*.html"), *out.glob("*_ranks.svg"), *out.glob("*_cases.png")]
         points[n] = [sum(os.path.getsize(path) for path in kept) / 1e6]
     return Curve("report", "report, pages and figure of a table", "cases", "MB", points)

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config
+from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones.base import stem
-from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
 from brainpretrain.training import execution
 from brainpretrain.weights import store as weights

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config
+from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones import mednext, resenc, swinunetr, unet
-from brainpretrain.decoders import unet as decoders
+from brainpretrain.decoders import unet as unet_decoder
 from reference import assert_matches, fixture, reference_tensor, wave
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
@@ -32,7 +32,7 @@ def test_features_and_reconstruction(backbone, file, module):
     encoder = backbones.build(entry.architecture, 1, **entry.options)
     decoder = decoders.build("unet", encoder, 1, convs_per_stage=1, skips=False)
     used = fill(encoder, "model.encoder.", module.reference_name, known)
-    used |= fill(decoder, "model.rec_head.", decoders.reference_name, known)
+    used |= fill(decoder, "model.rec_head.", unet_decoder.reference_name, known)
     assert used == set(known)  # every tensor of the checkpoint has its place
     image = wave()
     features = encoder(image)

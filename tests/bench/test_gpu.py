@@ -10,10 +10,10 @@ from unittest import mock
 import pytest
 import torch
 
-from brainpretrain import config
+from brainpretrain import config, memory
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
-from brainpretrain.training import counts, memory
+from brainpretrain.training import counts
 from helpers import ROOT
 
 SCRIPT = ROOT / "bench" / "gpu.py"

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainpretrain import backbones
-from brainpretrain.decoders import unet as decoders
+from brainpretrain import backbones, decoders
 from helpers import ROOT
 
 

@@ -35,7 +35,7 @@ def test_the_schema_on_file_is_the_schema_of_the_models():
         ("backbones.yaml", "levels: 5", "levels: [5]", r"options.levels: \[5\] is no number"),
         ("backbones.yaml", "{pretext: amaes, parameters: 17879617", "{pretext: amaes, classes: 2, parameters: 17879617", r"either 'pretext' or 'classes'"),
         ("config.yaml", "execution: []", "execution: [fast]", r"execution.0: Input should be 'compile', 'channels_last' or 'checkpointing'"),
-        ("pretext.yaml", "decoder: unet", "decoder: unett", r"there is no decoder 'unett'[\s\S]*did you mean 'unet'"),
+        ("pretext.yaml", "decoder: unet", "decoder: unett", r"there is no decoders/unett\.py[\s\S]*did you mean 'unet'"),
         ("pretext.yaml", "skips: false", "skip: false", r"decoder_options.skip: unknown key[\s\S]*did you mean 'skips'"),
         ("tasks.yaml", "oedema: [2]", "oedema: [1]", r"label values stand twice in 'labels' and 'ignore': \[1\]"),
         ("tasks.yaml", "ignore: [2]", "ignore: [1]", r"label values stand twice"),

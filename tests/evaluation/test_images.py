@@ -8,14 +8,13 @@ import pytest
 import torch
 
 import tiny
-from brainpretrain import cli
+from brainpretrain import cli, decoders
 from brainpretrain.cohorts.cases import Case, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv, write_json
-from brainpretrain.preprocess import shards, volumes
-from brainpretrain.training import run as training
+from brainpretrain.preprocess import nifti, shards
 from brainpretrain.weights import store as weights
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
@@ -27,7 +26,7 @@ def make_model(folder, sequences=("T1w",), **facts):
     task = {"sequences": list(sequences), "labels": {"ball": [3], "rim": [300]}, "ignore": []}
     config = tiny.finetune_config(1) | {"kind": "model", "task": task, "in_channels": len(sequences), "inference": WINDOW}
     torch.manual_seed(9)
-    network = training.build_network(config["backbone"], len(sequences), 3)
+    network = decoders.build_network(config["backbone"], len(sequences), 3)
     weights.save(folder / "model", network.state_dict(), config | facts)
     return folder
 
@@ -462,4 +461,4 @@ def test_orientation_is_read_before_a_label_is_written(tmp_path):
     nib.save(image, path)
     facts = tiny.finetune_config(1)
     assert prediction.prepare([path], facts)[2] == ["a.nii.gz: qform and sform differ by up to 9.00 mm: sform used"]
-    assert volumes.read_volume(path).affine[0, 3] == 0
+    assert nifti.read_volume(path).affine[0, 3] == 0

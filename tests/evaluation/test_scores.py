@@ -10,7 +10,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess import nifti
 from brainpretrain.training import run as training
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
@@ -65,7 +65,7 @@ def labels_as_predictions(cohort, cases, folder, *changes):
     """Each case's own label, changed, as its prediction."""
     for case, change in zip(cases, changes, strict=True):
         label = cohort.raw / f"{case.name}_label.nii.gz"
-        volumes.write_volume(folder / f"{case.name}.nii.gz", change(np.asarray(nib.load(label).dataobj)), like=label)
+        nifti.write_volume(folder / f"{case.name}.nii.gz", change(np.asarray(nib.load(label).dataobj)), like=label)
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from brainpretrain.errors import UserError
 from brainpretrain.report import viewer
-from brainpretrain.report.figures.canvas import Overlay
+from brainpretrain.report.overlays import Overlay
 
 HOSTILE = "</script><script>alert(1)</script>"
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from brainpretrain import cli, config
+from brainpretrain.backbones.base import parameters
 from brainpretrain.errors import UserError
 from brainpretrain.training import counts
 from helpers import ROOT
@@ -20,7 +21,7 @@ KNOWN = [
 def test_every_network_has_exactly_the_parameters_of_the_published_one(name, network):
     with torch.device("meta"):
         found = counts.build(CONFIG, name, network.pretext, network.classes)
-    assert counts.parameters(found) == network.parameters
+    assert parameters(found) == network.parameters
 
 
 @pytest.mark.parametrize(("name", "network"), [known for known in KNOWN if known.values[1].gflop])

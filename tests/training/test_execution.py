@@ -5,8 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from brainpretrain import backbones, config
-from brainpretrain.decoders import unet as decoders
+from brainpretrain import backbones, config, decoders
 from brainpretrain.training import execution
 from helpers import ROOT
 

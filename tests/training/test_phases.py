@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import tiny
+from brainpretrain import decoders
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.training import checkpoints, losses
 from brainpretrain.training import run as training
@@ -132,7 +133,7 @@ def test_a_linear_probe_learns_what_a_frozen_encoder_shows(cohort, tmp_path, enc
     rows = read_log(out / "log.csv")
     assert float(rows[-1]["loss"]) < 0.7 * float(rows[0]["loss"])
     tensors, facts = weights.load(out / "model")
-    network = training.build_network(facts["backbone"], facts["in_channels"], 2)
+    network = decoders.build_network(facts["backbone"], facts["in_channels"], 2)
     network.load_state_dict(tensors, strict=True)
     wanted = load_file(encoder / "encoder.safetensors")
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in network.encoder.state_dict().items())

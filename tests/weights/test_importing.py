@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import tiny
-from brainpretrain import backbones, cli, config, pretext
+from brainpretrain import backbones, cli, config, decoders, pretext
 from brainpretrain.backbones import unet
-from brainpretrain.decoders import unet as decoders
+from brainpretrain.decoders import unet as unet_decoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, sha256, write_json
 from brainpretrain.training import run as training
@@ -79,7 +79,7 @@ def test_an_imported_encoder_gives_the_features_of_the_authors_network(tmp_path,
         entry = config.load(ROOT / "config").backbones[backbone]
         decoder = decoders.build("unet", backbones.build("unet", 1, **entry.options), 1, convs_per_stage=1, skips=False)
         tensors = importing.read_tensors(path)
-        names, _ = importing.match(decoder.state_dict(), tensors, [decoders.reference_name], ("rec_head.",), path)
+        names, _ = importing.match(decoder.state_dict(), tensors, [unet_decoder.reference_name], ("rec_head.",), path)
         decoder.load_state_dict({name: tensors[other] for name, other in names.items()})
         assert_matches(decoder(features, wave()), expected["output"])
 
@@ -160,7 +160,7 @@ def test_a_lightning_checkpoint_of_this_project_is_read(tmp_path):
 
 
 def test_own_weights_bring_their_facts(tmp_path):
-    network = filled(training.build_network(tiny.BACKBONE, 2, 2))
+    network = filled(decoders.build_network(tiny.BACKBONE, 2, 2))
     facts = {"kind": "model", "name": "mine", "in_channels": 2, "backbone": tiny.BACKBONE, "preprocess": tiny.PREPROCESS}
     weights.save(tmp_path / "model", network.state_dict(), facts | {"recipe": {"patch_size": [16, 16, 16]}})
     found = take(tmp_path / "model.safetensors", tmp_path / "out", backbone=None)

@@ -20,8 +20,8 @@ LIGHT = [
     "preprocess.volumes",
     "preprocess.shards",
     "datasets",
-    "download.verify",
-    "download.obtain",
+    "download.fetch",
+    "download.download",
     "cli",
     "report.results",
     "report.layouts",
@@ -31,6 +31,7 @@ LIGHT = [
     "report.costs",
     "report.landing",
     "report.viewer",
+    "report.figures.costs",
     "weights.cards",
     "training.history",
     "report.status",
@@ -49,7 +50,7 @@ def test_planning_and_preprocessing_start_without_torch(module):
 
 def test_the_workflow_is_planned_without_pandas():
     """What the Snakefile imports, since a dry run waits for it."""
-    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.obtain; print('pandas' in sys.modules)"
+    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.download; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert done.stdout.split() == ["False"]
 
@@ -197,7 +198,7 @@ WRITERS = {
     "files.py: _why_full": "asks whether a temporary file can grow",
     "files.py: link": "a second name of a file, or a copy, in a folder that is renamed when it is whole",
     "training/history.py: _append": "a line at the end of a history; a line that a kill cut short is passed over",
-    "report/figures/canvas.py: _add_tips": "a temporary file of the writer",
+    "report/figures/canvas.py: _add_tooltips": "a temporary file of the writer",
     "report/figures/canvas.py: _save_png": "a temporary file of the writer",
     "preprocess/shards.py: _noted": "which volume a process works on, for whoever looks after a kill",
     "training/callbacks.py: _append": "a row at the end of the log of a training that runs",

@@ -22,7 +22,11 @@ from brainpretrain.cli.arguments import (
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.report import budgets, costs
 from brainpretrain.report import results as tables
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.figures import budgets as budgets_figure
+from brainpretrain.report.figures import cases, composition
+from brainpretrain.report.figures import costs as costs_figure
+from brainpretrain.report.figures.slices import reconstructions
+from brainpretrain.report.figures.training import loss_curves, read_log
 from brainpretrain.report.pages import html as pages
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
@@ -34,7 +38,7 @@ TABLE_OUT = arg("--out", type=Path, required=True, metavar="DIR", help="folder")
 @command("plot-cases", SCORES, SPEC, OUT)
 def plot_cases(args: argparse.Namespace) -> None:
     """A panel per column of the table, a pair of points per case."""
-    plots.paired_cases(joined(args.scores), args.spec, args.out)
+    cases.draw(joined(args.scores), args.spec, args.out)
 
 
 @command("plot-costs", SCORES, RUNS, SPEC, TABLE_OUT)
@@ -44,7 +48,7 @@ def plot_costs(args: argparse.Namespace) -> None:
     arms, stem = costs.arms(joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
-    plots.costs(arms, args.spec, figure)
+    costs_figure.draw(arms, args.spec, figure)
     scale = tables.metric_of(args.spec).scale
     pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
 
@@ -66,7 +70,7 @@ def plot_budgets(args: argparse.Namespace) -> None:
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
     write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
-    plots.label_budgets(points, matches, args.spec, figure)
+    budgets_figure.draw(points, matches, args.spec, figure)
     scale = tables.metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
     page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
@@ -83,11 +87,11 @@ def plot_loss(args: argparse.Namespace) -> None:
 
     Where schedule.tsv lies beside the first log, the planned learning rate stands behind the logged one, with what was frozen.
     """
-    log = pd.concat([plots.read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    log = pd.concat([read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
     planned = args.logs[0].with_name("schedule.tsv")
     schedule = read_tsv(planned, numbers=["step", "lr", "phase"]) if planned.exists() else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
-    plots.loss_curves(log, args.out, title, schedule)
+    loss_curves(log, args.out, title, schedule)
 
 
 @command(
@@ -96,7 +100,7 @@ def plot_loss(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def plot_reconstructions(args: argparse.Namespace) -> None:
     """Input, masked input, output, target and error on middle axial slices."""
-    plots.reconstructions(args.reconstruction, args.out)
+    reconstructions(args.reconstruction, args.out)
 
 
 @command(
@@ -105,4 +109,4 @@ def plot_reconstructions(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def plot_composition(args: argparse.Namespace) -> None:
     """Volumes by source and sequence, spacing, intensity, rejected."""
-    plots.composition(read_tsv(args.corpus), stored_by_dataset(args.volumes, args.data), args.out)
+    composition.draw(read_tsv(args.corpus), stored_by_dataset(args.volumes, args.data), args.out)

@@ -8,7 +8,7 @@ from pathlib import Path
 from brainpretrain.cli.arguments import OUT, ROOT, TASK, VOLUMES, arg, command, stored
 from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.report import viewer
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.figures import overlays
 
 
 @command(
@@ -19,8 +19,8 @@ from brainpretrain.report.figures import canvas as plots
 def plot_overlays(args: argparse.Namespace) -> None:
     """Outlines of reference and prediction on the slice with most of the reference."""
     table, folder = stored(args.volumes)
-    overlays = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
-    plots.overlays(overlays, args.out)
+    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    overlays.draw(cases, args.out)
 
 
 @command(

@@ -828,19 +828,6 @@ def build_options(package: str, module: str) -> dict[str, tuple[str, bool]] | No
     return _keywords(functions["build"])
 
 
-def decoder_options() -> dict[str, dict[str, tuple[str, bool]]]:
-    """The same for every kind of decoder in `decoders.py`."""
-    body = ast.parse((Path(__file__).parents[1] / "decoders" / "unet.py").read_text(encoding="utf-8")).body
-    classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
-    (kinds,) = (n.value for n in body if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "KINDS")
-    assert isinstance(kinds, ast.Dict)
-    found = {}
-    for kind, name in zip(kinds.keys, kinds.values, strict=True):
-        (init,) = (n for n in classes[ast.unparse(name)].body if isinstance(n, ast.FunctionDef) and n.name == "__init__")
-        found[ast.literal_eval(kind)] = _keywords(init)  # type: ignore[arg-type]
-    return found
-
-
 def _keywords(function: ast.FunctionDef) -> dict[str, tuple[str, bool]]:
     pairs = zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True)
     return {argument.arg: (ast.unparse(argument.annotation or ast.Constant("")), default is None) for argument, default in pairs}
@@ -853,19 +840,18 @@ def _check_modules(config: Config, origin: dict) -> None:
             datasets.describe(entry.module, entry.options)
         except UserError as error:
             raise UserError(error.problem, where=f"{origin['datasets', name]}: datasets.{name}", fix=error.fix) from error
-    decoders = decoder_options()
     for name, entry in config.backbones.items():
         where = f"{origin['backbones', name]}: backbones.{name}"
         _check_options("options", entry.options, _options_of("backbones", entry.architecture, where), where)
-        _check_decoder(entry.decoder, entry.decoder_options, decoders, where)
+        _check_decoder(entry.decoder, entry.decoder_options, where)
     for name, entry in config.finetune.items():
         if entry.decoder:
-            _check_decoder(entry.decoder, entry.decoder_options, decoders, f"{origin['finetune', name]}: finetune.{name}")
+            _check_decoder(entry.decoder, entry.decoder_options, f"{origin['finetune', name]}: finetune.{name}")
     for name, entry in config.pretexts.items():
         where = f"{origin['pretexts', name]}: pretexts.{name}"
         _check_options("options", entry.options, _options_of("pretext", entry.method, where), where)
         if "decoder" in entry.options:
-            _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), decoders, where)
+            _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), where)
 
 
 def _options_of(package: str, module: str, where: str) -> dict[str, tuple[str, bool]]:
@@ -875,10 +861,8 @@ def _options_of(package: str, module: str, where: str) -> dict[str, tuple[str, b
     return known
 
 
-def _check_decoder(kind: str, options: dict[str, Any], decoders: dict, where: str) -> None:
-    if kind not in decoders:
-        raise UserError(f"there is no decoder '{kind}'", where=where, fix=nearest(kind, list(decoders)))
-    _check_options("decoder_options", options, decoders[kind], where)
+def _check_decoder(name: str, options: dict[str, Any], where: str) -> None:
+    _check_options("decoder_options", options, _options_of("decoders", name, where), where)
 
 
 def _check_options(field: str, options: dict[str, Any], known: dict[str, tuple[str, bool]], where: str) -> None:

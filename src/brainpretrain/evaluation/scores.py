@@ -15,8 +15,9 @@ from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, labelled_ca
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import volumes
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess.geometry import to_ras
+from brainpretrain.report.overlays import Overlay, pick_cases
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -43,7 +44,7 @@ def evaluate(
     lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
-        reference = volumes.read_volume(raw / case.rows[0]["label"])
+        reference = nifti.read_volume(raw / case.rows[0]["label"])
         found = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
         classes = lookup[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, IGNORED)
@@ -66,9 +67,9 @@ def _require_same_cases(expected: set[str], predictions: Path) -> None:
         )
 
 
-def _read_prediction(path: Path, reference: volumes.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
+def _read_prediction(path: Path, reference: nifti.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
     """The values of a predicted label file that lies on the grid of its reference and holds values of the task alone."""
-    prediction = volumes.read_volume(path)
+    prediction = nifti.read_volume(path)
     _require_grid_of_reference(prediction, reference)
     values = volumes.integer_labels(prediction)
     known = {0, *(value for group in labels.values() for value in group)}
@@ -81,11 +82,11 @@ def _read_prediction(path: Path, reference: volumes.Volume, labels: Mapping[str,
     return values
 
 
-def _require_grid_of_reference(prediction: volumes.Volume, reference: volumes.Volume) -> None:
+def _require_grid_of_reference(prediction: nifti.Volume, reference: nifti.Volume) -> None:
     """The same voxels in the same order at the same place: headers are compared, never mended."""
     try:
         volumes.require_same_grid(reference, prediction, prediction.path)
-    except volumes.BadVolume as error:
+    except nifti.BadVolume as error:
         axes = ["".join(nib.aff2axcodes(volume.affine)) for volume in (prediction, reference)]
         turned = f"; its axes are {axes[0]}, those of the reference {axes[1]}" if axes[0] != axes[1] else ""
         raise UserError(
@@ -110,9 +111,7 @@ def _summary_line(label: str, rows: pd.DataFrame) -> str:
     return f"{text} ({', '.join([f'{len(rows)} cases', *empty])})"
 
 
-def overlays(
-    folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Path, task: Mapping[str, Any]
-) -> list[plots.Overlay]:
+def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Path, task: Mapping[str, Any]) -> list[Overlay]:
     """The worst, median and best case of a cohort, in RAS, with reference and prediction as classes.
 
     Args:
@@ -125,13 +124,13 @@ def overlays(
     cases = {case.name: case for found in labelled_cases(table, folder, task["sequences"]).values() for case in found}
     lookup = label_lookup(task["labels"], task["ignore"])
     found = []
-    for pick in plots.pick_cases(scores):
+    for pick in pick_cases(scores):
         row = cases[pick["volume"]].rows[0]
-        image = volumes.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
-        label = volumes.read_volume(raw / row["label"])
-        prediction = volumes.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
-        array, _, orientation = volumes.to_ras(image.array, image.affine)
+        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
+        label = nifti.read_volume(raw / row["label"])
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
-        found.append(plots.Overlay(pick, array, *(np.where(c == IGNORED, 0, c) for c in classes), spacing_mm))
+        found.append(Overlay(pick, array, *(np.where(c == IGNORED, 0, c) for c in classes), spacing_mm))
     return found

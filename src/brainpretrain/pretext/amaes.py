@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
-from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import block_mask, block_moments, hidden_mean, local_mean
 from brainpretrain.sizes import ratio_range, token_grid
@@ -34,7 +34,7 @@ def build(
         mask_size: side of a hidden block in voxels.
         mask_ratio: share of blocks that are hidden, 0..1, or [low, high] to draw it for every sample.
         loss_on: `all` voxels, or the `hidden` ones only.
-        decoder: kind of decoder, see `decoders.build`.
+        decoder: a file of `decoders/`.
         decoder_options: its options; the paper's light decoder is {convs_per_stage: 1, skips: false}.
         normalize_target: reconstruct what is left when each block's mean is subtracted and its deviation divided by
             (He et al. 2022); not in AMAES.

@@ -1,6 +1,6 @@
 """Label budgets: the score of each arm over the number of labelled subjects, and the budget that matches full supervision.
 
-Numbers only; `plots.label_budgets` draws them. The same scores and seed always give the same bytes.
+Numbers only; `figures.budgets` draws them. The same scores and seed always give the same bytes.
 """
 
 from __future__ import annotations

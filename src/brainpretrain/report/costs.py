@@ -12,6 +12,7 @@ import pandas as pd
 from brainpretrain.errors import UserError
 from brainpretrain.plan.tables import Arm
 from brainpretrain.report import results as tables
+from brainpretrain.report.pages.html import duration
 from brainpretrain.report.results import Row, Spec
 
 PATH = re.compile(
@@ -107,3 +108,15 @@ def _cost(column: Row, row: Row, spec: Spec, runs: Mapping[str, Mapping[str, Any
         "hardware": "; ".join(dict.fromkeys(str(run["hardware"]) for run in known if run.get("hardware"))),
         "pretrained_elsewhere": elsewhere,
     }
+
+
+def pretraining_time(cell: Mapping[str, Any]) -> str:
+    """Duration of the pretraining in a row of `arms`: '30 h 00 min', 'none', 'not known', or '–' if runs are missing."""
+    if cell["pretrained_elsewhere"]:
+        return "not known"
+    return "none" if cell["pretrain_hours"] == 0 else shown_hours(cell["pretrain_hours"])
+
+
+def shown_hours(hours: float) -> str:
+    """Hours as '2 h 00 min', NaN as '–'."""
+    return "–" if np.isnan(hours) else duration(3600 * hours)

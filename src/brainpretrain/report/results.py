@@ -70,6 +70,12 @@ def metric_of(spec: Spec) -> Metric:
 # --- scores
 
 
+def score_words(spec: Spec) -> str:
+    """The label of an axis with the table's metric: 'Dice x 100', 'HD95 (mm)'."""
+    metric = metric_of(spec)
+    return f"{metric.title} {metric.unit}" if metric.unit.startswith("x") else f"{metric.title} ({metric.unit})"
+
+
 def check(scores: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     """The scores in a fixed order, with keys as text and metrics as numbers in their units or NaN.
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from brainpretrain import files
 from brainpretrain.errors import UserError
-from brainpretrain.report.figures.canvas import SEQUENCE_COLOURS, Overlay
+from brainpretrain.report.figures.canvas import SEQUENCE_COLOURS
+from brainpretrain.report.overlays import Overlay
 from brainpretrain.report.pages import html as pages
 
 BUNDLE = "niivue.umd.js"
@@ -46,7 +47,7 @@ def write_cases(path: Path | str, title: str, cases: Sequence[Overlay], classes:
     Args:
         path: .js file.
         title: of the arm and cohort, as the page lists it.
-        cases: as for `plots.overlays`; images are kept with 8 bits, which is what a screen shows.
+        cases: as for `figures.overlays.draw`; images are kept with 8 bits, which is what a screen shows.
         classes: names of the values 1, 2, ...
     """
     content = {"title": title, "classes": list(classes), "cases": [_case(case) for case in cases]}

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import csv
-import os
-import platform
-import resource
 import signal
-import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
-from brainpretrain import distributed
+from brainpretrain import distributed, memory
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, full_disk_is_told
 from brainpretrain.training import checkpoints
@@ -144,7 +138,7 @@ class Trace(L.Callback):
             "lr": f"{trainer.optimizers[0].param_groups[0]['lr']:.3e}",
             "patches_per_s": round(rate, 3),
             "data_wait": round(self.waited / self.seconds, 4),
-            "peak_memory_gb": round(peak_memory_gb(), 3),
+            "peak_memory_gb": round(memory.peak_gb(), 3),
         }
         train, val = self.train.read(trainer), self.val.read(trainer)
         row |= {name: f"{value:.6g}" for name, value in train.items()}
@@ -307,45 +301,3 @@ class Checkpoints(L.Callback):
                 name = signal.Signals(self.stop).name
                 print(f"stopped by {name} at step {step}, {saved}; the same command continues", flush=True)
             sys.exit(exit_code(self.stop))
-
-
-def peak_memory_gb() -> float:
-    """Peak memory so far in GiB: of the GPU if there is one, else of this process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def provenance() -> dict[str, Any]:
-    """Who, where, with what: commit, versions, hardware."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
-    return {
-        "commit": commit(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "hardware": f"{device}, {os.cpu_count()} CPU cores",
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "lightning": version("lightning"),
-        "brainpretrain": version("brainpretrain"),
-    }
-
-
-def _processor() -> str:
-    """Model name of the CPU, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """Git commit of the project, with '+' when files differ from it; '' outside a repository."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return head + ("+" if changed.stdout.strip() else "")

@@ -13,14 +13,9 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from brainpretrain import backbones, pretext
+from brainpretrain import backbones, decoders, pretext
+from brainpretrain.backbones.base import parameters
 from brainpretrain.config import Config, Network
-from brainpretrain.decoders import unet as decoders
-
-
-def parameters(module: nn.Module) -> int:
-    """Number of parameters."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def rows(config: Config, name: str, patch_size: Sequence[int]) -> list[dict[str, Any]]:

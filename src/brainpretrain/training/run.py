@@ -21,18 +21,16 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
-from brainpretrain import backbones, locks, pretext
+from brainpretrain import backbones, decoders, locks, memory, pretext, provenance
 from brainpretrain.augment.policy import Policy
-from brainpretrain.backbones.base import stem
+from brainpretrain.backbones.base import parameters, stem
 from brainpretrain.cohorts import splits
 from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
-from brainpretrain.decoders import unet as decoders
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, clear_parts, fingerprint, link, read_json, sha256, write_json, write_tsv
 from brainpretrain.training import callbacks as trace
-from brainpretrain.training import checkpoints, execution, losses, memory, schedule
+from brainpretrain.training import checkpoints, execution, losses, schedule
 from brainpretrain.training import samples as data
-from brainpretrain.training.counts import parameters
 from brainpretrain.training.history import History, recorded
 from brainpretrain.weights import store as weights
 
@@ -229,7 +227,7 @@ class Run:
             raise UserError(f"{max_nonfinite} is no number of steps", where="--max-nonfinite-steps", fix="give 1 or more")
         torch.set_num_threads(threads)
         machine = {"devices": devices, "threads": threads, "workers": workers, "execution": self.execution}
-        self.facts = trace.provenance() | machine
+        self.facts = provenance.facts() | machine
 
     def loader(self, dataset: Any, batches: Any) -> Any:
         self.loaders.append(data.loader(dataset, batches, self.workers, torch.cuda.is_available()))
@@ -289,7 +287,7 @@ class Run:
             if told := self.explained(error, module):
                 raise told from error
             raise
-        peak = round(trace.peak_memory_gb(), 3)
+        peak = round(memory.peak_gb(), 3)
         self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step, "peak_memory_gb": peak}
         return True
 
@@ -315,7 +313,8 @@ class Run:
         """What ended a training, in the words of this project where they say more than the error itself."""
         text = str(error)
         if memory.ran_out(error):
-            return memory.advice(error, module.recipe, module.encoder.divisor, self.devices, self.workers, self.execution)
+            recipe, machine = module.recipe, (self.devices, self.workers, self.execution)
+            return memory.advice(error, recipe["global_batch"], recipe["patch_size"], module.encoder.divisor, *machine)
         if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
             return UserError(text.rpartition("UserError: ")[2].strip())
         if killed := re.search(r"DataLoader worker \(pid\(?s?\)? (\d+)\)(?: is killed by signal: ([\w ]+))?", text):
@@ -565,7 +564,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     cases = [case for subject in subjects for case in by_subject[subject]]
     seed = data.sample_seed(config["seed"], config["fold"]) % 2**32
     L.seed_everything(seed, verbose=False)
-    network = build_network(config["backbone"], len(task["sequences"]), len(task["labels"]) + 1)
+    network = decoders.build_network(config["backbone"], len(task["sequences"]), len(task["labels"]) + 1)
     report = _load_init(network, init, config)
     policy, patch = Policy(config["policy"]), recipe["patch_size"]
     lookup = label_lookup(task["labels"], task["ignore"])
@@ -589,13 +588,6 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
     run.finish("fine-tuning", config["name"], config, facts)
     run.end()
-
-
-def build_network(backbone: Mapping[str, Any], in_channels: int, out_channels: int) -> decoders.Segmenter:
-    """Encoder and fine-tuning decoder of a backbone entry."""
-    encoder = backbones.build(backbone["architecture"], in_channels, **backbone["options"])
-    decoder = decoders.build(backbone["decoder"], encoder, out_channels, **backbone["decoder_options"])
-    return decoders.Segmenter(encoder, decoder)
 
 
 def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, get_worker_info
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 
 # enough places to draw a foreground patch from, few enough to keep for every case (6 bytes each)
 _MAX_FOREGROUND_VOXELS = 20_000
@@ -95,7 +95,7 @@ class PretrainPatches(Dataset):
         start = random_start(np.random.default_rng(seed), shape, self.patch)
         draws = self.policy.draw(seed, 1, self.patch)
         box, padding = crop_box(start, draws.box, shape)
-        image = _read(lambda b: shards.load(self.folder, row, b)[None], box, padding, lead=1)
+        image = _read(lambda b: frames.load(self.folder, row, b)[None], box, padding, lead=1)
         return {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
 
 

@@ -5,11 +5,11 @@ from matplotlib.figure import Figure
 from brainpretrain import cli, config
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_tsv
-from brainpretrain.report.figures import canvas as plots
-from brainpretrain.report.figures import learning_rates as curves
+from brainpretrain.report.figures import learning_rates
+from brainpretrain.report.figures.training import loss_curves, read_log
 from brainpretrain.training import schedule
+from figure_fixtures import log, size_px, svg_text
 from helpers import ROOT
-from report.figures.test_canvas import log, size_px, words
 
 RECIPES = config.load(ROOT / "config").finetune
 
@@ -24,7 +24,7 @@ def points(name):
 
 def test_the_curve_and_what_is_frozen_are_drawn_where_they_are():
     axes = Figure().subplots()
-    shades = curves.draw(axes, points("s3d"), color="black")
+    shades = learning_rates.draw_curve(axes, points("s3d"), color="black")
     assert list(shades) == ["encoder frozen"]
     assert shades["encoder frozen"].get_extents().transformed(axes.transData.inverted()).intervalx == pytest.approx([0, 12_500])
     line, *borders = axes.get_lines()
@@ -42,18 +42,18 @@ def test_the_curve_and_what_is_frozen_are_drawn_where_they_are():
         ("s3d_frozen", ["encoder frozen"]),
     ],
 )
-def test_what_is_frozen_is_told_in_words(name, told):
-    assert list(curves.draw(Figure().subplots(), points(name))) == told
+def test_what_is_frozen_is_told_in_svg_text(name, told):
+    assert list(learning_rates.draw_curve(Figure().subplots(), points(name))) == told
 
 
 def test_every_recipe_has_a_panel(tmp_path):
     out = tmp_path / "all.svg"
     assert cli.main(["plot-schedule", "--config", str(ROOT / "config"), "--out", str(out)]) == 0
-    said = words(out).split()
+    said = svg_text(out).split()
     assert all(name in said for name in RECIPES)
     assert size_px(out)[1] <= 900
     again = tmp_path / "again.svg"
-    curves.recipes({name: phases(name) for name in RECIPES}, again)
+    learning_rates.recipes({name: phases(name) for name in RECIPES}, again)
     assert again.read_bytes() == out.read_bytes()
 
 
@@ -61,7 +61,7 @@ def test_recipes_and_pretexts_are_drawn_by_name_in_their_own_unit(tmp_path):
     out = tmp_path / "some.svg"
     line = ["plot-schedule", "hippocampus", "--pretexts", "amaes", "--study", "hippocampus", "--config", str(ROOT / "config")]
     assert cli.main([*line, "--out", str(out)]) == 0
-    said = words(out)
+    said = svg_text(out)
     assert "hippocampus" in said and "pretext amaes" in said and "steps" in said and "epochs" in said and "100" in said
     assert "swinunetr" not in said
 
@@ -74,9 +74,9 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path, capsys):
 def test_what_cannot_be_drawn_before_data_are_known_is_refused(tmp_path):
     mixed = [{**phases("amaes")[0]}, {**phases("amaes")[0], "steps": None, "epochs": 3.0}]
     with pytest.raises(UserError, match="'mixed' gives phases in steps and in epochs"):
-        curves.recipes({"mixed": mixed}, tmp_path / "x.svg")
+        learning_rates.recipes({"mixed": mixed}, tmp_path / "x.svg")
     with pytest.raises(UserError, match="no recipe to draw"):
-        curves.recipes({}, tmp_path / "x.svg")
+        learning_rates.recipes({}, tmp_path / "x.svg")
 
 
 def test_a_training_with_a_schedule_shows_it_behind_the_logged_learning_rate(tmp_path):
@@ -86,7 +86,7 @@ def test_a_training_with_a_schedule_shows_it_behind_the_logged_learning_rate(tmp
     tooth = [{**phase, "steps": 100, "warmup_steps": 50} for phase in phases("s3d")[:2]]
     write_tsv(tmp_path / "schedule.tsv", schedule.points(schedule.stretches(tooth, 1), 50))
     assert cli.main([*line, str(tmp_path / "with.svg")]) == 0
-    assert "encoder frozen" in words(tmp_path / "with.svg")
-    assert "frozen" not in words(tmp_path / "without.svg")
-    plots.loss_curves(plots.read_log(tmp_path / "log.csv"), tmp_path / "plain.svg")
+    assert "encoder frozen" in svg_text(tmp_path / "with.svg")
+    assert "frozen" not in svg_text(tmp_path / "without.svg")
+    loss_curves(read_log(tmp_path / "log.csv"), tmp_path / "plain.svg")
     assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "without.svg").read_bytes()

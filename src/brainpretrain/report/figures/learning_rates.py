@@ -1,4 +1,4 @@
-"""Learning rates as pictures: of recipes before anything is trained, and behind the learning rate that a training logged."""
+"""Planned learning rates: of recipes before anything is trained, and behind the learning rate that a training logged."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from brainpretrain.errors import UserError
-from brainpretrain.report.figures import canvas as plots
+from brainpretrain.report.figures.canvas import BLUE, GREEN, GREY, ORANGE, figure_at, panels
 from brainpretrain.training import schedule
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-# by what is trained: what is not, in words, and the shade behind the curve
+# what a phase trains -> what is frozen meanwhile, and the shade behind the curve
 SHADES = {
-    "decoder": ("encoder frozen", plots.ORANGE, ""),
-    "decoder_and_stem": ("encoder frozen but for its stem", plots.ORANGE, "///"),
-    "all_but_stem": ("stem frozen", plots.GREEN, ""),
+    "decoder": ("encoder frozen", ORANGE, ""),
+    "decoder_and_stem": ("encoder frozen but for its stem", ORANGE, "///"),
+    "all_but_stem": ("stem frozen", GREEN, ""),
 }
-PER_PHASE = 200  # points of a drawn curve
-_EPOCH = 1000  # steps that stand for an epoch where a recipe counts in epochs and its steps follow from the data
+POINTS_PER_PHASE = 200
+_STEPS_PER_EPOCH = 1000  # for recipes in epochs, whose number of steps follows from the data; any number gives the same curve
 
 
-def draw(axes: Axes, points: pd.DataFrame, **line: Any) -> dict[str, Artist]:
+def draw_curve(axes: Axes, points: pd.DataFrame, **line: Any) -> dict[str, Artist]:
     """Draws a planned curve, shades the phases in which something is frozen, and marks where a phase ends.
 
     Args:
-        axes: to draw on; x is the step (or epoch) of the points.
+        axes: the axes to draw on; x is the step (or epoch) of the points.
         points: rows of `schedule.points`: step, lr, phase, train.
-        line: how the curve looks, as for `Axes.plot`.
+        line: style of the curve, as for `Axes.plot`.
 
     Returns:
-        The shades, by words for what is frozen; empty if nothing is.
+        name of the frozen part -> its shade; empty if nothing is frozen.
     """
     axes.plot(points["step"], points["lr"], **line)
     phases = [phase for _, phase in points.groupby("phase")]
@@ -44,42 +44,39 @@ def draw(axes: Axes, points: pd.DataFrame, **line: Any) -> dict[str, Artist]:
     shades: dict[str, Artist] = {}
     for phase, begin, end in zip(phases, borders, borders[1:], strict=False):
         if begin:
-            axes.axvline(begin, color=plots.GREY, linewidth=0.8, linestyle=(0, (2, 2)))
+            axes.axvline(begin, color=GREY, linewidth=0.8, linestyle=(0, (2, 2)))
         if phase["train"].iloc[0] in SHADES:
-            words, colour, hatch = SHADES[phase["train"].iloc[0]]
-            shades[words] = axes.axvspan(begin, end, facecolor=colour, alpha=0.2, hatch=hatch, edgecolor=colour, linewidth=0)
+            frozen, colour, hatch = SHADES[phase["train"].iloc[0]]
+            shades[frozen] = axes.axvspan(begin, end, facecolor=colour, alpha=0.2, hatch=hatch, edgecolor=colour, linewidth=0)
     return shades
 
 
 def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str) -> None:
-    """A panel per recipe: its learning rate over steps, or over epochs where its phases are given in epochs.
+    """Draws a panel per recipe: its learning rate over steps, or over epochs where its phases are given in epochs.
 
     Args:
-        phases: of each recipe, by its name.
+        phases: name of a recipe -> its phases.
         path: .svg or .png.
 
     Raises:
-        UserError: there is no recipe, or one that mixes steps and epochs.
+        UserError: there is no recipe, or a recipe mixes steps and epochs.
     """
     if not phases:
         raise UserError("no recipe to draw", fix="name entries of config/finetune.yaml or config/pretext.yaml")
     across = min(5, math.ceil(math.sqrt(len(phases))))
     down = math.ceil(len(phases) / across)
-    with plots.figure_at(path, 320 * across, 180 * down + 40) as figure:
-        panels = list(figure.subplots(down, across, squeeze=False).flat)
+    with figure_at(path, 320 * across, 180 * down + 40) as figure:
         shades: dict[str, Artist] = {}
-        for axes, (name, found) in zip(panels, phases.items(), strict=False):
-            shades |= _draw_panel(axes, name, found)
-        for axes in panels[len(phases) :]:
-            axes.set_axis_off()
+        for axes, (name, of_recipe) in zip(panels(figure, len(phases), across), phases.items(), strict=True):
+            shades |= _draw_panel(axes, name, of_recipe)
         if shades:
             figure.legend(list(shades.values()), list(shades), loc="outside lower left", ncols=len(shades))
 
 
 def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, Artist]:
-    """One recipe; returns its shades."""
+    """Draws one recipe; returns its shades."""
     points, end, unit = _planned(name, phases)
-    shades = draw(axes, points, color=plots.BLUE, linewidth=1.6)
+    shades = draw_curve(axes, points, color=BLUE, linewidth=1.6)
     peak = points["lr"].max()
     axes.set_title(name, loc="left", fontsize=10)
     axes.set_xlim(0, end)
@@ -93,14 +90,14 @@ def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> d
 
 
 def _planned(name: str, phases: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, float, str]:
-    """Points of a recipe's curve with steps counted in its own unit, their end, and that unit."""
+    """Points of a recipe's curve with steps in the recipe's own unit, the end of the curve, and the unit."""
     in_epochs = any(phase["epochs"] or phase["warmup_epochs"] for phase in phases)
     if in_epochs and any(phase["steps"] or phase["warmup_steps"] for phase in phases):
         raise UserError(
             f"'{name}' gives phases in steps and in epochs: how they compare depends on the data",
-            fix="train; schedule.tsv beside log.csv has the curve",
+            fix="train; schedule.tsv next to log.csv has the curve",
         )
-    unit, scale = ("epochs", _EPOCH) if in_epochs else ("steps", 1)
-    found = schedule.stretches(list(phases), scale)
-    points = pd.DataFrame(schedule.points(found, PER_PHASE))
-    return points.assign(step=points["step"] / scale), schedule.total_steps(found) / scale, unit
+    unit, scale = ("epochs", _STEPS_PER_EPOCH) if in_epochs else ("steps", 1)
+    stretches = schedule.stretches(list(phases), scale)
+    points = pd.DataFrame(schedule.points(stretches, POINTS_PER_PHASE))
+    return points.assign(step=points["step"] / scale), schedule.total_steps(stretches) / scale, unit
