@@ -3,6 +3,7 @@ from typing import get_args
 import pytest
 
 from brainpretrain import config
+from brainpretrain.config import sections
 from brainpretrain.errors import UserError
 from brainpretrain.plan import tables as plan
 from brainpretrain.report import results as tables
@@ -279,4 +280,4 @@ def test_what_a_table_asks_of_its_statistics(paper):
 
 
 def test_the_metrics_of_the_config_are_those_of_the_tables():
-    assert list(get_args(config.Table.model_fields["metric"].annotation)) == list(tables.METRICS)
+    assert list(get_args(sections.Table.model_fields["metric"].annotation)) == list(tables.METRICS)

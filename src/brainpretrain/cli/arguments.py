@@ -35,7 +35,7 @@ def mapping(text: str) -> dict[str, Any]:
     if text.startswith("@"):
         path = Path(text[1:])
         if path.suffix != ".json":
-            from brainpretrain.config import read_yaml
+            from brainpretrain.config.reading import read_yaml
 
             return read_yaml(path)
         text = path.read_text(encoding="utf-8")
