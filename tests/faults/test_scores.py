@@ -11,15 +11,15 @@ import pytest
 
 import tiny
 from brainpretrain import cli
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.files import read_tsv
-from brainpretrain.training import samples as data
 from evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
 from report_fixtures import spec
 
 
 @pytest.fixture(scope="module")
 def scored(cohort):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     return [found[name][0] for name in ("s4", "s5")]
 
 

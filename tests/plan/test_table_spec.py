@@ -5,7 +5,7 @@ from typing import get_args
 
 import pytest
 
-from brainpretrain.config import MetricName
+from brainpretrain.config.sections import MetricName
 from brainpretrain.errors import UserError
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.metrics import METRICS
@@ -28,7 +28,7 @@ def test_numbers_of_training_cases_may_be_written_as_numbers() -> None:
         ({"bootstrp": {}}, r"bootstrp: unknown key; did you mean 'bootstrap'"),
         ({"rows": [row("U-Net", "scratch", inti="scratch")]}, r"rows.0.inti: unknown key; did you mean 'init'"),
         ({"columns": [{"title": "Hippocampus", "task": "hippocampus"}]}, r"columns.0.cohort: missing"),
-        ({"folds": ["first"]}, r"folds.0: 'first' is no whole number"),
+        ({"folds": ["first"]}, r"folds.0: 'first' is not a whole number"),
         ({"metric": "nds"}, r"metric: [\s\S]*'nsd'[\s\S]*\(found 'nds'\)"),
     ],
 )

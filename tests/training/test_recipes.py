@@ -8,6 +8,7 @@ import pytest
 
 import workflow_fixture
 from brainpretrain import config
+from brainpretrain.config.reading import read_yaml
 from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
@@ -52,7 +53,7 @@ def test_a_linear_probe_has_another_decoder_and_the_same_encoder():
 
 
 def test_every_recipe_says_where_it_is_from():
-    for name, entry in config.read_yaml(ROOT / "config" / "finetune.yaml")["finetune"].items():
+    for name, entry in read_yaml(ROOT / "config" / "finetune.yaml")["finetune"].items():
         assert entry["note"].startswith(("AMAES", "S3D", "nnU-Net", "Zhang et al.", "no paper", "the phases of `s3d`")), name
 
 

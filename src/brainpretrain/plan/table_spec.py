@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from brainpretrain import config
-from brainpretrain.config import Bootstrap, MetricName
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.sections import Bootstrap, MetricName
 
 
 class _Part(BaseModel):
@@ -100,7 +100,7 @@ class TableSpec(_Part):
         Raises:
             UserError: a key is unknown or missing, or a value has the wrong type.
         """
-        return config._validate(cls, content, where)
+        return validate(cls, content, where)
 
     @property
     def fold_names(self) -> list[str]:

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from brainpretrain import backbones
-from brainpretrain.config import Config, Published, Row, Table
+from brainpretrain.config import Config
+from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
 from brainpretrain.sizes import check_size, ratio_range, token_grid
