@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.report import budgets, costs
 from brainpretrain.report.pages import html as pages
 from report_fixtures import budget_scores, budget_spec, runs, spec, two_arms
@@ -147,7 +148,7 @@ def test_costs_page() -> None:
 
 def test_budgets_page() -> None:
     points = budgets.curves(budget_scores(spread=0.0), budget_spec(), {"hippocampus": 160.0})
-    matches = budgets.matched(budget_scores(spread=0.0), budget_spec(), points, {"resamples": 20, "confidence": 0.95, "seed": 0})
+    matches = budgets.matched(budget_scores(spread=0.0), budget_spec(), points, Bootstrap(resamples=20, confidence=0.95, seed=0))
     page = pages.budgets_page(points, matches, budget_spec(), SVG, 100, 20)
     lines = cells(page)
     assert ["Hippocampus (test)", "AMAES", "28 (95 % interval 28)", "scratch, all 160 subjects: 80.00"] in lines
