@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 import tiny
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import nifti
 from brainpretrain.training import run as training
-from brainpretrain.training import samples as data
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {
@@ -28,7 +28,7 @@ RUN = {
 
 @pytest.fixture(scope="module")
 def cases(cohort):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     return [found[name][0] for name in ("s4", "s5")]
 
 

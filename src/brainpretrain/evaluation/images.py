@@ -14,12 +14,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from brainpretrain import decoders, memory, provenance
+from brainpretrain.cohorts.cases import Case
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids, inference
 from brainpretrain.files import atomic, read_json, sha256, write_json
 from brainpretrain.preprocess import nifti, volumes
 from brainpretrain.preprocess.geometry import Geometry, to_ras
-from brainpretrain.training import samples as data
 from brainpretrain.weights import store as weights
 
 Progress = Callable[[int, int], None]
@@ -96,7 +96,7 @@ def predict_native(
 
 def predict(
     model: Path,
-    cases: Sequence[data.Case],
+    cases: Sequence[Case],
     raw: Path,
     window: Mapping[str, Any],
     out: Path,
@@ -246,7 +246,7 @@ def predict_images(
 
 
 def as_derivatives(
-    cases: Sequence[data.Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
+    cases: Sequence[Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
 ) -> None:
     """Copies the predictions of a cohort into a BIDS derivative dataset.
 
@@ -261,7 +261,7 @@ def as_derivatives(
         UserError: two subjects or sessions have one BIDS label.
     """
     facts, about = read_json(Path(model).with_suffix(".json")), read_json(predictions / "predictions.json")
-    places: dict[Path, data.Case] = {}
+    places: dict[Path, Case] = {}
     for case in cases:
         found = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(found), case)) is not case:

@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
 from brainpretrain.files import read_tsv
 from brainpretrain.preprocess import nifti, volumes
 from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.report.overlays import Overlay, pick_cases
-from brainpretrain.training import samples as data
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -26,7 +26,7 @@ SCORE_COLUMNS = [
 
 
 def evaluate(
-    cases: Sequence[data.Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
+    cases: Sequence[Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is read at a time.
 
@@ -41,13 +41,13 @@ def evaluate(
             that is no class of the task.
     """
     _require_same_cases({case.name for case in cases}, predictions)
-    lookup = data.label_lookup(task["labels"], task["ignore"])
+    lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
         reference = nifti.read_volume(raw / case.rows[0]["label"])
         found = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
         classes = lookup[volumes.integer_labels(reference)]
-        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, data.IGNORED)
+        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, IGNORED)
         who = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
         rows += [dict(run) | who | score for score in scores]
     table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
@@ -121,8 +121,8 @@ def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Pa
     """
     scores = pd.concat([read_tsv(path / "scores.tsv") for path in folders], ignore_index=True)
     by_fold = {read_tsv(path / "scores.tsv")["fold"].iloc[0]: path for path in folders}
-    cases = {case.name: case for found in data.cases(table, folder, task["sequences"]).values() for case in found}
-    lookup = data.label_lookup(task["labels"], task["ignore"])
+    cases = {case.name: case for found in labelled_cases(table, folder, task["sequences"]).values() for case in found}
+    lookup = label_lookup(task["labels"], task["ignore"])
     found = []
     for pick in pick_cases(scores):
         row = cases[pick["volume"]].rows[0]
@@ -132,5 +132,5 @@ def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Pa
         array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
-        found.append(Overlay(pick, array, *(np.where(c == data.IGNORED, 0, c) for c in classes), spacing_mm))
+        found.append(Overlay(pick, array, *(np.where(c == IGNORED, 0, c) for c in classes), spacing_mm))
     return found

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from brainpretrain.cohorts import overlap as audits
+from brainpretrain.cohorts.overlap import on_both_sides
+from brainpretrain.report.licences import UNKNOWN
 from brainpretrain.report.pages import html as pages
 
 MAX_PAIRS = 500
@@ -27,7 +28,7 @@ def overlap_page(
     """Who of each corpus is scored too, and who is on both sides of a split.
 
     Args:
-        found: by corpus, its protocol, and what `audits.overlap` returned, read back as text.
+        found: by corpus, its protocol, and what `overlap.shared_subjects` returned, read back as text.
         near: correlation from which two volumes counted as one image.
         splits: by task, what `splits.split` returned.
     """
@@ -44,7 +45,7 @@ def overlap_page(
     body += "<h2>Splits</h2>\n<p>Pool and fixed test set of each task, drawn by name as published. A patient who is on both "
     body += "sides under two names is tested, and no fold trains on the other name.</p>\n"
     header = ["Task", "Data set", "Seed", "Pool", "Test", "Patients on both sides"]
-    rows = [[task, s["dataset"], s["seed"], len(s["pool"]), len(s["test"]), " ".join(audits.on_both_sides(s)) or "none"]
+    rows = [[task, s["dataset"], s["seed"], len(s["pool"]), len(s["test"]), " ".join(on_both_sides(s)) or "none"]
             for task, s in sorted(splits.items())]  # fmt: skip
     return pages.page("Overlap of corpora and cohorts", body + pages.table(header, rows, numeric=(2, 3, 4)))
 
@@ -82,14 +83,14 @@ def _nearest(pair: Mapping[str, str]) -> str:
 
 
 def licences_page(licences: pd.DataFrame) -> str:
-    """What `audits.licences` returned, with what must not be done."""
+    """What `licences.licence_table` returned, with what must not be done."""
     body = (
         "<p>What the study uses, under which licence, and what that forbids, as far as the name of the licence and the terms of "
         "access tell. Read the licence itself before you pass anything on. Whether an encoder that was trained on the data falls "
         "under the licence of the data is not settled here.</p>\n"
     )
     found = {what for cell in licences["forbids"] for what in cell.split("; ") if what}
-    together = sorted(found, key=lambda what: (what == audits.UNKNOWN, what))
+    together = sorted(found, key=lambda what: (what == UNKNOWN, what))
     body += "<h2>Forbidden for some of it, or not known</h2>\n"
     forbids = licences["forbids"].str.split("; ")
     rows = [[what, ", ".join(licences.loc[forbids.map(lambda cell, what=what: what in cell), "name"])] for what in together]

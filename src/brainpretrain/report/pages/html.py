@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from brainpretrain import files
+from brainpretrain.plan.table_spec import TableSpec
 
 STYLE = """
 :root { color-scheme: light; }
@@ -99,7 +100,7 @@ def inline(svg: str) -> str:
 # --- costs and label budgets
 
 
-def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float) -> str:
+def costs_page(arms: pd.DataFrame, spec: TableSpec, svg: str, scale: float) -> str:
     """The figure of `plots.costs` and its numbers.
 
     Args:
@@ -127,12 +128,10 @@ def costs_page(arms: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: flo
     if arms["hardware"].nunique() > 1:
         notes.append("The trainings ran on different hardware: their hours and memory are not to be compared closely.")
     body = inline(svg) + "<h2>Numbers</h2>\n" + table(header, rows, numeric=(0, *range(3, 10))) + _notes(notes)
-    return page(f"{spec['title']}: what it costs and what it brings", body)
+    return page(f"{spec.title}: what it costs and what it brings", body)
 
 
-def budgets_page(
-    points: pd.DataFrame, matches: pd.DataFrame, spec: Mapping[str, Any], svg: str, scale: float, resamples: int
-) -> str:
+def budgets_page(points: pd.DataFrame, matches: pd.DataFrame, spec: TableSpec, svg: str, scale: float, resamples: int) -> str:
     """The figure of `plots.label_budgets`, the budget that matches full supervision, and the numbers.
 
     Args:
@@ -167,7 +166,7 @@ def budgets_page(
         body += table(["Data", "Model", "Matched at (subjects)", "Full supervision"], full)
     header = ["Data", "Model", "n_train", "Subjects", "Score", "SD", "Folds"]
     body += "<h2>Numbers</h2>\n" + table(header, rows, numeric=(2, 3, 4, 5)) + _notes(notes)
-    return page(f"{spec['title']}: label budgets", body)
+    return page(f"{spec.title}: label budgets", body)
 
 
 def _full_words(match: Mapping[str, Any], scale: float) -> str:
