@@ -26,7 +26,7 @@ from brainpretrain.plan import tables as plan
 from brainpretrain.report import layouts as grids
 from brainpretrain.report import printers, results
 from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html
 
 OVERLAPS = arg(
     "--overlaps", nargs="*", default=[], metavar="CORPUS=TSV", help="audits (overlap.tsv) of the corpora behind the table"
@@ -118,4 +118,4 @@ def licences(args: argparse.Namespace) -> None:
     used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
     found = audits.licences(used, [{"name": name, **release} for name, release in args.releases.items()])
     write_tsv(args.out, found)
-    pages.write(args.page, audit_pages.licences_page(found))
+    html.write(args.page, audit_pages.licences_page(found))
