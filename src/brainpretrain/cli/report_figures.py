@@ -46,7 +46,7 @@ def plot_cases(args: argparse.Namespace) -> None:
 def plot_costs(args: argparse.Namespace) -> None:
     """Writes <name>_costs.tsv|svg|html: hours of training against the score, area = peak memory (AMAES Figure 1)."""
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
-    arms, stem = costs.arms(joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
+    arms, stem = costs.arms(joined(args.scores), args.spec, runs), args.out / f"{args.spec.name}_costs"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
     costs_figure.draw(arms, args.spec, figure)
@@ -66,10 +66,10 @@ def plot_budgets(args: argparse.Namespace) -> None:
     counted = budgets.counted_subjects([run for place, run in runs.items() if place.startswith("finetune/")])
     points = budgets.curves(scores, args.spec, counted)
     matches = budgets.matched(scores, args.spec, points, args.bootstrap)
-    stem = args.out / f"{args.spec['name']}_budgets"
+    stem = args.out / f"{args.spec.name}_budgets"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
-    write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
+    write_tsv(args.out / f"{args.spec.name}_matched.tsv", matches)
     budgets_figure.draw(points, matches, args.spec, figure)
     svg = figure.read_text(encoding="utf-8")
     page = budgets_page.page(points, matches, args.spec, svg, args.bootstrap["resamples"])

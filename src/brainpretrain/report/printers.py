@@ -1,6 +1,6 @@
-"""Prints a table for readers as Markdown, LaTeX, HTML and plain text.
+"""Prints a grid for readers as Markdown, LaTeX, HTML and plain text.
 
-What stands in it is laid out by `grids`. Every text is escaped, since titles come from users.
+`layouts` makes the grids. Every text is escaped, since titles come from users.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import io
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from brainpretrain import files
 from brainpretrain.errors import UserError
+from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.pages import html as pages
-
-if TYPE_CHECKING:
-    from brainpretrain.report.layouts import Cell, Grid
 
 TERMINAL_STYLES = {"": "", "missing": "dim", "up": "green", "down": "red", "same": "dim"}
 
@@ -38,8 +36,7 @@ def write(path: Path | str, frame: pd.DataFrame, grid: Grid) -> None:
         with files.atomic(path) as temporary:
             temporary.write_text(PRINTERS[suffix](grid), encoding="utf-8")
     else:
-        known = ", ".join(SUFFIXES)
-        raise UserError(f"cannot write a table as '{suffix}'", where=path, fix=f"use one of {known}")
+        raise UserError(f"cannot write a table as '{suffix}'", where=path, fix=f"use one of {', '.join(SUFFIXES)}")
 
 
 def markdown(grid: Grid) -> str:

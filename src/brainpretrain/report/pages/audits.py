@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from brainpretrain.cohorts import overlap as audits
+from brainpretrain.cohorts.overlap import on_both_sides
+from brainpretrain.report.licences import UNKNOWN
 from brainpretrain.report.pages.html import MISSING, Table, render, table
 
 MAX_PAIRS = 500
@@ -21,7 +22,7 @@ def overlap_page(
     """The subjects of each corpus that are scored too, and the patients that are on both sides of a split.
 
     Args:
-        overlaps: corpus -> its protocol and the two tables that `overlap.overlap` returned, read back as text.
+        overlaps: corpus -> its protocol and the two tables that `overlap.shared_subjects` returned, read back as text.
         near: correlation from which two volumes counted as one image.
         splits: task -> what `splits.split` returned.
     """
@@ -37,7 +38,7 @@ def overlap_page(
     ]
     header = ["Task", "Data set", "Seed", "Pool", "Test", "Patients on both sides"]
     rows = [
-        [task, s["dataset"], s["seed"], len(s["pool"]), len(s["test"]), " ".join(audits.on_both_sides(s)) or "none"]
+        [task, s["dataset"], s["seed"], len(s["pool"]), len(s["test"]), " ".join(on_both_sides(s)) or "none"]
         for task, s in sorted(splits.items())
     ]
     title, listed = "Overlap of corpora and cohorts", table(header, rows, numeric=(2, 3, 4))
@@ -83,13 +84,13 @@ def licences_page(licences: pd.DataFrame) -> str:
     """Data and weights in use, their licences, and what these forbid.
 
     Args:
-        licences: what `overlap.licences` returned.
+        licences: what `licences.licence_table` returned.
     """
     forbids = licences["forbids"].str.split("; ")
     acts = {act for cell in forbids for act in cell if act}
     forbidden = [
         [act, ", ".join(licences.loc[forbids.map(lambda cell, act=act: act in cell), "name"])]
-        for act in sorted(acts, key=lambda act: (act == audits.UNKNOWN, act))
+        for act in sorted(acts, key=lambda act: (act == UNKNOWN, act))
     ]
     used = [
         [

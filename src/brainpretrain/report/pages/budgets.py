@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.report.metrics import metric_of
 from brainpretrain.report.pages.html import folds_missing, inline, number, render, table
-from brainpretrain.report.results import Spec, metric_of
 
 
-def page(points: pd.DataFrame, matches: pd.DataFrame, spec: Spec, svg: str, resamples: int) -> str:
+def page(points: pd.DataFrame, matches: pd.DataFrame, spec: TableSpec, svg: str, resamples: int) -> str:
     """The figure of `figures.budgets`, the budgets that match full supervision, and the numbers.
 
     Args:
@@ -25,7 +26,7 @@ def page(points: pd.DataFrame, matches: pd.DataFrame, spec: Spec, svg: str, resa
     numbers = [_point(point, scale) for point in points.to_dict("records")]
     return render(
         "budgets",
-        title=f"{spec['title']}: label budgets",
+        title=f"{spec.title}: label budgets",
         figure=inline(svg),
         matched=table(["Data", "Model", "Matched at (subjects)", "Full supervision"], matched) if matched else None,
         numbers=table(["Data", "Model", "n_train", "Subjects", "Score", "SD", "Folds"], numbers, numeric=(2, 3, 4, 5)),

@@ -7,16 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.costs import pretraining_time, shown_hours
+from brainpretrain.report.metrics import metric_of
 from brainpretrain.report.pages.html import MISSING, folds_missing, inline, number, render, table
-from brainpretrain.report.results import Spec, metric_of
 
 HEADER = [
     "No.", "Model", "Data", "Score", "SD", "Time", "Pretraining", "Fine-tuning", "Memory (GB)", "Devices", "Hardware",
 ]  # fmt: skip
 
 
-def page(arms: pd.DataFrame, spec: Spec, svg: str) -> str:
+def page(arms: pd.DataFrame, spec: TableSpec, svg: str) -> str:
     """The figure of `figures.costs` and its numbers.
 
     Args:
@@ -27,7 +28,7 @@ def page(arms: pd.DataFrame, spec: Spec, svg: str) -> str:
     scale = metric_of(spec).scale
     return render(
         "costs",
-        title=f"{spec['title']}: what it costs and what it brings",
+        title=f"{spec.title}: what it costs and what it brings",
         figure=inline(svg),
         numbers=table(HEADER, [_row(cell, scale) for cell in arms.to_dict("records")], numeric=(0, *range(3, 10))),
         several_machines=arms["hardware"].nunique() > 1,
