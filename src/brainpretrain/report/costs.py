@@ -12,8 +12,8 @@ import pandas as pd
 from brainpretrain.errors import UserError
 from brainpretrain.plan.tables import Arm
 from brainpretrain.report import results as tables
-from brainpretrain.report.pages.html import duration
 from brainpretrain.report.results import Row, Spec
+from brainpretrain.words import duration
 
 PATH = re.compile(
     r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+)/run\.json$"

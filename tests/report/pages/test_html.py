@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from brainpretrain.report import budgets, costs
 from brainpretrain.report.pages import html as pages
@@ -104,14 +103,6 @@ def test_everything_is_escaped() -> None:
     page = pages.run_card({"name": HOSTILE, HOSTILE: HOSTILE, "config": {HOSTILE: {HOSTILE: [HOSTILE]}}})
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 6
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(8.31, "8.3 s"), (59.96, "60.0 s"), (125, "2 min 05 s"), (3599.7, "1 h 00 min"), (111840, "31 h 04 min")],
-)
-def test_duration(seconds: float, shown: str) -> None:
-    assert pages.duration(seconds) == shown
 
 
 def test_write(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ import pandas as pd
 
 from brainpretrain.report.costs import pretraining_time
 from brainpretrain.report.figures.canvas import GREY, MAX_ROWS, SEQUENCE_COLOURS, figure_at, panels, write_message
-from brainpretrain.report.pages.html import duration
 from brainpretrain.report.results import Spec, baseline_row, metric_of, score_words
+from brainpretrain.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from brainpretrain.report.figures.canvas import BLUE, DARK, figure_at
-from brainpretrain.report.pages.html import count
 from brainpretrain.report.results import ALL, Spec, metric_of
+from brainpretrain.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

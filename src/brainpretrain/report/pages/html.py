@@ -15,6 +15,8 @@ from typing import Any
 import pandas as pd
 
 from brainpretrain import files
+from brainpretrain.words import count as count
+from brainpretrain.words import duration
 
 STYLE = """
 :root { color-scheme: light; }
@@ -249,11 +251,6 @@ def _listed(volumes: pd.DataFrame, columns: Mapping[str, str]) -> str:
     return html + (f'\n<p class="notes">{more} more are listed in volumes.tsv of their data sets.</p>' if more > 0 else "")
 
 
-def count(number: int, noun: str) -> str:
-    """'1 volume', '1,200 volumes'."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 # --- run card
 
 SECTIONS = {
@@ -305,16 +302,6 @@ def _fact(key: str, value: Any) -> tuple[str, str]:
     if key in ("parameters", "encoder_parameters", "steps", "volumes", "subjects") and number:
         return key.replace("_", " "), f"{value:,}"
     return key.replace("_", " "), _plain(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as the two largest units, e.g. '31 h 04 min', '2 min 05 s', '8.3 s'."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
