@@ -13,9 +13,10 @@ import numpy as np
 
 from brainpretrain.cohorts import fingerprints
 from brainpretrain.config import load
+from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.preprocess.nifti import BadVolume, Volume, read_volume
 from brainpretrain.preprocess.resampling import CUBIC, resize
-from brainpretrain.preprocess.volumes import preprocess, to_ras
+from brainpretrain.preprocess.volumes import preprocess
 
 
 def with_grid(array: np.ndarray, affine: np.ndarray, volume: Volume) -> Volume:

@@ -9,7 +9,7 @@ from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.config import Elastic
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 from brainpretrain.training import samples as data
 from harness import arguments, seconds, serve
 
@@ -19,7 +19,7 @@ FOLDER, PATCH, OUT = Path(GIVEN["work"]), [GIVEN["patch"]] * 3, Path(GIVEN["out"
 ROWS = read_tsv(Path(GIVEN["table"])).assign(dataset="bench")
 POLICIES = {name: Policy(fields) for name, fields in GIVEN["policies"].items()}
 PATCHES = {name: data.PretrainPatches(ROWS, FOLDER, PATCH, policy, seed=0) for name, policy in POLICIES.items()}
-MEMORY = [np.pad(shards.load(FOLDER, row), 2 * GIVEN["patch"]) for row in ROWS.to_dict("records")]
+MEMORY = [np.pad(frames.load(FOLDER, row), 2 * GIVEN["patch"]) for row in ROWS.to_dict("records")]
 
 
 def augmented(policy: str, first: int, count: int) -> list[float]:

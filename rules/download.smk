@@ -9,7 +9,7 @@ Where the files lie is a resource: data that moved are the same data, and run no
 import time
 
 from brainpretrain import datasets
-from brainpretrain.download.obtain import can_be_had, refuse_without_variables
+from brainpretrain.download.download import can_be_had, refuse_without_variables
 
 # data sets that come from elsewhere: neither made here nor the user's own
 DOWNLOADS = [name for name in PLAN.datasets if name not in CONFIG.datasets and datasets.load(name).access != "embedded"]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd  # takes a third of a second, and half of the commands write no table
 
 
+# What the standard library raises for a damaged zip or tar: its own errors, and those that escape from parsing a damaged field.
+UNREADABLE_ARCHIVE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error),
+    *(ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, a quota, a limit on the size of files
 
 

@@ -15,7 +15,7 @@ from brainpretrain.cohorts import fingerprints
 from brainpretrain.cohorts.fingerprints import Fingerprints
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.nifti import Volume, read_volume
 from brainpretrain.preprocess.resampling import CUBIC, resize
 from brainpretrain.preprocess.volumes import preprocess
@@ -117,7 +117,7 @@ def test_files(cohort: tiny.Cohort, tmp_path: Path) -> None:
     back = fingerprints.read(tmp_path / "a.npz")
     assert (back.volumes, back.digests) == (found.volumes, found.digests)
     np.testing.assert_array_equal(back.vectors, found.vectors)
-    image = shards.load(folder, table[table["volume"] == found.volumes[0]].to_dict("records")[0])
+    image = frames.load(folder, table[table["volume"] == found.volumes[0]].to_dict("records")[0])
     assert found.digests[0] == fingerprints.digest(image)
 
 

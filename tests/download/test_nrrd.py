@@ -12,9 +12,9 @@ import pytest
 from brainpretrain import datasets
 from brainpretrain.datasets.base import NotInPlace, index, scan
 from brainpretrain.download import nrrd
-from brainpretrain.download.verify import fetch
+from brainpretrain.download.fetch import fetch
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess.volumes import read_volume
+from brainpretrain.preprocess.nifti import read_volume
 
 ARRAY = np.arange(-10, 50, dtype=np.int16).reshape(3, 4, 5)
 

@@ -9,12 +9,12 @@ import torch
 
 import tiny
 from brainpretrain import cli, decoders
+from brainpretrain.cohorts.cases import Case, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.files import read_json, read_tsv, write_json
-from brainpretrain.preprocess import shards, volumes
-from brainpretrain.training import samples as data
+from brainpretrain.preprocess import nifti, shards
 from brainpretrain.weights import store as weights
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
@@ -73,7 +73,7 @@ def test_classes_are_written_as_values_of_the_label_file():
 
 
 def test_the_command_predicts_what_the_workflow_predicts(cohort, model, tmp_path):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     cases = [found[name][0] for name in ("s1", "s2", "s4")]
     prediction.predict(model / "model.safetensors", cases, cohort.raw, WINDOW, tmp_path / "cohort")
     assert predict(model, tmp_path / "files", *(cohort.raw / f"{case.name}_T1w.nii.gz" for case in cases)) == 0
@@ -93,7 +93,7 @@ def test_several_channels_are_prepared_as_the_workflow_stores_them(pair_model, t
             "volume": f"s_{sequence}", "subject": "s", "sequence": sequence, "path": f"s_{sequence}.nii.gz"})  # fmt: skip
     rows[0]["label"] = "s_FLAIR.nii.gz"
     table = shards.build(rows, tmp_path, tmp_path / "stored", tiny.PREPROCESS, 0, 1)
-    (case,) = data.cases(table, tmp_path / "stored", ["FLAIR", "T1w"])["s"]
+    (case,) = labelled_cases(table, tmp_path / "stored", ["FLAIR", "T1w"])["s"]
     facts = read_json(pair_model / "model.json")
     image, geometry, _ = prediction.prepare([tmp_path / "s_FLAIR.nii.gz", tmp_path / "s_T1w.nii.gz"], facts)
     assert np.array_equal(image, case.image()) and geometry.to_json() == case.rows[0]["geometry"]
@@ -422,7 +422,7 @@ def test_another_dataset_is_never_written_into(model, tmp_path, capsys):
 
 def test_the_predictions_of_a_cohort_as_a_bids_dataset(cohort, model, tmp_path):
     folder, out = tmp_path / "predictions", tmp_path / "bids"
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     prediction.predict(model / "model", [found["s5"][0]], cohort.raw, WINDOW, folder)
     write_json(tmp_path / "test.json", {"test": ["s5"]})
     line = ["bids", "--predictions", folder, "--model", model / "model.safetensors", "--volumes", cohort.table, "--root", cohort.raw,
@@ -437,8 +437,8 @@ def test_the_predictions_of_a_cohort_as_a_bids_dataset(cohort, model, tmp_path):
 
 
 def test_two_subjects_never_share_a_bids_label(cohort, model, tmp_path):
-    (case,) = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["s5"]
-    twins = [data.Case(name, name, "", case.rows, case.folder) for name in ("s_5", "s-5")]
+    (case,) = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["s5"]
+    twins = [Case(name, name, "", case.rows, case.folder) for name in ("s_5", "s-5")]
     write_json(tmp_path / "predictions.json", {"model": "m", "model_sha256": "", "inference": WINDOW})
     with pytest.raises(UserError, match="'s_5' and 's-5' have one BIDS label"):
         prediction.as_derivatives(twins, tmp_path, model / "model", cohort.raw, {"URL": "x"}, tmp_path / "bids")
@@ -461,4 +461,4 @@ def test_orientation_is_read_before_a_label_is_written(tmp_path):
     nib.save(image, path)
     facts = tiny.finetune_config(1)
     assert prediction.prepare([path], facts)[2] == ["a.nii.gz: qform and sform differ by up to 9.00 mm: sform used"]
-    assert volumes.read_volume(path).affine[0, 3] == 0
+    assert nifti.read_volume(path).affine[0, 3] == 0

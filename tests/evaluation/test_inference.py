@@ -9,7 +9,7 @@ import tiny
 from brainpretrain import backbones, cli
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation.inference import features, read_image, sliding_window
-from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess import nifti, volumes
 from brainpretrain.weights import store as weights
 
 WEIGHTS = pytest.mark.parametrize("weights", ["constant", "gaussian"])
@@ -173,7 +173,7 @@ def test_a_nifti_is_prepared_as_the_corpus_was_or_taken_as_it_is(tmp_path):
     nib.save(nib.Nifti1Image(array, np.diag([-2.0, 2, 2, 1])), tmp_path / "x.nii.gz")
     assert np.array_equal(read_image(tmp_path / "x.nii.gz", FACTS, raw=True)[0, 0].numpy(), array)
     found = read_image(tmp_path / "x.nii.gz", FACTS, raw=False)
-    wanted = volumes.preprocess(volumes.read_volume(tmp_path / "x.nii.gz"), None, tiny.PREPROCESS)[0]
+    wanted = volumes.preprocess(nifti.read_volume(tmp_path / "x.nii.gz"), None, tiny.PREPROCESS)[0]
     assert found.shape == (1, 1, 24, 22, 20) and np.array_equal(found[0, 0].numpy(), wanted)
     with pytest.raises(UserError, match="does not say how its volumes were prepared"):
         read_image(tmp_path / "x.nii.gz", FACTS | {"preprocess": None}, raw=False)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 import tiny
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import images as prediction
 from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess import nifti
 from brainpretrain.training import run as training
-from brainpretrain.training import samples as data
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {
@@ -28,7 +28,7 @@ RUN = {
 
 @pytest.fixture(scope="module")
 def cases(cohort):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     return [found[name][0] for name in ("s4", "s5")]
 
 
@@ -65,7 +65,7 @@ def labels_as_predictions(cohort, cases, folder, *changes):
     """Each case's own label, changed, as its prediction."""
     for case, change in zip(cases, changes, strict=True):
         label = cohort.raw / f"{case.name}_label.nii.gz"
-        volumes.write_volume(folder / f"{case.name}.nii.gz", change(np.asarray(nib.load(label).dataobj)), like=label)
+        nifti.write_volume(folder / f"{case.name}.nii.gz", change(np.asarray(nib.load(label).dataobj)), like=label)
     return folder
 
 

@@ -134,7 +134,7 @@ def test_equals_monai_on_real_labels(file, labels):
     """Against the same labels bent by about a voxel."""
     from scipy import ndimage
 
-    from brainpretrain.preprocess.volumes import read_volume
+    from brainpretrain.preprocess.nifti import read_volume
 
     volume = read_volume(SHARED / file)
     rng = np.random.default_rng(0)

@@ -158,16 +158,16 @@ def limited_memory(more: int, step: int) -> None:
 
 def killed_while_reading(volume: str) -> None:
     """A loader process dies when it reads a volume."""
-    from brainpretrain.preprocess import shards
+    from brainpretrain.preprocess import frames
 
-    load = shards.load
+    load = frames.load
 
     def dying(folder, row, box=None):
         if row["volume"] == volume:
             os.kill(os.getpid(), signal.SIGKILL)
         return load(folder, row, box)
 
-    shards.load = dying
+    frames.load = dying
 
 
 def on_node(host: str, job: str, step: int) -> None:

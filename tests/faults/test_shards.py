@@ -132,7 +132,7 @@ def test_37_fine_tuning_and_prediction_stop_too(stored: tiny.Cohort, tmp_path: P
     assert len(list((tmp_path / "predictions").glob("*.nii.gz"))) == 2
 
 
-def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_repair_restores_damaged_files_and_nothing_else(stored: tiny.Cohort, capsys: Any) -> None:
     clean, before = content(stored.folder), stamps(stored.folder)
     volumes = stored.folder / "volumes"
     flip(volumes / "s0_T1w.b2nd")
@@ -144,7 +144,7 @@ def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Coho
     for line in (
         "s0_T1w (shard000): s0_T1w.b2nd is damaged: its checksum is",
         "s1_T1w (shard000): s1_T1w.label.b2nd is damaged",
-        "s2_T1w (shard000): s2_T1w.b2nd is missing. Made anew from s2_T1w.nii.gz",
+        "s2_T1w (shard000): s2_T1w.b2nd is missing. Restored from s2_T1w.nii.gz",
         "4 stored volumes looked at: 3 repaired, 0 left",
     ):
         assert line in said
@@ -156,7 +156,7 @@ def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Coho
     assert stamps(stored.folder) == before
 
 
-def test_37_what_cannot_be_made_anew_is_named_and_the_rest_is(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_what_cannot_be_restored_is_named_and_the_rest_is_restored(stored: tiny.Cohort, capsys: Any) -> None:
     clean, volumes = content(stored.folder), stored.folder / "volumes"
     for name in ("s0_T1w.b2nd", "s1_T1w.b2nd", "s2_T1w.b2nd"):
         flip(volumes / name)
@@ -190,7 +190,7 @@ def test_37_a_table_is_put_together_again_and_looks_no_newer(stored: tiny.Cohort
     else:
         stored.shard.write_bytes({"cut": clean[: len(clean) // 2], "empty": b"", "no table": b"\x93\x00\xff" * 99}[fault])
     assert repair(stored.folder) == 0
-    assert "Put together again from the records of 4 volumes" in capsys.readouterr().out
+    assert "Rebuilt from the records of 4 volumes" in capsys.readouterr().out
     assert stored.shard.read_bytes() == clean and stored.shard.stat().st_mtime_ns <= time_ns
 
 

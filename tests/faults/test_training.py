@@ -24,7 +24,7 @@ import tiny
 import workflow_fixture
 from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 from brainpretrain.training import checkpoints, history
 from brainpretrain.training import run as training
 from brainpretrain.training.callbacks import exit_code, read_log
@@ -418,12 +418,12 @@ def poisoned(cohort, tmp_path):
     """A corpus one volume of which holds NaN, as none that was preprocessed here can."""
     corpus, rows = tmp_path / "corpus.tsv", read_tsv(cohort.corpus)
     row = rows.index[rows["volume"] == "s3_T1w"][0]
-    image = shards.load(cohort.data, rows.loc[row].to_dict()).copy()
+    image = frames.load(cohort.data, rows.loc[row].to_dict()).copy()
     image[:] = np.nan
     folder = Path(shutil.copytree(cohort.data, tmp_path / "data"))
-    frame = shards._compressed(image)
-    shards.write_frame(folder / rows.at[row, "file"], frame)
-    rows.loc[row, "checksum"] = shards.checksum_of(frame)
+    frame = frames.compress(image)
+    frames.write(folder / rows.at[row, "file"], frame)
+    rows.loc[row, "checksum"] = frames.checksum_of(frame)
     write_tsv(corpus, rows)
     return tiny.Cohort(tmp_path), corpus
 

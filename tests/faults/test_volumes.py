@@ -17,7 +17,7 @@ import pytest
 
 from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.geometry import Geometry
 from preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
@@ -276,11 +276,11 @@ def test_20_a_point_of_an_oblique_volume_lands_where_it_was(collection: Collecti
     found = collection.table("out")[BAD]
     geometry = Geometry.from_json(found["geometry"])
     expected = geometry.world_to_stored(affine[:3, :3] @ point + affine[:3, 3])
-    stored = shards.load(collection.root / "out", found).astype(float)
+    stored = frames.load(collection.root / "out", found).astype(float)
     weight = np.where(stored > 0.6, stored, 0)
     centre = (np.indices(stored.shape) * weight).sum(axis=(1, 2, 3)) / weight.sum()
     assert np.abs(centre - expected).max() < 0.5
-    label = shards.load_label(collection.root / "out", found)
+    label = frames.load_label(collection.root / "out", found)
     assert np.abs(np.argwhere(label).mean(axis=0) - expected).max() < 0.5
 
 

@@ -1,4 +1,4 @@
-"""Config folders for `config.load`, and what is planned from them; single YAML files for `config.read_yaml`."""
+"""Config folders for `config.load`, and what is planned from them; single YAML files for `read_yaml`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import yaml
 from hypothesis import strategies as st
 
 from brainpretrain import config
+from brainpretrain.config.reading import read_yaml
 from brainpretrain.errors import UserError
 from brainpretrain.plan import tables as plan
 from fuzz.odd import damaged, ints, maybe
@@ -133,7 +134,7 @@ def _mark(draw: Callable[..., Any], raw: dict[str, str]) -> str:
 def check(folder: Path, work: Path) -> None:
     """Reads and plans. What is accepted can be written as JSON, as every rule of the workflow needs it."""
     if (folder / "one.yaml").exists():
-        content = config.read_yaml(folder / "one.yaml")
+        content = read_yaml(folder / "one.yaml")
         assert isinstance(content, dict)
         return
     loaded = config.load(folder)

@@ -150,11 +150,11 @@ def check(folder: Path, work: Path) -> None:
         _write(work / "labels.nii.gz", shape, header)
     for channel in (0, 1):
         try:
-            volumes.read_volume(path, limits=LIMITS, channel=channel)
+            nifti.read_volume(path, limits=LIMITS, channel=channel)
         except UserError as error:
             assert str(path) in str(error)
     try:
-        volume = volumes.read_volume(path, limits=LIMITS)
+        volume = nifti.read_volume(path, limits=LIMITS)
     except UserError as error:
         assert str(path) in str(error)
         raise
@@ -181,7 +181,7 @@ def _write(path: Path, shape: tuple[int, ...], header: Any) -> None:
     assert all(int(n) == m for n, m in zip(written["dim"][1:4], shape, strict=True))
 
 
-def _compare(path: Path, volume: volumes.Volume) -> None:
+def _compare(path: Path, volume: nifti.Volume) -> None:
     """What we accept, nibabel reads as the same values at the same place, if it reads it at all."""
     content = path.read_bytes()
     content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from skimage.transform import resize as skimage_resize
 
+from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.preprocess.nifti import BadVolume, Volume, read_volume
 from brainpretrain.preprocess.volumes import (
     foreground_box,
@@ -18,7 +19,6 @@ from brainpretrain.preprocess.volumes import (
     preprocess,
     require_same_grid,
     to_float16,
-    to_ras,
 )
 from helpers import SHARED
 

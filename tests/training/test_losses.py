@@ -3,7 +3,7 @@ from typing import get_args
 import pytest
 import torch
 
-from brainpretrain import config
+from brainpretrain.config.sections import Loss
 from brainpretrain.training.losses import KINDS, deep, dice_ce, squared_dice_ce
 
 IGNORED = 255
@@ -37,7 +37,7 @@ def test_squared_dice_equals_monai():
 
 
 def test_a_recipe_can_name_every_loss_and_gets_that_one():
-    assert set(get_args(config.Loss.model_fields["name"].annotation)) == set(KINDS)
+    assert set(get_args(Loss.model_fields["name"].annotation)) == set(KINDS)
     logits, label = example()
     for name, loss in KINDS.items():
         assert deep(logits, label, IGNORED, name=name, smooth=0.5) == loss(logits, label, IGNORED, smooth=0.5)

@@ -20,8 +20,8 @@ LIGHT = [
     "preprocess.volumes",
     "preprocess.shards",
     "datasets",
-    "download.verify",
-    "download.obtain",
+    "download.fetch",
+    "download.download",
     "cli",
     "report.results",
     "report.layouts",
@@ -50,7 +50,7 @@ def test_planning_and_preprocessing_start_without_torch(module):
 
 def test_the_workflow_is_planned_without_pandas():
     """What the Snakefile imports, since a dry run waits for it."""
-    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.obtain; print('pandas' in sys.modules)"
+    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.download; print('pandas' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
     assert done.stdout.split() == ["False"]
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from brainpretrain import config, datasets
 from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
 from brainpretrain.datasets.base import scan, to_fetch, with_sizes
+from brainpretrain.download import check as module
 from brainpretrain.download import listing
-from brainpretrain.download import recognise as module
 from brainpretrain.download.archives import markers
-from brainpretrain.download.obtain import obtain
-from brainpretrain.download.verify import fetch as run
+from brainpretrain.download.download import download as download_dataset
+from brainpretrain.download.fetch import fetch as run
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_json, write_tsv
 
@@ -60,7 +60,7 @@ def check(args: argparse.Namespace) -> None:
 
     Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
     """
-    facts = module.understand(args.folder)
+    facts = module.check(args.folder)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
         found = len(facts["problems"])
@@ -113,7 +113,7 @@ def download(args: argparse.Namespace) -> None:
     Credentials come from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
     """
     incoming = args.incoming or args.root.absolute().parent / "incoming" / args.dataset
-    facts = obtain(datasets.load(args.dataset), args.root, incoming, args.mirror)
+    facts = download_dataset(datasets.load(args.dataset), args.root, incoming, args.mirror)
     if args.out:
         write_json(args.out, facts)
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")

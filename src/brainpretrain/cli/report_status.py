@@ -9,8 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from brainpretrain import config
 from brainpretrain.cli.arguments import OUT, arg, command
+from brainpretrain.config.schema import json_schema
 from brainpretrain.files import write_json
 from brainpretrain.report import status as reading
 
@@ -38,4 +38,4 @@ def status(args: argparse.Namespace) -> None:
 @command("schema", OUT)
 def schema(args: argparse.Namespace) -> None:
     """Editors that know YAML schemas complete and check the files under config/ with it."""
-    write_json(args.out, config.schema())
+    write_json(args.out, json_schema())

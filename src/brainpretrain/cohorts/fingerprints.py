@@ -19,7 +19,7 @@ import pandas as pd
 
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import frames
 
 REVISION = 1  # raise it when the same image gives another fingerprint
 SIDE = 24  # cells per axis; even, since mirroring folds the first axis
@@ -124,7 +124,7 @@ def build(table: pd.DataFrame, folder: Path | str, progress: Callable[[int, int]
     rows = table[table["status"] == "ok"].sort_values("volume").to_dict("records")
     digests, vectors = [], np.zeros((len(rows), SIDE**3), np.float16)
     for number, row in enumerate(rows):
-        image = shards.load(folder, row)
+        image = frames.load(folder, row)
         digests.append(digest(image))
         vectors[number] = vector(image)
         if progress:

@@ -13,19 +13,17 @@ import os
 import re
 import shutil
 import stat
-import struct
 import subprocess
 import tarfile
 import unicodedata
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import link, read_json, sync, sync_tree, write_json
+from brainpretrain.files import UNREADABLE_ARCHIVE, link, read_json, sync, sync_tree, write_json
 
 MARKER = ".archive.json"
 ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
@@ -45,9 +43,6 @@ _TARS: dict[str, Callable[..., Any]] = {
     ".tar.xz": lzma.open,
 }
 SUFFIXES = (".zip", *_TARS)
-# besides their own errors, the readers of the standard library let through what their parsing of a damaged field raises
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error)
-DAMAGED += (ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError)
 
 
 def stem(name: str) -> str:
@@ -90,7 +85,7 @@ def unpack(
                 _unzip(plain, target)
             else:
                 _untar(plain, name, target)
-        except (*DAMAGED, OSError) as error:
+        except (*UNREADABLE_ARCHIVE, OSError) as error:
             raise _unpackable(error, path) from None
         marker = {**facts, "files": target.files, "bytes": target.bytes}
         write_marker(making, marker)

@@ -1,4 +1,4 @@
-"""Hosts with an interface of their own. Each tells where files are; `download` gets them.
+"""Hosts with an interface of their own. Each tells where files are; `download_file` gets them.
 
 Credentials come from the environment and from nowhere else: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN. They are
 sent to the host they are for, over https, and are written nowhere.
@@ -19,7 +19,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from brainpretrain.datasets.base import Archive
 from brainpretrain.download import archives
-from brainpretrain.download.http import differs, digests, download, read
+from brainpretrain.download.http import differs, digests, download_file, read
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
 
@@ -58,7 +58,7 @@ def synapse_file(archive: Archive, path: Path) -> dict[str, Any]:
     """Fetches the file `synapse:<id>`, or the one called `archive.name` below the folder or project `<id>`.
 
     Raises:
-        UserError: as `download`; or there is no such file, or terms are to be accepted.
+        UserError: as `download_file`; or there is no such file, or terms are to be accepted.
     """
     secrets = {"Authorization": f"Bearer {os.environ['SYNAPSE_AUTH_TOKEN']}"}
     entity = _synapse_entity(archive.url.partition(":")[2], archive.name, secrets)
@@ -68,7 +68,7 @@ def synapse_file(archive: Archive, path: Path) -> dict[str, Any]:
         problem = f"Synapse has {facts['contentSize']} bytes of {archive.name}, on record are {archive.size}"
         raise UserError(problem, where=archive.url, fix="look at the page of the data set")
     told = replace(archive, size=facts["contentSize"], md5=archive.md5 or facts.get("contentMd5"))
-    return download(lambda: _synapse_handle(entity, secrets)["preSignedURL"], path, told)
+    return download_file(lambda: _synapse_handle(entity, secrets)["preSignedURL"], path, told)
 
 
 def _synapse_entity(identifier: str, name: str, secrets: Mapping[str, str]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def hugging_face(archive: Archive, folder: Path) -> dict[str, Any]:
         revision (of the data set on its host), files, bytes.
 
     Raises:
-        UserError: as `download`; or a name leads out of the folder.
+        UserError: as `download_file`; or a name leads out of the folder.
     """
     token = os.environ.get("HF_TOKEN")
     secrets = {"Authorization": f"Bearer {token}"} if token else {}
@@ -152,7 +152,7 @@ def dataverse(archive: Archive, folder: Path) -> dict[str, Any]:
         revision (the data set's version on its host), files, bytes.
 
     Raises:
-        UserError: as `download`; or a name leads out of the folder.
+        UserError: as `download_file`; or a name leads out of the folder.
     """
     server, _, identifier = archive.url.removeprefix("dataverse:").rpartition("/doi:")
     host = server if "://" in server else f"https://{server}"
@@ -203,7 +203,7 @@ def _collection(name: str, revision: str, files: list[Archive], folder: Path, se
         path = _below(folder, file.name)
         there = path.exists() and path.stat().st_size == file.size and (same or not differs(digests(path), file))
         if not there:
-            download(file.url, path, file, secrets, quiet=True)
+            download_file(file.url, path, file, secrets, quiet=True)
 
     _in_parallel(get, files, name)
     write_json(note, {"revision": revision})
@@ -219,7 +219,7 @@ def xnat_project(archive: Archive, folder: Path) -> dict[str, Any]:
         files, bytes.
 
     Raises:
-        UserError: as `download` and `unpack`; or the project has no sessions that the user may see.
+        UserError: as `download_file` and `unpack`; or the project has no sessions that the user may see.
     """
     server, _, project = archive.url.removeprefix("xnat:").rpartition("/")
     login = f"{os.environ['XNAT_USER']}:{os.environ['XNAT_PASSWORD']}".encode()
@@ -258,7 +258,7 @@ def _xnat_session(scans: str, wanted_types: tuple[str, ...], path: Path, secrets
             archives.write_marker(making, {"name": path.name, "files": 0, "bytes": 0})
         return types
     packed = path.with_name(f".{path.name}.zip")
-    found = download(f"{scans}/{wanted}/files?format=zip", packed, Archive(packed.name), secrets, quiet=True)
+    found = download_file(f"{scans}/{wanted}/files?format=zip", packed, Archive(packed.name), secrets, quiet=True)
     archives.unpack(packed, path, {"name": path.name} | found, rename=_xnat_name)
     packed.unlink()
     return types

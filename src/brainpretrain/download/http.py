@@ -52,7 +52,7 @@ class _Broken(Exception):
         self.wait_s = wait_s
 
 
-def download(
+def download_file(
     url: str | Callable[[], str], path: Path, archive: Archive, secrets: Mapping[str, str] | None = None, quiet: bool = False
 ) -> dict[str, Any]:
     """Fetches `url` into `path`. Killed or broken off, the same call continues at the byte it had reached.
@@ -116,11 +116,11 @@ def shown(url: str) -> str:
 
 
 def read(url: str, secrets: Mapping[str, str], question: Any = None) -> tuple[bytes, Message]:
-    """A short answer of an interface, such as a list, and its headers, with the attempts that `download` makes.
+    """A short answer of an interface, such as a list, and its headers, with the attempts that `download_file` makes.
 
     Args:
         url: http or https.
-        secrets: as for `download`.
+        secrets: as for `download_file`.
         question: is sent as JSON, if there is one.
 
     Raises:

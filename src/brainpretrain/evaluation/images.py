@@ -14,11 +14,12 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from brainpretrain import decoders, memory, provenance
+from brainpretrain.cohorts.cases import Case
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids, inference
 from brainpretrain.files import atomic, read_json, sha256, write_json
-from brainpretrain.preprocess import volumes
-from brainpretrain.training import samples as data
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess.geometry import Geometry, to_ras
 from brainpretrain.weights import store as weights
 
 Progress = Callable[[int, int], None]
@@ -63,7 +64,7 @@ def class_values(labels: Mapping[str, Sequence[int]]) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_native(
-    network: torch.nn.Module, facts: Mapping[str, Any], image: np.ndarray, geometry: volumes.Geometry, window: Mapping[str, Any]
+    network: torch.nn.Module, facts: Mapping[str, Any], image: np.ndarray, geometry: Geometry, window: Mapping[str, Any]
 ) -> np.ndarray:
     """Label values on the native grid.
 
@@ -95,7 +96,7 @@ def predict_native(
 
 def predict(
     model: Path,
-    cases: Sequence[data.Case],
+    cases: Sequence[Case],
     raw: Path,
     window: Mapping[str, Any],
     out: Path,
@@ -110,9 +111,9 @@ def predict(
     network, facts = load_model(model)
     out.mkdir(parents=True, exist_ok=True)
     for number, case in enumerate(cases, start=1):
-        geometry = volumes.Geometry.from_json(case.rows[0]["geometry"])
+        geometry = Geometry.from_json(case.rows[0]["geometry"])
         labels = predict_native(network, facts, case.image(), geometry, window)
-        volumes.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
+        nifti.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
         progress(number, len(cases))
     about = {"model": facts["name"], "model_sha256": sha256(Path(model).with_suffix(".safetensors")), "inference": dict(window)}
     write_json(out / "predictions.json", about | {"cases": [case.name for case in cases]})
@@ -121,7 +122,7 @@ def predict(
 # ------------------------------------------------------------------------------------------------ any files
 
 
-def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, volumes.Geometry, list[str]]:
+def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, Geometry, list[str]]:
     """The images of one case as the model was shown its cases; equal to what the workflow stores of them.
 
     With `crop: nonzero` the box is the one around the voxels above 0 of all channels.
@@ -138,8 +139,8 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
     """
     _check_channels(images, facts["task"]["sequences"])
     recipe = facts["preprocess"]
-    limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
-    found = [volumes.read_volume(image, limits=limits) for image in images]
+    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    found = [nifti.read_volume(image, limits=limits) for image in images]
     for volume in found:
         _check_grid(volume, found[0])
     box = _common_box(found) if recipe["crop"] == "nonzero" else None
@@ -245,7 +246,7 @@ def predict_images(
 
 
 def as_derivatives(
-    cases: Sequence[data.Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
+    cases: Sequence[Case], predictions: Path, model: Path, raw: Path, source: Mapping[str, str], out: Path
 ) -> None:
     """Copies the predictions of a cohort into a BIDS derivative dataset.
 
@@ -260,7 +261,7 @@ def as_derivatives(
         UserError: two subjects or sessions have one BIDS label.
     """
     facts, about = read_json(Path(model).with_suffix(".json")), read_json(predictions / "predictions.json")
-    places: dict[Path, data.Case] = {}
+    places: dict[Path, Case] = {}
     for case in cases:
         found = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(found), case)) is not case:
@@ -396,7 +397,7 @@ def _segment(
     image, geometry, notes = prepare(target.images, facts)
     labels = predict_native(network, facts, image, geometry, window)
     target.sidecar.unlink(missing_ok=True)  # it vouches for the file beside it: first to go, last to come
-    volumes.write_volume(target.path, labels, like=target.images[0])
+    nifti.write_volume(target.path, labels, like=target.images[0])
     write_json(target.sidecar, about)
     return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])
 
@@ -425,7 +426,7 @@ def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:
             )
 
 
-def _check_grid(volume: volumes.Volume, first: volumes.Volume) -> None:
+def _check_grid(volume: nifti.Volume, first: nifti.Volume) -> None:
     """A known orientation, and the grid of the first channel."""
     if not volume.facts["qform_code"] and not volume.facts["sform_code"]:
         raise UserError(
@@ -435,7 +436,7 @@ def _check_grid(volume: volumes.Volume, first: volumes.Volume) -> None:
         )
     try:
         volumes.require_same_grid(first, volume, volume.path)
-    except volumes.BadVolume as error:
+    except nifti.BadVolume as error:
         raise UserError(
             f"it is not on the grid of {first.path.name}: {error.problem}",
             where=volume.path,
@@ -443,8 +444,8 @@ def _check_grid(volume: volumes.Volume, first: volumes.Volume) -> None:
         ) from error
 
 
-def _common_box(found: Iterable[volumes.Volume]) -> tuple[slice, ...] | None:
+def _common_box(found: Iterable[nifti.Volume]) -> tuple[slice, ...] | None:
     """The box around the voxels above 0 of all volumes, in RAS; None if there is none."""
-    boxes = [volumes.foreground_box(volumes.to_ras(volume.array, volume.affine)[0]) for volume in found]
+    boxes = [volumes.foreground_box(to_ras(volume.array, volume.affine)[0]) for volume in found]
     sides = list(zip(*(box for box in boxes if box), strict=True))
     return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides) or None

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess import nifti, volumes
 
 
 @torch.no_grad()
@@ -103,15 +103,15 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     if path.suffix == ".npy":
         array = _read_array(path, raw)
     elif raw:
-        array = volumes.read_volume(path).array
+        array = nifti.read_volume(path).array
     elif facts["preprocess"] is None:
         raise UserError(
             "the encoder does not say how its volumes were prepared", where=path, fix="import it with --preprocess, or use --raw"
         )
     else:
         recipe = facts["preprocess"]
-        limits = volumes.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
-        array = volumes.preprocess(volumes.read_volume(path, limits=limits), None, recipe)[0]
+        limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+        array = volumes.preprocess(nifti.read_volume(path, limits=limits), None, recipe)[0]
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]
     if image.shape[1] != facts["in_channels"] or not image.isfinite().all():

@@ -11,12 +11,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.report.overlays import Overlay, pick_cases
-from brainpretrain.training import samples as data
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -25,7 +26,7 @@ SCORE_COLUMNS = [
 
 
 def evaluate(
-    cases: Sequence[data.Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
+    cases: Sequence[Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
 ) -> pd.DataFrame:
     """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is read at a time.
 
@@ -40,13 +41,13 @@ def evaluate(
             that is no class of the task.
     """
     _require_same_cases({case.name for case in cases}, predictions)
-    lookup = data.label_lookup(task["labels"], task["ignore"])
+    lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
-        reference = volumes.read_volume(raw / case.rows[0]["label"])
+        reference = nifti.read_volume(raw / case.rows[0]["label"])
         found = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
         classes = lookup[volumes.integer_labels(reference)]
-        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, data.IGNORED)
+        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, IGNORED)
         who = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
         rows += [dict(run) | who | score for score in scores]
     table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
@@ -66,9 +67,9 @@ def _require_same_cases(expected: set[str], predictions: Path) -> None:
         )
 
 
-def _read_prediction(path: Path, reference: volumes.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
+def _read_prediction(path: Path, reference: nifti.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
     """The values of a predicted label file that lies on the grid of its reference and holds values of the task alone."""
-    prediction = volumes.read_volume(path)
+    prediction = nifti.read_volume(path)
     _require_grid_of_reference(prediction, reference)
     values = volumes.integer_labels(prediction)
     known = {0, *(value for group in labels.values() for value in group)}
@@ -81,11 +82,11 @@ def _read_prediction(path: Path, reference: volumes.Volume, labels: Mapping[str,
     return values
 
 
-def _require_grid_of_reference(prediction: volumes.Volume, reference: volumes.Volume) -> None:
+def _require_grid_of_reference(prediction: nifti.Volume, reference: nifti.Volume) -> None:
     """The same voxels in the same order at the same place: headers are compared, never mended."""
     try:
         volumes.require_same_grid(reference, prediction, prediction.path)
-    except volumes.BadVolume as error:
+    except nifti.BadVolume as error:
         axes = ["".join(nib.aff2axcodes(volume.affine)) for volume in (prediction, reference)]
         turned = f"; its axes are {axes[0]}, those of the reference {axes[1]}" if axes[0] != axes[1] else ""
         raise UserError(
@@ -120,16 +121,16 @@ def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Pa
     """
     scores = pd.concat([read_tsv(path / "scores.tsv") for path in folders], ignore_index=True)
     by_fold = {read_tsv(path / "scores.tsv")["fold"].iloc[0]: path for path in folders}
-    cases = {case.name: case for found in data.cases(table, folder, task["sequences"]).values() for case in found}
-    lookup = data.label_lookup(task["labels"], task["ignore"])
+    cases = {case.name: case for found in labelled_cases(table, folder, task["sequences"]).values() for case in found}
+    lookup = label_lookup(task["labels"], task["ignore"])
     found = []
     for pick in pick_cases(scores):
         row = cases[pick["volume"]].rows[0]
-        image = volumes.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
-        label = volumes.read_volume(raw / row["label"])
-        prediction = volumes.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
-        array, _, orientation = volumes.to_ras(image.array, image.affine)
+        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
+        label = nifti.read_volume(raw / row["label"])
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
-        found.append(Overlay(pick, array, *(np.where(c == data.IGNORED, 0, c) for c in classes), spacing_mm))
+        found.append(Overlay(pick, array, *(np.where(c == IGNORED, 0, c) for c in classes), spacing_mm))
     return found

@@ -1,41 +1,43 @@
-"""Shards: the volumes of a data set as compressed arrays with a table that tells what became of each.
+"""Shards: the volumes of a data set as compressed arrays, and a table with the outcome of every volume.
 
-A shard is the volumes of those subjects whose hash falls into it, so that adding a subject moves no other one. Each volume
-has its own record, so a shard that was killed goes on where it stopped; the table depends on neither the number of workers
-nor on interruptions. Layout of `out_dir`: `volumes/<volume>.b2nd` (float16 in [0, 1]), `volumes/<volume>.label.b2nd`
-(unsigned integers), `volumes/<volume>.json` (the record), `recipe.json`, the tables `shard<number>.tsv`, and `volumes.tsv`, which
-is all of them. While a process works on a volume, `begun/<shard>/<process>` names it.
+A shard holds the volumes of the subjects whose hash falls into it, so a new subject moves no other one. Each volume has a record
+of its own, so a shard that was killed continues where it stopped, and its table depends neither on the number of workers nor on
+interruptions. Layout of `out_dir`:
 
-Every read compares the whole file with its checksum before a voxel is used. What that costs is in docs/benchmarks.md.
+    volumes/<volume>.b2nd         the image, float16 in [0, 1]; see frames.py for the format
+    volumes/<volume>.label.b2nd   the label map, unsigned integers
+    volumes/<volume>.json         the record
+    recipe.json                   the recipe that the volumes were made with
+    shard<number>.tsv             the table of a shard
+    volumes.tsv                   the tables of all shards, joined
+    begun/<shard>/<process>       the volume that a process is working on
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import multiprocessing
 import os
-import shlex
 import signal
 import threading
-import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial, reduce
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import blosc2
 import numpy as np
 import pandas as pd
-import xxhash
 from threadpoolctl import threadpool_limits
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, fingerprint, part_of, read_json, read_tsv, stable_hash, write_json
-from brainpretrain.preprocess.volumes import RECIPE_KEYS, BadVolume, Limits, preprocess, read_volume, to_float16
+from brainpretrain.files import fingerprint, part_of, read_json, stable_hash, write_json
+from brainpretrain.preprocess import frames
+from brainpretrain.preprocess.frames import SUFFIXES
+from brainpretrain.preprocess.nifti import BadVolume, Limits, read_volume
+from brainpretrain.preprocess.volumes import RECIPE_KEYS, preprocess, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
 INDEX_COLUMNS = ("volume", "subject", "patient", "session", "sequence", "subset", "site", "path", "label", "channel")
@@ -57,12 +59,9 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
-SELECTION = ("not_3d", "too_small", "negative")  # reasons by which BRAINS-45K leaves volumes out: no damage
-SUFFIXES = (".b2nd", ".label.b2nd", ".json")  # image, label and record of a volume
-JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards as one, which whoever reads the data set reads
-RECIPE = "recipe.json"  # in `out_dir`: what its volumes were made with, so that one can be made anew
-CRC_DIGITS = 8  # of the checksums that earlier versions stored
-_BLOCK = 36  # voxels per axis, about: the least that a read decompresses
+SELECTION = ("not_3d", "too_small", "negative")  # reasons for which BRAINS-45K leaves a volume out, although it is not damaged
+JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards in one file, the input of every later step
+RECIPE = "recipe.json"  # in `out_dir`: lets `repair` restore a volume
 
 
 def build(
@@ -76,66 +75,69 @@ def build(
     progress: Callable[[int, int], None] | None = None,
     labels: Collection[int] = (),
 ) -> pd.DataFrame:
-    """Preprocesses the volumes of one shard. Volumes whose source and recipe are unchanged and whose files are whole are kept.
+    """Preprocesses the volumes of one shard. Volumes whose source and recipe are unchanged and whose files are intact are kept.
+
+    If it is killed, the same call continues: volumes that have a record are kept, files that were written in part are removed.
 
     Args:
-        rows: the index of the data set, with the columns INDEX_COLUMNS and `channel` ('' or the channel of a 4-D file).
-            `path` and `label` are relative to `source_root`; `patient` is the name to use where one patient
-            has several subjects.
-        recipe: see `volumes.preprocess`; `revision` is part of what makes a kept volume outdated, other keys are ignored.
-        shard: which of the `n_shards` to build.
-        workers: processes; the result does not depend on it.
-        progress: called with the number of finished volumes and of all.
-        labels: values that a label of the data set may hold beside 0; without any, every value is taken.
-
-    Killed at any moment, the same call continues: volumes with a record are kept, half-written files go.
+        rows: the index of the data set, with INDEX_COLUMNS. `path` and `label` are relative to `source_root`, `channel` is '' or
+            the channel of a 4-D file, and `patient` is the name of a patient who appears as several subjects.
+        source_root: folder of the raw files.
+        out_dir: folder of the shard tables; the head of this module describes its layout.
+        recipe: see `volumes.preprocess`. A new `revision` makes stored volumes outdated; other keys have no effect.
+        shard: number of the shard to build, from 0.
+        n_shards: number of shards of the data set.
+        workers: number of processes; the result does not depend on it.
+        progress: called with the number of finished volumes and the number of all volumes.
+        labels: values that a label of the data set may hold besides 0; if empty, every value is accepted.
 
     Returns:
-        One row per volume, sorted, with INDEX_COLUMNS and RECORD_COLUMNS. `status` is 'ok' or 'rejected' (a volume or
-        label that cannot be used, with `reason` and `detail`). `detail` of an accepted volume holds remarks. Lists are
+        One row per volume, sorted by volume, with INDEX_COLUMNS and RECORD_COLUMNS. `status` is 'ok' or 'rejected' (the volume
+        or its label cannot be used; see `reason` and `detail`). The `detail` of an accepted volume holds remarks. Lists are
         separated by blanks, `file` and `label_file` are relative to `out_dir`, checksums are XXH3 (64 bits) of the files.
 
     Raises:
-        UserError: two rows of one name, a key of the recipe missing, or a worker killed (it names the volume). Whatever
-            else stops a worker is raised as it is: only bad data is rejected.
+        UserError: two rows have the same name, the recipe lacks a key, or a worker was killed (the message names the volume).
+            Any other error of a worker is raised unchanged, since only bad data may lead to a rejection.
     """
     if missing := [key for key in RECIPE_KEYS if key not in recipe]:
         raise UserError(f"the recipe lacks {', '.join(missing)}", where="preprocess", fix="add it to the recipe")
     index: Any = rows.to_dict("records") if isinstance(rows, pd.DataFrame) else map(dict, rows)
-    mine = [row for row in index if shard_of(row["subject"], n_shards) == shard]
-    mine.sort(key=lambda row: row["volume"])
-    twice = {a["volume"] for a, b in itertools.pairwise(mine) if a["volume"] == b["volume"]}
-    if twice:
-        raise UserError(f"several rows of one name: {', '.join(sorted(twice))}", where=source_root, fix="look at the index")
+    shard_rows = [row for row in index if shard_of(row["subject"], n_shards) == shard]
+    shard_rows.sort(key=lambda row: row["volume"])
+    repeated = {a["volume"] for a, b in itertools.pairwise(shard_rows) if a["volume"] == b["volume"]}
+    if repeated:
+        names = ", ".join(sorted(repeated))
+        raise UserError(f"several rows have the same name: {names}", where=source_root, fix="look at the index")
     out_dir = Path(out_dir)
-    _keep_recipe(out_dir, {"recipe": _used(recipe), "n_shards": n_shards, "labels": sorted(labels)})
+    _keep_recipe(out_dir, {"recipe": _relevant(recipe), "n_shards": n_shards, "labels": sorted(labels)})
     _clear(out_dir, shard)
     begun = _begun_folder(out_dir, shard)
     store = partial(_noted, partial(_store, Path(source_root), out_dir, dict(recipe)), begun)
-    records = _run(store, begun, mine, workers, progress or (lambda done, total: None))
+    records = _run(store, begun, shard_rows, workers, progress or (lambda done, total: None))
     begun.rmdir()
-    return table_of(mine, records, labels)
+    return table_of(shard_rows, records, labels)
 
 
 def shard_of(subject: str, n_shards: int) -> int:
-    """The shard that the volumes of a subject are in."""
+    """Number of the shard that holds the volumes of a subject."""
     return stable_hash(subject) % n_shards
 
 
 def table_of(rows: Sequence[dict], records: Sequence[dict], labels: Collection[int]) -> pd.DataFrame:
-    """The table of a shard: what became of each of its `rows`; see `build`."""
-    table = [row | _judged(record, labels) for row, record in zip(rows, records, strict=True)]
+    """The table of a shard: its index rows, each with the record of its volume; see `build`."""
+    table = [row | _checked_labels(record, labels) for row, record in zip(rows, records, strict=True)]
     return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS])
 
 
 def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
-    """Accepts a table with few rejected volumes.
+    """Refuses a table in which more than `max_fraction` (0..1) of the volumes are rejected.
 
-    Unlabelled volumes that the selection rules of BRAINS-45K leave out (SELECTION) count neither as rejected nor among
-    all: a 4-D diffusion series is no damage. A labelled volume counts whatever the reason, since a case to score drops out.
+    Unlabelled volumes that the selection rules of BRAINS-45K leave out (SELECTION) are not counted at all, since a 4-D diffusion
+    series, for example, is not damaged. A labelled volume counts whatever the reason, since its case would not be scored.
 
     Raises:
-        UserError: more than `max_fraction` (0..1) of the volumes are rejected; it lists each of them.
+        UserError: too many volumes are rejected; the message lists each of them.
     """
     left_out = table["reason"].isin(SELECTION) & (table["label"] == "")
     table = table[~left_out]
@@ -144,50 +146,16 @@ def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
         lines = zip(rejected["path"], rejected["reason"], rejected["detail"], strict=True)
         listed = "\n".join(f"    {path}: {reason} ({detail})" for path, reason, detail in lines)
         raise UserError(
-            f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted share of {max_fraction:g}:\n{listed}",
+            f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted fraction of {max_fraction:g}:\n{listed}",
             fix="repair or remove these files, or raise max_rejected_fraction of the recipe (--max-rejected)",
         )
-
-
-def load(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | None = None) -> np.ndarray:
-    """The image of a table row, float16 (x, y, z) in [0, 1], or only the part inside `box`.
-
-    Raises:
-        UserError: the file is missing, or its checksum differs from the row's `checksum`; it says how to repair it.
-    """
-    return _load(Path(out_dir) / row["file"], row["checksum"], row, box)
-
-
-def load_label(out_dir: Path | str, row: Mapping[str, Any], box: tuple[slice, ...] | None = None) -> np.ndarray:
-    """The label of a table row, unsigned integers (x, y, z) with the values of the source, or its part inside `box`.
-
-    Raises:
-        UserError: the row has no label, its file is missing, or its checksum differs from the row's `label_checksum`.
-    """
-    if not row["label_file"]:
-        raise UserError(f"{row['volume']} has no label", where=row["path"], fix="choose labelled volumes")
-    return _load(Path(out_dir) / row["label_file"], row["label_checksum"], row, box)
-
-
-def files_of(row: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The stored files of a table row or record, relative to `out_dir`, with their checksums; none of a rejected volume."""
-    pairs = ((row["file"], row["checksum"]), (row["label_file"], row["label_checksum"]))
-    return [(name, checksum) for name, checksum in pairs if name]
-
-
-def fault_of(path: Path, checksum: str) -> str:
-    """What is wrong with a stored file: 'missing', 'damaged: ...', or '' if it is whole."""
-    try:
-        return _fault(_like(checksum, _pieces(path)), checksum)
-    except FileNotFoundError:
-        return "missing"
 
 
 # ------------------------------------------------------------------------------------------------ processes
 
 
 def interrupted(out_dir: Path | str, shard: int) -> list[str]:
-    """The volumes that an earlier attempt at a shard was working on when it was killed."""
+    """Names of the volumes that an earlier attempt at a shard was working on when it was killed."""
     return sorted(_begun(_begun_folder(Path(out_dir), shard)).values())
 
 
@@ -196,12 +164,12 @@ def _begun_folder(out_dir: Path, shard: int) -> Path:
 
 
 def _begun(folder: Path) -> dict[int, str]:
-    """Process -> the volume that it works on, or worked on when it was killed."""
+    """Process id -> the volume that the process is working on, or was working on when it was killed."""
     return {int(path.name): path.read_text(encoding="utf-8") for path in folder.glob("[0-9]*")}
 
 
 def _clear(out_dir: Path, shard: int) -> None:
-    """Removes what killed processes left behind: files written in part, and the notes that name them."""
+    """Removes the files that killed processes left half written, and the notes that name those processes."""
     begun = _begun_folder(out_dir, shard)
     begun.mkdir(parents=True, exist_ok=True)
     for process, volume in _begun(begun).items():
@@ -213,7 +181,7 @@ def _clear(out_dir: Path, shard: int) -> None:
 def _run(
     store: Callable[[dict], dict], begun: Path, rows: Sequence[dict], workers: int, progress: Callable[[int, int], None]
 ) -> list[dict]:
-    """`store` of every row, in order. One BLAS thread per process: results then depend on no thread count."""
+    """The results of `store` for all rows, in order. Each process uses one BLAS thread: the thread count would change results."""
     if workers <= 1:
         records = []
         with threadpool_limits(limits=1):
@@ -238,31 +206,31 @@ def _run(
 
 
 def _begin_worker() -> None:
-    """One BLAS thread, and an end when the parent is killed: a pool's worker would wait for work for ever."""
+    """Sets one BLAS thread, and ends the worker when its parent is killed; otherwise it would wait for work for ever."""
     threadpool_limits(limits=1)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         wait([parent.sentinel])
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
 def _killed(begun: Path, processes: Iterable[int | None]) -> UserError:
-    """Names the volume that the killed process worked on; the pool ends its other processes by another signal."""
+    """The error that names the volume of the killed process. The pool ends its other processes by a different signal."""
     notes = _begun(begun)
     volumes = sorted({notes[process] for process in processes if process in notes} or notes.values())
     return UserError(
         f"a worker process was killed while preprocessing {' or '.join(volumes) or 'a volume'}",
         where=begun,
-        fix="most often memory ran out: ask for more, or use fewer workers; run again, finished volumes are kept",
+        fix="usually memory ran out: request more, or use fewer workers; then run again, finished volumes are kept",
     )
 
 
 def _noted(store: Callable[[dict], dict], begun: Path, row: dict) -> dict:
-    """`store(row)`; a note in `begun` names the volume to whoever looks after a kill, the traceback of an error too."""
+    """`store(row)`, during which a note in `begun` names the volume; after a kill, it tells which volume was being processed."""
     note = begun / str(os.getpid())
     note.write_text(row["volume"], encoding="utf-8")
     try:
@@ -275,59 +243,65 @@ def _noted(store: Callable[[dict], dict], begun: Path, row: dict) -> dict:
 
 
 def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The record of one volume, from an earlier run if nothing changed and its files are whole."""
+    """The record of one volume, taken from an earlier run if nothing changed and its files are intact."""
     paths = [out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES]
     key = key_of(source_root, recipe, row)
     kept = read_record(paths[-1])
-    if kept and kept["key"] == key and not any(fault_of(out_dir / name, found) for name, found in files_of(kept["record"])):
-        return kept["record"]
-    for path in reversed(paths):  # the record first: without it nothing counts
+    if kept and kept["key"] == key:
+        stored_files = frames.files_of(kept["record"])
+        if not any(frames.fault_of(out_dir / name, checksum) for name, checksum in stored_files):
+            return kept["record"]
+    for path in reversed(paths):  # the record first: files without a record do not count
         path.unlink(missing_ok=True)
     try:
-        frames, facts = make(source_root, recipe, row)
+        contents, facts = make(source_root, recipe, row)
     except BadVolume as error:
         record = dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": error.reason}
-        about = "label: " if Path(error.where) == source_root / row["label"] else ""
-        record["detail"] = " ".join(f"{about}{error.problem}".split())
+        prefix = "label: " if Path(error.where) == source_root / row["label"] else ""
+        record["detail"] = " ".join(f"{prefix}{error.problem}".split())
     else:
-        for path, frame in zip(paths, frames, strict=False):
-            write_frame(path, frame)
-        record = record_of(row, frames, facts)
+        for path, content in zip(paths, contents, strict=False):
+            frames.write(path, content)
+        record = record_of(row, contents, facts)
     write_json(paths[-1], {"key": key, "record": record})
     return record
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """`key` and `record` of a volume; None where there is no whole record."""
+    """The `key` and the `record` of a volume; None if there is no complete record."""
     try:
-        found = read_json(path)
-        return found if set(found["record"]) >= set(RECORD_COLUMNS) and "key" in found else None
+        content = read_json(path)
+        return content if set(content["record"]) >= set(RECORD_COLUMNS) and "key" in content else None
     except (UserError, KeyError, TypeError, ValueError):
         return None
 
 
 def make(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
-    """A volume from its raw files: the bytes of the stored image and, if it has one, label; and what the record says of them.
+    """Preprocesses one volume.
+
+    Returns:
+        The contents of the stored files (the image and, if there is one, the label), and the columns of the record that describe
+        the arrays.
 
     Raises:
         BadVolume: see `nifti` and `volumes`.
     """
     image, label, facts = _preprocess(source_root, recipe, row)
     arrays = [to_float16(image), label]
-    del image  # compression needs its room
-    return [_compressed(array) for array in arrays if array is not None], facts
+    del image  # frees its memory for the compression
+    return [frames.compress(array) for array in arrays if array is not None], facts
 
 
-def record_of(row: Mapping[str, Any], frames: Sequence[bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The record of a volume that is stored as `frames`."""
+def record_of(row: Mapping[str, Any], contents: Sequence[bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a volume from what `make` returns."""
     record = dict.fromkeys(RECORD_COLUMNS, "") | dict(facts)
-    for prefix, suffix, frame in zip(("", "label_"), SUFFIXES, frames, strict=False):
-        record |= {f"{prefix}file": f"volumes/{row['volume']}{suffix}", f"{prefix}checksum": checksum_of(frame)}
-    return record | {"bytes": sum(map(len, frames))}
+    for prefix, suffix, content in zip(("", "label_"), SUFFIXES, contents, strict=False):
+        record |= {f"{prefix}file": f"volumes/{row['volume']}{suffix}", f"{prefix}checksum": frames.checksum_of(content)}
+    return record | {"bytes": sum(map(len, contents))}
 
 
-def _judged(record: dict[str, Any], labels: Collection[int]) -> dict[str, Any]:
-    """A record as it enters the table: a label with a value that nobody has named is a fault, whatever its voxels are."""
+def _checked_labels(record: dict[str, Any], labels: Collection[int]) -> dict[str, Any]:
+    """The record, or a rejection if its label holds a value that the data set does not name."""
     unknown = [value for value in record["label_values"].split() if int(value) not in {0, *labels}] if labels else []
     if not unknown:
         return record
@@ -337,23 +311,22 @@ def _judged(record: dict[str, Any], labels: Collection[int]) -> dict[str, Any]:
 
 
 def key_of(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """Changes with whatever can change the stored arrays."""
-    used = _used(recipe)
+    """A key that changes with everything that can change the stored arrays: recipe, source files and channel."""
     sources = []
     for name in (row["path"], row["label"]):
         path = source_root / name
         stat = path.stat() if name and path.exists() else None
         sources.append([name, stat.st_size, stat.st_mtime_ns] if stat else [name])
-    return fingerprint(REVISION, used, sources, str(row.get("channel", "")))
+    return fingerprint(REVISION, _relevant(recipe), sources, str(row.get("channel", "")))
 
 
-def _used(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe shapes the stored arrays."""
+def _relevant(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a recipe that shapes the stored arrays."""
     return {key: recipe[key] for key in RECIPE_KEYS} | {"revision": recipe.get("revision", 1)}
 
 
 def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
-    """Leaves to `repair` what it has to know; shards that are made at the same time write the same."""
+    """Writes RECIPE for `repair`. Shards that are built at the same time write the same content."""
     try:
         kept = read_json(out_dir / RECIPE)
     except UserError:
@@ -365,7 +338,7 @@ def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
 def _preprocess(
     source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """Image (float32) and label on the stored grid, and the columns of the record that describe them."""
+    """Image (x, y, z) float32 and label (x, y, z) on the stored grid, and the columns of the record that describe them."""
     limits = Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
     channel = str(row.get("channel", ""))
     volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
@@ -384,96 +357,6 @@ def _preprocess(
         "std": float(f"{facts['std']:.6g}"),
     }
     return image, stored_label, described
-
-
-# ------------------------------------------------------------------------------------------------ files
-
-
-def _compressed(array: np.ndarray) -> bytes:
-    """An array as the content of its file. Equal arrays give equal bytes."""
-    # the upper bytes of halves compress well by themselves: a seventh smaller than by bits, which suit label maps
-    shuffle = blosc2.Filter.SHUFFLE if array.dtype.kind == "f" else blosc2.Filter.BITSHUFFLE
-    compression = blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=2, filters=[shuffle], typesize=array.itemsize, nthreads=1)
-    # blocks that share an axis evenly: a rest of a block would be stored, and read, as a whole one
-    blocks = tuple(math.ceil(n / max(1, round(n / _BLOCK))) for n in array.shape)
-    chunks = tuple(min(2 * block, n) for block, n in zip(blocks, array.shape, strict=True))
-    contiguous: Any = np.ascontiguousarray(array)
-    return blosc2.asarray(contiguous, contiguous=True, chunks=chunks, blocks=blocks, cparams=compression).to_cframe()
-
-
-def write_frame(path: Path, frame: bytes) -> None:
-    """Writes a stored file: beside its place, read back, compared and renamed.
-
-    Raises:
-        UserError: it reads back differently.
-    """
-    with atomic(path, needs=len(frame)) as temporary:
-        temporary.write_bytes(frame)
-        if fault_of(temporary, checksum_of(frame)):
-            raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
-
-
-def checksum_of(frame: bytes) -> str:
-    """XXH3 of 64 bits, 16 hex digits; what it costs at every read is in docs/benchmarks.md."""
-    return xxhash.xxh3_64_hexdigest(frame)
-
-
-def _like(checksum: str, pieces: Iterable[bytes | memoryview]) -> str:
-    """The checksum of bytes that come in pieces, of the same kind: those of earlier versions are CRC-32."""
-    if len(checksum) == CRC_DIGITS:
-        return f"{reduce(lambda found, piece: zlib.crc32(piece, found), pieces, 0):08x}"
-    found = xxhash.xxh3_64()
-    for piece in pieces:
-        found.update(piece)
-    return found.hexdigest()
-
-
-def _pieces(path: Path) -> Iterator[memoryview]:
-    """The content of a file that is never whole in memory; a piece is valid until the next one."""
-    room = memoryview(bytearray(1 << 18))
-    with open(path, "rb", buffering=0) as stream:
-        while size := stream.readinto(room):
-            yield room[:size]
-
-
-def _fault(found: str, checksum: str) -> str:
-    return "" if found == checksum else f"damaged: its checksum is {found}, and {checksum} was stored"
-
-
-def _load(path: Path, checksum: str, row: Mapping[str, Any], box: tuple[slice, ...] | None) -> np.ndarray:
-    """The bytes that are compared are the bytes that are decompressed: nothing can change in between."""
-    try:
-        frame = path.read_bytes()
-    except FileNotFoundError as error:
-        raise _damaged("missing", path, row) from error
-    if fault := _fault(_like(checksum, [frame]), checksum):
-        raise _damaged(fault, path, row)
-    array: Any = blosc2.ndarray_from_cframe(frame)
-    array.schunk.dparams = blosc2.DParams(nthreads=1)
-    return array[:] if box is None else array[box]
-
-
-def _damaged(fault: str, path: Path, row: Mapping[str, Any]) -> UserError:
-    """Says which shard, stored volume and raw file it is about; a corpus names no raw file, the table of the shard does."""
-    folder = path.parent.parent
-    shard, source = _origin(folder, row, "label" if path.name.endswith(SUFFIXES[1]) else "path")
-    return UserError(
-        f"the stored volume {row['volume']}{shard}, made from {source}, is {fault}",
-        where=path,
-        fix=f"brainpretrain repair {shlex.quote(str(folder))}   (makes it anew and nothing else; then run this again)",
-    )
-
-
-def _origin(folder: Path, row: Mapping[str, Any], column: str) -> tuple[str, str]:
-    """' of shard <number>' and the raw file in `column`, as far as the tables in `folder` know of a volume."""
-    for path in sorted(folder.glob("shard*.tsv")):
-        try:
-            table = read_tsv(path)
-            (found,) = table.loc[table["volume"] == row["volume"], column]
-        except (UserError, KeyError, ValueError):  # not in this one, or it is damaged as well
-            continue
-        return f" of shard {path.stem.removeprefix('shard')}", found
-    return "", row.get(column, "an unknown file")
 
 
 def _text(values: Iterable[Any]) -> str:

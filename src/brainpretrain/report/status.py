@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from brainpretrain import config
+from brainpretrain.config.reading import read_yaml
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.files import read_mapping
 from brainpretrain.plan import tables as plan
@@ -185,7 +186,7 @@ def _planned(results: Path, studies: set[str]) -> Iterator[tuple[str, str]]:
     folder = Path("config")
     if not (folder / "config.yaml").exists():
         return
-    settings = config.read_yaml(folder / "config.yaml")
+    settings = read_yaml(folder / "config.yaml")
     if Path(str(settings.get("results"))).resolve() != results.resolve():
         return
     for study in sorted(studies or {str(settings.get("study"))}):

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from brainpretrain import backbones, decoders, pretext
 from brainpretrain.backbones.base import parameters
-from brainpretrain.config import Config, Network
+from brainpretrain.config import Config
+from brainpretrain.config.sections import Network
 
 
 def rows(config: Config, name: str, patch_size: Sequence[int]) -> list[dict[str, Any]]:

@@ -21,9 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from brainpretrain import backbones, named
-from brainpretrain.download import archives
 from brainpretrain.errors import UserError, first_line
-from brainpretrain.files import atomic, read_json, sha256, write_tsv
+from brainpretrain.files import UNREADABLE_ARCHIVE, atomic, read_json, sha256, write_tsv
 from brainpretrain.weights import cards
 from brainpretrain.weights import store as weights
 
@@ -86,7 +85,7 @@ def _read_zip(path: Path) -> Any:
             pickled = sum(entry.file_size for entry in pickles)
             as_torch = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries) and pickled <= MAX_PICKLE_BYTES
             grown = as_torch and any(_grows(archive.read(entry)) for entry in pickles)
-    except (*archives.DAMAGED, OSError) as error:
+    except (*UNREADABLE_ARCHIVE, OSError) as error:
         raise UserError(f"truncated or damaged zip file: {error}", where=path, fix="fetch the file again") from error
     if not as_torch or grown:
         what = "tuples of tuples without end" if grown else f"packed tensors, or {pickled} bytes beside them"

@@ -13,7 +13,7 @@ import yaml
 
 from brainpretrain import cli, config, datasets
 from brainpretrain.datasets.base import NotInPlace, index, scan
-from brainpretrain.download import recognise as check
+from brainpretrain.download import check
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.plan import tables as plan
@@ -170,7 +170,7 @@ def test_a_table_with_semicolons_is_read_and_one_in_latin_1_is_refused(tmp_path:
     root = csv_tree(tmp_path)
     (root / "list.csv").write_text("subject;sequence;path\nMüller, A.;T1w;scans/1.nii.gz\n", encoding="utf-8")
     assert [row["subject"] for row in index(datasets.describe("csv", {"file": "list.csv"}), root)] == ["Müller, A."]
-    assert check.understand(root)["module"] == "csv"
+    assert check.check(root)["module"] == "csv"
     (root / "list.csv").write_text("subject;sequence;path\nMüller;T1w;scans/1.nii.gz\n", encoding="latin-1")
     with pytest.raises(UserError, match="save it as UTF-8"):
         index(datasets.describe("csv", {"file": "list.csv"}), root)
@@ -240,7 +240,7 @@ def test_a_study_on_own_data_is_planned(tmp_path: Path) -> None:
 def test_check_understands(
     tree: Any, words: str, module: str, subjects: int, volumes: int, sequences: dict, tmp_path: Path
 ) -> None:
-    facts = check.understand(tree(tmp_path))
+    facts = check.check(tree(tmp_path))
     assert (facts["format"], facts["module"], facts["subjects"], facts["volumes"]) == (words, module, subjects, volumes)
     assert facts["sequences"] == sequences and facts["problems"] == []
     assert facts["spacing_mm"] == [[1.5, 1.5], [1.5, 1.5], [2, 2]] and facts["shape"] == [[20, 20], [18, 18], [16, 16]]
@@ -253,10 +253,10 @@ def test_check_understands(
 
 
 def test_check_reads_labels_and_channels_of_nnunet(tmp_path: Path) -> None:
-    assert check.understand(nnunet_tree(tmp_path))["labels"] == {"1": "lesion"}
+    assert check.check(nnunet_tree(tmp_path))["labels"] == {"1": "lesion"}
     old = {"modality": {"0": "t1gd"}, "labels": {"0": "background", "2": "tumour"}}
     (tmp_path / "dataset.json").write_text(json.dumps(old))
-    facts = check.understand(tmp_path)
+    facts = check.check(tmp_path)
     assert facts["options"]["sequences"] == ["T1ce"] and facts["labels"] == {"2": "tumour"}
 
 
@@ -264,7 +264,7 @@ def test_check_knows_the_data_sets_of_the_project(tmp_path: Path) -> None:
     for name in ("imagesTr/hippocampus_001", "labelsTr/hippocampus_001", "imagesTs/hippocampus_002"):
         volume(tmp_path / f"{name}.nii.gz")
     (tmp_path / "dataset.json").write_text("{}")
-    facts = check.understand(tmp_path)
+    facts = check.check(tmp_path)
     assert facts["module"] == "msd_hippocampus" and yaml.safe_load(facts["yaml"]) == {
         "data_roots": {"msd_hippocampus": str(tmp_path.resolve())}
     }
@@ -273,7 +273,7 @@ def test_check_knows_the_data_sets_of_the_project(tmp_path: Path) -> None:
 def test_a_table_says_more_than_the_names_of_the_files(tmp_path: Path) -> None:
     volume(tmp_path / "imagesTs/hippocampus_001.nii.gz")
     (tmp_path / "list.csv").write_text("subject,sequence,path\na,T1w,imagesTs/hippocampus_001.nii.gz\n")
-    assert check.understand(tmp_path)["options"] == {"file": "list.csv", "n_shards": 1}
+    assert check.check(tmp_path)["options"] == {"file": "list.csv", "n_shards": 1}
 
 
 def test_check_names_what_is_wrong_and_fails(tmp_path: Path, capsys: Any) -> None:
@@ -302,40 +302,40 @@ def test_check_remarks_on_4d_files_that_a_known_data_set_counts_on(tmp_path: Pat
 def test_check_remarks_on_regions_of_nnunet(tmp_path: Path) -> None:
     stated = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"background": 0, "whole tumour": [1, 2], "core": 2}}
     (nnunet_tree(tmp_path) / "dataset.json").write_text(json.dumps(stated))
-    facts = check.understand(tmp_path)
+    facts = check.check(tmp_path)
     assert facts["labels"] == {} and facts["problems"] == []  # a file may hold 1 as well, which has no name of its own
     assert "label 'whole tumour' is a region (values 1, 2)" in check.report(facts)
 
 
 def test_check_of_what_is_no_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        check.understand(tmp_path / "nowhere")
+        check.check(tmp_path / "nowhere")
     volume(tmp_path / "brain.nii.gz")
     with pytest.raises(UserError, match=r"neither a folder nor a table[^!]*folder that holds the volumes"):
-        check.understand(tmp_path / "brain.nii.gz")
+        check.check(tmp_path / "brain.nii.gz")
 
 
 def test_check_points_at_nnunet_one_level_down(tmp_path: Path) -> None:
     nnunet_tree(tmp_path / "Dataset001_x")
     with pytest.raises(UserError, match=r"check .*Dataset001_x"):
-        check.understand(tmp_path)
+        check.check(tmp_path)
 
 
 def test_check_of_files_that_datalad_has_not_fetched(tmp_path: Path) -> None:
     root = bids_tree(tmp_path)
     (root / "sub-03/anat").mkdir(parents=True)
     (root / "sub-03/anat/sub-03_T1w.nii.gz").symlink_to("../../.git/annex/objects/x")
-    facts = check.understand(root)
+    facts = check.check(root)
     assert facts["volumes"] == 6 and "links to nothing, left out: fetch them first" in check.report(facts)
 
 
 def test_check_says_what_it_would_understand(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(b"")
     with pytest.raises(UserError, match="convert DICOM"):
-        check.understand(tmp_path)
+        check.check(tmp_path)
     volume(tmp_path / "brain.nii.gz")
     with pytest.raises(UserError, match="columns subject, sequence, path"):
-        check.understand(tmp_path)
+        check.check(tmp_path)
 
 
 def test_check_as_json(tmp_path: Path, capsys: Any) -> None:

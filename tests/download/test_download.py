@@ -14,8 +14,8 @@ import pytest
 import fake_hosts
 from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, index
+from brainpretrain.download import download
 from brainpretrain.download import http as transfer
-from brainpretrain.download import obtain
 from brainpretrain.download.archives import made_from
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
@@ -75,8 +75,8 @@ class Place:
         self.root, self.incoming, self.mirror = tmp_path / "brains", tmp_path / "incoming" / "brains", tmp_path / "mirror"
         self.mirror.mkdir()
 
-    def obtain(self, *archives: Archive, **changes):
-        return obtain.obtain(replace(BRAINS, archives=archives, **changes), self.root, self.incoming, self.mirror)
+    def download(self, *archives: Archive, **changes):
+        return download.download(replace(BRAINS, archives=archives, **changes), self.root, self.incoming, self.mirror)
 
     def put(self, name: str, content: bytes):
         path = self.incoming / name
@@ -93,8 +93,8 @@ def place(tmp_path):
 def test_archives_are_fetched_unpacked_and_not_fetched_again(place):
     with Server(serving(ONE), serving(TWO)) as server:
         wanted = [Archive("one.zip", f"{server.url}/1?key=x", sha256=SHA[ONE]), Archive("two.zip", f"{server.url}/2")]
-        first = place.obtain(*wanted)
-        assert place.obtain(*wanted) == first and len(server.asked) == 2
+        first = place.download(*wanted)
+        assert place.download(*wanted) == first and len(server.asked) == 2
     assert first["volumes"] == 2 and first["subjects"] == 2
     by_name = {archive["name"]: archive for archive in first["archives"]}
     assert {name: (found["verified"], found["sha256"], found["files"]) for name, found in by_name.items()} == {
@@ -108,9 +108,9 @@ def test_archives_are_fetched_unpacked_and_not_fetched_again(place):
 def test_what_is_unpacked_needs_its_archive_no_more(place):
     with Server(serving(ONE)) as server:
         archive = Archive("one.zip", server.url)
-        place.obtain(archive)
+        place.download(archive)
     (place.incoming / "one.zip").unlink()
-    assert place.obtain(archive)["volumes"] == 1
+    assert place.download(archive)["volumes"] == 1
 
 
 def test_a_run_that_stopped_between_two_archives_goes_on(place, monkeypatch):
@@ -118,14 +118,14 @@ def test_a_run_that_stopped_between_two_archives_goes_on(place, monkeypatch):
     with Server(serving(ONE), saying(500), serving(TWO)) as server:
         wanted = [Archive("one.zip", server.url), Archive("two.zip", server.url)]
         with pytest.raises(UserError, match="status 500"):
-            place.obtain(*wanted)
-        assert place.obtain(*wanted)["volumes"] == 2 and len(server.asked) == 3
+            place.download(*wanted)
+        assert place.download(*wanted)["volumes"] == 2 and len(server.asked) == 3
 
 
 @pytest.mark.parametrize("known", [{}, {"sha256": SHA[ONE]}, {"sha256": SHA[ONE], "size": len(ONE)}])
 def test_an_archive_in_the_incoming_folder_is_taken(place, known):
     place.put("one.zip", ONE)
-    found = place.obtain(Archive("one.zip", **known), access="place")["archives"]
+    found = place.download(Archive("one.zip", **known), access="place")["archives"]
     assert [(one["source"], one["sha256"], one["verified"]) for one in found] == [("incoming", SHA[ONE], bool(known))]
 
 
@@ -135,7 +135,7 @@ def test_an_archive_is_known_by_its_checksum_under_any_name_in_any_folder(place,
     (place.mirror / "a" / "b" / "renamed (1).zip").write_bytes(ONE)
     (place.mirror / "one.zip").write_bytes(TWO)
     with Server(saying(500)) as server:
-        found = place.obtain(Archive("one.zip", server.url, size=size, sha256=SHA[ONE]))
+        found = place.download(Archive("one.zip", server.url, size=size, sha256=SHA[ONE]))
     assert server.asked == [] and found["archives"][0]["source"] == "mirror" and found["archives"][0]["sha256"] == SHA[ONE]
     assert sorted(path.name for path in place.mirror.rglob("*.zip")) == ["one.zip", "renamed (1).zip"]
 
@@ -145,13 +145,13 @@ def test_links_to_nothing_in_the_mirror_are_passed_over(place):
         (place.mirror / name).symlink_to(place.mirror / "gone")
     (place.mirror / "z.zip").write_bytes(ONE)
     archive = Archive("one.zip", "https://example.org/one.zip", sha256=SHA[ONE])
-    assert place.obtain(archive)["archives"][0]["source"] == "mirror"
+    assert place.download(archive)["archives"][0]["source"] == "mirror"
 
 
 def counted(monkeypatch) -> list[str]:
     """Names of the files that are read for their digests from now on."""
-    names, real = [], obtain.digests
-    monkeypatch.setattr(obtain, "digests", lambda path: names.append(path.name) or real(path))
+    names, real = [], download.digests
+    monkeypatch.setattr(download, "digests", lambda path: names.append(path.name) or real(path))
     return names
 
 
@@ -163,19 +163,19 @@ def test_the_mirror_is_read_once_and_again_where_it_changed(place, monkeypatch):
     archive = Archive("two.zip", sha256=SHA[TWO])
     for _ in range(2):
         with pytest.raises(UserError, match="cannot be downloaded without you"):
-            place.obtain(archive, access="place")
+            place.download(archive, access="place")
     assert names == ["a.zip", "b.zip"]
     state = (place.mirror / "b.zip").stat()
     (place.mirror / "b.zip").write_bytes(TWO)
     os.utime(place.mirror / "b.zip", ns=(state.st_atime_ns, state.st_mtime_ns))  # as a copy that keeps times
-    assert place.obtain(archive, access="place")["volumes"] == 1 and names[2:] == ["b.zip"]
+    assert place.download(archive, access="place")["volumes"] == 1 and names[2:] == ["b.zip"]
 
 
 def test_only_files_of_the_size_on_record_are_read(place, monkeypatch):
     names = counted(monkeypatch)
     for name, content in {"a.zip": ONE + b"0", "one.zip": TWO, "z.zip": ONE, "z.bin": ONE}.items():
         (place.mirror / name).write_bytes(content)
-    place.obtain(Archive("one.zip", size=len(ONE), sha256=SHA[ONE]), access="place")
+    place.download(Archive("one.zip", size=len(ONE), sha256=SHA[ONE]), access="place")
     assert names == ["z.zip"] and len(ONE) != len(TWO)
 
 
@@ -189,16 +189,16 @@ def test_digests_that_cannot_be_kept_are_no_error(place, monkeypatch, content):
     def refuse(path, value):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(obtain, "write_json", refuse)
-    assert place.obtain(Archive("one.zip", sha256=SHA[ONE]), access="place")["volumes"] == 1
+    monkeypatch.setattr(download, "write_json", refuse)
+    assert place.download(Archive("one.zip", sha256=SHA[ONE]), access="place")["volumes"] == 1
 
 
 @pytest.mark.parametrize("size", [None, 7])
 def test_another_version_on_record_is_taken(place, size):
     place.put("one.zip", TWO)
     archive = Archive("one.zip", size=size, sha256=SHA[ONE], also=(hashlib.md5(TWO).hexdigest(),))
-    first = place.obtain(archive, access="place")
-    assert first["archives"][0]["sha256"] == SHA[TWO] and place.obtain(archive, access="place") == first
+    first = place.download(archive, access="place")
+    assert first["archives"][0]["sha256"] == SHA[TWO] and place.download(archive, access="place") == first
 
 
 def test_both_archives_of_isles22_are_on_record():
@@ -209,10 +209,10 @@ def test_both_archives_of_isles22_are_on_record():
 
 
 def test_a_size_on_record_bounds_what_is_unpacked(place, monkeypatch):
-    monkeypatch.setattr(obtain.archives, "SMALL_BYTES", 0)
+    monkeypatch.setattr(download.archives, "SMALL_BYTES", 0)
     place.put("one.zip", ONE)
     with pytest.raises(UserError, match=r"1\.5 times what is on record"):
-        place.obtain(Archive("one.zip", unpacked_size=10), access="place")
+        place.download(Archive("one.zip", unpacked_size=10), access="place")
 
 
 TREE = {"sub1/T1w.nii.gz": b"1", "sub2/T1w.nii.gz": b"22"}
@@ -221,14 +221,14 @@ TREE = {"sub1/T1w.nii.gz": b"1", "sub2/T1w.nii.gz": b"22"}
 def test_a_collection_of_files_from_dataverse(place):
     with fake_hosts.dataverse(TREE) as host:
         archive = Archive("files", f"dataverse:{host.front.url}/doi:10.1/AB")
-        found = place.obtain(archive)
-        assert place.obtain(archive) == found and len(host.store.asked) == 2
+        found = place.download(archive)
+        assert place.download(archive) == found and len(host.store.asked) == 2
     assert found["volumes"] == 2 and found["archives"][0]["revision"] == "1.2"
 
 
 def test_a_collection_of_files_may_be_at_hand_as_a_zip(place):
     place.put("files.zip", packed(*TREE))
-    found = place.obtain(Archive("files", "dataverse:https://example.org/doi:10.1/AB"))
+    found = place.download(Archive("files", "dataverse:https://example.org/doi:10.1/AB"))
     assert found["volumes"] == 2 and found["archives"][0]["source"] == "incoming"
 
 
@@ -238,13 +238,13 @@ def record(server) -> Archive:
 
 def test_all_archives_of_a_record_at_zenodo(place):
     with fake_hosts.zenodo({"one.zip": ONE, "two.zip": TWO}) as host:
-        found = place.obtain(record(host))
+        found = place.download(record(host))
         assert found["volumes"] == 2 and [made["name"] for made in found["archives"]] == ["one.zip", "two.zip"]
         assert all(made["verified"] for made in found["archives"])
         for path in place.incoming.glob("*.zip"):
             path.unlink()
         asked = len(host.asked)
-        assert place.obtain(record(host)) == found
+        assert place.download(record(host)) == found
         assert [request["path"] for request in host.asked[asked:]] == ["/api/records/17"]
 
 
@@ -252,38 +252,38 @@ def test_an_archive_of_zenodo_that_is_not_as_listed_is_refused(place):
     with fake_hosts.zenodo({"one.zip": ONE}) as host:
         place.put("one.zip", ONE[::-1])
         with pytest.raises(UserError, match=r"one\.zip is not the file on record: md5"):
-            place.obtain(record(host))
+            place.download(record(host))
 
 
 def test_without_zenodo_what_is_at_hand_is_taken(place, monkeypatch, capsys):
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     nowhere = Archive("record", "zenodo:http://127.0.0.1:9/17")
     with pytest.raises(UserError, match="given up after 1 attempts"):
-        place.obtain(nowhere)
+        place.download(nowhere)
     (place.incoming / "one.zip").write_bytes(ONE)
-    found = place.obtain(nowhere)
+    found = place.download(nowhere)
     assert found["volumes"] == 1 and "taken for complete with what is at hand" in capsys.readouterr().out
     (place.incoming / "one.zip").unlink()
-    assert place.obtain(nowhere) == found
+    assert place.download(nowhere) == found
 
 
 def test_without_a_checksum_a_mirror_needs_the_name(place):
     (place.mirror / "other.zip").write_bytes(TWO)
     with Server(serving(ONE)) as server:
-        assert place.obtain(Archive("one.zip", server.url))["archives"][0]["sha256"] == SHA[ONE]
+        assert place.download(Archive("one.zip", server.url))["archives"][0]["sha256"] == SHA[ONE]
 
 
 def test_a_folder_made_from_another_version_is_seen(place):
     place.put("one.zip", ONE)
-    place.obtain(Archive("one.zip"), access="place")
+    place.download(Archive("one.zip"), access="place")
     with pytest.raises(UserError, match=r"this folder was made from another one\.zip: sha256 is"):
-        place.obtain(Archive("one.zip", sha256=SHA[TWO]), access="place")
+        place.download(Archive("one.zip", sha256=SHA[TWO]), access="place")
 
 
 def test_what_only_a_person_can_get_is_told_to_the_letter(place):
     place.put("else.zip", ONE)
     with pytest.raises(UserError) as error:
-        place.obtain(Archive("one.zip", size=7, sha256="abc"), Archive("two.zip"), access="place")
+        place.download(Archive("one.zip", size=7, sha256="abc"), Archive("two.zip"), access="place")
     assert str(error.value) == (
         "the data set 'brains' (Brains of the tests) cannot be downloaded without you: there are only else.zip\n"
         f"  where: {place.incoming}\n"
@@ -298,18 +298,18 @@ def test_what_only_a_person_can_get_is_told_to_the_letter(place):
 
 def test_collections_without_names_take_every_archive(place):
     with pytest.raises(UserError, match=r"there are no archives(.|\n)*all archives of the download"):
-        place.obtain(access="place")
+        place.download(access="place")
     place.put("a.zip", ONE)
-    assert place.obtain(access="place")["volumes"] == 1
+    assert place.download(access="place")["volumes"] == 1
     place.put("b.zip", TWO)
-    assert place.obtain(access="place")["volumes"] == 2
+    assert place.download(access="place")["volumes"] == 2
 
 
 def test_what_a_user_placed_is_left_alone(place, capsys):
     (place.root / "one" / "sub9").mkdir(parents=True)
     (place.root / "one" / "sub9" / "T1w.nii.gz").touch()
     with Server(serving(ONE)) as server:
-        found = place.obtain(Archive("one.zip", server.url))
+        found = place.download(Archive("one.zip", server.url))
     assert found["volumes"] == 1 and found["archives"] == [] and server.asked == []
     assert "1 volumes were placed" in capsys.readouterr().out and not (place.root / "one" / "top").exists()
 
@@ -318,13 +318,13 @@ def test_a_stray_file_is_no_data_set(place):
     place.root.mkdir()
     (place.root / "notes.txt").touch()
     with Server(serving(ONE)) as server:
-        assert place.obtain(Archive("one.zip", server.url))["volumes"] == 1
+        assert place.download(Archive("one.zip", server.url))["volumes"] == 1
 
 
 def test_dicom_is_converted_and_found(place):
     pytest.importorskip("dcm2niix")
     test_dicom.write_series(place.root / "sub1", number=3, description="T1")
-    found = place.obtain(access="place")
+    found = place.download(access="place")
     assert (found["volumes"], found["subjects"]) == (1, 1) and (place.root / "nifti/sub1/3_T1.nii.gz").exists()
 
 
@@ -336,7 +336,7 @@ def test_cosmos_from_its_record_to_volumes(place):
     files = {path.relative_to(place.mirror / "made").as_posix(): path.read_bytes() for path in sorted(folder.iterdir())}
     with fake_hosts.zenodo({"training.zip": fake_hosts.zipped(files)}) as host:
         dataset = replace(datasets.load("cosmos"), archives=(record(host),))
-        found = obtain.obtain(dataset, place.root, place.incoming)
+        found = download.download(dataset, place.root, place.incoming)
     assert (found["volumes"], found["layout"], found["archives"][0]["verified"]) == (1, "DICOM, converted", True)
     (row,) = index(dataset, place.root)
     assert (row["subject"], row["path"]) == ("0_P113_U", "nifti/training/Training_dataset/0_P113_U/3_BB.nii.gz")
@@ -356,35 +356,35 @@ VAULT = "https://example.org/A_encrypted.tar.gz"
 )
 def test_data_with_an_account_can_be_had_once_their_variables_are_set(place, monkeypatch, url, name, needed):
     dataset = replace(BRAINS, archives=(Archive(name, url),), access="credential")
-    assert not obtain.can_be_had(dataset, place.incoming)
+    assert not download.can_be_had(dataset, place.incoming)
     for variable in needed:
         monkeypatch.setenv(variable, "x")
-    assert obtain.can_be_had(dataset, place.incoming)
+    assert download.can_be_had(dataset, place.incoming)
 
 
 def test_what_can_be_had_without_anybody(place):
     open_data = replace(BRAINS, archives=(Archive("one.zip", "https://example.org/1"),))
-    assert obtain.can_be_had(open_data, place.incoming)
-    assert obtain.can_be_had(replace(open_data, archives=(Archive("name", "hf:owner/name"),)), place.incoming)
+    assert download.can_be_had(open_data, place.incoming)
+    assert download.can_be_had(replace(open_data, archives=(Archive("name", "hf:owner/name"),)), place.incoming)
     for closed in (replace(open_data, access="place"), replace(open_data, archives=(Archive("one.zip"),)), BRAINS):
-        assert not obtain.can_be_had(closed, place.incoming)
+        assert not download.can_be_had(closed, place.incoming)
     place.put("any.zip", ONE)
-    assert obtain.can_be_had(replace(BRAINS, access="place"), place.incoming)
+    assert download.can_be_had(replace(BRAINS, access="place"), place.incoming)
 
 
 def test_an_unknown_kind_of_address(place):
     with pytest.raises(UserError, match="no way to get an address like gopher:x"):
-        place.obtain(Archive("one.zip", "gopher:x"))
+        place.download(Archive("one.zip", "gopher:x"))
 
 
 def test_every_archive_on_record_has_a_way_to_be_had():
     for name in datasets.names():
         for archive in datasets.load(name).archives:
-            assert obtain.hosts.scheme(archive) in ("", "http", "https", *obtain.hosts.VARIABLES), archive
+            assert download.hosts.scheme(archive) in ("", "http", "https", *download.hosts.VARIABLES), archive
             assert (
-                obtain.hosts.is_tree(archive)
-                or obtain.hosts.scheme(archive) == "zenodo"
-                or obtain.archives.is_archive(archive.name)
+                download.hosts.is_tree(archive)
+                or download.hosts.scheme(archive) == "zenodo"
+                or download.archives.is_archive(archive.name)
             ), archive
 
 
@@ -413,7 +413,7 @@ def test_a_folder_that_cannot_be_written(place, name):
     if name == "root":
         place.put("one.zip", ONE)
     with pytest.raises(UserError, match=r"cannot (read or )?write"):
-        place.obtain(Archive("one.zip"), access="place")
+        place.download(Archive("one.zip"), access="place")
 
 
 def packed_as(archive: Archive, examples: tuple[str, ...], path) -> None:
@@ -432,11 +432,11 @@ def test_every_layout_is_found_where_archives_are_unpacked_to(name, layout, plac
     """With all files in the first archive; a layout may not depend on what is above it."""
     dataset = datasets.load(name)
     archive = (*dataset.archives, Archive("any.zip"))[0]
-    if dataset.access == "embedded" or obtain.hosts.is_tree(archive) or dataset.archives[1:]:
+    if dataset.access == "embedded" or download.hosts.is_tree(archive) or dataset.archives[1:]:
         pytest.skip("not one archive")
-    if archive.name.endswith(obtain.archives.ENCRYPTED):
+    if archive.name.endswith(download.archives.ENCRYPTED):
         archive = Archive("ATLAS.tar.gz")
-    if obtain.hosts.scheme(archive) == "zenodo":
+    if download.hosts.scheme(archive) == "zenodo":
         archive = Archive("any.zip")
     examples = tuple(example for example in dataset.layouts[layout].examples if ".nii" in example)
     if not examples:
@@ -444,18 +444,18 @@ def test_every_layout_is_found_where_archives_are_unpacked_to(name, layout, plac
     place.incoming.mkdir(parents=True)
     packed_as(archive, examples, place.incoming / archive.name)
     known = (Archive(archive.name),) if dataset.archives else ()
-    found = obtain.obtain(replace(dataset, archives=known), place.root, place.incoming)
+    found = download.download(replace(dataset, archives=known), place.root, place.incoming)
     assert found["layout"] == dataset.layouts[layout].name and found["volumes"] >= 1 and len(found["archives"]) == 1
 
 
 def test_two_downloads_of_one_data_set_wait_for_each_other(place, monkeypatch):
-    lock = obtain.locks.try_take(place.incoming / ".lock")
+    lock = download.locks.try_take(place.incoming / ".lock")
     asked = []
 
     def release(seconds):
         asked.append(seconds)
         lock.release()
 
-    monkeypatch.setattr(obtain.locks.time, "sleep", release)
+    monkeypatch.setattr(download.locks.time, "sleep", release)
     place.put("one.zip", ONE)
-    assert place.obtain(Archive("one.zip"), access="place")["volumes"] == 1 and len(asked) == 1
+    assert place.download(Archive("one.zip"), access="place")["volumes"] == 1 and len(asked) == 1

@@ -29,7 +29,7 @@ CHANNELS = {"t1": "T1w", "t1w": "T1w", "t1gd": "T1ce", "t1ce": "T1ce", "t1c": "T
             "flair": "FLAIR", "dwi": "DWI", "adc": "ADC", "pd": "PDw", "swi": "SWI", "ct": "CT"}  # fmt: skip
 
 
-def understand(folder: Path | str) -> dict[str, Any]:
+def check(folder: Path | str) -> dict[str, Any]:
     """What a folder, or a table of paths, is understood to be. Voxels are not read, headers are.
 
     Returns:
@@ -83,7 +83,7 @@ def understand(folder: Path | str) -> dict[str, Any]:
 
 
 def report(facts: Mapping[str, Any]) -> str:
-    """The facts of `understand` as text."""
+    """The facts of `check` as text."""
     lines = [f"{facts['folder']}: {facts['format']}" + (f", layout '{facts['layout']}'" if facts["layout"] else "")]
     counts = (f"{facts[key]:,} {key}" for key in ("subjects", "sessions", "volumes", "labelled"))
     lines.append("  " + ", ".join(counts))

@@ -15,13 +15,13 @@ from typing import Any
 from brainpretrain import locks
 from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, NotInPlace
 from brainpretrain.download import archives, dicom, hosts
-from brainpretrain.download.http import Denied, differs, digests, download, shown
-from brainpretrain.download.verify import fetch
+from brainpretrain.download.fetch import fetch
+from brainpretrain.download.http import Denied, differs, digests, download_file, shown
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
 
 
-def obtain(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> dict[str, Any]:
+def download(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> dict[str, Any]:
     """Makes sure that a data set is in place under `root`; a call on what is in place only looks.
 
     Args:
@@ -36,7 +36,7 @@ def obtain(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = N
 
     Raises:
         UserError: files are missing that only a person can get; an archive is another one than on record; a variable with
-            credentials is not set; and all that `download`, `unpack` and `convert` refuse.
+            credentials is not set; and all that `download_file`, `unpack` and `convert` refuse.
         NotInPlace: what was unpacked does not have the layout of the data set.
     """
     try:
@@ -57,7 +57,7 @@ def obtain(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = N
 
 
 def can_be_had(dataset: Dataset, incoming: Path) -> bool:
-    """Whether `obtain` needs nobody: open data; accounts whose variables are set; or archives that lie ready."""
+    """Whether `download` needs nobody: open data; accounts whose variables are set; or archives that lie ready."""
     if _listed(incoming):
         return True
     needed = {name for archive in dataset.archives for name in hosts.variables(archive, dataset.access)}
@@ -68,7 +68,7 @@ def can_be_had(dataset: Dataset, incoming: Path) -> bool:
 def refuse_without_variables(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None = None) -> None:
     """Before any job: that a download would end at once, since a variable with credentials is not set.
 
-    Where files may be at hand (in `incoming`, `root` or `mirror`), only `obtain` can tell.
+    Where files may be at hand (in `incoming`, `root` or `mirror`), only `download` can tell.
 
     Raises:
         UserError: names the variable.
@@ -110,12 +110,16 @@ def _place(dataset: Dataset, root: Path, incoming: Path, mirror: Path | None) ->
         folder, at_hand = root / archives.stem(archive.name), found[archive]
         if not at_hand and hosts.is_tree(archive):
             with _naming_variables(dataset, archive):
-                _fetch_tree(archive, folder)
+                _download_tree(archive, folder)
             continue
         if not at_hand:
             path = incoming / archive.name
             with _naming_variables(dataset, archive):
-                at_hand = path, _fetch(archive, path), shown(archive.url) if archive.url.startswith("http") else archive.url
+                at_hand = (
+                    path,
+                    _download_one(archive, path),
+                    shown(archive.url) if archive.url.startswith("http") else archive.url,
+                )
         path, facts, source = at_hand
         verified = bool(archive.sha256 or archive.md5)
         print(f"{archive.name}: {'as on record' if verified else 'no checksum on record'}, sha256 {facts['sha256']}", flush=True)
@@ -242,13 +246,13 @@ def _candidates(archive: Archive, folder: Path) -> list[Path]:
     return named + others
 
 
-def _fetch(archive: Archive, path: Path) -> dict[str, Any]:
+def _download_one(archive: Archive, path: Path) -> dict[str, Any]:
     if hosts.scheme(archive) == "synapse":
         return hosts.synapse_file(archive, path)
-    return download(archive.url, path, archive)
+    return download_file(archive.url, path, archive)
 
 
-def _fetch_tree(archive: Archive, folder: Path) -> None:
+def _download_tree(archive: Archive, folder: Path) -> None:
     """A collection of files, in a hidden folder until all of them are there."""
     get = {"hf": hosts.hugging_face, "xnat": hosts.xnat_project, "dataverse": hosts.dataverse}[hosts.scheme(archive)]
     with archives.being_made(folder, keep=True) as making:

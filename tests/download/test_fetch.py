@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from brainpretrain import cli, datasets
-from brainpretrain.download.verify import fetch, shortfall
+from brainpretrain.download.fetch import fetch, shortfall
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 
