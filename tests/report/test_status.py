@@ -248,7 +248,7 @@ def test_a_config_that_is_being_edited_hides_only_what_is_not_begun(repository, 
     copy_of(results, repository.root)
     edit(repository.study, "folds: 2", "folds: two")
     assert {training.state for training in status.collect(Path("results"), "tiny")} == set(status.STATES) - {"not begun"}
-    assert "what is not begun is not known" in capsys.readouterr().err
+    assert "trainings not begun are left out" in capsys.readouterr().err
 
 
 def test_a_finished_study(finished, monkeypatch):
