@@ -184,7 +184,9 @@ def _only_logged(results: Path) -> Iterator[Training]:
             run = path.relative_to(results / study / "logs").with_suffix("").as_posix()
             seen, trouble = datetime.now(UTC).timestamp() - path.stat().st_mtime, _trouble(str(path))
             state = "failed" if trouble else "running" if seen < history.SILENT_S else "silent"
-            trouble = trouble or ("ended without a message, and has neither results nor a work folder" if state == "silent" else "")
+            trouble = trouble or (
+                "ended without a message, and has neither results nor a work folder" if state == "silent" else ""
+            )
             yield Training(study, run, state, seen_s=seen, attempts=1, trouble=trouble, log=str(path))
 
 
