@@ -10,14 +10,6 @@ from brainpretrain.report.pages import html as pages
 from page_fixtures import SVG, stands_alone
 
 
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(8.31, "8.3 s"), (59.96, "60.0 s"), (125, "2 min 05 s"), (3599.7, "1 h 00 min"), (111840, "31 h 04 min")],
-)
-def test_duration(seconds: float, shown: str) -> None:
-    assert pages.duration(seconds) == shown
-
-
 def test_write(tmp_path: Path) -> None:
     pages.write(
         tmp_path / "deep" / "page.html", pages.render("licences", title="Größe ± 1", forbidden=None, used=pages.table([], []))

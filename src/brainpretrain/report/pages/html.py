@@ -17,6 +17,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from brainpretrain import files
+from brainpretrain.words import count
 
 TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).with_name("templates")),
@@ -77,18 +78,3 @@ def number(value: float, form: str) -> str:
 def folds_missing(cell: dict[str, Any]) -> str:
     """What is written in place of a score whose runs are missing: '– (2 of 5 folds)'."""
     return f"{MISSING} ({cell['folds']} of {count(cell['folds_expected'], 'fold')})"
-
-
-def count(number: int, noun: str) -> str:
-    """'1 volume', '1,200 volumes'."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def duration(seconds: float) -> str:
-    """Seconds as the two largest units, e.g. '31 h 04 min', '2 min 05 s', '8.3 s'."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from brainpretrain.report.pages.html import Table, count, render, table
+from brainpretrain.report.pages.html import Table, render, table
+from brainpretrain.words import count
 
 MAX_VOLUMES = 500
 

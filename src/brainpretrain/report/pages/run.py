@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from brainpretrain.report.pages.html import MISSING, duration, render
+from brainpretrain.report.pages.html import MISSING, render
+from brainpretrain.words import duration
 
 SECTIONS = {
     "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from", "attempts", "redone_steps"],
