@@ -67,7 +67,7 @@ def table_targets(name):
     targets |= {f"{FIGURES}/{page}.html" for page in ("rejected", "overlap", "licences")}
     if specs.sites_column(PLAN, name):
         targets.add(f"{TABLES}/{name}_sites.html")
-    if tables.has_budgets(table):
+    if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(table):
         figures = ("loss.svg", "run.html", f"{evaluation.cohort}.png")

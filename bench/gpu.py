@@ -159,7 +159,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     import pandas as pd
 
     from brainpretrain import datasets
-    from brainpretrain.cohorts import splits
+    from brainpretrain.cohorts.corpus import make_corpus
     from brainpretrain.datasets.base import index
     from brainpretrain.download.fetch import fetch
     from brainpretrain.preprocess import shards
@@ -172,7 +172,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     table = shards.build(index(phantom, folder / "raw"), folder / "raw", stored, config.stored_as("amaes"), 0, 1, workers)
     table = pd.DataFrame(table.assign(file="phantom/" + table["file"]))
     source = {"dataset": "phantom", "sequences": [], "subsets": [], "pool_of": None}
-    return splits.corpus({"phantom": table}, {"sources": [source], "val_fraction": 0}, {}, 0)
+    return make_corpus({"phantom": table}, {"sources": [source], "val_fraction": 0}, {}, 0)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ ARM_TITLES = specs.arm_titles(PLAN)
 
 def arm_title(wildcards):
     """What the tables call an arm."""
-    return ARM_TITLES[Arm.of(wildcards.task, wildcards)]
+    return ARM_TITLES[arm_of(wildcards)]
 
 
 def table_spec(wildcards):
@@ -69,7 +69,7 @@ rule table:
 
 def sites_inputs(wildcards):
     """Scores of the cohort that is shown by site, the sites of its subjects, and those of the task's pool."""
-    name = specs.sites_column(PLAN, wildcards.table)["task"]
+    name = specs.sites_column(PLAN, wildcards.table).task
     evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
     return {
         "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (name, "ood")],

@@ -62,15 +62,19 @@ rule pretrain:
         + " > {log:q} 2>&1"
 
 
+def arm_of(wildcards):
+    """The arm that wildcards name."""
+    return Arm(*(wildcards[name] for name in ("task", "backbone", "init", "recipe", "n_train")))
+
+
 def finetune_config(wildcards):
     """What shapes a fine-tuning, as JSON."""
-    arm = Arm.of(wildcards.task, wildcards)
-    return specs.as_json(specs.finetune_config(CONFIG, arm, int(wildcards.fold)))
+    return specs.as_json(specs.finetune_config(CONFIG, arm_of(wildcards), int(wildcards.fold)))
 
 
 def initial_encoder(wildcards):
     """The encoder that an arm starts from; none from scratch."""
-    pretraining = Arm.of(wildcards.task, wildcards).pretraining
+    pretraining = arm_of(wildcards).pretraining
     if pretraining:
         return f"{STUDY}/{pretraining.path}/encoder.safetensors"
     if wildcards.init in CONFIG.weights:

@@ -13,27 +13,6 @@ SUBJECTS = [f"s{n:03d}" for n in range(60)]
 SPLIT = {"dataset": "d", "fold": 0, "order": SUBJECTS}
 
 
-def table(rows):
-    columns = [
-        "volume",
-        "subject",
-        "session",
-        "sequence",
-        "subset",
-        "status",
-        "file",
-        "checksum",
-        "shape",
-        "bytes",
-        "mean",
-        "std",
-    ]
-    frame = pd.DataFrame(rows, columns=["subject", "sequence", "subset", "status"])
-    frame["volume"] = frame["subject"] + "_" + frame["sequence"]
-    stored = {"file": "f", "checksum": frame["volume"], "shape": "1 1 1", "bytes": "1", "mean": "0", "std": "1"}
-    return frame.assign(session="", **stored)[columns]
-
-
 @pytest.mark.parametrize(("n", "seed", "pool", "test"), [(1251, 4215532, 938, 313), (250, 859032, 187, 63)])
 def test_published_holdouts(n, seed, pool, test):
     found = splits.holdout([f"{i:05d}" for i in range(n)], 0.25, seed)
@@ -156,26 +135,6 @@ def test_an_ood_cohort_that_meets_the_pool_is_refused():
         splits.ood(index, task, splits.split(index, task))
 
 
-def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
-    rows = [(s, seq, "train", "ok") for s in SUBJECTS[:10] for seq in ("T1w", "FLAIR")]
-    rows += [("bad", "T1w", "train", "rejected"), ("test", "T1w", "test", "ok")]
-    source = {"dataset": "d", "sequences": [], "subsets": ["train"], "pool_of": None}
-    found = splits.corpus({"d": table(rows)}, {"sources": [source], "val_fraction": 0.2}, {}, seed=0)
-    by_role = {role: set(part["subject"]) for role, part in found.groupby("role")}
-    assert len(found) == 20 and len(by_role["val"]) == 2 and not by_role["val"] & by_role["train"]
-    only = splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["T1w"], "pool_of": "t"}], "val_fraction": 0},
-                         {"t": {"s000", "s001"}}, seed=0)  # fmt: skip
-    assert list(only["volume"]) == ["s000_T1w", "s001_T1w"]
-    without = splits.corpus(
-        {"d": table(rows)}, {"sources": [source | {"exclude": ["s001", "s002"]}], "val_fraction": 0}, {}, seed=0
-    )
-    assert {"s000", "s003"} <= set(without["subject"]) and not {"s001", "s002"} & set(without["subject"])
-    with pytest.raises(UserError, match="no subject s0 to leave out"):
-        splits.corpus({"d": table(rows)}, {"sources": [source | {"exclude": ["s0"]}], "val_fraction": 0}, {}, seed=0)
-    with pytest.raises(UserError, match="the corpus is empty"):
-        splits.corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["DWI"]}], "val_fraction": 0}, {}, seed=0)
-
-
 def test_no_fold_trains_on_a_patient_whom_it_scores():
     """Two names of one patient: one in the pool and one in the test set, or both in the pool."""
     names = [f"s{n:02d}" for n in range(40)]
@@ -198,35 +157,6 @@ def test_no_fold_trains_on_a_patient_whom_it_scores():
         assert not {patients[name] for name in train} & {patients[name] for name in val}
         assert len(val) == len(pool) - 1 - 5 - (number in (0, 1))  # the other name is left out where one is trained on
         assert splits.cohort_subjects(fold, set(names), "5", "test", found) == test
-
-
-def test_a_patient_is_on_one_side_of_a_corpus():
-    names = [f"s{n:02d}" for n in range(30)]
-    rows = table([(name, "T1w", "train", "ok") for name in names]).assign(patient=[f"p{n // 2}" for n in range(30)])
-    spec = {"sources": [{"dataset": "d", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.3}
-    roles = splits.corpus({"d": rows}, spec, {}, seed=0).set_index("subject")["role"]
-    assert set(roles) == {"train", "val"} and all(roles[a] == roles[b] for a, b in zip(names[::2], names[1::2], strict=True))
-    former = splits.corpus({"d": rows.drop(columns="patient")}, spec, {}, seed=0)
-    blank = splits.corpus({"d": rows.assign(patient="")}, spec, {}, seed=0)
-    assert former.equals(blank)
-
-
-def test_one_image_under_several_names_is_on_one_side_of_a_corpus():
-    """Two sequences make a chain of three names; two names of one patient are no copies."""
-    names = [f"s{n:02d}" for n in range(30)]
-    rows = table([(name, sequence, "train", "ok") for name in names for sequence in ("T1w", "FLAIR")])
-    same = {"s01_T1w": "s02_T1w", "s03_FLAIR": "s02_FLAIR", "s05_T1w": "s06_T1w"}
-    rows["checksum"] = rows["volume"].replace(same)
-    rows["patient"] = rows["subject"].replace({"s06": "s05"})
-    assert splits.copies(rows.assign(dataset="d")) == [["d/s01", "d/s02"], ["d/s02", "d/s03"]]
-    spec = {"sources": [{"dataset": "d", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.4}
-    sides = set()
-    for seed in range(8):
-        roles = splits.corpus({"d": rows}, spec, {}, seed).set_index("volume")["role"]
-        triple = {roles[f"{name}_{sequence}"] for name in ("s01", "s02", "s03") for sequence in ("T1w", "FLAIR")}
-        assert len(triple) == 1
-        sides |= triple
-    assert sides == {"train", "val"}
 
 
 def index_of(patients):

@@ -33,13 +33,6 @@ def test_runs_are_shared_between_tables(paper):
     assert {f.backbone for f in paper.pretrainings if f.pretext == "amaes"} == {"unet_xl", "unet_b", "mednext_m", "mednext_l"}
 
 
-def test_an_arm_is_read_from_a_row_or_from_wildcards(paper):
-    row = paper.tables["table4"]["rows"][-1]
-    arm = Arm.of("wmh_flair", row)
-    assert arm == Arm("wmh_flair", "swinunetr", "swinunetr-on-brains45k", "amaes", "20")
-    assert Arm.of("wmh_flair", vars(arm)) == arm
-
-
 def test_a_plan_knows_what_it_reads_and_scores(paper):
     assert ("brats21", "amaes") in paper.preprocessed and {name for name, _ in paper.preprocessed} == set(paper.datasets)
     assert paper.cohorts == [("brats21_flair", "test"), ("isles22_dwi", "val"), ("wmh_flair", "ood"), ("wmh_flair", "val")]

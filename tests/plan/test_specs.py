@@ -97,9 +97,9 @@ def test_only_releases_that_an_arm_starts_from_are_listed(paper):
 
 def test_a_cohort_by_site_is_three_columns(paper):
     table = specs.sites_table(paper, "table6")
-    assert [(c["title"], c["cohort"]) for c in table["columns"]] == [
+    assert [(c.title, c.cohort) for c in table.columns] == [
         ("WMH OOD", "ood"), ("WMH OOD, sites seen in training", "ood_seen"), ("WMH OOD, other sites", "ood_unseen")]  # fmt: skip
-    assert table["name"] == "table6_sites" and table["rows"] == paper.tables["table6"]["rows"]
+    assert table.name == "table6_sites" and table.rows == paper.tables["table6"].rows
     assert specs.sites_column(paper, "table4") is None
     with pytest.raises(LookupError, match="no column of table 'table4'"):
         specs.sites_table(paper, "table4")
@@ -111,10 +111,8 @@ def test_an_arm_is_called_as_in_the_tables(paper):
     assert titles[Arm("wmh_flair", "unet_xl", "scratch", "amaes", "20")] == "WMH: unet_xl, scratch"
 
 
-def test_equal_titles_get_the_path_of_their_arm():
-    row = {"title": "one", "init": "scratch", "recipe": "r", "n_train": "2"}
-    columns = [{"title": "T", "task": "t", "cohort": "val"}]
-    rows = [row | {"backbone": backbone} for backbone in ("a", "b")]
-    plan = Plan(config.load(ROOT / "config"), {"x": {"columns": columns, "rows": rows}})
-    assert list(specs.arm_titles(plan).values()) == [
-        "T: one (finetune/t/a/scratch/r/n2)", "T: one (finetune/t/b/scratch/r/n2)"]  # fmt: skip
+def test_equal_titles_get_the_path_of_their_arm(paper):
+    table = paper.tables["table6"]
+    same = table.model_copy(update={"rows": tuple(row.model_copy(update={"title": "one"}) for row in table.rows[:2])})
+    titles = specs.arm_titles(Plan(paper.config, {"same": same}))
+    assert set(titles.values()) == {f"WMH OOD: one ({arm.path})" for arm in titles} and len(titles) == 2

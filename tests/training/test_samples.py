@@ -1,10 +1,8 @@
-import json
-
 import numpy as np
-import pandas as pd
 import pytest
 
 from brainpretrain.augment.policy import Policy
+from brainpretrain.cohorts.cases import label_lookup, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv
 from brainpretrain.training import samples as data
@@ -12,11 +10,11 @@ from brainpretrain.training import samples as data
 
 @pytest.fixture
 def cases(cohort):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     return [case for group in found.values() for case in group]
 
 
-LOOKUP = data.label_lookup({"ball": [1]}, [])
+LOOKUP = label_lookup({"ball": [1]}, [])
 PLAIN = Policy({})
 TURN = {
     "interpolation": "cubic",
@@ -24,11 +22,6 @@ TURN = {
     "noise": {"p": 0.5, "sigma": [0.1, 0.2]},
 }
 TURNING = Policy({"crop_factor": 1.5, **TURN})
-
-
-def test_label_lookup_groups_values_and_marks_the_ignored():
-    lookup = data.label_lookup({"cortex": [1002, 2002], "stem": [16]}, [7])
-    assert list(lookup[[0, 16, 1002, 2002, 7, 5]]) == [0, 2, 1, 1, data.IGNORED, 0]
 
 
 @pytest.mark.parametrize("start", [[0, 0, 0], [6, 4, 2], [-2, 3, 0]])
@@ -117,27 +110,6 @@ def test_image_and_label_are_cut_alike(cases):
 def test_a_round_takes_every_case_once(cases):
     patches = data.FinetunePatches(cases, LOOKUP, [4] * 3, PLAIN, 0.0, seed=0)
     assert sorted(patches.case_of(i) for i in range(len(cases))) == list(range(len(cases)))
-
-
-def test_incomplete_cases_are_left_out(cohort):
-    assert data.cases(read_tsv(cohort.table), cohort.folder, ["T1w", "FLAIR"]) == {}
-
-
-def test_sequences_on_other_grids_or_crops_are_refused(cohort):
-    table = read_tsv(cohort.table)
-    other = table.assign(sequence="FLAIR")
-    assert len(data.cases(pd.concat([table, other]), cohort.folder, ["T1w", "FLAIR"])) == len(table)
-    geometry = json.loads(other.loc[0, "geometry"])
-    geometry["box"][0] = [n + 1 for n in geometry["box"][0]]  # the same shape, a voxel further
-    other.loc[0, "geometry"] = json.dumps(geometry)
-    with pytest.raises(UserError, match="stored on different grids or crops"):
-        data.cases(pd.concat([table, other]), cohort.folder, ["T1w", "FLAIR"])
-
-
-def test_two_volumes_of_one_sequence_are_refused(cohort):
-    table = read_tsv(cohort.table)
-    with pytest.raises(UserError, match="several volumes of one sequence"):
-        data.cases(pd.concat([table, table.head(1).assign(volume="again")]), cohort.folder, ["T1w"])
 
 
 def test_ranks_share_each_global_batch_and_a_resume_goes_on_behind():

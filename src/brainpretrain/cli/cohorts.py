@@ -24,7 +24,8 @@ from brainpretrain.cli.arguments import (
     stored_by_dataset,
 )
 from brainpretrain.cohorts import fingerprints, splits
-from brainpretrain.cohorts import overlap as audits
+from brainpretrain.cohorts.corpus import copies, make_corpus
+from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 
 SUBJECTS = arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote")
@@ -81,9 +82,9 @@ def corpus(args: argparse.Namespace) -> None:
     """Writes corpus.tsv: the volumes with their role, train or val, split by subject."""
     pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
     tables = stored_by_dataset(args.volumes, args.data)
-    rows = splits.corpus(tables, args.corpus, pools, args.seed)
-    for same in splits.copies(_of_corpus(tables, rows)):
-        print(f"one image under several names, all of them to train or all to validate: {' = '.join(same)}")
+    rows = make_corpus(tables, args.corpus, pools, args.seed)
+    for group in copies(_of_corpus(tables, rows)):
+        print(f"one image under several names, all of them to train or all to validate: {' = '.join(group)}")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
     print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")
@@ -125,12 +126,13 @@ def overlap(args: argparse.Namespace) -> None:
     stored, files, cohorts = named(args.fingerprints), named(args.cohort_fingerprints), []
     for name, path in named(args.cohorts).items():
         (task, cohort), whole = name.split(":"), read_json(path)
-        subjects = audits.cohort_subjects(cohort, whole)
+        subjects = cohort_subjects(cohort, whole)
         rows = indexes[whole["dataset"]]
-        copies = _copies(rows.loc[rows["subject"].isin(subjects), "volume"], files[name], corpus, stored, args.near)
-        cohorts.append(audits.Cohort(task, cohort, whole["dataset"], subjects, copies))
-    shared, pairs = audits.overlap(corpus, cohorts, indexes)
-    audits.check_protocol(shared, pairs, args.protocol)
+        volumes = rows.loc[rows["subject"].isin(subjects), "volume"]
+        images = _copies(volumes, files[name], corpus, stored, args.near)
+        cohorts.append(Cohort(task, cohort, whole["dataset"], subjects, images))
+    shared, pairs = shared_subjects(corpus, cohorts, indexes)
+    check_protocol(shared, pairs, args.protocol)
     write_tsv(args.out, shared)
     write_tsv(args.pairs, pairs)
     for row in shared.to_dict("records"):

@@ -20,13 +20,15 @@ from brainpretrain.cli.arguments import (
     mapping,
     stored_by_dataset,
 )
-from brainpretrain.cohorts import overlap as audits
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.plan import tables as plan
-from brainpretrain.report import layouts as grids
-from brainpretrain.report import printers, results
+from brainpretrain.report import layouts, printers, results
+from brainpretrain.report.composition import composition_grid, count_sources
+from brainpretrain.report.licences import licence_table
 from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html
+from brainpretrain.report.sites import by_site, overlap_by_site
+from brainpretrain.report.write import write_table
 
 OVERLAPS = arg(
     "--overlaps", nargs="*", default=[], metavar="CORPUS=TSV", help="audits (overlap.tsv) of the corpora behind the table"
@@ -46,7 +48,7 @@ def table(args: argparse.Namespace) -> None:
 
     A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
     """
-    print(printers.text(grids.write_table(args.out, joined(args.scores), args.spec, _audits(args.overlaps))))
+    print(printers.text(write_table(args.out, joined(args.scores), args.spec, _audits(args.overlaps))))
 
 
 @command(
@@ -66,7 +68,7 @@ def tables(args: argparse.Namespace) -> None:
     lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "amaes"}
     scores, overlaps = joined(args.scores), lacking | _audits(args.overlaps or beside)
     for name, spec in made.tables.items():
-        grids.write_table(args.out, scores, spec, overlaps)
+        write_table(args.out, scores, spec, overlaps)
         print(f"{args.out / name}.html")
 
 
@@ -81,9 +83,9 @@ def table_sites(args: argparse.Namespace) -> None:
     """--index is that of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
     pool, trained = set(read_json(args.subjects)["pool"]), read_tsv(args.task_index)
     sites = set(trained.loc[trained["subject"].isin(pool), "site"])
-    overlaps = {corpus: audits.overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
-    cells = results.build(audits.by_site(joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
-    grid = grids.results_grid(cells, args.spec)
+    overlaps = {corpus: overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
+    cells = results.build(by_site(joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
+    grid = layouts.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)
     print(printers.text(grid))
@@ -100,8 +102,8 @@ def table_sites(args: argparse.Namespace) -> None:
 def composition(args: argparse.Namespace) -> None:
     """Subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
     modules = {name: datasets.describe(known["module"], known["options"]) for name, known in args.modules.items()}
-    found = audits.composition(read_tsv(args.corpus), stored_by_dataset(args.volumes, args.data), modules)
-    grid = audits.composition_grid(found, args.name)
+    found = count_sources(read_tsv(args.corpus), stored_by_dataset(args.volumes, args.data), modules)
+    grid = composition_grid(found, args.name)
     for path in args.out:
         printers.write(path, found, grid)
     print(printers.text(grid))
@@ -116,6 +118,6 @@ def composition(args: argparse.Namespace) -> None:
 def licences(args: argparse.Namespace) -> None:
     """Writes a row per data set and release. Needs no data."""
     used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
-    found = audits.licences(used, [{"name": name, **release} for name, release in args.releases.items()])
+    found = licence_table(used, [{"name": name, **release} for name, release in args.releases.items()])
     write_tsv(args.out, found)
-    pages.write(args.page, audit_pages.licences_page(found))
+    html.write(args.page, audit_pages.licences_page(found))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.datasets.base import Dataset
-from brainpretrain.datasets.own.options import UNSTATED
 from brainpretrain.errors import UserError
-from brainpretrain.report.layouts import Cell, Grid
 
 OVERLAP_COLUMNS = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content", "subjects"]
 IMAGE = ["how", "correlation", "volume", "corpus_volume"]  # of two volumes that show the same
 PAIR_COLUMNS = ["task", "cohort", "dataset", "subject", "corpus_dataset", "corpus_subject", "name", "volumes", *IMAGE]
 _LISTED = 20  # names in a message; the rest is counted
-
-# ------------------------------------------------------------------------------------------------ overlap
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ def cohort_subjects(cohort: str, whole: Mapping[str, Any]) -> set[str]:
     return set(whole["pool" if cohort == "val" else cohort])
 
 
-def overlap(
+def shared_subjects(
     corpus: pd.DataFrame, cohorts: Iterable[Cohort], indexes: Mapping[str, pd.DataFrame]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Subjects that are in a corpus and are scored too, by name and by image.
@@ -167,164 +161,3 @@ def _told(pair: Any) -> str:
         return f"{who} ({'by name' if pair.name == 'same' else 'one patient under two names'})"
     words = {"exact": "equal voxels", "near": "the same image", "mirrored": "the same image, mirrored"}[pair.how]
     return f"{who} ({words}: {pair.volume} and {pair.corpus_volume}, correlation {pair.correlation:.3f})"
-
-
-# ------------------------------------------------------------------------------------------------ composition
-
-PARTS = ("subjects", "sessions", "volumes")
-PUBLISHED = tuple(f"published_{part}" for part in PARTS)
-MEDIANS = ("finest_mm", "coarsest_mm", "mean_intensity")
-COMPOSITION_COLUMNS = ["dataset", "source", *PARTS, *PUBLISHED, "train", "val", "rejected", "sequences", *MEDIANS]
-
-
-def composition(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame], modules: Mapping[str, Dataset]) -> pd.DataFrame:
-    """What a corpus is made of, by source, beside Table 1 of AMAES.
-
-    Args:
-        corpus: dataset, volume, subject, session, sequence, role.
-        tables: by data set, its table of stored volumes with volume, status, native_spacing_mm and mean.
-        modules: by data set, what is known of it.
-
-    Returns:
-        COMPOSITION_COLUMNS, a row per source in the order of their size and one for all. A subject counts once in a source
-        and a session once in a subject. `rejected` are volumes of the whole data set. Spacing is that of the raw volumes
-        (median of the finest and of the coarsest axis), intensity the median of the stored volumes' means (0..1).
-    """
-    facts = corpus.merge(_facts(tables), on=["dataset", "volume"], how="left", validate="one_to_one")
-    names = sorted(facts["dataset"].unique(), key=lambda name: (-int((facts["dataset"] == name).sum()), name))
-    rows = []
-    for name in names:
-        rejected = int((tables[name]["status"] == "rejected").sum())
-        published = modules[name].brains45k or {}
-        rows.append({"dataset": name, "source": _source(name, modules[name]), "rejected": rejected}
-                    | _counted(facts[facts["dataset"] == name])
-                    | {f"published_{part}": published.get(part, np.nan) for part in PARTS})  # fmt: skip
-    total: dict[str, Any] = {"dataset": "all", "source": "all sources", "rejected": sum(row["rejected"] for row in rows)}
-    summed = {part: sum(row[part] for row in rows) for part in PUBLISHED}
-    frame = pd.DataFrame([*rows, total | _counted(facts) | summed], columns=COMPOSITION_COLUMNS)
-    return frame.astype(dict.fromkeys(PUBLISHED, "Int64"))
-
-
-def _source(name: str, dataset: Dataset) -> str:
-    """A source in words; several data sets of the user's own may have one title, such as 'BIDS folder'."""
-    return dataset.title if dataset.name == name else f"{name} ({dataset.title})"
-
-
-def _facts(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Finest and coarsest spacing and mean intensity of every accepted volume."""
-    stored = pd.concat([table[table["status"] == "ok"].assign(dataset=name) for name, table in tables.items()])
-    spacing = stored["native_spacing_mm"].str.split().map(lambda words: [float(word) for word in words])
-    return pd.DataFrame({"dataset": stored["dataset"], "volume": stored["volume"], "finest_mm": spacing.map(min),
-                         "coarsest_mm": spacing.map(max), "mean_intensity": pd.to_numeric(stored["mean"])})  # fmt: skip
-
-
-def _counted(rows: pd.DataFrame) -> dict[str, Any]:
-    sequences = rows["sequence"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    medians = rows[list(MEDIANS)].median().round(4)
-    return {
-        "subjects": len(rows[["dataset", "subject"]].drop_duplicates()),
-        "sessions": len(rows[["dataset", "subject", "session"]].drop_duplicates()),
-        "volumes": len(rows),
-        "train": int((rows["role"] == "train").sum()),
-        "val": int((rows["role"] == "val").sum()),
-        "sequences": ", ".join(f"{name} {number}" for name, number in sequences.items()),
-    } | medians.to_dict()
-
-
-def composition_grid(frame: pd.DataFrame, name: str) -> Grid:
-    """Lays out what `composition` returned; the published counts stand below ours."""
-    header = ["Source", "Sequences", "Subjects", "Sessions", "Volumes", "Spacing (mm)", "Mean intensity", "Rejected"]
-    rows = []
-    for row in frame.to_dict("records"):
-        counts = [_beside(row[part], row[f"published_{part}"]) for part in PARTS]
-        spacing = Cell(" – ".join(dict.fromkeys(f"{row[axis]:.3g}" for axis in ("finest_mm", "coarsest_mm"))))
-        rows.append((Cell(row["source"]), Cell(row["sequences"]), *counts, spacing, Cell(f"{row['mean_intensity']:.3f}"),
-                     Cell(f"{row['rejected']:,}")))  # fmt: skip
-    last = frame.to_dict("records")[-1]
-    notes = [f"{last['train']:,} volumes to train and {last['val']:,} to validate, split by subject.",
-             "Spacing: medians over volumes of the finest and of the coarsest axis, as delivered.",
-             "Mean intensity: median over stored volumes, 0 to 1. Rejected: of the whole data set."]  # fmt: skip
-    if frame["published_volumes"].notna().any():
-        notes.append("Published: what the source gives to BRAINS-45K (AMAES, Table 1).")
-    title = f"What the corpus {name} is made of"
-    return Grid(title, tuple(map(Cell, header)), tuple(rows), tuple(notes), stub=2, starts=frozenset([len(rows) - 1]))
-
-
-def _beside(found: int, published: Any) -> Cell:
-    return Cell(f"{found:,}", "" if pd.isna(published) else f"published {published:,}")
-
-
-# ------------------------------------------------------------------------------------------------ licences
-
-LICENCE_COLUMNS = ["name", "kind", "used_for", "access", "licence", "redistribution", "forbids", "licence_url", "citation"]
-NO_COMMERCE = "commercial use"
-NO_DERIVATIVES = "passing on anything derived, preprocessed volumes included"
-NO_COPIES = "passing on volumes, preprocessed ones included"
-SHARE_ALIKE = "passing on what is derived under another licence"
-SIGNED = "use by anyone who has not registered or signed the agreement"
-UNKNOWN = "not known: ask the authors before passing anything on"
-_WORDS = {r"\bNC\b|non-?commercial": NO_COMMERCE, r"\bND\b": NO_DERIVATIVES, r"\bSA\b": SHARE_ALIKE}
-
-
-def licences(datasets: Iterable[tuple[str, Dataset, list[str]]], releases: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Under which licences a study works.
-
-    Args:
-        datasets: name, what is known of it, and what the study uses it for.
-        releases: encoders that others published: name, licence (None where it is not known), page, citation.
-
-    Returns:
-        LICENCE_COLUMNS, a row each. `forbids` is read off the licence's name and the module, separated by '; '.
-    """
-    rows: list[dict[str, Any]] = []
-    for name, found, uses in datasets:
-        known = {"name": name, "kind": "data", "used_for": "; ".join(uses), "access": found.access, "licence": found.licence}
-        known |= {"licence_url": found.licence_url, "citation": found.citation}
-        rows.append(known | {"redistribution": "yes" if found.redistribution else "no", "forbids": "; ".join(forbidden(found))})
-    for release in releases:
-        known = {"name": release["name"], "kind": "weights", "used_for": "initial encoder", "access": "place"}
-        words = [what for pattern, what in _WORDS.items() if re.search(pattern, release["licence"] or "", re.IGNORECASE)]
-        known |= {"licence": release["licence"] or "not known", "licence_url": release["page"], "citation": release["citation"]}
-        rows.append(known | {"redistribution": "", "forbids": "; ".join(words) if release["licence"] else UNKNOWN})
-    return pd.DataFrame(rows, columns=LICENCE_COLUMNS)
-
-
-def forbidden(dataset: Dataset) -> list[str]:
-    """What a data set's licence forbids, as far as its name, its access and its module tell."""
-    if dataset.licence == UNSTATED:
-        return [UNKNOWN]
-    found = [what for pattern, what in _WORDS.items() if re.search(pattern, dataset.licence, re.IGNORECASE)]
-    if not dataset.redistribution and NO_DERIVATIVES not in found:
-        found.append(NO_COPIES)
-    asked = dataset.access in ("credential", "place") and not dataset.licence.startswith("CC")
-    return found + ([SIGNED] if asked else [])
-
-
-# ------------------------------------------------------------------------------------------------ sites
-
-
-def by_site(scores: pd.DataFrame, index: pd.DataFrame, trained: set[str]) -> pd.DataFrame:
-    """Scores of a cohort three times: as they are, and apart for sites that training saw (`<cohort>_seen`) and did not see.
-
-    Args:
-        scores: rows with dataset-wide subject names and a cohort.
-        index: of the data set that is scored, with subject and site.
-        trained: the sites of the task's pool.
-
-    Raises:
-        UserError: the index does not tell the site of a subject that is scored.
-    """
-    sites = dict(zip(index["subject"], index["site"], strict=True))
-    site = scores["subject"].map(sites).fillna("")
-    if (site == "").any():
-        nobody = sorted(scores.loc[site == "", "subject"].unique())
-        raise UserError(f"no site is known of {', '.join(nobody[:_LISTED])}", fix="take 'by_site' out of the task's 'ood'")
-    seen = site.isin(trained)
-    apart = [scores[seen].assign(cohort=scores["cohort"] + "_seen"), scores[~seen].assign(cohort=scores["cohort"] + "_unseen")]
-    return pd.concat([scores, *apart], ignore_index=True)
-
-
-def overlap_by_site(overlap: pd.DataFrame) -> pd.DataFrame:
-    """An audit that speaks for both parts of each cohort as well: it does not say which of them a shared subject is in."""
-    parts = [overlap.assign(cohort=overlap["cohort"] + part) for part in ("_seen", "_unseen")]
-    return pd.concat([overlap, *parts], ignore_index=True)

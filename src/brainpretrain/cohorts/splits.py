@@ -1,4 +1,4 @@
-"""Who trains, who is tested: splits by subject, with the seed in the file, and the corpus of a pretraining."""
+"""Splits by subject: the pool and test set of a task, its folds, and the subjects of each cohort."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
-
-_IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
-CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
 
 
 def holdout(
@@ -135,12 +132,12 @@ def _sites(rows: pd.DataFrame) -> dict[str, str]:
 
 def _namesakes(index: pd.DataFrame) -> dict[str, str]:
     """The patient of each subject that shares one with another subject."""
-    pairs = pd.DataFrame({"subject": index["subject"], "patient": _patients(index)}).drop_duplicates()
+    pairs = pd.DataFrame({"subject": index["subject"], "patient": patients(index)}).drop_duplicates()
     shared = pairs[pairs.duplicated("patient", keep=False)]
     return dict(sorted(zip(shared["subject"], shared["patient"], strict=True)))
 
 
-def _patients(rows: pd.DataFrame) -> pd.Series:
+def patients(rows: pd.DataFrame) -> pd.Series:
     """The patient of each row; the subject where a table of an earlier version does not say."""
     if "patient" not in rows:
         return rows["subject"]
@@ -158,17 +155,6 @@ def _same_patient(subjects: Mapping[str, Any], others: Iterable[str]) -> set[str
     patients = subjects.get("patients", {})
     taken = {patients[subject] for subject in others if subject in patients}
     return {subject for subject, patient in patients.items() if patient in taken} - set(others)
-
-
-def copies(rows: pd.DataFrame) -> list[list[str]]:
-    """Volumes of different patients that are stored bit for bit alike, in groups of `<data set>/<patient>`.
-
-    Args:
-        rows: of tables of stored volumes, with the column dataset.
-    """
-    keys = rows["dataset"] + "/" + _patients(rows)
-    groups = keys.groupby([rows[name] for name in _IMAGE]).agg(lambda found: sorted(set(found)))
-    return sorted({tuple(found): list(found) for found in groups if len(found) > 1}.values())
 
 
 def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,50 +246,3 @@ def cohort_subjects(
             fix="lower n_train, set a test_fraction, or look why volumes were rejected",
         )
     return found
-
-
-def corpus(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]], seed: int) -> pd.DataFrame:
-    """The volumes that a pretraining reads, each with its role (train or val), split by subject.
-
-    Args:
-        tables: of the stored volumes by data set, rows with status, subset, sequence ...; `file` is relative to the data folder.
-        spec: the corpus entry.
-        pools: per task named by `pool_of`, the subjects that may be used.
-        seed: draws the validation subjects.
-
-    Raises:
-        UserError: nothing is left, or a name in `exclude` is nobody's.
-    """
-    parts = []
-    for source in spec["sources"]:
-        table = tables[source["dataset"]]
-        keep = table["status"] == "ok"
-        if source["sequences"]:
-            keep &= table["sequence"].isin(source["sequences"])
-        if source["subsets"]:
-            keep &= table["subset"].isin(source["subsets"])
-        if source["pool_of"]:
-            keep &= table["subject"].isin(pools[source["pool_of"]])
-        excluded = source.get("exclude", [])
-        if missing := sorted(set(excluded) - set(table["subject"])):
-            raise UserError(
-                f"no subject {', '.join(missing)} to leave out", where=f"exclude of {source['dataset']}", fix="mend the names"
-            )
-        keep &= ~table["subject"].isin(excluded)
-        parts.append(table[keep].assign(dataset=source["dataset"]))
-    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
-    if rows.empty:
-        raise UserError(
-            "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
-        )
-    names = keys = rows["dataset"] + "/" + _patients(rows)
-    for same in copies(rows):  # one image under several names is one patient
-        one = set(keys[names.isin(same)])
-        keys = keys.where(~keys.isin(one), min(one))
-    subjects = sorted(set(keys))
-    n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
-    if n_val >= len(subjects):
-        raise UserError(f"{len(subjects)} subject(s) leave none to train on", fix="lower val_fraction or add subjects")
-    validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
-    rows["role"] = np.where(keys.isin(validation), "val", "train")
-    return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)

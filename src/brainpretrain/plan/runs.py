@@ -8,12 +8,11 @@ Their paths below `results/<study>/` consist of these words and nothing else, so
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from brainpretrain.config import Config
+from brainpretrain.plan.table_spec import TableSpec
 
 SCRATCH = "scratch"
 
@@ -44,11 +43,6 @@ class Arm:
     init: str
     recipe: str
     n_train: str
-
-    @classmethod
-    def of(cls, task: str, row: Mapping[str, str]) -> Arm:
-        """The arm of a task for a row of a table, or for the wildcards of a rule."""
-        return cls(task, row["backbone"], row["init"], row["recipe"], row["n_train"])
 
     @property
     def path(self) -> str:
@@ -87,25 +81,25 @@ class Plan:
 
     Args:
         config: of the study.
-        tables: by name, what `report.results.build` needs to know of a table, as JSON-able data.
+        tables: of the study, by name.
     """
 
     config: Config
-    tables: dict[str, dict[str, Any]]
+    tables: dict[str, TableSpec]
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """Every evaluation of the tables, each once."""
         return sorted({evaluation for table in self.tables.values() for evaluation in self.table_evaluations(table)})
 
-    def table_evaluations(self, table: Mapping[str, Any]) -> list[Evaluation]:
+    def table_evaluations(self, table: TableSpec) -> list[Evaluation]:
         """The evaluations behind a table of `tables`, in the order of its rows."""
         return [
-            Evaluation(Arm.of(column["task"], row), fold, column["cohort"])
-            for row, column, fold in itertools.product(table["rows"], table["columns"], table["folds"])
+            Evaluation(Arm(column.task, *row.arm), fold, column.cohort)
+            for row, column, fold in itertools.product(table.rows, table.columns, table.folds)
         ]
 
-    def table_pretrainings(self, table: Mapping[str, Any]) -> list[Pretraining]:
+    def table_pretrainings(self, table: TableSpec) -> list[Pretraining]:
         """The pretrainings behind a table of `tables`."""
         return sorted({e.arm.pretraining for e in self.table_evaluations(table) if e.arm.pretraining})
 

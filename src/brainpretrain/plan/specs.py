@@ -14,6 +14,7 @@ from typing import Any
 from brainpretrain import datasets
 from brainpretrain.config import Config
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
+from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
 
 # fine-tuning recipe: fields that shape its prediction, name the policy, only log, or are merged into the backbone
 _NOT_IN_RECIPE = {"inference", "augmentation", "augmentation_scratch", "log_every_steps", "decoder", "decoder_options"}
@@ -159,13 +160,16 @@ def releases(plan: Plan) -> dict[str, Any]:
 # --- tables
 
 
-def sites_column(plan: Plan, table: str) -> dict[str, Any] | None:
+def sites_column(plan: Plan, table: str) -> ColumnSpec | None:
     """The column of a table whose out-of-distribution cohort is also shown by site, if there is one."""
-    columns = plan.tables[table]["columns"]
-    return next((c for c in columns if c["cohort"] == "ood" and plan.config.tasks[c["task"]].ood.by_site), None)
+    for column in plan.tables[table].columns:
+        ood = plan.config.tasks[column.task].ood
+        if column.cohort == "ood" and ood and ood.by_site:
+            return column
+    return None
 
 
-def sites_table(plan: Plan, table: str) -> dict[str, Any]:
+def sites_table(plan: Plan, table: str) -> TableSpec:
     """A table with three columns of that cohort: all sites, sites seen in training, other sites.
 
     Raises:
@@ -175,16 +179,16 @@ def sites_table(plan: Plan, table: str) -> dict[str, Any]:
     if column is None:
         raise LookupError(f"no column of table '{table}' is shown by site")
     parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
-    columns = [column | {"title": column["title"] + part, "cohort": cohort} for cohort, part in parts.items()]
+    columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
     spec = plan.tables[table]
-    return spec | {"name": f"{table}_sites", "title": f"{spec['title']}: by site", "columns": columns}
+    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns})
 
 
 def arm_titles(plan: Plan) -> dict[Arm, str]:
     """Titles of all arms, from the tables. A report shows one of two entries with the same labels, so no title occurs twice."""
     titles: dict[Arm, str] = {}
     for table in plan.tables.values():
-        for column, row in itertools.product(table["columns"], table["rows"]):
-            titles.setdefault(Arm.of(column["task"], row), f"{column['title']}: {row['title']}")
+        for column, row in itertools.product(table.columns, table.rows):
+            titles.setdefault(Arm(column.task, *row.arm), f"{column.title}: {row.title}")
     counts = Counter(titles.values())
     return {arm: f"{title} ({arm.path})" if counts[title] > 1 else title for arm, title in titles.items()}

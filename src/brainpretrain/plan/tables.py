@@ -6,7 +6,7 @@ No torch, no files read, no Snakemake.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from brainpretrain import backbones
@@ -14,15 +14,10 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
+from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
 from brainpretrain.sizes import check_size, ratio_range, token_grid
 
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
-
-
-def has_budgets(table: Mapping[str, Any]) -> bool:
-    """Whether a table has an arm with more than one n_train, so that there is a curve to draw."""
-    arms = {(row["backbone"], row["init"], row["recipe"], row["n_train"]) for row in table["rows"]}
-    return len({arm[:3] for arm in arms}) < len(arms)
 
 
 def make(config: Config) -> Plan:
@@ -48,7 +43,7 @@ def make(config: Config) -> Plan:
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
+def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
     """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
     arms = set()
     for row in table.rows:
@@ -61,11 +56,11 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
             title = _title(table, row, backbone, init, recipe, n_train)
             if row.corpus not in (None, table.corpus) and full_init != init:
                 title += f", on {row.corpus}"
-            arm = {"backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
-            if tuple(arm.values()) in arms:  # it would count twice in ranks and in corrections
+            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+            if spec.arm in arms:  # it would count twice in ranks and in corrections
                 raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
-            arms.add(tuple(arm.values()))
-            yield {"title": title} | arm
+            arms.add(spec.arm)
+            yield spec
 
 
 def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
@@ -105,25 +100,23 @@ def _many(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """The table as JSON-able data, as `report.results.build` takes it."""
+def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> TableSpec:
+    """The table with every name resolved, after a check of its columns."""
     _check_columns(config, name, table, rows)
-    spec = {
-        "name": name,
-        "title": table.title,
-        "folds": list(range(config.study.folds)),
-        "columns": [column.model_dump() for column in table.columns],
-        "rows": rows,
-        "baseline": SCRATCH,
-    }
-    return spec | {
-        "metric": table.metric,
-        "published": _published(config, name, table, rows),
-        "bootstrap": config.settings.bootstrap.model_dump(),
-    }
+    return TableSpec(
+        name=name,
+        title=table.title,
+        folds=tuple(range(config.study.folds)),
+        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        rows=tuple(rows),
+        baseline=SCRATCH,
+        metric=table.metric,
+        published=_published(config, name, table, rows),
+        bootstrap=config.settings.bootstrap,
+    )
 
 
-def _check_columns(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> None:
+def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
     for column in table.columns:
         task = config.get("tasks", column.task, f"tables.{name}.columns")
@@ -143,7 +136,7 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[dict[str,
                 where=f"tables.{name}.metric",
                 fix="name its 'lesions', or choose another metric",
             )
-        if column.cohort == "val" and any(row["n_train"] == "all" for row in rows):
+        if column.cohort == "val" and any(row.n_train == "all" for row in rows):
             raise UserError(
                 f"n_train 'all' leaves no case of task '{column.task}' for the cohort 'val'",
                 where=f"tables.{name}",
@@ -151,7 +144,7 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[dict[str,
             )
 
 
-def _published(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any] | None:
+def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
     """The published values of the rows of a table, one entry for each cell; values of other rows or metrics are left out."""
     published, where = table.published, f"tables.{name}.published"
     if published is None or published.metric != table.metric:
@@ -168,21 +161,19 @@ def _published(config: Config, name: str, table: Table, rows: list[dict[str, str
         for init, row in itertools.product(_many(line.init), rows):
             _check_init(config, init, where)
             n_train = str(line.n_train or published.n_train)
-            if (line.backbone, init, n_train) == (row["backbone"], row["init"].split("-on-")[0], row["n_train"]):
+            if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
                 cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
-    return {"source": published.source, "notes": published.notes, "cells": cells}
+    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells))
 
 
-def _published_cell(
-    config: Config, published: Published, row: dict[str, str], column: str, values: list[float]
-) -> dict[str, Any]:
+def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
     """A published value (and its SD, if there are two `values`), with how the run of `row` differs from the publication."""
-    corpus = row["init"].partition("-on-")[2]
-    differs = [f"corpus {corpus}"] if corpus not in ("", published.corpus) else []
-    differs += [f"recipe {row['recipe']}"] if row["recipe"] != published.recipe else []
+    differs = [f"corpus {row.corpus}"] if row.corpus not in ("", published.corpus) else []
+    differs += [f"recipe {row.recipe}"] if row.recipe != published.recipe else []
     differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
-    cell = {key: row[key] for key in ("backbone", "init", "n_train")} | {"column": column, "value": values[0]}
-    return cell | {"sd": values[1] if len(values) > 1 else None, "differs": ", ".join(differs)}
+    value, sd = values[0], values[1] if len(values) > 1 else None
+    arm = {"backbone": row.backbone, "init": row.init, "n_train": row.n_train}
+    return PublishedCell(**arm, column=column, value=value, sd=sd, differs=", ".join(differs))
 
 
 def _check_names(plan: Plan) -> None:

@@ -25,6 +25,7 @@ from brainpretrain import backbones, decoders, locks, memory, pretext, provenanc
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import parameters, stem
 from brainpretrain.cohorts import splits
+from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, clear_parts, fingerprint, link, read_json, sha256, write_json, write_tsv
 from brainpretrain.training import callbacks as trace
@@ -141,7 +142,7 @@ class Finetuning(_Module):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
         image, label = self.augmented(batch)
-        loss = losses.deep(self.network(image), label, data.IGNORED, **self.recipe["loss"])
+        loss = losses.deep(self.network(image), label, IGNORED, **self.recipe["loss"])
         return self.shown({"loss": loss})
 
 
@@ -558,7 +559,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
         UserError: too few cases, an encoder that does not fit, or a training that cannot go on.
     """
     recipe, task = config["recipe"], config["task"]
-    by_subject = data.cases(tables, folder, task["sequences"])
+    by_subject = labelled_cases(tables, folder, task["sequences"])
     subjects = splits.training_subjects(read_json(split), set(by_subject), config["n_train"])
     cases = [case for subject in subjects for case in by_subject[subject]]
     seed = data.sample_seed(config["seed"], config["fold"]) % 2**32
@@ -566,7 +567,7 @@ def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None,
     network = decoders.build_network(config["backbone"], len(task["sequences"]), len(task["labels"]) + 1)
     report = _load_init(network, init, config)
     policy, patch = Policy(config["policy"]), recipe["patch_size"]
-    lookup = data.label_lookup(task["labels"], task["ignore"])
+    lookup = label_lookup(task["labels"], task["ignore"])
     train = data.FinetunePatches(cases, lookup, patch, policy, recipe["foreground_fraction"], seed)
     epoch_steps = run.log_every
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))

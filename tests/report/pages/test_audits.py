@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from brainpretrain import datasets
-from brainpretrain.cohorts import overlap as audits
+from brainpretrain.cohorts import overlap
+from brainpretrain.report import licences
 from brainpretrain.report.pages import audits as audit_pages
-from report.pages.test_html import HOSTILE, cells
+from page_fixtures import HOSTILE, cells
 
 SPLITS = {"t": {"dataset": "d", "seed": 7, "pool": ["a", "b"], "test": ["c"], "patients": {"a": "p9", "c": "p9"}}}
 
@@ -25,8 +26,8 @@ def tables(name: str = "", subject: str = "B1", n: int = 1) -> tuple[pd.DataFram
     }
     pair = {"task": "t", "cohort": "test", "dataset": "d", "subject": subject, "corpus_dataset": "msd", "corpus_subject": "M1"}
     pair |= {"name": name, "volumes": "2", "how": "near", "correlation": "0.971", "volume": "B1_T1w", "corpus_volume": "M1_T1w"}
-    pairs = pd.DataFrame([pair] * n, columns=audits.PAIR_COLUMNS)
-    return pd.DataFrame([shared | {"subjects": subject}], columns=audits.OVERLAP_COLUMNS), pairs
+    pairs = pd.DataFrame([pair] * n, columns=overlap.PAIR_COLUMNS)
+    return pd.DataFrame([shared | {"subjects": subject}], columns=overlap.OVERLAP_COLUMNS), pairs
 
 
 def test_the_overlap_page_shows_counts_pairs_and_protocol() -> None:
@@ -58,6 +59,6 @@ def test_nothing_found_and_nothing_pretrained_are_said() -> None:
 
 def test_the_licences_page_says_what_is_forbidden_by_which() -> None:
     used = [(name, datasets.load(name), ["pretraining"]) for name in ("adni", "isles22", "ixi")]
-    page = audit_pages.licences_page(audits.licences(used, []))
-    assert [audits.SHARE_ALIKE, "ixi"] in cells(page) and [audits.NO_COPIES, "adni"] in cells(page)
+    page = audit_pages.licences_page(licences.licence_table(used, []))
+    assert [licences.SHARE_ALIKE, "ixi"] in cells(page) and [licences.NO_COPIES, "adni"] in cells(page)
     assert "CC BY 4.0" in page and datasets.load("adni").licence_url in page and "<a " not in page
