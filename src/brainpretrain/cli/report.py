@@ -26,7 +26,7 @@ from brainpretrain.report import layouts, printers, results
 from brainpretrain.report.composition import composition_grid, count_sources
 from brainpretrain.report.licences import licence_table
 from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html
 from brainpretrain.report.sites import by_site, overlap_by_site
 from brainpretrain.report.write import write_table
 
@@ -120,4 +120,4 @@ def licences(args: argparse.Namespace) -> None:
     used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
     found = licence_table(used, [{"name": name, **release} for name, release in args.releases.items()])
     write_tsv(args.out, found)
-    pages.write(args.page, audit_pages.licences_page(found))
+    html.write(args.page, audit_pages.licences_page(found))

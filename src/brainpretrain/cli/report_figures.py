@@ -25,9 +25,11 @@ from brainpretrain.report.figures import budgets as budgets_figure
 from brainpretrain.report.figures import cases, composition
 from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures.slices import reconstructions
-from brainpretrain.report.figures.training import loss_curves, read_log
-from brainpretrain.report.metrics import metric_of
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.figures.training import loss_curves
+from brainpretrain.report.pages import budgets as budgets_page
+from brainpretrain.report.pages import costs as costs_page
+from brainpretrain.report.pages import html
+from brainpretrain.training.log import read_curves
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
 
@@ -49,8 +51,7 @@ def plot_costs(args: argparse.Namespace) -> None:
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
     costs_figure.draw(arms, args.spec, figure)
-    scale = metric_of(args.spec).scale
-    pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
+    html.write(stem.with_suffix(".html"), costs_page.page(arms, args.spec, figure.read_text(encoding="utf-8")))
 
 
 @command(
@@ -71,10 +72,9 @@ def plot_budgets(args: argparse.Namespace) -> None:
     write_tsv(stem.with_suffix(".tsv"), points)
     write_tsv(args.out / f"{args.spec.name}_matched.tsv", matches)
     budgets_figure.draw(points, matches, args.spec, figure)
-    scale = metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
-    page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
-    pages.write(stem.with_suffix(".html"), page)
+    page = budgets_page.page(points, matches, args.spec, svg, args.bootstrap["resamples"])
+    html.write(stem.with_suffix(".html"), page)
 
 
 @command(
@@ -87,7 +87,7 @@ def plot_loss(args: argparse.Namespace) -> None:
 
     Where schedule.tsv lies beside the first log, the planned learning rate stands behind the logged one, with what was frozen.
     """
-    log = pd.concat([read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
     planned = args.logs[0].with_name("schedule.tsv")
     schedule = read_tsv(planned, numbers=["step", "lr", "phase"]) if planned.exists() else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")

@@ -13,8 +13,8 @@ from brainpretrain.errors import UserError
 from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
 from brainpretrain.plan.tables import Arm
 from brainpretrain.report import results
-from brainpretrain.report.pages.html import duration
 from brainpretrain.report.results import ARM
+from brainpretrain.words import duration
 
 PATH = re.compile(
     r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+)/run\.json$"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from brainpretrain.files import read_json
 from brainpretrain.plan.tables import Evaluation, Plan
-from brainpretrain.report.pages import html as pages
+from brainpretrain.words import count, duration
 
 
 def text(plan: Plan, study: Path | str) -> str:
@@ -41,10 +41,10 @@ def _summary(plan: Plan) -> Iterator[str]:
     arms = {evaluation.arm for evaluation in plan.evaluations}
     encoders = [f"{p.pretext} on {p.corpus} ({p.backbone})" for p in plan.pretrainings]
     tasks = {column.title for spec in plan.tables.values() for column in spec.columns}
-    pretrained = f"pretrains {pages.count(len(encoders), 'encoder')}: {_listed(encoders)}; it " if encoders else ""
+    pretrained = f"pretrains {count(len(encoders), 'encoder')}: {_listed(encoders)}; it " if encoders else ""
     words = (
-        f"The study {plan.config.study_name} {pretrained}fine-tunes {pages.count(len(arms), 'arm')} in"
-        f" {pages.count(plan.config.study.folds, 'fold')} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
+        f"The study {plan.config.study_name} {pretrained}fine-tunes {count(len(arms), 'arm')} in"
+        f" {count(plan.config.study.folds, 'fold')} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
         " did not train on. An arm is a network, what it starts from, a recipe and a number of labelled subjects."
     )
     yield escaped(words)
@@ -60,8 +60,8 @@ def _tables(plan: Plan, study: Path) -> Iterator[str]:
         evaluations = list(dict.fromkeys(plan.table_evaluations(spec)))
         missing = [evaluation for evaluation in evaluations if not (study / evaluation.path / "scores.tsv").exists()]
         page = quote(f"{study}/tables/{name}.html")
-        size = f"{pages.count(len(spec.rows), 'row')}, {pages.count(len(spec.columns), 'column')}"
-        folds = pages.count(len(spec.folds), "fold")
+        size = f"{count(len(spec.rows), 'row')}, {count(len(spec.columns), 'column')}"
+        folds = count(len(spec.folds), "fold")
         link = f"`{escaped(spec.title)} <javascript:app.showResultInfo('{page}')>`__"
         yield f"- {link}: {size}, {folds}; {_missing(evaluations, missing)}"
 
@@ -70,7 +70,7 @@ def _missing(evaluations: list[Evaluation], missing: list[Evaluation]) -> str:
     if not missing:
         return f"all {len(evaluations)} runs are scored."
     arms = Counter(f"{e.arm.backbone}, {e.arm.init}, n={e.arm.n_train}, {e.arm.task} ({e.cohort})" for e in missing)
-    named = [f"{arm}: {pages.count(count, 'fold')}" for arm, count in arms.items()]
+    named = [f"{arm}: {count(folds, 'fold')}" for arm, folds in arms.items()]
     return f"**{len(missing)} of {len(evaluations)} runs are missing**: {escaped(_listed(named))}."
 
 
@@ -86,7 +86,7 @@ def _runs(plan: Plan, study: Path) -> Iterator[str]:
         runs = [read_json(study / path / "run.json") for path in paths if (study / path / "run.json").exists()]
         finished += runs
         if paths:
-            took = f", {pages.duration(sum(run['seconds'] for run in runs))} in all" if runs else ""
+            took = f", {duration(sum(run['seconds'] for run in runs))} in all" if runs else ""
             yield f"- {kind.capitalize()}s: {len(runs)} of {len(paths)} finished{took}."
     if finished:
         yield f"- Hardware: {escaped(_named(run.get('hardware') for run in finished))}. Commit: {escaped(_commits(finished))}."

@@ -15,8 +15,8 @@ from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import numbers
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
-from brainpretrain.report.pages.html import count
 from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
+from brainpretrain.words import count
 
 EMPTY_WORDS = {
     "both_empty": "both masks empty",

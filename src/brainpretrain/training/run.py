@@ -38,9 +38,8 @@ warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*"
 
 
 LOG = "log.csv"
-SCHEDULE = (
-    "schedule.tsv"  # planned learning rates, next to log.csv; undeclared in the rules, so that no old training lacks an output
-)
+# planned learning rates; no rule declares the file, so that trainings from before it existed lack no output
+SCHEDULE = "schedule.tsv"
 
 
 class Attempt:

@@ -14,7 +14,7 @@ from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.costs import pretraining_time
 from brainpretrain.report.figures.canvas import GREY, MAX_ROWS, SEQUENCE_COLOURS, figure_at, panels, write_message
 from brainpretrain.report.metrics import metric_of, score_words
-from brainpretrain.report.pages.html import duration
+from brainpretrain.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

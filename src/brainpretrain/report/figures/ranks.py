@@ -12,8 +12,8 @@ import pandas as pd
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.figures.canvas import BLUE, DARK, figure_at
 from brainpretrain.report.metrics import metric_of
-from brainpretrain.report.pages.html import count
 from brainpretrain.report.results import ALL
+from brainpretrain.words import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
