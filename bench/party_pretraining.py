@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from brainpretrain import backbones, pretext
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import parameters
-from brainpretrain.config.sections import PretrainRecipe
+from brainpretrain.config.sections import Pretext
 from brainpretrain.files import read_tsv
 from brainpretrain.training import execution, schedule
 from brainpretrain.training import samples as data
@@ -37,7 +37,7 @@ def network(options: dict[str, int], how: Sequence[str], mixed: bool) -> dict[st
     image = torch.zeros(1, 1, *PATCH)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         task(image, image, [0])
-    recipe = PretrainRecipe.model_validate(RECIPE | {"precision": "bf16-mixed" if mixed else "32-true"})
+    recipe = Pretext.model_validate(RECIPE | {"precision": "bf16-mixed" if mixed else "32-true"})
     module = Pretraining(task, recipe, POLICY, schedule.stretches(recipe.phases, 1))
     execution.apply([module.encoder, *module.decoders], how)
     MODULES["+".join(how)] = module, module.configure_optimizers()["optimizer"], mixed
