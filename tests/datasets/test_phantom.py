@@ -12,7 +12,7 @@ import pytest
 from nibabel.affines import voxel_sizes
 
 from brainpretrain.datasets import phantom
-from brainpretrain.datasets.base import index
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_json
 

@@ -13,10 +13,11 @@ import pytest
 
 import fake_hosts
 from brainpretrain import cli, datasets
-from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, index
+from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 from brainpretrain.download import download
 from brainpretrain.download import http as transfer
 from brainpretrain.download.archives import made_from
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from download import test_dicom

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import NotInPlace, index, scan
+from brainpretrain.datasets.base import NotInPlace
 from brainpretrain.download import nrrd
 from brainpretrain.download.fetch import fetch
+from brainpretrain.download.index import index, scan
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import read_volume
 

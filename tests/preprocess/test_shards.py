@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import index
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, stable_hash, write_tsv
 from brainpretrain.preprocess import frames, shards

@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, list_files, recognises, scan, some, to_fetch
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, some
 from brainpretrain.datasets.own import bids
 from brainpretrain.datasets.own import csv as table_of_paths
+from brainpretrain.download.index import list_files, recognises, scan, to_fetch
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import BadVolume, read_header
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import EXTENSIONS, Dataset, scan
+from brainpretrain.datasets.base import EXTENSIONS, Dataset
+from brainpretrain.download.index import scan
 from brainpretrain.errors import UserError
 from brainpretrain.named import check_options
 

@@ -10,7 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import Dataset, NotInPlace, scan
+from brainpretrain.datasets.base import Dataset, NotInPlace
+from brainpretrain.download.index import scan
 from brainpretrain.errors import UserError
 
 TITLES = ("data set", "access", "subjects", "volumes", "BRAINS-45K", "in place", "licence")
