@@ -263,7 +263,7 @@ def test_without_zenodo_what_is_at_hand_is_taken(place, monkeypatch, capsys):
         place.download(nowhere)
     (place.incoming / "one.zip").write_bytes(ONE)
     found = place.download(nowhere)
-    assert found["volumes"] == 1 and "taken for complete with what is at hand" in capsys.readouterr().out
+    assert found["volumes"] == 1 and "the local archives are assumed to be complete" in capsys.readouterr().out
     (place.incoming / "one.zip").unlink()
     assert place.download(nowhere) == found
 
