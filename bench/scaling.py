@@ -31,7 +31,7 @@ from brainpretrain.evaluation import metrics
 from brainpretrain.files import read_json, write_tsv
 from brainpretrain.plan import tables as plan
 from brainpretrain.preprocess import shards
-from brainpretrain.report import layouts as grids
+from brainpretrain.report import write
 from brainpretrain.report.figures.canvas import figure_at
 from brainpretrain.training import samples as data
 from harness import ROOT
@@ -151,7 +151,7 @@ def report(work: Path, cases: Sequence[int]) -> Curve:
         out = work / f"report{n}"
         out.mkdir()
         found = scores(made, n)
-        grids.write_table(out, found, spec, {})
+        write.write_table(out, found, spec, {})
         cases.draw(found, spec, out / f"{name}_cases.png")
         kept = [*out.glob("*.html"), *out.glob("*_ranks.svg"), *out.glob("*_cases.png")]
         points[n] = [sum(os.path.getsize(path) for path in kept) / 1e6]

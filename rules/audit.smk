@@ -184,22 +184,22 @@ rule licences:
 
 def sites_column(table):
     """The column of a table whose out-of-distribution cohort is to be shown by site, or None."""
-    columns = PLAN.tables[table]["columns"]
-    return next((c for c in columns if c["cohort"] == "ood" and CONFIG.tasks[c["task"]].ood.by_site), None)
+    columns = PLAN.tables[table].columns
+    return next((c for c in columns if c.cohort == "ood" and CONFIG.tasks[c.task].ood.by_site), None)
 
 
 def sites_spec(table):
     """The table of that column: the cohort, sites that training saw, sites that it did not see."""
     column = sites_column(table)
     parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
-    columns = [column | {"title": column["title"] + words, "cohort": cohort} for cohort, words in parts.items()]
+    columns = [column.model_copy(update={"title": column.title + words, "cohort": cohort}) for cohort, words in parts.items()]
     spec = PLAN.tables[table]
-    return spec | {"name": f"{table}_sites", "title": f"{spec['title']}: by site", "columns": columns}
+    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": tuple(columns)})
 
 
 def sites_inputs(wildcards):
     """Scores of that cohort, the sites of its subjects, and those of the task's pool."""
-    task = sites_column(wildcards.table)["task"]
+    task = sites_column(wildcards.table).task
     evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
     return {
         "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (task, "ood")],

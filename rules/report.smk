@@ -282,11 +282,9 @@ def arm_titles():
     """Arm -> what the tables call it. A report shows only one of two entries with the same labels, so no two are called the same."""
     titles = {}
     for spec in PLAN.tables.values():
-        for column, row in itertools.product(spec["columns"], spec["rows"]):
-            arm = brainpretrain.plan.tables.Arm(
-                column["task"], *(row[name] for name in ("backbone", "init", "recipe", "n_train"))
-            )
-            titles.setdefault(arm, f"{column['title']}: {row['title']}")
+        for column, row in itertools.product(spec.columns, spec.rows):
+            arm = brainpretrain.plan.tables.Arm(column.task, *row.arm)
+            titles.setdefault(arm, f"{column.title}: {row.title}")
     twice = {title for title, count in Counter(titles.values()).items() if count > 1}
     return {arm: f"{title} ({arm.path})" if title in twice else title for arm, title in titles.items()}
 
@@ -429,7 +427,7 @@ def table_targets(name):
     """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
     targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html", f"{FIGURES}/rejected.html"}
     targets |= audit_targets(name)
-    if brainpretrain.plan.tables.has_budgets(PLAN.tables[name]):
+    if PLAN.tables[name].has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(PLAN.tables[name]):
         arm = evaluation.arm

@@ -54,9 +54,9 @@ def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,11 +71,10 @@ def atomic_folder(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             temporary.mkdir(parents=True)
             yield temporary
-            for file in temporary.iterdir():
-                _sync(file)
+            sync_tree(temporary)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -154,15 +153,6 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _sync(path: Path) -> None:
-    """Makes a file, or a rename in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def link(path: Path, where: Path) -> None:
     """The same file under a second name, or a copy where the file system has no such thing."""
     try:
@@ -222,6 +212,23 @@ def _finite(text: str) -> float:
     return value
 
 
+def parse_mapping(text: str) -> dict[str, Any]:
+    """The JSON mapping in `text`; an empty one if the text is cut or holds anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The JSON mapping in a file that another process may be replacing; an empty one if there is none."""
+    try:
+        return parse_mapping(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:
     """Writes a table as TSV, atomically. `columns` fixes names and order, also for a table without rows."""
     import pandas as pd
@@ -269,6 +276,11 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or the names in a folder, to the disk; nothing, where a link leads nowhere."""
-    if path.exists():
-        _sync(path)
+    """Makes a file, or the names in a folder, survive a power cut; does nothing for a link to a missing file."""
+    if not path.exists():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,3 @@
-import json
 import shutil
 import subprocess
 import sys
@@ -79,7 +78,9 @@ def test_the_tables_of_a_study_come_out_of_its_scores_alone_byte_for_byte(demo_s
     spec, path = demo_scores
     shuffled = read_tsv(path).sample(frac=1, random_state=2)
     write_tsv(tmp_path / "shuffled.tsv", shuffled)
-    cli.main(["table", "--scores", str(path), "--spec", json.dumps(spec), "--overlaps", "--out", str(tmp_path / "workflow")])
+    cli.main(
+        ["table", "--scores", str(path), "--spec", spec.model_dump_json(), "--overlaps", "--out", str(tmp_path / "workflow")]
+    )
     for name, scores in (("again", path), ("shuffled", tmp_path / "shuffled.tsv")):
         code = cli.main(["tables", "--study", "demo", "--scores", str(scores), "--config", str(ROOT / "config"),
                          "--out", str(tmp_path / name)])  # fmt: skip

@@ -1,3 +1,5 @@
+"""Segmentation of any NIfTI files, by the command."""
+
 import json
 import re
 import shutil
@@ -5,30 +7,16 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 
 import tiny
-from brainpretrain import cli, decoders
-from brainpretrain.cohorts.cases import Case, labelled_cases
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.errors import UserError
-from brainpretrain.evaluation import bids
-from brainpretrain.evaluation import images as prediction
+from brainpretrain.evaluation.images import place, prepare
 from brainpretrain.files import read_json, read_tsv, write_json
 from brainpretrain.preprocess import nifti, shards
-from brainpretrain.weights import store as weights
+from models import WINDOW, brain, labels_of, make_model, predict, save
 
-WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 OBLIQUE = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
-
-
-def make_model(folder, sequences=("T1w",), **facts):
-    """A network as it was drawn: its labels mean nothing, but they depend on every voxel."""
-    task = {"sequences": list(sequences), "labels": {"ball": [3], "rim": [300]}, "ignore": []}
-    config = tiny.finetune_config(1) | {"kind": "model", "task": task, "in_channels": len(sequences), "inference": WINDOW}
-    torch.manual_seed(9)
-    network = decoders.build_network(config["backbone"], len(sequences), 3)
-    weights.save(folder / "model", network.state_dict(), config | facts)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -41,50 +29,6 @@ def pair_model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("pair"), ("FLAIR", "T1w"))
 
 
-def brain(seed=0, shape=(20, 22, 18)):
-    """An image with a border of zeros, of another width on each side."""
-    array = np.zeros(shape, np.int16)
-    array[2:-1, 3:-2, 1:-3] = np.random.default_rng(seed).integers(20, 300, shape)[2:-1, 3:-2, 1:-3]
-    return array
-
-
-def save(path, array, affine=None, **header):
-    image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine)
-    for key, value in header.items():
-        image.header[key] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(image, path)
-    return path
-
-
-def predict(model, out, *words, options=()):
-    return cli.main(["predict", "--model", str(model), "--out", str(out), *options, *map(str, words)])
-
-
-def labels_of(path):
-    return np.asarray(nib.load(path).dataobj)
-
-
-def test_classes_are_written_as_values_of_the_label_file():
-    assert list(prediction.class_values({"enhancing": [4], "cortex": [1002, 2002]})) == [0, 4, 1002]
-
-
-# ------------------------------------------------------------------------------------ the same as in the workflow
-
-
-def test_the_command_predicts_what_the_workflow_predicts(cohort, model, tmp_path):
-    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
-    cases = [found[name][0] for name in ("s1", "s2", "s4")]
-    prediction.predict(model / "model.safetensors", cases, cohort.raw, WINDOW, tmp_path / "cohort")
-    assert predict(model, tmp_path / "files", *(cohort.raw / f"{case.name}_T1w.nii.gz" for case in cases)) == 0
-    for case in cases:
-        ours, theirs = tmp_path / "files" / f"{case.name}_T1w_dseg.nii.gz", tmp_path / "cohort" / f"{case.name}.nii.gz"
-        assert ours.read_bytes() == theirs.read_bytes()
-        assert set(np.unique(labels_of(ours))) == {0, 3, 300}
-    about = read_json(tmp_path / "cohort" / "predictions.json")
-    assert about["cases"] == ["s1", "s2", "s4"] and about["inference"] == WINDOW
-
-
 def test_several_channels_are_prepared_as_the_workflow_stores_them(pair_model, tmp_path):
     rows = []
     for sequence in ("FLAIR", "T1w"):
@@ -95,7 +39,7 @@ def test_several_channels_are_prepared_as_the_workflow_stores_them(pair_model, t
     table = shards.build(rows, tmp_path, tmp_path / "stored", tiny.PREPROCESS, 0, 1)
     (case,) = labelled_cases(table, tmp_path / "stored", ["FLAIR", "T1w"])["s"]
     facts = read_json(pair_model / "model.json")
-    image, geometry, _ = prediction.prepare([tmp_path / "s_FLAIR.nii.gz", tmp_path / "s_T1w.nii.gz"], facts)
+    image, geometry, _ = prepare([tmp_path / "s_FLAIR.nii.gz", tmp_path / "s_T1w.nii.gz"], facts)
     assert np.array_equal(image, case.image()) and geometry.to_json() == case.rows[0]["geometry"]
 
 
@@ -104,20 +48,10 @@ def test_channels_are_cropped_to_the_box_of_all(pair_model, tmp_path):
     flair[2:9, 3:12, 4:14], t1w[5:13, 2:10, 4:15] = np.arange(7)[:, None, None] + 1, np.arange(8)[:, None, None] + 1
     facts = read_json(pair_model / "model.json")
     pair = [save(tmp_path / "flair.nii", flair), save(tmp_path / "t1w.nii", t1w)]
-    image, geometry, _ = prediction.prepare(pair, facts)
+    image, geometry, _ = prepare(pair, facts)
     assert geometry.box == ((2, 13), (2, 12), (4, 15)) and image.shape == (2, 11, 10, 11)
     assert predict(pair_model, tmp_path / "out", ",".join(map(str, pair))) == 0
     assert labels_of(tmp_path / "out" / "flair_dseg.nii.gz").shape == (16, 16, 16)
-
-
-def test_classes_keep_the_order_in_which_they_were_trained(model, tmp_path):
-    """Keys of a JSON file are sorted; the outputs of a network are not."""
-    turned = make_model(tmp_path / "turned", classes=["rim", "ball"])
-    path = save(tmp_path / "a.nii.gz", brain())
-    for name, folder in (("straight", model), ("turned", turned)):
-        assert predict(folder, tmp_path / name, path) == 0
-    straight, found = (labels_of(tmp_path / name / "a_dseg.nii.gz") for name in ("straight", "turned"))
-    assert np.array_equal(found, np.select([straight == 3, straight == 300], [300, 3]))
 
 
 # ------------------------------------------------------------------------------------ the original header
@@ -153,7 +87,7 @@ def test_another_spacing_is_brought_to_that_of_the_model_and_back(model, tmp_pat
     path = save(tmp_path / "thick.nii.gz", brain(shape=(12, 16, 20)), np.diag([2, 1.5, 0.8, 1]))
     assert predict(model, tmp_path / "out", path) == 0
     facts = read_json(model / "model.json")
-    image, geometry, _ = prediction.prepare([path], facts)
+    image, geometry, _ = prepare([path], facts)
     assert geometry.stored_shape == (18, 16, 13) and image.shape == (1, 18, 16, 13)  # 9 x 2, 11 x 1.5, 16 x 0.8 mm
     found = nib.load(tmp_path / "out" / "thick_dseg.nii.gz")
     assert found.shape == (12, 16, 20) and not np.asarray(found.dataobj)[:2].any()
@@ -229,7 +163,7 @@ def test_all_bad_cases_are_listed(model, tmp_path, capsys):
     [
         ("flair.nii.gz", "1 image.s. for a model of FLAIR T1w[\\s\\S]*FLAIR.nii.gz,T1w.nii.gz"),
         ("flair.nii.gz,t1w.nii.gz,t1w.nii.gz", "3 image"),
-        ("s_T1w.nii.gz,s_FLAIR.nii.gz", "called T1w, and stands where the model wants FLAIR[\\s\\S]*FLAIR,T1w"),
+        ("s_T1w.nii.gz,s_FLAIR.nii.gz", "called T1w, but the model expects FLAIR in its place[\\s\\S]*FLAIR,T1w"),
         ("flair.nii.gz,shifted.nii.gz", "shifted.nii.gz: it is not on the grid of flair.nii.gz[\\s\\S]*resample"),
         ("flair.nii.gz,small.nii.gz", "small.nii.gz: it is not on the grid of flair.nii.gz"),
         ("flair.nii.gz,empty.nii.gz", "empty.nii.gz: every voxel is 0"),
@@ -249,64 +183,6 @@ def test_channels_that_do_not_belong_together_are_refused(pair_model, tmp_path, 
 def test_a_comma_in_a_file_name_is_part_of_it(model, tmp_path):
     assert predict(model, tmp_path / "out", save(tmp_path / "a,b.nii.gz", brain())) == 0
     assert (tmp_path / "out" / "a,b_dseg.nii.gz").exists()
-
-
-# ------------------------------------------------------------------------------------ refused models
-
-
-def without(folder, *keys):
-    facts = read_json(folder / "model.json")
-    target = facts
-    for key in keys[:-1]:
-        target = target[key]
-    del target[keys[-1]]
-    write_json(folder / "model.json", facts)
-
-
-def tensors_of(folder, change):
-    tensors, facts = weights.load(folder / "model")
-    weights.save(folder / "model", change(tensors), facts)
-
-
-BROKEN = {
-    "no folder": (shutil.rmtree, "there is no model.safetensors"),
-    "an encoder": (lambda f: (f / "model.safetensors").rename(f / "encoder.safetensors"), "fine-tune it first"),
-    "no json": (lambda f: (f / "model.json").unlink(), "file not found[\\s\\S]*model.json"),
-    "no recipe": (lambda f: without(f, "recipe"), "it does not say recipe, recipe.patch_size, recipe.precision"),
-    "no spacing": (lambda f: without(f, "preprocess", "spacing_mm"), "it does not say preprocess.spacing_mm"),
-    "classes": (lambda f: write_json(f / "model.json", read_json(f / "model.json") | {"classes": ["ball"]}), "classes ball, but labels ball rim"),
-    "a list": (lambda f: write_json(f / "model.json", []), "of kind 'None'"),
-    "no decoder": (lambda f: without(f, "backbone", "decoder"), "it does not say backbone.decoder"),
-    "kind": (lambda f: without(f, "kind"), "no segmentation model"),
-    "other json": (lambda f: make_model(f.parent / "other", ("FLAIR", "T1w")).joinpath("model.json").replace(f / "model.json"),
-                   r"\[4, 2, 3, 3, 3\] in the network[\s\S]*of one training together"),
-    "no tensor": (lambda f: tensors_of(f, lambda t: dict(list(t.items())[1:])), "1 problems:\\s+missing: "),
-    "more tensors": (lambda f: tensors_of(f, lambda t: t | {"x": torch.zeros(1)}), "left over: x"),
-    "NaN": (lambda f: tensors_of(f, lambda t: {k: v * float("nan") for k, v in t.items()}), "not finite"),
-    "no window": (lambda f: without(f, "inference"), "overlap, weights, batch, mirror[\\s\\S]*--overlap --weights --batch --mirror"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("what", BROKEN)
-def test_a_model_that_is_not_whole_is_refused(model, tmp_path, what, capsys):
-    change, message = BROKEN[what]
-    folder = shutil.copytree(model, tmp_path / "model")
-    change(folder)
-    assert predict(folder, tmp_path / "out", save(tmp_path / "a.nii.gz", brain())) == 2
-    assert re.search(message, capsys.readouterr().err) and not (tmp_path / "out").exists()
-
-
-def test_a_network_that_overflows_is_refused(model, tmp_path, capsys):
-    folder = shutil.copytree(model, tmp_path / "model")
-    tensors_of(folder, lambda t: {k: v.sign() * 3e38 if v.ndim == 5 and len(v) == 3 else v for k, v in t.items()})
-    assert predict(folder, tmp_path / "out", save(tmp_path / "a.nii.gz", brain())) == 2
-    assert re.search(r"a\.nii\.gz: the network gives NaN or Inf", capsys.readouterr().err)
-
-
-def test_there_is_no_such_device(model, tmp_path, capsys):
-    path = save(tmp_path / "a.nii.gz", brain())
-    assert predict(model, tmp_path / "out", path, options=["--device", "cuda:99"]) == 2
-    assert "no device 'cuda:99'" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------ settings, and what is there already
@@ -401,6 +277,16 @@ def test_a_name_that_is_not_bids_costs_no_other(model, tmp_path, capsys):
     assert (tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-pred_dseg.nii.gz").exists()
 
 
+def test_cases_with_and_without_a_place_are_kept_apart(tmp_path):
+    cases = [[tmp_path / name] for name in ("sub-01_T1w.nii.gz", "head.nii.gz", "sub-02_T1w.nii.gz")]
+    placed = place(cases, tmp_path / "out", as_bids=True)
+    assert [target.images for target in placed.targets] == [tuple(cases[0]), tuple(cases[2])]
+    assert placed.targets[0].sidecar == tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-pred_dseg.json"
+    assert [error.where for error in placed.errors] == [str(cases[1][0])]
+    with pytest.raises(UserError, match="two cases would be written to this file"):
+        place([cases[0], cases[0]], tmp_path / "out", as_bids=True)
+
+
 def test_images_of_two_datasets_or_subjects_do_not_come_together(model, pair_model, tmp_path, capsys):
     paths = [save(tmp_path / raw / "sub-01" / "anat" / "sub-01_T1w.nii.gz", brain()) for raw in ("one", "two")]
     assert predict(model, tmp_path / "out", *paths, options=["--bids"]) == 2 and "of several datasets" in capsys.readouterr().err
@@ -420,38 +306,6 @@ def test_another_dataset_is_never_written_into(model, tmp_path, capsys):
     assert json.loads((tmp_path / "raw" / "dataset_description.json").read_text())["Name"] == "raw"
 
 
-def test_the_predictions_of_a_cohort_as_a_bids_dataset(cohort, model, tmp_path):
-    folder, out = tmp_path / "predictions", tmp_path / "bids"
-    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
-    prediction.predict(model / "model", [found["s5"][0]], cohort.raw, WINDOW, folder)
-    write_json(tmp_path / "test.json", {"test": ["s5"]})
-    line = ["bids", "--predictions", folder, "--model", model / "model.safetensors", "--volumes", cohort.table, "--root", cohort.raw,
-            "--split", cohort.split, "--task", json.dumps(tiny.TASK), "--n-train", "2", "--cohort", "test", "--fixed",
-            tmp_path / "test.json", "--dataset", "msd_hippocampus", "--out", out]  # fmt: skip
-    assert cli.main([str(word) for word in line]) == 0
-    place = out / "sub-s5" / "anat" / "sub-s5_desc-pred_dseg.nii.gz"
-    assert place.read_bytes() == (folder / "s5.nii.gz").read_bytes()
-    sidecar = read_json(place.with_name("sub-s5_desc-pred_dseg.json"))
-    assert sidecar["Sources"] == ["bids:raw:s5_T1w.nii.gz"] and sidecar["SlidingWindow"]["overlap"] == 0.5
-    assert read_json(out / "dataset_description.json")["SourceDatasets"][0]["URL"].startswith("http")
-
-
-def test_two_subjects_never_share_a_bids_label(cohort, model, tmp_path):
-    (case,) = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["s5"]
-    twins = [Case(name, name, "", case.rows, case.folder) for name in ("s_5", "s-5")]
-    write_json(tmp_path / "predictions.json", {"model": "m", "model_sha256": "", "inference": WINDOW})
-    with pytest.raises(UserError, match="'s_5' and 's-5' have one BIDS label"):
-        prediction.as_derivatives(twins, tmp_path, model / "model", cohort.raw, {"URL": "x"}, tmp_path / "bids")
-
-
-def test_bids_labels_are_letters_and_digits():
-    assert [bids.label(text) for text in ("BraTS2021_00495", "sub-strokecase0009", "ses-0001")] == [
-        "BraTS202100495",
-        "strokecase0009",
-        "0001",
-    ]
-
-
 def test_orientation_is_read_before_a_label_is_written(tmp_path):
     """What `prepare` remarks on a header reaches the user."""
     path = tmp_path / "a.nii.gz"
@@ -460,5 +314,5 @@ def test_orientation_is_read_before_a_label_is_written(tmp_path):
     image.set_sform(np.eye(4), code=1)
     nib.save(image, path)
     facts = tiny.finetune_config(1)
-    assert prediction.prepare([path], facts)[2] == ["a.nii.gz: qform and sform differ by up to 9.00 mm: sform used"]
+    assert prepare([path], facts)[2] == ["a.nii.gz: qform and sform differ by up to 9.00 mm: sform used"]
     assert nifti.read_volume(path).affine[0, 3] == 0

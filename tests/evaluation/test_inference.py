@@ -148,8 +148,8 @@ def test_an_array_is_taken_as_it_is(tmp_path, shape):
     ("array", "message"),
     [
         (np.zeros((4, 4)), "2 axes"),
-        (np.zeros((2, 4, 4, 4)), r"shape \[2, 4, 4, 4\], where 1 channel"),
-        (np.full((4, 4, 4), np.inf), "finite values are wanted"),
+        (np.zeros((2, 4, 4, 4)), r"shape \[2, 4, 4, 4\], but the encoder takes 1 channel"),
+        (np.full((4, 4, 4), np.inf), "channel.s. of finite values"),
         (np.array([[["a"]]]), "axes of <U1"),
         (np.array([[[{}]]]), "no readable array"),
     ],

@@ -152,7 +152,7 @@ def test_a_label_at_the_end_of_the_volume_and_values_beyond_the_classes():
     ("prediction", "message"),
     [
         (PREDICTION[:, :3], "differ in shape"),
-        (PREDICTION.astype(np.float32), "no integer labels"),
+        (PREDICTION.astype(np.float32), "instead of integer labels"),
         (PREDICTION.astype(np.int16) - 1, "negative label"),
     ],
 )

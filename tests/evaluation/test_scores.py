@@ -7,8 +7,8 @@ import pytest
 import tiny
 from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.errors import UserError
-from brainpretrain.evaluation import images as prediction
-from brainpretrain.evaluation import scores as evaluation
+from brainpretrain.evaluation.cohort import predict_cohort
+from brainpretrain.evaluation.scores import SCORE_COLUMNS, evaluate, summary
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import nifti
 from brainpretrain.training import run as training
@@ -40,7 +40,7 @@ def predictions(cohort, cases, tmp_path_factory):
     machine = {"devices": 1, "nodes": 1, "threads": 2, "workers": 0, "save_every": 1000, "tensorboard": False, "max_idle": 3}
     run = training.Run(root / "out", root / "work", **machine, log_every=40)
     training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, None, config, run)
-    prediction.predict(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
+    predict_cohort(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
     return root / "predictions"
 
 
@@ -51,8 +51,8 @@ def copy_of(folder, target):
 
 
 def test_a_trained_network_finds_the_ball_in_native_space(cohort, cases, predictions):
-    scores = evaluation.evaluate(cases, cohort.raw, predictions, tiny.TASK, RUN)
-    assert list(scores.columns) == evaluation.SCORE_COLUMNS
+    scores = evaluate(cases, cohort.raw, predictions, tiny.TASK, RUN)
+    assert list(scores.columns) == SCORE_COLUMNS
     assert list(scores["volume"]) == ["s4", "s5"] and set(scores["label"]) == {"ball"}
     assert scores["dice"].min() > 0.85 and scores["nsd"].min() > 0.8 and scores["hd95_mm"].max() < 4
     assert list(scores["lesions_reference"]) == [1, 1] and list(scores["lesions_found"]) == [1, 1]
@@ -79,13 +79,13 @@ def nothing(array):
 
 def test_a_perfect_and_an_empty_prediction(cohort, cases, tmp_path):
     folder = labels_as_predictions(cohort, cases, tmp_path, same, nothing)
-    scores = evaluation.evaluate(cases, cohort.raw, folder, tiny.TASK, RUN)
+    scores = evaluate(cases, cohort.raw, folder, tiny.TASK, RUN)
     perfect, missed = scores.to_dict("records")
     assert [perfect[name] for name in ("dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "status")] == [1, 1, 0, 0, 1, "ok"]
     assert [missed[name] for name in ("dice", "nsd", "volume_error", "lesion_f1")] == [0, 0, -1, 0]
     assert np.isnan(missed["hd95_mm"]) and missed["status"] == "prediction_empty"
     assert perfect["reference_ml"] == perfect["reference_voxels"] / 1000
-    assert evaluation.summary(scores) == [
+    assert summary(scores) == [
         "ball: Dice 0.5000, NSD 0.5000, HD95 0.00 mm, volume error -50.0 %, lesion F1 0.5000 (2 cases, 1 prediction empty)"
     ]
 
@@ -95,7 +95,7 @@ def test_scores_are_written_with_the_site_and_whole_numbers(cohort, cases, tmp_p
     at_site = [dataclasses.replace(case, rows=tuple(row)) for case, row in zip(cases, rows, strict=True)]
     folder = labels_as_predictions(cohort, cases, tmp_path, same, same)
     task = tiny.TASK | {"labels": {"ball": [1], "other": [2]}}
-    write_tsv(tmp_path / "scores.tsv", evaluation.evaluate(at_site, cohort.raw, folder, task, RUN))
+    write_tsv(tmp_path / "scores.tsv", evaluate(at_site, cohort.raw, folder, task, RUN))
     ball, other = read_tsv(tmp_path / "scores.tsv").to_dict("records")[:2]
     assert (ball["site"], ball["lesions_reference"], ball["reference_ml"][:2]) == ("Utrecht", "1", "0.")
     assert (other["lesions_reference"], other["lesion_f1"], other["dice"], other["status"]) == ("", "", "", "both_empty")
@@ -112,7 +112,7 @@ def test_spacing_and_turned_axes_of_a_case_reach_the_metrics(cohort, cases, tmp_
         nib.save(nib.Nifti1Image(array, affine), raw / f"{case.name}_label.nii.gz")
         shifted = np.roll(array, 1, axis=0)
         nib.save(nib.Nifti1Image(shifted, affine), tmp_path / f"{case.name}.nii.gz")
-    scores = evaluation.evaluate(cases, raw, tmp_path, tiny.TASK | {"nsd_tolerance_mm": 2.9}, RUN)
+    scores = evaluate(cases, raw, tmp_path, tiny.TASK | {"nsd_tolerance_mm": 2.9}, RUN)
     assert list(scores["hd95_mm"]) == [3.0, 3.0] and scores["nsd"].max() < 1
     assert scores["reference_ml"].iloc[0] == pytest.approx(8 * 7 * 8 * 4.5 / 1000)
 
@@ -123,7 +123,7 @@ def save(array, affine, path):
 
 def test_a_folder_without_predictions_is_refused(cohort, cases, tmp_path):
     with pytest.raises(UserError, match=r"2 missing: s4\.nii\.gz s5\.nii\.gz"):
-        evaluation.evaluate(cases, cohort.raw, tmp_path / "nowhere", tiny.TASK, RUN)
+        evaluate(cases, cohort.raw, tmp_path / "nowhere", tiny.TASK, RUN)
 
 
 def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(cohort, cases, tmp_path):
@@ -138,18 +138,6 @@ def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(c
         save(reference, np.eye(4), raw / f"{case.name}_label.nii.gz")
         save(predicted, np.eye(4), tmp_path / f"{case.name}.nii.gz")
     task = tiny.TASK | {"labels": {"ball": [1, 5]}, "ignore": [2]}
-    scores = evaluation.evaluate(cases, raw, tmp_path, task, RUN)
+    scores = evaluate(cases, raw, tmp_path, task, RUN)
     for name, expected in {"dice": 1, "nsd": 1, "hd95_mm": 0, "volume_error": 0, "false_positives": 0, "lesion_f1": 1}.items():
         assert set(scores[name]) == {expected}, name
-
-
-def test_overlays_show_worst_median_and_best_in_ras(cohort, cases, predictions, tmp_path):
-    folder = tmp_path / "fold0"
-    copy_of(predictions, folder / "predictions")
-    scores = evaluation.evaluate(cases, cohort.raw, predictions, tiny.TASK, RUN)
-    scores.to_csv(folder / "scores.tsv", sep="\t", index=False)
-    found = evaluation.overlays([folder], read_tsv(cohort.table), cohort.folder, cohort.raw, tiny.TASK)
-    assert [overlay.pick["rank"] for overlay in found] == ["worst", "best"]
-    for overlay in found:
-        assert overlay.image.shape == overlay.reference.shape == overlay.prediction.shape
-        assert overlay.image[overlay.reference == 1].mean() > 200  # the ball is bright

@@ -135,7 +135,7 @@ def test_48_an_empty_mask_has_a_defined_score_and_is_counted_in_the_table(cohort
         [{"title": "t", "task": "t", "cohort": "test"}],
         [{"title": "arm", "backbone": "b", "init": "scratch", "recipe": "r", "n_train": "4"}],
     )
-    table = json.dumps(spec(name="tiny", columns=columns, rows=rows, folds=[0]))
+    table = spec(name="tiny", columns=columns, rows=rows, folds=[0]).model_dump_json()
     assert cli.main(["table", "--scores", str(tmp_path / "scores.tsv"), "--spec", table, "--out", str(tmp_path / "tables")]) == 0
     said = (tmp_path / "tables" / "tiny.md").read_text()
     assert mean in said and words in said, said

@@ -1,12 +1,8 @@
-from typing import get_args
-
 import pytest
 
 from brainpretrain import config
-from brainpretrain.config import sections
 from brainpretrain.errors import UserError
 from brainpretrain.plan import tables as plan
-from brainpretrain.report import results as tables
 from helpers import ROOT, edit
 
 
@@ -17,7 +13,7 @@ def paper():
 
 def test_the_papers_tables(paper):
     assert set(paper.tables) == {"table2", "table3", "table4", "table6"}
-    assert len(paper.tables["table4"]["rows"]) == 11
+    assert len(paper.tables["table4"].rows) == 11
     assert paper.corpora == ["brains45k"] and paper.tasks == ["brats21_flair", "isles22_dwi", "wmh_flair"]
     assert len(paper.datasets) == 9
 
@@ -57,15 +53,15 @@ def test_a_row_is_one_line_and_a_list_multiplies(config_dir, paper):
     new = set(more.evaluations) - set(paper.evaluations)
     assert set(paper.evaluations) < set(more.evaluations)
     assert {e.arm.n_train for e in new} == {"10", "40"} and len(new) == 2 * 3 * 6
-    titles = [row["title"] for row in more.tables["table4"]["rows"][-2:]]
+    titles = [row.title for row in more.tables["table4"].rows[-2:]]
     assert titles == ["unet_b, amaes, n=10", "unet_b, amaes, n=40"]
 
 
 def test_a_row_that_departs_from_the_tables_default_says_so_in_its_title(config_dir):
     edit(config_dir / "tables.yaml", "init: swinunetr}", "init: swinunetr}\n      - {backbone: unet_b, n_train: 5}")
-    rows = plan.make(config.load(config_dir)).tables["table4"]["rows"]
-    assert rows[-1]["title"] == "unet_b, scratch, n=5"
-    assert len({row["title"] for row in rows}) == len(rows)
+    rows = plan.make(config.load(config_dir)).tables["table4"].rows
+    assert rows[-1].title == "unet_b, scratch, n=5"
+    assert len({row.title for row in rows}) == len(rows)
 
 
 def test_one_more_fold_adds_only_that_fold(config_dir, paper):
@@ -115,7 +111,7 @@ def test_sizes_that_do_not_fit_are_refused_before_any_job(config_dir, file, old,
 
 def test_the_ablations_of_the_paper_are_planned():
     made = plan.make(config.load(ROOT / "config", {"study": "ablations"}))
-    recipes = {name: [made.config.pretexts[row["init"].split("-on-")[0]] for row in spec["rows"] if row["init"] != "scratch"]
+    recipes = {name: [made.config.pretexts[row.init.split("-on-")[0]] for row in spec.rows if row.init != "scratch"]
                for name, spec in made.tables.items()}  # fmt: skip
     decoders = [tuple(r.options["decoder_options"].values()) for r in recipes["decoder"]]
     assert decoders == [(1, False), (1, True), (2, False), (2, True)]
@@ -186,9 +182,9 @@ def test_a_row_of_releases_and_pretexts_says_which_is_which(config_dir):
     row = "init: swinunetr}\n      - {backbone: unet_b, init: [amaes, amaes_released], corpus: brains45k_too}"
     edit(config_dir / "tables.yaml", "init: swinunetr}", row)
     edit(config_dir / "corpora.yaml", "corpora:", "corpora:\n  brains45k_too: {like: brains45k}")
-    rows = plan.make(config.load(config_dir)).tables["table4"]["rows"]
-    assert [row["title"] for row in rows[-2:]] == ["unet_b, amaes, on brains45k_too", "unet_b, amaes_released"]
-    assert [row["init"] for row in rows[-2:]] == ["amaes-on-brains45k_too", "amaes_released"]
+    rows = plan.make(config.load(config_dir)).tables["table4"].rows
+    assert [row.title for row in rows[-2:]] == ["unet_b, amaes, on brains45k_too", "unet_b, amaes_released"]
+    assert [row.init for row in rows[-2:]] == ["amaes-on-brains45k_too", "amaes_released"]
 
 
 def test_a_release_cannot_be_called_like_a_pretext(config_dir):
@@ -197,18 +193,11 @@ def test_a_release_cannot_be_called_like_a_pretext(config_dir):
         plan.make(config.load(config_dir))
 
 
-def test_a_curve_needs_an_arm_with_two_budgets():
-    row = {"backbone": "unet_b", "init": "scratch", "recipe": "amaes", "n_train": "20"}
-    other = row | {"init": "amaes-on-ixi", "n_train": "40"}
-    assert not plan.has_budgets({"rows": [row, other, row]})
-    assert plan.has_budgets({"rows": [row, other, row | {"n_train": "all"}]})
-
-
 # --- published values
 
 
 def published(made, table):
-    return {(c["backbone"], c["init"], c["column"]): (c["value"], c["sd"]) for c in made.tables[table]["published"]["cells"]}
+    return {(c.backbone, c.init, c.column): (c.value, c.sd) for c in made.tables[table].published.cells}
 
 
 def test_the_papers_values_stand_in_its_tables(paper):
@@ -216,7 +205,7 @@ def test_the_papers_values_stand_in_its_tables(paper):
     table4 = published(paper, "table4")
     assert table4["unet_xl", "amaes-on-brains45k", "WMH"] == (70.40, 1.46)
     assert published(paper, "table2")["unet_xl", "amaes_skips_noaug-on-brains45k", "BraTS21"] == (56.22, None)
-    assert not any(cell["differs"] for spec in paper.tables.values() for cell in spec["published"]["cells"])
+    assert not any(cell.differs for spec in paper.tables.values() for cell in spec.published.cells)
 
 
 def test_one_published_delta_is_a_misprint_and_a_note_says_so(paper):
@@ -229,7 +218,7 @@ def test_one_published_delta_is_a_misprint_and_a_note_says_so(paper):
     }
     assert deltas["swinunetr", "ISLES22"] == 5.87 != 1.75
     assert deltas["unet_xl", "BraTS21"] == 2.98 and deltas["mednext_m", "BraTS21"] == -1.57
-    assert any("+1.75" in note and "+5.87" in note for note in paper.tables["table4"]["published"]["notes"])
+    assert any("+1.75" in note and "+5.87" in note for note in paper.tables["table4"].published.notes)
 
 
 def test_a_released_encoder_is_shown_the_values_of_its_pretraining():
@@ -246,7 +235,7 @@ def test_what_runs_otherwise_than_published_says_so(config_dir):
     edit(config_dir / "finetune.yaml", "finetune:\n", "finetune:\n  other:\n    like: amaes\n")
     made = plan.make(config.load(config_dir))
     assert published(made, "table2") == {}  # published for 20 training cases
-    assert [c["differs"] for c in made.tables["table3"]["published"]["cells"]] == [
+    assert [c.differs for c in made.tables["table3"].published.cells] == [
         "2 instead of 6 folds",
         "recipe other, 2 instead of 6 folds",
     ]
@@ -255,7 +244,7 @@ def test_what_runs_otherwise_than_published_says_so(config_dir):
 def test_a_published_dice_never_stands_in_a_table_of_another_metric(config_dir):
     edit(config_dir / "tables.yaml", "    n_train: 20\n", "    n_train: 20\n    metric: nsd\n")  # table2
     made = plan.make(config.load(config_dir))
-    assert made.tables["table2"]["published"] is None and made.tables["table3"]["published"]
+    assert made.tables["table2"].published is None and made.tables["table3"].published
 
 
 @pytest.mark.parametrize(
@@ -275,9 +264,5 @@ def test_a_mistake_in_published_values_is_refused(config_dir, old, new, message)
 
 
 def test_what_a_table_asks_of_its_statistics(paper):
-    assert paper.tables["table4"]["bootstrap"] == {"resamples": 2000, "confidence": 0.95, "seed": 0}
-    assert paper.tables["table4"]["metric"] == "dice"
-
-
-def test_the_metrics_of_the_config_are_those_of_the_tables():
-    assert list(get_args(sections.Table.model_fields["metric"].annotation)) == list(tables.METRICS)
+    assert paper.tables["table4"].bootstrap.model_dump() == {"resamples": 2000, "confidence": 0.95, "seed": 0}
+    assert paper.tables["table4"].metric == "dice"

@@ -6,7 +6,7 @@ import pytest
 
 from brainpretrain.errors import UserError
 from brainpretrain.report import budgets
-from report_fixtures import PRETRAINED, budget_scores, budget_spec, spec, two_arms
+from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, spec, two_arms
 
 BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 0}
 COUNTED = {"hippocampus": 160.0}
@@ -30,7 +30,7 @@ def test_all_stands_where_the_trainings_say_and_budgets_ascend() -> None:
     assert points["row"].tolist() == ["scratch"] * 4 + ["AMAES"] * 4
     assert points["n_train"].tolist() == ["10", "20", "40", "all"] * 2
     assert points["subjects"].tolist() == [10, 20, 40, 160] * 2
-    with pytest.raises(UserError, match="'all' is for task 'hippocampus' is not known"):
+    with pytest.raises(UserError, match="'all' is not known for task 'hippocampus'"):
         budgets.curves(budget_scores(), budget_spec(), {})
 
 
@@ -41,9 +41,9 @@ def test_counted_subjects_are_the_mean_over_folds() -> None:
 
 
 def test_titles_lose_the_budget_and_nothing_else() -> None:
-    row = {"title": "unet_b, scratch, n=20, sawtooth", "n_train": "20"}
-    assert budgets.title_of(row) == "unet_b, scratch, sawtooth"
-    assert budgets.title_of({"title": "U-Net, n=200", "n_train": "20"}) == "U-Net, n=200"
+    titles = ("unet_b, scratch, n=20, sawtooth", "U-Net, n=200")
+    rows = spec(rows=[row(title, "scratch", n_train="20") for title in titles]).rows
+    assert [budgets.title_of(part) for part in rows] == ["unet_b, scratch, sawtooth", "U-Net, n=200"]
 
 
 def test_reach_interpolates_in_the_logarithm_and_never_extrapolates() -> None:
@@ -103,7 +103,7 @@ def test_missing_runs_are_said_and_not_guessed() -> None:
 
 
 def test_an_arm_without_baseline_is_not_compared() -> None:
-    table = budget_spec(rows=[row for row in budget_spec()["rows"] if row["init"] == PRETRAINED])
+    table = budget_spec(rows=[row for row in budget_spec().rows if row.init == PRETRAINED])
     assert curves_and_matches(budget_scores(), table)[1].empty
 
 

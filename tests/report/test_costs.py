@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from brainpretrain.errors import UserError
-from brainpretrain.report import budgets, costs
-from brainpretrain.report import results as tables
+from brainpretrain.report import budgets, costs, results
+from brainpretrain.report.metrics import METRICS
 from report_fixtures import PRETRAINED, row, runs, spec, two_arms
 
 
@@ -39,15 +39,10 @@ def test_hours_of_a_released_encoder_are_not_known_and_not_counted() -> None:
 
 def test_places_are_read_from_paths() -> None:
     run = {"seconds": 1.0}
-    found = costs.by_place(
-        {
-            "results/demo/pretrain/c/p/b/run.json": run,
-            "finetune/t/b/scratch/r/nall/fold10/run.json": run,
-        }
-    )
-    assert set(found) == {"pretrain/c/p/b", "finetune/t/b/scratch/r/nall/fold10"}
-    assert found["finetune/t/b/scratch/r/nall/fold10"] == {"seconds": 1.0, "task": "t", "n_train": "all"}
-    with pytest.raises(UserError, match="not the place of a training"):
+    places = costs.by_place({"results/demo/pretrain/c/p/b/run.json": run, "finetune/t/b/scratch/r/nall/fold10/run.json": run})
+    assert set(places) == {"pretrain/c/p/b", "finetune/t/b/scratch/r/nall/fold10"}
+    assert places["finetune/t/b/scratch/r/nall/fold10"] == {"seconds": 1.0, "task": "t", "n_train": "all"}
+    with pytest.raises(UserError, match=r"not the run\.json of a training"):
         costs.by_place({"elsewhere/run.json": run})
 
 
@@ -58,13 +53,13 @@ def test_another_metric() -> None:
         costs.arms(scores, spec(metric="hd95_mm"), runs())
 
 
-@pytest.mark.parametrize("metric", tables.METRICS)
+@pytest.mark.parametrize("metric", METRICS)
 def test_table_curve_and_cost_show_the_same_score(metric: str) -> None:
     """Signed volume errors cancel in no figure either."""
     scores = two_arms()
     signs = [1 if i % 2 else -1 for i in range(len(scores))] if metric == "volume_error" else [1] * len(scores)
     scores[metric] = [sign * float(dice) for sign, dice in zip(signs, scores["dice"], strict=True)]
     table = spec(metric=metric)
-    cells = tables.build(scores, table)["value"].tolist()
+    cells = results.build(scores, table)["value"].tolist()
     assert cells == budgets.curves(scores, table, {})["mean"].tolist() == costs.arms(scores, table, runs())["score"].tolist()
-    assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table["bootstrap"])) == 2
+    assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table.bootstrap.model_dump())) == 2

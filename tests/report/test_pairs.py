@@ -8,7 +8,7 @@ from report_fixtures import row, spec, two_arms
 
 def compared(table, **changes):
     ((base, arm),) = pairs.compared(spec(**changes))
-    return pairs.pair(pairs.scaled(table, spec(**changes)), spec()["columns"][0], base, arm, spec(**changes))
+    return pairs.pair(pairs.scaled(table, spec(**changes)), spec().columns[0], base, arm, spec(**changes))
 
 
 def test_a_pair_uses_the_folds_that_both_arms_have() -> None:

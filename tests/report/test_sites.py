@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +31,7 @@ def test_the_table_by_site(tmp_path: Path) -> None:
     write_json(tmp_path / "split.json", {"pool": ["a"], "test": ["b"]})
     names = {"ood": "WMH OOD", "ood_seen": "WMH OOD, sites seen in training", "ood_unseen": "WMH OOD, other sites"}
     columns = [{"title": title, "task": "hippocampus", "cohort": cohort} for cohort, title in names.items()]
-    line = ["table-sites", "--scores", f"{tmp_path}/scores.tsv", "--spec", json.dumps(spec(columns=columns))]
+    line = ["table-sites", "--scores", f"{tmp_path}/scores.tsv", "--spec", spec(columns=columns).model_dump_json()]
     line += ["--index", f"{tmp_path}/test.tsv", "--task-index", f"{tmp_path}/train.tsv", "--subjects", f"{tmp_path}/split.json"]
     assert cli.main([*line, "--out", f"{tmp_path}/t.tsv", f"{tmp_path}/t.html"]) == 0
     found = read_tsv(tmp_path / "t.tsv")

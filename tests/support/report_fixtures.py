@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
+
 PRETRAINED = "amaes-on-ixi"
 
 
@@ -69,8 +71,8 @@ def row(title: str, init: str, **changes: Any) -> dict[str, Any]:
     return {"title": title, "backbone": "unet_b", "init": init, "recipe": "amaes", "n_train": "20"} | changes
 
 
-def spec(**changes: Any) -> dict[str, Any]:
-    return {
+def spec(**changes: Any) -> TableSpec:
+    content = {
         "name": "demo",
         "title": "Demo",
         "folds": [0, 1],
@@ -78,17 +80,18 @@ def spec(**changes: Any) -> dict[str, Any]:
         "rows": [row("U-Net scratch", "scratch"), row("U-Net AMAES", PRETRAINED)],
         "baseline": "scratch",
         "bootstrap": {"resamples": 200, "confidence": 0.95, "seed": 0},
-    } | changes
+    }
+    return TableSpec.read(content | changes)
 
 
 BUDGETS = {"10": 0.70, "20": 0.74, "40": 0.78, "all": 0.80}  # Dice from scratch
 
 
-def budget_spec(**changes: Any) -> dict[str, Any]:
+def budget_spec(**changes: Any) -> TableSpec:
     """Scratch and AMAES with 10, 20, 40 and all labelled subjects."""
     arms = (("scratch", "scratch"), ("AMAES", PRETRAINED))
     rows = [row(f"{title}, n={n}", init, n_train=n) for title, init in arms for n in BUDGETS]
-    return spec(rows=rows, name="budget", title="Budgets") | changes
+    return spec(**{"rows": rows, "name": "budget", "title": "Budgets"} | changes)
 
 
 def budget_scores(gain: float = 0.04, spread: float = 0.02, folds: int = 2, subjects: int = 8, seed: int = 0) -> pd.DataFrame:

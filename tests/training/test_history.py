@@ -19,7 +19,10 @@ from brainpretrain.training import history
 from brainpretrain.training import run as training
 from brainpretrain.training.callbacks import read_log
 
-FAST = ["-c", "from brainpretrain import cli, history; history.BEAT_S = 0.05; import sys; sys.exit(cli.main(sys.argv[1:]))"]
+FAST = [
+    "-c",
+    "from brainpretrain import cli; from brainpretrain.training import history; history.BEAT_S = 0.05; import sys; sys.exit(cli.main(sys.argv[1:]))",
+]
 NAN = {"phases": [tiny.phase(60, lr=1e30)]}  # the loss is not finite from the second step on
 
 

@@ -10,7 +10,6 @@ import workflow_fixture
 from brainpretrain import config
 from brainpretrain.config.reading import read_yaml
 from brainpretrain.plan import tables as plan
-from brainpretrain.report import results as tables
 from helpers import ROOT
 
 
@@ -36,12 +35,12 @@ def test_recipes_are_compared_from_the_same_encoder():
     made = plan.make(config.load(ROOT / "config", {"study": "finetuning"}))
     assert [(p.pretext, p.backbone) for p in made.pretrainings] == [("amaes", "unet_b")]
     spec = made.tables["recipes"]
-    assert len({row["title"] for row in spec["rows"]}) == len(spec["rows"]) == 12
-    recipes = {row["recipe"] for row in spec["rows"]}
-    assert {row["recipe"] for row in spec["rows"] if row["init"] == "amaes-on-brains45k"} == recipes
-    for row in spec["rows"]:
-        base = tables.baseline_row(row, spec)
-        assert base is None or (base["init"], base["recipe"]) == ("scratch", row["recipe"])
+    assert len({row.title for row in spec.rows}) == len(spec.rows) == 12
+    recipes = {row.recipe for row in spec.rows}
+    assert {row.recipe for row in spec.rows if row.init == "amaes-on-brains45k"} == recipes
+    for row in spec.rows:
+        base = spec.baseline_of(row)
+        assert base is None or (base.init, base.recipe) == ("scratch", row.recipe)
 
 
 def test_a_linear_probe_has_another_decoder_and_the_same_encoder():

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import tiny
 from brainpretrain import config, pretext
 from brainpretrain.errors import UserError
-from brainpretrain.evaluation import images as prediction
+from brainpretrain.evaluation.model import load_model
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.training import run as training
 from brainpretrain.training.callbacks import read_log
@@ -237,7 +237,7 @@ def test_deep_supervision_trains_every_output_and_predicts_with_one(cohort, tmp_
     out = finetune_here(cohort, tmp_path, config)
     rows = read_log(out / "log.csv")
     assert float(rows[-1]["loss"]) < 0.8 * float(rows[0]["loss"])
-    network, _ = prediction.load_model(out / "model")
+    network, _ = load_model(out / "model")
     assert network(torch.rand(1, 1, 16, 16, 16, device=next(network.parameters()).device)).shape == (1, 2, 16, 16, 16)
     assert {f"decoder.{name}.weight" for name in ("head", "coarse_heads.0", "coarse_heads.1")} <= set(network.state_dict())
 

@@ -48,6 +48,13 @@ def mapping(text: str) -> dict[str, Any]:
     return value
 
 
+def table_spec(text: str) -> Any:
+    """A table of results as the plan describes it, given as JSON text, or as @file with YAML or JSON inside."""
+    from brainpretrain.plan.table_spec import TableSpec  # imports the config, which most commands do not need
+
+    return TableSpec.read(mapping(text))
+
+
 def integers(text: str) -> list[int]:
     """Integers separated by commas."""
     return [int(word) for word in text.split(",") if word]
@@ -108,7 +115,9 @@ COHORT = (
 SCORES = arg("--scores", type=Path, nargs="+", required=True, metavar="TSV", help="tables that `evaluate` wrote")
 
 
-SPEC = arg("--spec", type=mapping, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)")
+SPEC = arg(
+    "--spec", type=table_spec, required=True, metavar="JSON", help="table: title, folds, columns, rows (JSON, or @file.yaml)"
+)
 
 
 def named(pairs: list[str]) -> dict[str, str]:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from brainpretrain.cli.arguments import COHORT, OUT, arg, cohort, command, joined, mapping
-from brainpretrain.evaluation import scores as evaluation
+from brainpretrain.evaluation.scores import evaluate as score_cohort
+from brainpretrain.evaluation.scores import summary
 from brainpretrain.files import write_tsv
 
 
@@ -23,9 +24,9 @@ def evaluate(args: argparse.Namespace) -> None:
     A prediction that is missing, extra, damaged, on another grid, or of unknown values ends it, and nothing is written.
     """
     cases, raw = cohort(args)
-    scores = evaluation.evaluate(cases, raw, args.predictions, args.task, args.run)
+    scores = score_cohort(cases, raw, args.predictions, args.task, args.run)
     write_tsv(args.out, scores)
-    print("\n".join(evaluation.summary(scores)))
+    print("\n".join(summary(scores)))
 
 
 @command("scores", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)

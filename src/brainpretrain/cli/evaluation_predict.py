@@ -9,7 +9,8 @@ import torch
 
 from brainpretrain import config, datasets
 from brainpretrain.cli.arguments import COHORT, DATASET, arg, cohort, command, mapping, progress
-from brainpretrain.evaluation import images as prediction
+from brainpretrain.evaluation import cohort as cohorts
+from brainpretrain.evaluation import images
 
 
 def _mirror(text: str) -> list[str]:
@@ -46,7 +47,7 @@ def predict(args: argparse.Namespace) -> None:
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
     model = args.model if args.model.is_file() else args.model / "model"
-    prediction.predict_images(
+    images.predict_images(
         model, cases, args.out, window,
         as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
     )  # fmt: skip
@@ -68,7 +69,7 @@ def predict_cohort(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     cases, raw = cohort(args)
     window = config.inference(args.inference, "--inference")
-    prediction.predict(args.model, cases, raw, window, args.out, progress("case"))
+    cohorts.predict_cohort(args.model, cases, raw, window, args.out, progress("case"))
 
 
 @command(
@@ -85,5 +86,5 @@ def bids(args: argparse.Namespace) -> None:
     """
     cases, raw = cohort(args)
     source = {"URL": datasets.load(args.dataset).page}
-    prediction.as_derivatives(cases, args.predictions, args.model, raw, source, args.out)
+    cohorts.as_derivatives(cases, args.predictions, args.model, raw, source, args.out)
     print(f"{len(cases)} segmentations in {args.out}")

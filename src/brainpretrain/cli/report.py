@@ -22,13 +22,13 @@ from brainpretrain.cli.arguments import (
 )
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.plan import tables as plan
-from brainpretrain.report import layouts as grids
-from brainpretrain.report import printers, results
+from brainpretrain.report import layouts, printers, results
 from brainpretrain.report.composition import composition_grid, count_sources
 from brainpretrain.report.licences import licence_table
 from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html
 from brainpretrain.report.sites import by_site, overlap_by_site
+from brainpretrain.report.write import write_table
 
 OVERLAPS = arg(
     "--overlaps", nargs="*", default=[], metavar="CORPUS=TSV", help="audits (overlap.tsv) of the corpora behind the table"
@@ -48,7 +48,7 @@ def table(args: argparse.Namespace) -> None:
 
     A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
     """
-    print(printers.text(grids.write_table(args.out, joined(args.scores), args.spec, _audits(args.overlaps))))
+    print(printers.text(write_table(args.out, joined(args.scores), args.spec, _audits(args.overlaps))))
 
 
 @command(
@@ -68,7 +68,7 @@ def tables(args: argparse.Namespace) -> None:
     lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "amaes"}
     scores, overlaps = joined(args.scores), lacking | _audits(args.overlaps or beside)
     for name, spec in made.tables.items():
-        grids.write_table(args.out, scores, spec, overlaps)
+        write_table(args.out, scores, spec, overlaps)
         print(f"{args.out / name}.html")
 
 
@@ -85,7 +85,7 @@ def table_sites(args: argparse.Namespace) -> None:
     sites = set(trained.loc[trained["subject"].isin(pool), "site"])
     overlaps = {corpus: overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
     cells = results.build(by_site(joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
-    grid = grids.results_grid(cells, args.spec)
+    grid = layouts.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)
     print(printers.text(grid))
@@ -120,4 +120,4 @@ def licences(args: argparse.Namespace) -> None:
     used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
     found = licence_table(used, [{"name": name, **release} for name, release in args.releases.items()])
     write_tsv(args.out, found)
-    pages.write(args.page, audit_pages.licences_page(found))
+    html.write(args.page, audit_pages.licences_page(found))

@@ -21,13 +21,14 @@ from brainpretrain.cli.arguments import (
 )
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.report import budgets, costs
-from brainpretrain.report import results as tables
 from brainpretrain.report.figures import budgets as budgets_figure
 from brainpretrain.report.figures import cases, composition
 from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures.slices import reconstructions
 from brainpretrain.report.figures.training import loss_curves, read_log
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import budgets as budgets_page
+from brainpretrain.report.pages import costs as costs_page
+from brainpretrain.report.pages import html
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
 
@@ -45,12 +46,11 @@ def plot_cases(args: argparse.Namespace) -> None:
 def plot_costs(args: argparse.Namespace) -> None:
     """Writes <name>_costs.tsv|svg|html: hours of training against the score, area = peak memory (AMAES Figure 1)."""
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
-    arms, stem = costs.arms(joined(args.scores), args.spec, runs), args.out / f"{args.spec['name']}_costs"
+    arms, stem = costs.arms(joined(args.scores), args.spec, runs), args.out / f"{args.spec.name}_costs"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), arms)
     costs_figure.draw(arms, args.spec, figure)
-    scale = tables.metric_of(args.spec).scale
-    pages.write(stem.with_suffix(".html"), pages.costs_page(arms, args.spec, figure.read_text(encoding="utf-8"), scale))
+    html.write(stem.with_suffix(".html"), costs_page.page(arms, args.spec, figure.read_text(encoding="utf-8")))
 
 
 @command(
@@ -66,15 +66,14 @@ def plot_budgets(args: argparse.Namespace) -> None:
     counted = budgets.counted_subjects([run for place, run in runs.items() if place.startswith("finetune/")])
     points = budgets.curves(scores, args.spec, counted)
     matches = budgets.matched(scores, args.spec, points, args.bootstrap)
-    stem = args.out / f"{args.spec['name']}_budgets"
+    stem = args.out / f"{args.spec.name}_budgets"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
-    write_tsv(args.out / f"{args.spec['name']}_matched.tsv", matches)
+    write_tsv(args.out / f"{args.spec.name}_matched.tsv", matches)
     budgets_figure.draw(points, matches, args.spec, figure)
-    scale = tables.metric_of(args.spec).scale
     svg = figure.read_text(encoding="utf-8")
-    page = pages.budgets_page(points, matches, args.spec, svg, scale, args.bootstrap["resamples"])
-    pages.write(stem.with_suffix(".html"), page)
+    page = budgets_page.page(points, matches, args.spec, svg, args.bootstrap["resamples"])
+    html.write(stem.with_suffix(".html"), page)
 
 
 @command(

@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 
 from brainpretrain.cli.arguments import OUT, ROOT, TASK, VOLUMES, arg, command, stored
-from brainpretrain.evaluation import scores as evaluation
 from brainpretrain.report import viewer
 from brainpretrain.report.figures import overlays
+from brainpretrain.report.overlays import load_overlays
 
 
 @command(
@@ -19,7 +19,7 @@ from brainpretrain.report.figures import overlays
 def plot_overlays(args: argparse.Namespace) -> None:
     """Outlines of reference and prediction on the slice with most of the reference."""
     table, folder = stored(args.volumes)
-    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    cases = load_overlays(args.evaluations, table, folder, args.root, args.task)
     overlays.draw(cases, args.out)
 
 
@@ -32,7 +32,7 @@ def plot_overlays(args: argparse.Namespace) -> None:
 def overlay_cases(args: argparse.Namespace) -> None:
     """Image, reference and prediction of the cases as a script, which a page may load without a server."""
     table, folder = stored(args.volumes)
-    cases = evaluation.overlays(args.evaluations, table, folder, args.root, args.task)
+    cases = load_overlays(args.evaluations, table, folder, args.root, args.task)
     viewer.write_cases(args.out, args.title, cases, list(args.task["labels"]))
 
 

@@ -16,19 +16,19 @@ from brainpretrain.cli.arguments import (
 )
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html, rejected, run
 
 
 @command("page-rejected", NAMED_VOLUMES, DATA, OUT)
 def page_rejected(args: argparse.Namespace) -> None:
     """An HTML page with the reason for each, and what was accepted."""
-    pages.write(args.out, pages.rejected_page(stored_by_dataset(args.volumes, args.data)))
+    html.write(args.out, rejected.page(stored_by_dataset(args.volumes, args.data)))
 
 
 @command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
 def page_run(args: argparse.Namespace) -> None:
     """What was trained, on what, with which code and hardware, how long, and the whole config."""
-    pages.write(args.out, pages.run_card(read_json(args.run)))
+    html.write(args.out, run.page(read_json(args.run)))
 
 
 @command(
@@ -46,4 +46,4 @@ def page_overlap(args: argparse.Namespace) -> None:
         for corpus, path in named(args.audits).items()
     }
     splits = {task: read_json(path) for task, path in named(args.splits).items()}
-    pages.write(args.out, audit_pages.overlap_page(audits, args.near, splits))
+    html.write(args.out, audit_pages.overlap_page(audits, args.near, splits))

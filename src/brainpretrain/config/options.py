@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brainpretrain import datasets, named
 from brainpretrain.config.merging import Catalogue
+from brainpretrain.config.sections import Backbone, Encoder, PretrainRecipe
 from brainpretrain.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -37,17 +38,26 @@ def check_modules(config: Config, catalogue: Catalogue) -> None:
         except UserError as error:
             raise UserError(error.problem, where=catalogue.where("datasets", name), fix=error.fix) from error
     for name, entry in config.backbones.items():
-        where = catalogue.where("backbones", name)
-        _check(entry.options, "options", _module_options("backbones", entry.architecture, where), where)
-        _check_decoder(entry.decoder, entry.decoder_options, where)
+        check_backbone(entry, catalogue.where("backbones", name))
     for name, entry in config.finetune.items():
         if entry.decoder:
             _check_decoder(entry.decoder, entry.decoder_options, catalogue.where("finetune", name))
     for name, entry in config.pretexts.items():
-        where = catalogue.where("pretexts", name)
-        _check(entry.options, "options", _module_options("pretext", entry.method, where), where)
-        if "decoder" in entry.options:
-            _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), where)
+        check_pretext(entry, catalogue.where("pretexts", name))
+
+
+def check_backbone(entry: Encoder, where: str) -> None:
+    """Checks the architecture and, if the entry has one, the decoder, each with its options; raises as `check_modules`."""
+    _check(entry.options, "options", _module_options("backbones", entry.architecture, where), where)
+    if isinstance(entry, Backbone):
+        _check_decoder(entry.decoder, entry.decoder_options, where)
+
+
+def check_pretext(entry: PretrainRecipe, where: str) -> None:
+    """Checks the method and, if its options name one, the decoder, each with its options; raises as `check_modules`."""
+    _check(entry.options, "options", _module_options("pretext", entry.method, where), where)
+    if "decoder" in entry.options:
+        _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), where)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
 NTrain = Count | Literal["all"]
 
 
-def _check_n_train(value: Any) -> Any:
+def check_n_train(value: Any) -> Any:
     """One message for a bad number of training cases; pydantic would give one for each type of the union."""
     for number in value if isinstance(value, list) else [value]:
         if number not in (None, "all") and not (str(number).isdigit() and int(number) > 0):
@@ -49,7 +49,7 @@ class Dataset(Section):
     options: dict[str, Any] = Field({}, description="arguments of the module's `generate` or `describe`")
 
 
-class Preprocess(Section):
+class PreprocessRecipe(Section):
     """Raw volume to stored array (AMAES section 3.1, Appendix A)."""
 
     spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
@@ -60,8 +60,13 @@ class Preprocess(Section):
     allow_negative: bool
     max_voxels: Count
     spacing_range_mm: Annotated[list[Positive], Field(min_length=2, max_length=2)]
-    max_rejected_fraction: Share
     revision: int = 1
+
+
+class Preprocess(PreprocessRecipe):
+    """A recipe, and the share of a data set's volumes that it may reject."""
+
+    max_rejected_fraction: Share
 
 
 class Source(Section):
@@ -105,16 +110,29 @@ class OutOfDistribution(Section):
     )
 
 
-class Task(Section):
-    """A segmentation task: one data set, its input sequences and its classes."""
+class Segmentation(Section):
+    """Input and output of a segmentation network: its sequences and its classes."""
 
-    dataset: Name
     sequences: Annotated[list[str], Field(min_length=1)]
-    subsets: list[str] = []
     labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
     ignore: list[Label] = Field([], description="label values that neither train nor score")
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Segmentation:
+        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"label values occur twice in 'labels' and 'ignore': {twice}")
+        return self
+
+
+class Task(Segmentation):
+    """A segmentation task: one data set, the network's input and output, and how its segmentations are scored."""
+
+    dataset: Name
+    subsets: list[str] = []
     nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still count as one (docs/metrics.md: how to choose)")
     lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
     empty_masks: Literal["nan", "one"] = Field(
@@ -126,14 +144,6 @@ class Task(Section):
     preprocess: Name
     split: Split
     ood: OutOfDistribution | None = None
-
-    @model_validator(mode="after")
-    def _each_value_once(self) -> Task:
-        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
-        twice = sorted({value for value in values if values.count(value) > 1})
-        if twice:
-            raise ValueError(f"label values occur twice in 'labels' and 'ignore': {twice}")
-        return self
 
     @model_validator(mode="after")
     def _lesions_are_labels(self) -> Task:
@@ -157,13 +167,18 @@ class Network(Section):
         return self
 
 
-class Backbone(Section):
-    """`backbones/<architecture>.py` with its options, and the decoder used for fine-tuning."""
+class Encoder(Section):
+    """`backbones/<architecture>.py` with its options."""
 
     architecture: Name
+    options: dict[str, Any] = {}
+
+
+class Backbone(Encoder):
+    """An encoder, and the decoder used for fine-tuning, which is `decoders/<decoder>.py` with its options."""
+
     decoder: Name
     decoder_options: dict[str, Any] = {}
-    options: dict[str, Any] = {}
     expected: list[Network] = Field(
         [],
         exclude=True,
@@ -229,13 +244,18 @@ class Training(Section):
     revision: int = 1
 
 
-class Pretext(Training):
-    """`pretext/<method>.py` with its options."""
+class PretrainRecipe(Training):
+    """`pretext/<method>.py` with its options, and how it is trained."""
 
     method: Name
     options: dict[str, Any] = {}
-    augmentation: Name
     val_every_epochs: Count = 1
+
+
+class Pretext(PretrainRecipe):
+    """A pretraining recipe, its augmentation policy, and what differs for some backbones."""
+
+    augmentation: Name
     per_backbone: dict[Name, dict[str, Any]] = {}
 
 
@@ -263,8 +283,8 @@ class Loss(Section):
     smooth: Positive
 
 
-class Finetune(Training):
-    """Fine-tuning on n_train labelled cases; `inference` is what prediction uses."""
+class FinetuneRecipe(Training):
+    """How a segmentation network is trained."""
 
     loss: Loss
     stem: Literal["divide", "repeat"] = Field(
@@ -272,19 +292,24 @@ class Finetune(Training):
         exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
         description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
     )
+    foreground_fraction: Share
+
+    @model_validator(mode="after")
+    def _in_steps(self) -> FinetuneRecipe:
+        if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
+            raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
+        return self
+
+
+class Finetune(FinetuneRecipe):
+    """A fine-tuning recipe, and the parts of it that the arm, prediction or the log use; `inference` is prediction's."""
+
     decoder: Name | None = Field(None, description="a decoder to use instead of the backbone's own, such as 'linear'")
     decoder_options: dict[str, Any] = {}
-    foreground_fraction: Share
     augmentation: Name = Field(description="policy when the encoder was pretrained")
     augmentation_scratch: Name = Field(description="policy when training starts from scratch")
     log_every_steps: Count
     inference: Inference
-
-    @model_validator(mode="after")
-    def _in_steps(self) -> Finetune:
-        if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
-            raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
-        return self
 
     @model_validator(mode="after")
     def _options_of_a_decoder(self) -> Finetune:
@@ -329,7 +354,7 @@ class Row(Section):
     title: str = ""
     backbone: Name | list[Name]
     init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
-    n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(_check_n_train)] = None
+    n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
 
@@ -342,7 +367,7 @@ class PublishedRow(Section):
 
     backbone: Name
     init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
-    n_train: Annotated[NTrain | None, BeforeValidator(_check_n_train)] = Field(None, description="null: as in the publication")
+    n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
 
 
@@ -352,7 +377,7 @@ class Published(Section):
     source: str
     corpus: Name
     recipe: Name
-    n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     folds: Count
     metric: MetricName = Field("dice", description="a table of another metric does not show the values")
     notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
@@ -367,7 +392,7 @@ class Table(Section):
     rows: Annotated[list[Row], Field(min_length=1)]
     corpus: Name
     recipe: Name
-    n_train: Annotated[NTrain, BeforeValidator(_check_n_train)]
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
     published: Published | None = None
 

@@ -1,4 +1,4 @@
-"""Segmentations as a BIDS derivative dataset: names, sidecars, the table of classes, and the description of the dataset.
+"""Segmentations as a BIDS derivative dataset: file names, sidecars, the table of classes and the dataset description.
 
 dataset_description.json  README.md  desc-pred_dseg.tsv
 sub-01/ses-1/anat/sub-01_ses-1_desc-pred_dseg.nii.gz|json
@@ -18,16 +18,16 @@ from brainpretrain.files import atomic, read_json, write_json, write_tsv
 BIDS_VERSION = "1.10.0"
 DESC = "pred"
 CLASSES = f"desc-{DESC}_dseg.tsv"
-SOURCE = "raw"  # how BIDS URIs call the dataset of the images
+SOURCE = "raw"  # name of the dataset of the images in BIDS URIs
 
 _NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9+]+(_[a-z]+-[a-zA-Z0-9+]+)*)_[a-zA-Z0-9]+\.nii(\.gz)?")
 
 
 def entities(image: Path) -> dict[str, str]:
-    """Entities of a BIDS file name, in its order: `sub-01_ses-1_T1w.nii.gz` gives sub 01, ses 1.
+    """Entities of a BIDS file name, in the order of the name: `sub-01_ses-1_T1w.nii.gz` gives sub 01, ses 1.
 
     Raises:
-        UserError: it is no such name.
+        UserError: the file does not have a BIDS name.
     """
     match = _NAME.fullmatch(image.name)
     if not match:
@@ -35,21 +35,26 @@ def entities(image: Path) -> dict[str, str]:
     return dict(part.split("-", 1) for part in match["entities"].split("_"))
 
 
-def place(found: Mapping[str, str]) -> Path:
-    """Where the segmentation of an image with these entities lies in the dataset; `desc` is ours."""
-    kept = {key: value for key, value in found.items() if key != "desc"} | {"desc": DESC}
+def place(image_entities: Mapping[str, str]) -> Path:
+    """Path in the dataset of the segmentation of an image with these entities; its `desc` is replaced by `pred`."""
+    kept = {key: value for key, value in image_entities.items() if key != "desc"} | {"desc": DESC}
     folders = [f"{key}-{kept[key]}" for key in ("sub", "ses") if key in kept]
     name = "_".join(f"{key}-{value}" for key, value in kept.items())
     return Path(*folders, "anat", f"{name}_dseg.nii.gz")
 
 
-def label(text: str) -> str:
-    """A subject or session of any data set as a BIDS label: letters and digits, without `sub-` or `ses-`."""
-    return re.sub(r"[^a-zA-Z0-9]", "", re.sub(r"^(sub|ses)-", "", text))
+def sidecar_of(segmentation: Path) -> Path:
+    """Path of the JSON sidecar of a `.nii.gz` file."""
+    return segmentation.with_name(segmentation.name.removesuffix(".nii.gz") + ".json")
+
+
+def label(name: str) -> str:
+    """The name of a subject or session of any data set as a BIDS label: letters and digits, without `sub-` or `ses-`."""
+    return re.sub(r"[^a-zA-Z0-9]", "", re.sub(r"^(sub|ses)-", "", name))
 
 
 def root(image: Path) -> Path:
-    """The dataset that an image lies in: the folder above `sub-<label>`, else its own folder."""
+    """The dataset of an image: the folder that contains `sub-<label>`, else the folder of the image."""
     image = image.absolute()
     return next((folder.parent for folder in image.parents if folder.name.startswith("sub-")), image.parent)
 
@@ -60,19 +65,19 @@ def uri(image: Path, source: Path) -> str:
 
 
 def describe(out: Path, facts: Mapping[str, Any], commit: str, source: Mapping[str, str], link: str) -> None:
-    """Writes dataset_description.json, README.md and the table of classes, or finds equal ones there.
+    """Writes dataset_description.json, README.md and the table of classes. Files that exist must have the same content.
 
     Args:
-        out: the dataset.
-        facts: of the model.
-        commit: of the code that predicts.
+        out: folder of the dataset.
+        facts: the model's facts.
+        commit: Git commit of the program that predicts.
         source: entry of SourceDatasets, such as {"URL": ...}.
-        link: where the dataset lies that `bids:raw:` means.
+        link: path or address of the dataset that `bids:raw:` refers to.
 
     Raises:
-        UserError: `out` is another dataset, or holds the segmentations of another model.
+        UserError: `out` contains another dataset, or segmentations by another model.
     """
-    written = {
+    description = {
         "Name": f"Segmentations by the model {facts['name']}",
         "BIDSVersion": BIDS_VERSION,
         "DatasetType": "derivative",
@@ -81,46 +86,50 @@ def describe(out: Path, facts: Mapping[str, Any], commit: str, source: Mapping[s
         "DatasetLinks": {SOURCE: link},
     }
     path = out / "dataset_description.json"
-    if path.exists() and read_json(path) != written:
+    if path.exists() and read_json(path) != description:
         raise UserError(
             "this folder is a dataset of other images, of another model or of another version",
             where=path,
             fix="give another --out",
         )
-    classes(out / CLASSES, facts["task"]["labels"])
+    write_classes(out / CLASSES, facts["task"]["labels"])
     with atomic(out / "README.md") as temporary:
         temporary.write_text(
             f"Segmentations that brainpretrain {release(commit)} predicted with the model `{facts['name']}`.\n\n"
-            f"`{CLASSES}` names the values of the voxels; the `.json` beside a segmentation says what it was made from.\n",
+            f"`{CLASSES}` names the values of the voxels; the `.json` file of a segmentation records the images and the model.\n",
             encoding="utf-8",
         )
-    write_json(path, written)
+    write_json(path, description)
 
 
-def classes(path: Path, labels: Mapping[str, Sequence[int]]) -> None:
-    """Writes what the values of the segmentations mean: columns index and name. 0 is the background.
+def write_classes(path: Path, labels: Mapping[str, Sequence[int]]) -> None:
+    """Writes the table of the values of the segmentations, with columns index and name. 0 is the background.
+
+    Args:
+        labels: by name of a class, its values in the label files; segmentations have the first one.
 
     Raises:
-        UserError: a table of other classes is there.
+        UserError: the file exists and lists other classes.
     """
     rows = [{"index": values[0], "name": name} for name, values in sorted(labels.items(), key=lambda label: label[1][0])]
     lines = ["index\tname", *(f"{row['index']}\t{row['name']}" for row in rows)]
     if path.exists() and path.read_text(encoding="utf-8").splitlines() != lines:
-        raise UserError("segmentations with other classes are in this folder", where=path, fix="give another --out")
+        raise UserError("this folder contains segmentations with other classes", where=path, fix="give another --out")
     write_tsv(path, rows, ["index", "name"])
 
 
 def release(commit: str) -> str:
-    """Version of the program, with the commit where it is known."""
+    """Version of the program, followed by the commit if it is known."""
     return version("brainpretrain") + (f"+{commit}" if commit else "")
 
 
 def sidecar(facts: Mapping[str, Any], model_sha256: str, window: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
-    """What is to be known of one segmentation, beside it as JSON.
+    """Content of the JSON sidecar of one segmentation.
 
     Args:
-        facts, model_sha256: of the model and its tensors.
-        window: settings of the sliding window; `batch`, which changes speed and memory alone, is left out.
+        facts: the model's facts.
+        model_sha256: checksum of the model's tensors.
+        window: settings of the sliding window; `batch` is left out, since it changes speed and memory only.
         sources: the images, in the order of the channels.
     """
     return {

@@ -1,4 +1,4 @@
-"""What a network makes of a whole volume: a segmentation from overlapping patches, or feature maps in one piece."""
+"""Networks applied to whole volumes: logits from overlapping patches, or the feature maps of an encoder in one pass."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def sliding_window(
     batch_size: int,
     mirror: Sequence[str],
 ) -> torch.Tensor:
-    """Logits of a volume: the weighted mean of all patches that hold a voxel. MONAI does the work.
+    """Logits of a volume: at each voxel the weighted mean over all patches that contain it. Computed by MONAI.
 
-    A volume smaller than the patch is padded with 0 on both sides, and the padding is cut off again; the last patch of
-    an axis ends with the volume.
+    A volume smaller than the patch is padded with 0 on both sides, and the padding is removed again; the last patch along
+    an axis ends where the volume ends.
 
     Args:
         network: patch (b c x y z) -> logits (b classes x y z).
         image: (1 c x y z).
         patch_size: (x y z).
-        overlap: share of a patch that its neighbour sees as well, 0 <= overlap < 1.
+        overlap: share of a patch that its neighbour contains too, 0 <= overlap < 1.
         weights: `constant`, or `gaussian` (voxels far from the patch centre count less).
         batch_size: patches per call of the network.
-        mirror: axes of `x y z`. The logits of a patch are the mean over all its flips along them: 2 ** len(mirror) calls.
+        mirror: axes out of `x y z`. The logits of a patch are the mean over all flips along them: 2 ** len(mirror) calls.
 
     Returns:
         (1 classes x y z), float32.
@@ -52,7 +52,7 @@ def sliding_window(
 
 
 def _mirrored(network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """`network` as float32, averaged over the flips of its patches. Weights and sums then lose nothing to half precision."""
+    """`network` averaged over the flips of a patch, as float32: half precision is too coarse for weighted sums."""
     axes = [2 + "xyz".index(axis) for axis in mirror]
     flips = [flip for n in range(1, len(axes) + 1) for flip in itertools.combinations(axes, n)]
 
@@ -69,8 +69,8 @@ def _mirrored(network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[
 def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
     """Feature maps of a volume, finest first.
 
-    Sides that the encoder cannot halve evenly are padded with 0, the value of the background, at the far side, and what
-    lies wholly in the padding is cut off again. So a side of n voxels gives ceil(n / stride) in a map of this stride.
+    A side that is no multiple of the encoder's divisor is padded at its end with 0, the value of the background. Cells of a
+    map that cover nothing but padding are removed, so a side of n voxels gives ceil(n / stride) cells.
 
     Args:
         encoder: in evaluation mode.
@@ -80,25 +80,25 @@ def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
         One map (b channels[i] x/strides[i] ...) per level.
 
     Raises:
-        UserError: a volume so small that the coarsest map would be one voxel.
+        UserError: the volume is so small that the coarsest map would be one voxel.
     """
     size = image.shape[2:]
     padding = [-n % encoder.divisor for n in size]
     maps = encoder(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]))
-    return [found[:, :, *(slice(-(-n // stride)) for n in size)] for found, stride in zip(maps, encoder.strides, strict=True)]
+    return [level[:, :, *(slice(-(-n // stride)) for n in size)] for level, stride in zip(maps, encoder.strides, strict=True)]
 
 
 def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
-    """A volume as an encoder wants it, (b c x y z), float32.
+    """A volume as the input of an encoder, (b c x y z), float32.
 
     Args:
         path: NIfTI, or an array (x y z), (c x y z) or (b c x y z) in a `.npy` file.
-        facts: of the encoder.
-        raw: take the values as they are. Otherwise a NIfTI is prepared with the encoder's preprocess recipe: RAS, cropped,
-            scaled to 0..1, resampled; an array has neither spacing nor orientation and is refused.
+        facts: the encoder's facts.
+        raw: use the values unchanged. Otherwise a NIfTI is prepared with the encoder's preprocess recipe: RAS, cropped,
+            scaled to 0..1, resampled; an array is refused, since it has neither spacing nor orientation.
 
     Raises:
-        UserError: no such input, or one that the encoder cannot take.
+        UserError: the file is missing or damaged, or the encoder cannot take its shape or values.
     """
     if path.suffix == ".npy":
         array = _read_array(path, raw)
@@ -106,7 +106,9 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
         array = nifti.read_volume(path).array
     elif facts["preprocess"] is None:
         raise UserError(
-            "the encoder does not say how its volumes were prepared", where=path, fix="import it with --preprocess, or use --raw"
+            "the encoder's JSON does not say how its volumes were prepared",
+            where=path,
+            fix="import it with --preprocess, or use --raw",
         )
     else:
         recipe = facts["preprocess"]
@@ -115,7 +117,7 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]
     if image.shape[1] != facts["in_channels"] or not image.isfinite().all():
-        problem = f"shape {list(array.shape)}, where {facts['in_channels']} channel(s) of finite values are wanted"
+        problem = f"shape {list(array.shape)}, but the encoder takes {facts['in_channels']} channel(s) of finite values"
         raise UserError(problem, where=path, fix="give (x y z), (c x y z) or (b c x y z)")
     return image
 
@@ -125,7 +127,7 @@ def _read_array(path: Path, raw: bool) -> np.ndarray:
         raise UserError("an array has neither spacing nor orientation", where=path, fix="use --raw, or give a NIfTI file")
     try:
         array = np.load(path)
-    except (OSError, ValueError, EOFError) as error:  # ValueError: objects in it, which would need pickle
+    except (OSError, ValueError, EOFError) as error:  # ValueError: it contains objects, which would need pickle
         raise UserError(f"no readable array: {error}", where=path, fix="save it with numpy.save, as numbers") from error
     if array.ndim not in (3, 4, 5) or array.dtype.kind not in "fiub":
         raise UserError(f"{array.ndim} axes of {array.dtype}", where=path, fix="give numbers (x y z), (c x y z) or (b c x y z)")

@@ -1,4 +1,4 @@
-"""Lesions found, missed and made up: connected components of a reference and of a prediction, and which of them overlap."""
+"""Lesion-wise detection: connected components of a reference and of a prediction, and which of them overlap."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from scipy import ndimage
 
 COUNTS = ("lesions_reference", "lesions_predicted", "lesions_found", "lesions_true")
 COLUMNS = (*COUNTS, "lesion_f1")
-_TOUCHING = np.ones((3, 3, 3), bool)  # voxels with a face, an edge or a corner in common are one lesion
+_TOUCHING = np.ones((3, 3, 3), bool)  # voxels that share a face, an edge or a corner belong to one lesion
 
 
 def count(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
-    """Lesions of both masks, and lesion-wise F1, as the WMH Segmentation Challenge defines them (Kuijf et al. 2019).
+    """Lesion counts of both masks and lesion-wise F1, as defined by the WMH Segmentation Challenge (Kuijf et al. 2019).
 
-    A lesion is a component of voxels that have a face, an edge or a corner in common (26 neighbours), of any size. One
-    voxel in common is enough: a reference lesion with a predicted voxel is found, a predicted one with a reference
-    voxel is true. F1 is the harmonic mean of found / reference and true / predicted.
+    A lesion is a 26-connected component of any size. One shared voxel is enough: a reference lesion that contains a
+    predicted voxel is found, and a predicted lesion that contains a reference voxel is true. F1 is the harmonic mean of
+    found / reference and true / predicted.
 
     Args:
         reference, prediction: bool (x, y, z), equal shapes.
 
     Returns:
-        By the names of `COLUMNS`: how many the reference has, the prediction has, of the former are found, of the latter
-        are true; and F1 in 0..1, which is 0 where nothing overlaps and NaN where neither mask has a lesion.
+        The keys of `COLUMNS`: lesions of the reference, lesions of the prediction, reference lesions found, predicted
+        lesions that are true, and F1 in 0..1, which is 0 if nothing overlaps and NaN if neither mask has a lesion.
     """
     both = reference & prediction
     n_reference, n_found = _components(reference, both)
@@ -34,7 +34,7 @@ def count(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
 
 
 def _components(mask: np.ndarray, both: np.ndarray) -> tuple[int, int]:
-    """How many components a mask has, and how many of them hold a voxel of `both`."""
+    """Number of components of a mask, and number of those that contain a voxel of `both`."""
     components, n = ndimage.label(mask, _TOUCHING)
     return n, len(np.unique(components[both]))
 

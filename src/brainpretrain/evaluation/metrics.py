@@ -1,4 +1,4 @@
-"""Agreement of a segmentation with the reference, per case and label. Every metric is defined in docs/metrics.md."""
+"""Agreement of a segmentation with its reference, per case and label. docs/metrics.md defines every metric."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _BOTH_EMPTY = {"nan": (math.nan, math.nan), "one": (1.0, 0.0)}  # a score in 0..
 def score(
     reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], task: Mapping[str, Any], ignored: int
 ) -> list[dict[str, Any]]:
-    """All metrics of one case, a row with the keys of `COLUMNS` for each label of the task.
+    """All metrics of one case: for each label of the task a row with the keys of `COLUMNS`.
 
     Args:
-        reference, prediction: classes (x, y, z), integers from 0: 0 is background, n is the n-th label of the task.
+        reference, prediction: classes (x, y, z), integers: 0 is background, n is the n-th label of the task.
         spacing_mm: distance of voxels along x, y, z.
         task: `labels` (their order is that of the classes), `lesions`, `nsd_tolerance_mm`, `empty_masks` and
             `hd95_missed_mm`, as in `config.Task`.
-        ignored: where the reference holds this value no voxel is counted, and no mask has one.
+        ignored: voxels where the reference has this value are not counted and belong to no mask.
 
     Returns:
-        `status` is `ok`, `both_empty`, `reference_empty` or `prediction_empty`; what is undefined is NaN, and so are the
-        five columns of lesions where a label has none by its nature.
+        `status` is `ok`, `both_empty`, `reference_empty` or `prediction_empty`. An undefined value is NaN; so are the
+        five lesion columns of a label that is not in `task["lesions"]`.
 
     Raises:
-        UserError: shapes differ, values are negative or no integers, or `empty_masks` is unknown.
+        UserError: shapes differ, values are negative or not integers, or `empty_masks` is unknown.
     """
     _check(reference, prediction, task["empty_masks"])
-    order = memory_order(reference)  # no metric depends on the order of axes, but speed does
+    order = memory_order(reference)  # the order of axes changes the speed, but no metric
     reference, prediction = reference.transpose(order), prediction.transpose(order)
     spacing_mm = [spacing_mm[axis] for axis in order]
     left_out = reference == ignored
@@ -71,32 +71,32 @@ def _check(reference: np.ndarray, prediction: np.ndarray, empty_masks: str) -> N
         )
     for array, name in ((reference, "reference"), (prediction, "prediction")):
         if array.dtype.kind not in "iu":
-            raise UserError(f"the {name} holds {array.dtype}, no integer labels", fix="round it first")
+            raise UserError(f"the {name} has {array.dtype} values instead of integer labels", fix="round it first")
         if array.dtype.kind == "i" and array.min() < 0:
-            raise UserError(f"the {name} holds a negative label", fix="map it to a class first")
+            raise UserError(f"the {name} has a negative label", fix="map it to a class first")
 
 
 def _count_pairs(reference: np.ndarray, prediction: np.ndarray, largest: int) -> np.ndarray:
-    """How often each (reference, prediction) pair of labels occurs, by one bincount; values above `largest` are pooled."""
+    """Number of voxels for each (reference, prediction) pair of labels; values above `largest` share one row and column."""
     side = largest + 2
-    small = np.min_scalar_type(side * side - 1)  # few bytes, since this is all memory traffic
+    small = np.min_scalar_type(side * side - 1)  # few bytes, since memory traffic takes the time
     pairs = np.minimum(reference, side - 1).astype(small) * small.type(side)
     pairs += np.minimum(prediction, side - 1).astype(small)
     return np.bincount(pairs.ravel(), minlength=side * side).reshape(side, side)
 
 
 def _boxes(reference: np.ndarray, prediction: np.ndarray, largest: int) -> list[tuple[slice, ...]]:
-    """For each label from 1 the smallest box that holds it in both arrays: one voxel, if it is in neither."""
-    found = [ndimage.find_objects(array, largest) for array in (reference, prediction)]
+    """For each label from 1, the smallest box that contains it in both arrays; one voxel if it is in neither array."""
+    by_array = [ndimage.find_objects(array, largest) for array in (reference, prediction)]
     boxes = []
-    for both in zip(*found, strict=True):
+    for both in zip(*by_array, strict=True):
         parts = [box for box in both if box] or [(slice(0, 1),) * 3]
         boxes.append(tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*parts, strict=True)))
     return boxes
 
 
 def _volumes(pairs: np.ndarray, number: int, voxel_ml: float) -> dict[str, Any]:
-    """Voxels and volumes of a label, and which of its masks are empty."""
+    """Voxel counts and volumes of a label, and the status of its masks."""
     overlap, reference, prediction = int(pairs[number, number]), int(pairs[number].sum()), int(pairs[:, number].sum())
     empty = {(False, False): "both_empty", (False, True): "reference_empty", (True, False): "prediction_empty"}
     return {
@@ -115,7 +115,7 @@ def _volumes(pairs: np.ndarray, number: int, voxel_ml: float) -> dict[str, Any]:
 def _overlap(
     row: Mapping[str, Any], masks: tuple[np.ndarray, np.ndarray], spacing_mm: Sequence[float], task: Mapping[str, Any]
 ) -> dict[str, float]:
-    """Dice, NSD and HD95 of a label, with what they are for empty masks."""
+    """Dice, NSD and HD95 of a label, including their values for empty masks."""
     if row["status"] == "both_empty":
         value, distance_mm = _BOTH_EMPTY[task["empty_masks"]]
         return {"dice": value, "nsd": value, "hd95_mm": distance_mm}
@@ -130,12 +130,12 @@ def _overlap(
 
 
 def _lesions(row: Mapping[str, Any], masks: tuple[np.ndarray, np.ndarray], task: Mapping[str, Any]) -> dict[str, float]:
-    found = lesions.count(*masks)
-    return found | ({"lesion_f1": _BOTH_EMPTY[task["empty_masks"]][0]} if row["status"] == "both_empty" else {})
+    counts = lesions.count(*masks)
+    return counts | ({"lesion_f1": _BOTH_EMPTY[task["empty_masks"]][0]} if row["status"] == "both_empty" else {})
 
 
 def _dice_with_background(pairs: np.ndarray) -> float:
-    """Mean Dice over background and the labels that the reference holds (MONAI's DiceMetric with its defaults)."""
+    """Mean Dice over the background and the labels that the reference contains (MONAI's DiceMetric with its defaults)."""
     overlap, reference, prediction = (counts[:-1] for counts in (pairs.diagonal(), pairs.sum(1), pairs.sum(0)))
-    held = reference > 0
-    return float(np.mean(2 * overlap[held] / (reference + prediction)[held])) if held.any() else math.nan
+    present = reference > 0
+    return float(np.mean(2 * overlap[present] / (reference + prediction)[present])) if present.any() else math.nan

@@ -1,4 +1,4 @@
-"""Scores of a cohort in native space, against the labels as they were delivered."""
+"""Scores of a cohort in native space, against the label files as they were delivered."""
 
 from __future__ import annotations
 
@@ -11,13 +11,10 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, labelled_cases
+from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
-from brainpretrain.files import read_tsv
 from brainpretrain.preprocess import nifti, volumes
-from brainpretrain.preprocess.geometry import to_ras
-from brainpretrain.report.overlays import Overlay, pick_cases
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -28,30 +25,30 @@ SCORE_COLUMNS = [
 def evaluate(
     cases: Sequence[Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is read at a time.
+    """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is in memory at a time.
 
     Args:
         raw: folder of the raw data set, for the labels.
-        predictions: folder with `<case>.nii.gz` for every case and no other.
-        task: the fields of `config.Task` that say what is scored, and how.
-        run: the columns that say which run this is (study, task, cohort ... fold).
+        predictions: folder with `<case>.nii.gz` for every case and no other NIfTI file.
+        task: the fields of `config.Task` that define classes and metrics.
+        run: the columns that identify the run (study, task, cohort ... fold).
 
     Raises:
-        UserError: a prediction is missing, extra or damaged, lies on another grid than its reference, or holds a value
-            that is no class of the task.
+        UserError: a prediction is missing, extra or damaged, is on another grid than its reference, or contains a value
+            that is not a class of the task.
     """
     _require_same_cases({case.name for case in cases}, predictions)
     lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
         reference = nifti.read_volume(raw / case.rows[0]["label"])
-        found = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
+        predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
         classes = lookup[volumes.integer_labels(reference)]
-        scores = metrics.score(classes, lookup[found], reference.spacing_mm, task, IGNORED)
-        who = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
-        rows += [dict(run) | who | score for score in scores]
+        scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)
+        columns = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
+        rows += [dict(run) | columns | score for score in scores]
     table = pd.DataFrame(rows, columns=SCORE_COLUMNS)
-    return table.astype(dict.fromkeys(lesions.COUNTS, "Int64"))  # integers or nothing
+    return table.astype(dict.fromkeys(lesions.COUNTS, "Int64"))  # integers that may be missing
 
 
 def _require_same_cases(expected: set[str], predictions: Path) -> None:
@@ -68,22 +65,26 @@ def _require_same_cases(expected: set[str], predictions: Path) -> None:
 
 
 def _read_prediction(path: Path, reference: nifti.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
-    """The values of a predicted label file that lies on the grid of its reference and holds values of the task alone."""
+    """The values of a predicted label file.
+
+    Raises:
+        UserError: it is not on the grid of its reference, or contains a value that is not a class of the task.
+    """
     prediction = nifti.read_volume(path)
     _require_grid_of_reference(prediction, reference)
     values = volumes.integer_labels(prediction)
-    known = {0, *(value for group in labels.values() for value in group)}
-    if unknown := sorted(set(volumes.label_values(values)) - known):
+    allowed = {0, *(value for group in labels.values() for value in group)}
+    if unknown := sorted(set(volumes.label_values(values)) - allowed):
         raise UserError(
             f"the prediction holds {' '.join(map(str, unknown[:8]))}, no class of the task",
             where=path,
-            fix=f"predict 0 for background, and the values of the label file: {' '.join(map(str, sorted(known - {0})))[:200]}",
+            fix=f"predict 0 for background, and the values of the label file: {' '.join(map(str, sorted(allowed - {0})))[:200]}",
         )
     return values
 
 
 def _require_grid_of_reference(prediction: nifti.Volume, reference: nifti.Volume) -> None:
-    """The same voxels in the same order at the same place: headers are compared, never mended."""
+    """Refuses a prediction whose grid (shape, affine, order of axes) differs; nothing is resampled or reoriented."""
     try:
         volumes.require_same_grid(reference, prediction, prediction.path)
     except nifti.BadVolume as error:
@@ -97,7 +98,7 @@ def _require_grid_of_reference(prediction: nifti.Volume, reference: nifti.Volume
 
 
 def summary(scores: pd.DataFrame) -> list[str]:
-    """A line per label: means over the cases in which a metric is defined, and how many masks are empty."""
+    """A line per label: means over the cases in which a metric is defined, and the number of empty masks."""
     return [_summary_line(str(label), rows) for label, rows in scores.groupby("label", sort=False)]
 
 
@@ -109,28 +110,3 @@ def _summary_line(label: str, rows: pd.DataFrame) -> str:
         text += f", lesion F1 {mean['lesion_f1']:.4f}"
     empty = [f"{n} {status.replace('_', ' ')}" for status, n in Counter(rows["status"]).items() if status != "ok"]
     return f"{text} ({', '.join([f'{len(rows)} cases', *empty])})"
-
-
-def overlays(folders: Sequence[Path], table: pd.DataFrame, folder: Path, raw: Path, task: Mapping[str, Any]) -> list[Overlay]:
-    """The worst, median and best case of a cohort, in RAS, with reference and prediction as classes.
-
-    Args:
-        folders: per fold, a folder with scores.tsv and predictions/.
-        table, folder: the stored volumes of the cohort's data set and the folder they are relative to.
-        raw: folder of the raw data set.
-    """
-    scores = pd.concat([read_tsv(path / "scores.tsv") for path in folders], ignore_index=True)
-    by_fold = {read_tsv(path / "scores.tsv")["fold"].iloc[0]: path for path in folders}
-    cases = {case.name: case for found in labelled_cases(table, folder, task["sequences"]).values() for case in found}
-    lookup = label_lookup(task["labels"], task["ignore"])
-    found = []
-    for pick in pick_cases(scores):
-        row = cases[pick["volume"]].rows[0]
-        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
-        label = nifti.read_volume(raw / row["label"])
-        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
-        array, _, orientation = to_ras(image.array, image.affine)
-        classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
-        spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
-        found.append(Overlay(pick, array, *(np.where(c == IGNORED, 0, c) for c in classes), spacing_mm))
-    return found

@@ -1,8 +1,8 @@
-"""How far the surfaces of two masks lie apart: NSD on sub-voxel surfaces, and HD95 (docs/metrics.md).
+"""Distances between the surfaces of two masks: NSD on sub-voxel surfaces, and HD95 (docs/metrics.md).
 
-Both ask, for many points of one surface, for the nearest point of the other. Surfaces that are worth a comparison lie close
-together, so the neighbours of all points are looked up at once, from near to far; most points find theirs within a voxel.
-A KD-tree is asked for the rest, and only if the rest matters for the result.
+Both metrics need, for many points of one surface, the distance to the nearest point of the other. The two surfaces are
+usually close together, so the neighbours of all points are looked up at once, from near to far; most points have one within
+a voxel. A KD-tree finds the rest, and only if the rest can change the result.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from scipy.spatial import KDTree
 
-_MAX_NEIGHBOURS = 500  # the next shells cost more than a KD-tree
-_ROUNDING = 1 + 1e-6  # a distance that equals the tolerance but for its last bits is within it
+_MAX_NEIGHBOURS = 500  # beyond these a KD-tree is faster
+_ROUNDING = 1 + 1e-6  # a distance that differs from the tolerance by rounding only counts as within it
 
-# Corner k of a cell lies at (k & 1, k >> 1 & 1, k >> 2). The corners of each face, anticlockwise seen from outside.
+# Corners of each face of a cell, anticlockwise seen from outside; corner k is at (k & 1, k >> 1 & 1, k >> 2).
 _FACES = ((1, 3, 7, 5), (0, 4, 6, 2), (2, 6, 7, 3), (0, 1, 5, 4), (4, 5, 7, 6), (0, 2, 3, 1))
 
 
 def nsd(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], tolerance_mm: float) -> float:
-    """Normalised surface distance: the share (0..1) of both surfaces that lies within `tolerance_mm` of the other one.
+    """Normalised surface distance: the share (0..1) of both surfaces that is within `tolerance_mm` of the other surface.
 
-    A surface is made of pieces, one in each cell between eight voxel centres some of which are inside. Pieces count by
-    their area (`areas_by_code`), and are as far apart as the centres of their cells (Nikolov et al. 2021).
+    A surface consists of pieces, one in each cell between eight voxel centres of which some, but not all, are inside. Pieces
+    are weighted by their area (`areas_by_code`); their distance is that of the centres of their cells (Nikolov et al. 2021).
 
     Args:
-        reference, prediction: bool (x, y, z), neither of them empty; what is beyond the array is outside.
+        reference, prediction: bool (x, y, z), both with at least one voxel; everything beyond the array is outside.
         spacing_mm: distance of voxels along x, y, z.
     """
     search = _Search(spacing_mm, tolerance_mm * _ROUNDING)
@@ -41,13 +41,13 @@ def nsd(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[floa
 
 
 def hd95_mm(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Hausdorff distance in mm, of which the 95th percentile is taken: the larger one of both directions.
+    """95th percentile of the Hausdorff distance in mm: the larger one of the two directions.
 
-    Measured between the centres of edge voxels, which are inside and have one of their six neighbours outside. A
-    percentile is linear between two distances, as numpy's.
+    Distances are measured between the centres of edge voxels: voxels inside with at least one of their six neighbours
+    outside. The percentile is interpolated linearly, as numpy does by default.
 
     Args:
-        reference, prediction: bool (x, y, z), neither of them empty; what is beyond the array is outside.
+        reference, prediction: bool (x, y, z), both with at least one voxel; everything beyond the array is outside.
         spacing_mm: distance of voxels along x, y, z.
     """
     search = _Search(spacing_mm, math.inf)
@@ -56,7 +56,7 @@ def hd95_mm(reference: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[
 
 
 def _percentile95(search: _Search, points: np.ndarray, target: np.ndarray) -> float:
-    """Needs the nearest 95 % of the points and the one that follows; where beyond it the others are does not matter."""
+    """95th percentile of the distances of `points` to `target`; only the nearest 95 % and the next one need to be exact."""
     needed = min(len(points), math.floor(0.95 * (len(points) - 1)) + 2)
     return float(np.quantile(search.distances(points, target, needed), 0.95))
 
@@ -66,7 +66,7 @@ class _Search:
 
     Args:
         spacing_mm: of the grid.
-        limit_mm: a point without a neighbour within it is at infinity.
+        limit_mm: a point without a neighbour within this distance gets the distance infinity.
     """
 
     def __init__(self, spacing_mm: Sequence[float], limit_mm: float) -> None:
@@ -74,7 +74,7 @@ class _Search:
         ball_mm = (_MAX_NEIGHBOURS * self.spacing_mm.prod() / (4 / 3 * math.pi)) ** (1 / 3)
         self.reach_mm = min(limit_mm, ball_mm)
         most = (self.reach_mm // self.spacing_mm).astype(int)
-        self.margin = most + 1  # a cell lies half a voxel further out than the voxels around it
+        self.margin = most + 1  # the centre of a cell is half a voxel further out than the voxels around it
         steps = np.indices(tuple(2 * most + 1)).reshape(3, -1).T - most
         lengths_mm = np.linalg.norm(steps * self.spacing_mm, axis=1)
         nearest = np.argsort(lengths_mm, kind="stable")[: np.count_nonzero(lengths_mm <= self.reach_mm)]
@@ -90,27 +90,27 @@ class _Search:
         Args:
             points: flat indices into `target`.
             target: bool (x, y, z), padded.
-            needed: so many of the points, the nearest ones, matter; the distance of others may be left infinite.
+            needed: number of points, the nearest ones, whose distance must be exact; that of others may be infinite.
         """
-        found = np.full(len(points), np.inf)
+        distances_mm = np.full(len(points), np.inf)
         left, at, flat = np.arange(len(points)), points, target.ravel()
         _, ny, nz = target.shape
         for step, length in zip(self.steps @ [ny * nz, nz, 1], self.lengths_mm, strict=True):
             hit = flat[at + step]
             if hit.any():
-                found[left[hit]] = length
+                distances_mm[left[hit]] = length
                 left, at = left[~hit], at[~hit]
                 if len(points) - len(left) >= needed:
-                    return found
+                    return distances_mm
         if self.reach_mm < self.limit_mm:
             tree = KDTree(np.argwhere(target) * self.spacing_mm, leafsize=32)
             far = np.stack(np.unravel_index(at, target.shape), axis=1) * self.spacing_mm
-            found[left] = tree.query(far, distance_upper_bound=self.limit_mm)[0]
-        return found
+            distances_mm[left] = tree.query(far, distance_upper_bound=self.limit_mm)[0]
+        return distances_mm
 
 
 def _edges(mask: np.ndarray) -> np.ndarray:
-    """Voxels inside that have a face in common with one outside; `mask` has a margin."""
+    """Voxels inside that share a face with a voxel outside; `mask` has a margin."""
     core = mask.copy()
     for axis in range(3):
         ahead, behind = [(slice(None),) * axis + (part,) for part in (slice(1, None), slice(None, -1))]
@@ -120,7 +120,7 @@ def _edges(mask: np.ndarray) -> np.ndarray:
 
 
 def _codes(mask: np.ndarray) -> np.ndarray:
-    """Which corners of each cell are inside, uint8 (x-1, y-1, z-1): bit k stands for corner k."""
+    """The corners of each cell that are inside, uint8 (x-1, y-1, z-1): bit k is set if corner k is inside."""
     codes = mask.view(np.uint8)
     codes = codes[:-1] | codes[1:] << 1
     codes = codes[:, :-1] | codes[:, 1:] << 2
@@ -131,9 +131,9 @@ def _codes(mask: np.ndarray) -> np.ndarray:
 def areas_by_code(spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """Area in mm^2 of the surface in a cell, for each of the 256 sets of corners that can be inside.
 
-    The surface cuts an edge between an inside and an outside corner in its middle. Its polygons are those around the
-    corners of the smaller side (`_polygons`), and a polygon that is not plane is folded as in `_fan`. Areas then agree
-    with the published table (Nikolov et al. 2021) in all sets.
+    The surface passes through the middle of each edge between an inside and an outside corner. Its polygons enclose the
+    inside or the outside corners, whichever are fewer (`_polygons`), and a polygon that is not plane is divided into
+    triangles by `_fan`. All 256 areas then agree with the published table (Nikolov et al. 2021).
     """
     codes, sides = _triangles()
     first, second = np.moveaxis(sides * spacing_mm, 1, 0)
@@ -142,24 +142,24 @@ def areas_by_code(spacing_mm: tuple[float, float, float]) -> np.ndarray:
 
 @functools.cache
 def _triangles() -> tuple[np.ndarray, np.ndarray]:
-    """All triangles: the set of corners (t) that each belongs to, and two of its sides (t, 2, 3) in voxels."""
-    found = [(code, sides) for code in range(256) for polygon in _polygons(code) for sides in _fan(polygon)]
-    return np.array([code for code, _ in found]), np.array([sides for _, sides in found])
+    """All triangles: the set of corners (t) each one belongs to, and two of its sides (t, 2, 3) in voxels."""
+    triangles = [(code, sides) for code in range(256) for polygon in _polygons(code) for sides in _fan(polygon)]
+    return np.array([code for code, _ in triangles]), np.array([sides for _, sides in triangles])
 
 
 def _fan(polygon: np.ndarray) -> np.ndarray:
-    """Triangles (n - 2, 2 sides, 3) around the corner of a polygon (n, 3) from which they are largest, voxels being cubes."""
+    """Triangles (n - 2, 2 sides, 3) of a polygon (n, 3): the fan from the corner that gives the largest area in cubic voxels."""
     fans = [np.roll(polygon, -n, axis=0) for n in range(len(polygon))]
     sides = [np.stack([fan[1:-1] - fan[0], fan[2:] - fan[0]], axis=1) for fan in fans]
     return max(sides, key=lambda s: round(np.linalg.norm(np.cross(s[:, 0], s[:, 1]), axis=1).sum(), 9))
 
 
 def _polygons(code: int) -> Iterator[np.ndarray]:
-    """The closed polygons (n, 3) that part the inside corners of a cell from the others, through the middles of edges.
+    """The closed polygons (n, 3) through the middles of edges that separate the inside corners of a cell from the others.
 
-    Up to four corners are inside, or else inside and outside change places. Where a face has two of them across its
-    diagonal, each is cut off for itself. Seen from outside, every face is crossed with the inside corners on the left, so
-    an edge that is cut begins one line and ends another.
+    If more than four corners are inside, inside and outside are swapped. Two inside corners on the diagonal of a face are
+    separated one by one. Seen from outside, a line crosses a face with the inside corners on its left, so each edge that
+    is cut is the start of one line and the end of another.
     """
     inside = [bool(code >> corner & 1) for corner in range(8)]
     if sum(inside) > 4:

@@ -17,6 +17,7 @@ from brainpretrain import backbones
 from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
 from brainpretrain.sizes import check_size, ratio_range, token_grid
 
 SCRATCH = "scratch"
@@ -81,18 +82,18 @@ class Plan:
     """All runs of a study. Built by `make`."""
 
     config: Config
-    tables: dict[str, dict[str, Any]]
+    tables: dict[str, TableSpec]
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
         """Every run that some table shows, once."""
         return sorted({evaluation for spec in self.tables.values() for evaluation in self.table_evaluations(spec)})
 
-    def table_evaluations(self, spec: dict[str, Any]) -> list[Evaluation]:
+    def table_evaluations(self, spec: TableSpec) -> list[Evaluation]:
         """The evaluations behind a table of `tables`, in the order of its rows."""
         return [
-            Evaluation(Arm(column["task"], row["backbone"], row["init"], row["recipe"], row["n_train"]), fold, column["cohort"])
-            for row, column, fold in itertools.product(spec["rows"], spec["columns"], spec["folds"])
+            Evaluation(Arm(column.task, *row.arm), fold, column.cohort)
+            for row, column, fold in itertools.product(spec.rows, spec.columns, spec.folds)
         ]
 
     @property
@@ -136,12 +137,6 @@ class Plan:
         return sorted({*found.labels, *found.ignore}) if found.labels else []
 
 
-def has_budgets(spec: dict[str, Any]) -> bool:
-    """Whether a table asks for an arm with more than one n_train, so that there is a curve to draw."""
-    arms = {(row["backbone"], row["init"], row["recipe"], row["n_train"]) for row in spec["rows"]}
-    return len({arm[:3] for arm in arms}) < len(arms)
-
-
 def make(config: Config) -> Plan:
     """The plan of the study in `config`.
 
@@ -162,7 +157,7 @@ def make(config: Config) -> Plan:
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
+def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
     """Rows of a table with its defaults filled in; lists multiplied in the order they are written."""
     seen = set()
     for row in table.rows:
@@ -175,11 +170,11 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[dict[str, str]]:
             title = _title(table, row, backbone, init, recipe, n_train)
             if row.corpus not in (None, table.corpus) and full_init != init:
                 title += f", on {row.corpus}"
-            found = {"backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train)}
-            if tuple(found.values()) in seen:  # it would count twice in ranks and in corrections
+            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+            if spec.arm in seen:  # it would count twice in ranks and in corrections
                 raise UserError(f"the row '{title}' stands twice", where=where, fix="keep one")
-            seen.add(tuple(found.values()))
-            yield {"title": title} | found
+            seen.add(spec.arm)
+            yield spec
 
 
 def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
@@ -215,8 +210,8 @@ def _many(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any]:
-    """What `tables.build` needs to know of a table, as JSON-able data."""
+def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> TableSpec:
+    """The table with every name resolved, once its columns are found to be possible."""
     for column in table.columns:
         task = config.get("tasks", column.task, f"tables.{name}.columns")
         if column.cohort == "ood" and task.ood is None:
@@ -235,23 +230,26 @@ def _spec(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -
                 where=f"tables.{name}.metric",
                 fix="name its 'lesions', or choose another metric",
             )
-        if column.cohort == "val" and any(row["n_train"] == "all" for row in rows):
+        if column.cohort == "val" and any(row.n_train == "all" for row in rows):
             raise UserError(
                 f"n_train 'all' leaves no case of task '{column.task}' for the cohort 'val'",
                 where=f"tables.{name}",
                 fix="use 'cohort: test' and a test_fraction",
             )
-    columns = [column.model_dump() for column in table.columns]
-    folds = list(range(config.study.folds))
-    spec = {"name": name, "title": table.title, "folds": folds, "columns": columns, "rows": rows, "baseline": SCRATCH}
-    return spec | {
-        "metric": table.metric,
-        "published": _published(config, name, table, rows),
-        "bootstrap": config.settings.bootstrap.model_dump(),
-    }
+    return TableSpec(
+        name=name,
+        title=table.title,
+        folds=tuple(range(config.study.folds)),
+        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        rows=tuple(rows),
+        baseline=SCRATCH,
+        metric=table.metric,
+        published=_published(config, name, table, rows),
+        bootstrap=config.settings.bootstrap,
+    )
 
 
-def _published(config: Config, name: str, table: Table, rows: list[dict[str, str]]) -> dict[str, Any] | None:
+def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
     """The published values of the rows of a table, a line for each cell; values of other rows or another metric are left out."""
     published, where = table.published, f"tables.{name}.published"
     if published is None or published.metric != table.metric:
@@ -270,19 +268,19 @@ def _published(config: Config, name: str, table: Table, rows: list[dict[str, str
                 fix = nearest(init, [SCRATCH, *config.pretexts, *config.weights])
                 raise UserError(f"no entry '{init}' in 'pretexts' or 'weights'", where=where, fix=fix)
             n_train = str(line.n_train or published.n_train)
-            if (line.backbone, init, n_train) == (row["backbone"], row["init"].split("-on-")[0], row["n_train"]):
-                cells += [_published_cell(config, published, row, column, found) for column, found in line.cells.items()]
-    return {"source": published.source, "notes": published.notes, "cells": cells}
+            if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
+                cells += [_published_cell(config, published, row, column, numbers) for column, numbers in line.cells.items()]
+    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells))
 
 
-def _published_cell(config: Config, published: Published, row: dict[str, str], column: str, found: list[float]) -> dict[str, Any]:
-    """A published value, and in words how the row that stands for it is run otherwise."""
-    corpus = row["init"].partition("-on-")[2]
-    differs = [f"corpus {corpus}"] if corpus not in ("", published.corpus) else []
-    differs += [f"recipe {row['recipe']}"] if row["recipe"] != published.recipe else []
+def _published_cell(config: Config, published: Published, row: RowSpec, column: str, numbers: list[float]) -> PublishedCell:
+    """A published value, and in words how the row of this study differs from the published protocol."""
+    differs = [f"corpus {row.corpus}"] if row.corpus not in ("", published.corpus) else []
+    differs += [f"recipe {row.recipe}"] if row.recipe != published.recipe else []
     differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
-    cell = {key: row[key] for key in ("backbone", "init", "n_train")} | {"column": column, "value": found[0]}
-    return cell | {"sd": found[1] if len(found) > 1 else None, "differs": ", ".join(differs)}
+    value, sd = numbers[0], numbers[1] if len(numbers) > 1 else None
+    arm = {"backbone": row.backbone, "init": row.init, "n_train": row.n_train}
+    return PublishedCell(**arm, column=column, value=value, sd=sd, differs=", ".join(differs))
 
 
 def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.datasets.base import Dataset
-from brainpretrain.report.layouts import Cell, Grid
+from brainpretrain.report.grid import Cell, Grid
 
 PARTS = ("subjects", "sessions", "volumes")
 PUBLISHED = tuple(f"published_{part}" for part in PARTS)

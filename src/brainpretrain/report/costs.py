@@ -1,4 +1,4 @@
-"""What an arm costs and what it brings: hours and memory of its trainings beside its score (AMAES Figure 1)."""
+"""Cost and score of the arms of a table: hours and peak memory of their trainings (AMAES Figure 1)."""
 
 from __future__ import annotations
 
@@ -10,102 +10,104 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
+from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
 from brainpretrain.plan.tables import Arm
-from brainpretrain.report import results as tables
-from brainpretrain.report.pages.html import duration
-from brainpretrain.report.results import Row, Spec
+from brainpretrain.report import results
+from brainpretrain.report.results import ARM
+from brainpretrain.words import duration
 
 PATH = re.compile(
     r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+)/run\.json$"
 )
 COLUMNS = [
-    "number", "row", "column", "task", "cohort", *tables.ARM, "folds", "folds_expected", "score", "score_sd",
+    "number", "row", "column", "task", "cohort", *ARM, "folds", "folds_expected", "score", "score_sd",
     "hours", "pretrain_hours", "finetune_hours", "memory_gb", "pretrain_memory_gb", "finetune_memory_gb", "devices", "hardware",
     "pretrained_elsewhere",
 ]  # fmt: skip
 
 
 def by_place(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """run.json by the place of its training below the study, with the task and n_train that the place names.
+    """Folder of a training below its study -> content of its run.json, with the task and n_train of that folder.
 
     Args:
         runs: path of a run.json -> its content.
 
     Raises:
-        UserError: a path is not that of a training of a study.
+        UserError: a path does not belong to a training of a study.
     """
-    found = {}
+    by_folder = {}
     for path, run in runs.items():
         place = PATH.search(path)
         if not place:
             fix = "give files below a study's pretrain/ or finetune/"
-            raise UserError("not the place of a training", where=path, fix=fix)
-        found[place["run"]] = dict(run) | {"task": place["task"], "n_train": place["n_train"]}
-    return found
+            raise UserError("not the run.json of a training in a study", where=path, fix=fix)
+        by_folder[place["run"]] = dict(run) | {"task": place["task"], "n_train": place["n_train"]}
+    return by_folder
 
 
-def arms(scores: pd.DataFrame, spec: Spec, runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def arms(scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Cost and score of every cell of a table.
 
     Args:
-        scores: as for `tables.build`.
-        spec: the table; `metric` (default dice) is the score.
-        runs: what `by_place` returned: seconds over all attempts, peak_memory_gb of a process, hardware, devices.
+        scores: as for `results.build`.
+        spec: the table; its metric is the score.
+        runs: what `by_place` returned; read are seconds (of all attempts), peak_memory_gb (of a process), hardware, devices.
 
     Returns:
         number (of the row, from 1), row, column, task, cohort, backbone, init, recipe, n_train, folds, folds_expected, score and
         score_sd (n - 1) over folds, hours = pretrain_hours + finetune_hours (mean over folds; wall clock), memory_gb = the
-        larger of pretrain_memory_gb and finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (the hours
-        of a released encoder are not known and not counted). NaN where a run or a fold is missing.
+        larger of pretrain_memory_gb and finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (True for a
+        released encoder, whose hours are unknown and not counted). NaN where a run or a fold is missing.
     """
-    by_run = tables.fold_scores(tables.valued(scores, spec))
+    by_run = results.fold_scores(results.valued(scores, spec))
     lines = [
         {"number": number} | _scored(by_run, column, row, spec) | _cost(column, row, spec, runs)
-        for column in spec["columns"]
-        for number, row in enumerate(spec["rows"], start=1)
+        for column in spec.columns
+        for number, row in enumerate(spec.rows, start=1)
     ]
     digits = dict.fromkeys(("score", "score_sd", "hours", "pretrain_hours", "finetune_hours"), 6)
     return pd.DataFrame(lines, columns=COLUMNS).round(digits)
 
 
-def _scored(by_run: pd.Series, column: Row, row: Row, spec: Spec) -> dict[str, Any]:
-    key = (column["task"], column["cohort"], *(str(row[name]) for name in tables.ARM))
-    known = [by_run[*key, str(fold)] for fold in spec["folds"] if (*key, str(fold)) in by_run.index]
-    complete = len(known) == len(spec["folds"])
+def _scored(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec) -> dict[str, Any]:
+    keys = [(column.task, column.cohort, *row.arm, fold) for fold in spec.fold_names]
+    by_fold = [by_run[key] for key in keys if key in by_run.index]
+    complete = len(by_fold) == len(keys)
     return {
-        "row": row["title"],
-        "column": column["title"],
-        "task": column["task"],
-        "cohort": column["cohort"],
-        **{name: str(row[name]) for name in tables.ARM},
-        "folds": len(known),
-        "folds_expected": len(spec["folds"]),
-        "score": np.mean(known) if complete else np.nan,
-        "score_sd": np.std(known, ddof=1) if complete and len(known) > 1 else np.nan,
+        "row": row.title,
+        "column": column.title,
+        "task": column.task,
+        "cohort": column.cohort,
+        **dict(zip(ARM, row.arm, strict=True)),
+        "folds": len(by_fold),
+        "folds_expected": len(keys),
+        "score": np.mean(by_fold) if complete else np.nan,
+        "score_sd": np.std(by_fold, ddof=1) if complete and len(by_fold) > 1 else np.nan,
     }
 
 
-def _cost(column: Row, row: Row, spec: Spec, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    arm = Arm(column["task"], *(str(row[name]) for name in tables.ARM))
-    folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec["folds"]]
-    tuned = [run for run in folds if run]
-    before = runs.get(arm.pretraining.path) if arm.pretraining else None
-    elsewhere = arm.pretraining is None and arm.init != spec["baseline"]
-    whole = len(tuned) == len(folds) and (before is not None or not arm.pretraining)
+def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    arm = Arm(column.task, *row.arm)
+    folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec.folds]
+    finetunings = [run for run in folds if run]
+    pretraining = runs.get(arm.pretraining.path) if arm.pretraining else None
+    elsewhere = arm.pretraining is None and arm.init != spec.baseline
+    complete = len(finetunings) == len(folds) and (pretraining is not None or not arm.pretraining)
+    without = 0.0 if not arm.pretraining and not elsewhere else np.nan
     cost = {
-        "pretrain_hours": before["seconds"] / 3600 if before else 0.0 if not arm.pretraining and not elsewhere else np.nan,
-        "finetune_hours": float(np.mean([run["seconds"] for run in tuned])) / 3600 if tuned else np.nan,
-        "pretrain_memory_gb": before["peak_memory_gb"] if before else np.nan,
-        "finetune_memory_gb": max((run["peak_memory_gb"] for run in tuned), default=np.nan),
+        "pretrain_hours": pretraining["seconds"] / 3600 if pretraining else without,
+        "finetune_hours": float(np.mean([run["seconds"] for run in finetunings])) / 3600 if finetunings else np.nan,
+        "pretrain_memory_gb": pretraining["peak_memory_gb"] if pretraining else np.nan,
+        "finetune_memory_gb": max((run["peak_memory_gb"] for run in finetunings), default=np.nan),
     }
     memory = [value for name, value in cost.items() if name.endswith("_gb") and not np.isnan(value)]
     hours = cost["finetune_hours"] + (0 if elsewhere else cost["pretrain_hours"])
-    known = [run for run in (before, *tuned) if run]
+    finished = [run for run in (pretraining, *finetunings) if run]
     return cost | {
-        "hours": hours if whole else np.nan,
-        "memory_gb": max(memory) if whole and memory else np.nan,
-        "devices": max((int(run.get("devices", 1)) for run in known), default=np.nan),
-        "hardware": "; ".join(dict.fromkeys(str(run["hardware"]) for run in known if run.get("hardware"))),
+        "hours": hours if complete else np.nan,
+        "memory_gb": max(memory) if complete and memory else np.nan,
+        "devices": max((int(run.get("devices", 1)) for run in finished), default=np.nan),
+        "hardware": "; ".join(dict.fromkeys(str(run["hardware"]) for run in finished if run.get("hardware"))),
         "pretrained_elsewhere": elsewhere,
     }
 

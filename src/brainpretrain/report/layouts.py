@@ -1,22 +1,22 @@
-"""Tables for readers: lays out the numbers of `tables`, for `printers` to print.
+"""Tables for readers: lays out the numbers of `results` as grids, which `printers` print.
 
-Scores are shown in printed units (Dice x 100, HD95 in mm) with two decimals. A delta shows by its sign as well as by
+Scores are shown in printed units (Dice x 100, HD95 in mm) with two decimals. A delta is recognised by its sign as well as by
 its colour.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from brainpretrain.report import printers
-from brainpretrain.report import results as tables
-from brainpretrain.report.pages import html as pages
-from brainpretrain.report.results import ALL, ARM, METRICS, UNKNOWN, Metric, Row, Spec, baseline_row, metric_of
+from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.report import numbers
+from brainpretrain.report.grid import Cell, Grid
+from brainpretrain.report.metrics import METRICS, Metric, metric_of
+from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
+from brainpretrain.words import count
 
 EMPTY_WORDS = {
     "both_empty": "both masks empty",
@@ -24,71 +24,42 @@ EMPTY_WORDS = {
     "prediction_empty": "only the prediction empty",
 }
 FOLD_SCORE = "mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases"
-SEEN, OTHERWISE = "†", "*"  # marks: subjects were pretrained on; ran otherwise than published
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell. `detail` is secondary; `tone` is '', 'missing' or, of a delta, 'up' (better), 'down', 'same'.
-
-    `under` are small lines below the text, `beside` below the detail; `published` is shown grey, below all.
-    """
-
-    text: str
-    detail: str = ""
-    tone: str = ""
-    under: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
-    published: str = ""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table for readers. The first `stub` columns name a row; a group begins at each row of `starts`.
-
-    `narrow`: on a page, deltas stand below the values and not beside them, since the columns are many.
-    """
-
-    title: str
-    header: tuple[Cell, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    notes: tuple[str, ...]
-    stub: int
-    starts: frozenset[int]
-    narrow: bool = False
+SEEN, OTHERWISE = "†", "*"  # marks: pretrained on subjects of the cohort; differs from the published protocol
 
 
 # --- results
 
 
-def results_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
-    """Lays out what `tables.build` returned: a row per arm, a column per task and cohort."""
-    rows, columns, records = spec["rows"], spec["columns"], cells.to_dict("records")
+def results_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.build` returned: a row per arm, a column per task and cohort."""
+    rows, columns, records = spec.rows, spec.columns, cells.to_dict("records")
     lines = [records[i * len(columns) : (i + 1) * len(columns)] for i in range(len(rows))]
     uneven = [len(_numbers_of_cases(records[j :: len(columns)])) > 1 for j in range(len(columns))]
     metric = metric_of(spec)
     body = [
-        (Cell(row["title"]), *(_result(cell, metric, count) for cell, count in zip(line, uneven, strict=True)))
+        (Cell(row.title), *(_result(cell, metric, counted) for cell, counted in zip(line, uneven, strict=True)))
         for row, line in zip(rows, lines, strict=True)
     ]
     header = [Cell("Model")]
-    header += [Cell(column["title"], _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
-    starts = {i for i in range(1, len(rows)) if rows[i]["backbone"] != rows[i - 1]["backbone"]}
-    starts = set() if len(starts) == len(rows) - 1 else starts  # lines between all rows would group none
+    header += [Cell(column.title, _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
+    starts = {i for i in range(1, len(rows)) if rows[i].backbone != rows[i - 1].backbone}
+    starts = set() if len(starts) == len(rows) - 1 else starts  # a line between every two rows would show no groups
     notes = tuple(_result_notes(cells, spec))
-    return Grid(spec["title"], tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
+    return Grid(spec.title, tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
 
 
-def _result(cell: Mapping[str, Any], metric: Metric, count: bool) -> Cell:
-    """A cell of results. `count`: the number of cases stands in it, since not all cells of the column have the same."""
+def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:
+    """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
     published = ""
     if pd.notna(cell["published"]):
-        published = mean_sd(cell["published"], cell["published_sd"], metric) + (f" {OTHERWISE}" if cell["differs"] else "")
+        published = numbers.mean_sd(cell["published"], cell["published_sd"], metric)
+        published += f" {OTHERWISE}" if cell["differs"] else ""
     if pd.isna(cell["value"]):
         return Cell(_missing(cell["folds"], cell["folds_expected"]), tone="missing", published=published)
-    text = (f"{SEEN} " if cell["shared"] != 0 else "") + mean_sd(cell["value"], cell["sd"], metric)
-    under = [_brackets(shown(cell["low"], metric), shown(cell["high"], metric))] if pd.notna(cell["low"]) else []
-    under += [f"{cell['cases']:,} cases"] if count else []
+    text = (f"{SEEN} " if cell["shared"] != 0 else "") + numbers.mean_sd(cell["value"], cell["sd"], metric)
+    ends = [numbers.shown(cell[end], metric) for end in ("low", "high")]
+    under = [numbers.interval(*ends)] if pd.notna(cell["low"]) else []
+    under += [f"{cell['cases']:,} cases"] if counted else []
     if pd.isna(cell["delta"]):
         return Cell(text, under=tuple(under), published=published)
     change, tone = _change(cell["delta"], metric)
@@ -98,64 +69,34 @@ def _result(cell: Mapping[str, Any], metric: Metric, count: bool) -> Cell:
 def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
     """The interval of a delta, and the test behind it."""
     if pd.notna(cell["delta_low"]):
-        yield _brackets(signed(cell["delta_low"], metric), signed(cell["delta_high"], metric))
+        yield numbers.interval(numbers.signed(cell["delta_low"], metric), numbers.signed(cell["delta_high"], metric))
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
         yield "no case differs"
     else:
-        yield f"{p_value(cell['p_holm'])}, r = {cell['biserial']:+.2f}".replace("-", "−")
+        yield f"{numbers.p_value(cell['p_holm'])}, r = {cell['biserial']:+.2f}".replace("-", numbers.MINUS)
     if cell["pairs"] != cell["cases"]:
         yield f"n = {cell['pairs']:,}"
 
 
 def _change(delta: float, metric: Metric) -> tuple[str, str]:
-    """A delta as it is printed, and its tone: 'up' is better, whatever its sign."""
-    change = signed(delta, metric)
+    """A delta as it is printed, and its tone: 'up' if it is better, whatever its sign."""
+    change = numbers.signed(delta, metric)
     if change.startswith("±"):
         return change, "same"
     return change, "up" if change.startswith("+") == metric.higher else "down"
 
 
 def _missing(folds: int, expected: int) -> str:
-    return f"– ({folds} of {pages.count(expected, 'fold')})"
-
-
-def _brackets(low: str, high: str) -> str:
-    return f"[{low}, {high}]"
-
-
-def shown(value: float, metric: Metric) -> str:
-    """A score in printed units: a Dice of 0.5898 is '58.98'."""
-    return f"{metric.scale * value:.2f}".replace("-", "−")
-
-
-def mean_sd(mean: float, sd: float, metric: Metric) -> str:
-    """'58.98 ± 0.88', or '58.98' where the SD is unknown."""
-    return shown(mean, metric) + (f" ± {shown(sd, metric)}" if pd.notna(sd) else "")
-
-
-def percent(value: float) -> str:
-    """Dice x 100: 0.5898 is '58.98'."""
-    return shown(value, METRICS["dice"])
-
-
-def signed(value: float, metric: Metric = METRICS["dice"]) -> str:
-    """A difference in printed units with its sign: '+2.98', '−0.13', '±0.00'."""
-    change = f"{metric.scale * value:+.2f}"
-    return "±0.00" if change[1:] == "0.00" else change.replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """'p = 0.031', 'p < 0.001'."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return f"– ({folds} of {count(expected, 'fold')})"
 
 
 def _shared(column: list[Mapping[str, Any]]) -> str:
     """What the cells of a column have in common: cohort, cases, folds."""
     cases = _numbers_of_cases(column) or [0]
-    number = pages.count(cases[-1], "case") if len(cases) == 1 else f"{cases[0]:,} to {cases[-1]:,} cases"
-    return f"{column[0]['cohort']}, {number}, {pages.count(column[0]['folds_expected'], 'fold')}"
+    number = count(cases[-1], "case") if len(cases) == 1 else f"{cases[0]:,} to {cases[-1]:,} cases"
+    return f"{column[0]['cohort']}, {number}, {count(column[0]['folds_expected'], 'fold')}"
 
 
 def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
@@ -165,19 +106,19 @@ def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
 # --- notes
 
 
-def _result_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
-    metric, confidence = metric_of(spec), _share(spec["bootstrap"]["confidence"])
+def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    metric, confidence = metric_of(spec), numbers.share(spec.bootstrap.confidence)
     yield f"{_unit(metric)}: {FOLD_SCORE}."
     if not metric.higher:
         yield "Lower is better."
     if cells["low"].notna().any():
         yield (
-            f"In brackets: {confidence} interval, bootstrap over subjects ({spec['bootstrap']['resamples']:,} samples,"
+            f"In brackets: {confidence} interval, bootstrap over subjects ({spec.bootstrap.resamples:,} samples,"
             " percentiles). The trained models are taken as given; how much trainings differ is in the SD."
         )
     yield from _delta_note(spec)
     yield from _test_notes(cells, spec)
-    n_train = {str(row["n_train"]) for row in spec["rows"]}
+    n_train = {row.n_train for row in spec.rows}
     if len(n_train) == 1:
         yield f"Training cases (n_train): {n_train.pop()}."
     yield from _published_notes(cells, spec)
@@ -186,7 +127,7 @@ def _result_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
     yield from _empty_notes(cells)
     missing = int(cells["value"].isna().sum())
     if missing:
-        cells_missing = f"{missing} of {pages.count(len(cells), 'cell')}"
+        cells_missing = f"{missing} of {count(len(cells), 'cell')}"
         yield f"– means that runs are missing ({cells_missing}); in brackets: the folds scored."
 
 
@@ -194,57 +135,51 @@ def _unit(metric: Metric) -> str:
     return f"{metric.title} {metric.unit}" if metric.unit.startswith("x") else f"{metric.title} in {metric.unit}"
 
 
-def _share(value: float) -> str:
-    return f"{100 * value:g} %"
+def _delta_note(spec: TableSpec) -> Iterator[str]:
+    if any(spec.baseline_of(row) for row in spec.rows):
+        yield f"Signed: the difference to '{spec.baseline}' with the same backbone and n_train."
 
 
-def _delta_note(spec: Spec) -> Iterator[str]:
-    if any(baseline_row(row, spec) for row in spec["rows"]):
-        yield f"Signed: the difference to '{spec['baseline']}' with the same backbone and n_train."
-
-
-def _test_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
+def _test_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
     tested = cells[cells["p"].notna()]
     if tested.empty:
         return
-    numbers = sorted(set(tested["tests"]))
-    number = pages.count(numbers[0], "test") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} tests"
+    tests = sorted(set(tested["tests"]))
+    number = count(tests[0], "test") if len(tests) == 1 else f"{tests[0]} to {tests[-1]} tests"
     yield (
         "p: two-sided Wilcoxon signed-rank test on n subjects (n = cases, if not given), each the mean over its labels and"
         f" folds; Holm's correction for {number} in its column. r: rank-biserial correlation, −1 to 1."
     )
     unpaired = tested[tested["unpaired"] > 0]
     if len(unpaired):
-        most = pages.count(int(unpaired["unpaired"].max()), "score")
-        cells_unpaired = pages.count(len(unpaired), "cell")
+        most = count(int(unpaired["unpaired"].max()), "score")
+        cells_unpaired = count(len(unpaired), "cell")
         yield f"Defined in one of the two arms alone, so in its value but not in the test: up to {most} in {cells_unpaired}."
-    few = tested[(tested["smallest_p"] > 1 - spec["bootstrap"]["confidence"]) & (tested["zeros"] < tested["pairs"])]
+    few = tested[(tested["smallest_p"] > 1 - spec.bootstrap.confidence) & (tested["zeros"] < tested["pairs"])]
     if len(few):
-        level = _share(round(1 - spec["bootstrap"]["confidence"], 9))
-        yield f"Too few subjects differ in {pages.count(len(few), 'cell')} for any p below {level}, whatever the scores."
+        level = numbers.share(round(1 - spec.bootstrap.confidence, 9))
+        yield f"Too few subjects differ in {count(len(few), 'cell')} for any p below {level}, whatever the scores."
 
 
-def _published_notes(cells: pd.DataFrame, spec: Spec) -> Iterator[str]:
-    if cells["published"].isna().all():
+def _published_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    if spec.published is None or cells["published"].isna().all():
         return
-    yield f"Published: {spec['published']['source']}."
-    yield from spec["published"]["notes"]
-    differs = sorted({found for found in cells["differs"] if found})
-    if differs:
-        yield f"{OTHERWISE} ran otherwise than published: {'; '.join(differs)}."
+    yield f"Published: {spec.published.source}."
+    yield from spec.published.notes
+    differences = sorted(set(filter(None, cells["differs"])))
+    if differences:
+        yield f"{OTHERWISE} differs from the published protocol: {'; '.join(differences)}."
 
 
 def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
-    """Which corpora hold subjects that are scored, and of which it is not known."""
+    """The corpora that hold scored subjects, and those of which this is not known."""
     marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
     known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
     if known:
-        found = "; ".join(
-            f"{line['column']}: {pages.count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known
-        )
-        yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({found})."
+        shared = [f"{line['column']}: {count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known]
+        yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
     for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
-        yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) was not at hand."
+        yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
 
 
 def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
@@ -255,74 +190,60 @@ def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
 
 
 def _left_out_note(metric: Metric, left_out: int, scores: int) -> str:
-    why = "empty masks" if metric != METRICS["lesion_f1"] else "empty masks, labels that are no lesions"
+    why = "empty masks" if metric != METRICS["lesion_f1"] else "empty masks, labels that are not lesions"
     return f"Left out, as their {metric.title} is undefined ({why}): {left_out:,} of {scores:,} scores."
 
 
 # --- by label, by metric, ranks
 
 
-def per_label_grid(labels: pd.DataFrame, spec: Spec) -> Grid:
-    """Lays out what `tables.per_label` returned: a row per data, label and arm; a column per fold."""
+def per_label_grid(labels: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.per_label` returned: a row per data, label and arm; a column per fold."""
     metric = metric_of(spec)
     body: list[tuple[Cell, ...]] = []
     starts = []
-    for column in spec["columns"]:
-        scored = labels[(labels["task"] == column["task"]) & (labels["cohort"] == column["cohort"])]
-        for label in sorted(scored["label"].unique()) or ["–"]:
+    for column in spec.columns:
+        of_column = labels[(labels["task"] == column.task) & (labels["cohort"] == column.cohort)]
+        for label in sorted(of_column["label"].unique()) or ["–"]:
             starts.append(len(body))
-            of_label = scored[scored["label"] == label]
-            names = (Cell(column["title"]), Cell(label))
-            body += [(*names, Cell(row["title"]), *_by_folds(of_label, row, spec)) for row in spec["rows"]]
-    header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec["folds"]), "all folds"]
+            names = (Cell(column.title), Cell(label))
+            lines = label_scores(of_column, column, label, spec)
+            body += [(*names, Cell(row.title), *_by_folds(line, metric)) for row, line in zip(spec.rows, lines, strict=True)]
+    header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec.folds), "all folds"]
     notes = [f"{_unit(metric)}. A fold: mean over cases. All folds: mean ± SD (n - 1) over the folds."]
     notes += [*_delta_note(spec), _left_out_note(metric, labels["left_out"].sum(), labels["cases"].sum())]
-    title = f"{spec['title']}: {metric.title} per label"
+    title = f"{spec.title}: {metric.title} per label"
     return Grid(title, tuple(map(Cell, header)), tuple(body), tuple(notes), stub=3, starts=frozenset(starts[1:]))
 
 
-def _by_folds(of_label: pd.DataFrame, row: Row, spec: Spec) -> Iterator[Cell]:
-    """The cells of one label and arm: a fold each, then the mean over folds and its delta."""
-    metric = metric_of(spec)
-    values = _by_fold(of_label, row, spec)
-    base = baseline_row(row, spec)
-    mean = values.mean(skipna=False)
-    delta = mean - _by_fold(of_label, base, spec).mean(skipna=False) if base else float("nan")
-    for value in values:
-        yield Cell("–", tone="missing") if pd.isna(value) else Cell(shown(value, metric))
-    if pd.isna(mean):
-        yield Cell(_missing(int(values.notna().sum()), len(values)), tone="missing")
+def _by_folds(scores: LabelScores, metric: Metric) -> Iterator[Cell]:
+    """The cells of one label and arm: one for each fold, then the mean over folds and its delta."""
+    for value in scores.by_fold:
+        yield Cell("–", tone="missing") if pd.isna(value) else Cell(numbers.shown(value, metric))
+    if pd.isna(scores.mean):
+        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold)), tone="missing")
     else:
-        yield Cell(mean_sd(mean, values.std(ddof=1), metric), *(_change(delta, metric) if pd.notna(delta) else ()))
+        change = _change(scores.delta, metric) if pd.notna(scores.delta) else ()
+        yield Cell(numbers.mean_sd(scores.mean, scores.sd, metric), *change)
 
 
-def _by_fold(of_label: pd.DataFrame, row: Row, spec: Spec) -> pd.Series:
-    """The scores of one label and arm, indexed by the folds of the spec; NaN where one is missing."""
-    mine = of_label[(of_label[ARM] == [str(row[name]) for name in ARM]).all(axis=1)]
-    return mine.set_index("fold")["value"].reindex([str(fold) for fold in spec["folds"]])
-
-
-def per_metric_grid(cells: pd.DataFrame, spec: Spec) -> Grid:
-    """Lays out what `tables.everything` calls metrics: a row per data and arm, a column per metric."""
+def per_metric_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out the metrics of `results.everything`: a row per data and arm, a column per metric."""
     names = list(dict.fromkeys(cells["metric"]))
-    found = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
+    lines = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
     body = [
-        (
-            Cell(column["title"]),
-            Cell(row["title"]),
-            *(_plain(found[column["title"], *_arm(row), name]) for name in names),
-        )
-        for column in spec["columns"]
-        for row in spec["rows"]
+        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name]) for name in names))
+        for column in spec.columns
+        for row in spec.rows
     ]
     header = [Cell("Data"), Cell("Model")]
     header += [Cell(METRICS[name].title, f"{METRICS[name].unit} {'↑' if METRICS[name].higher else '↓'}") for name in names]
-    starts = range(len(spec["rows"]), len(body), len(spec["rows"]))
+    starts = range(len(spec.rows), len(body), len(spec.rows))
     notes = [f"{FOLD_SCORE[0].upper()}{FOLD_SCORE[1:]}."]
     notes += ["↑ higher is better, ↓ lower is better.", *_delta_note(spec)]
     undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
     notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names if undefined.loc[name, "left_out"]]
-    title = f"{spec['title']}: all metrics"
+    title = f"{spec.title}: all metrics"
     return Grid(title, tuple(header), tuple(body), tuple(notes), stub=2, starts=frozenset(starts), narrow=True)
 
 
@@ -331,26 +252,26 @@ def _arm(line: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _plain(cell: Mapping[str, Any]) -> Cell:
-    """Mean, SD and delta alone."""
+    """Mean, SD and delta, without interval and test."""
     metric = METRICS[cell["metric"]]
     if pd.isna(cell["value"]):
         undefined = cell["label_scores"] and cell["left_out"] == cell["label_scores"]
         return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"]), tone="missing")
     change = _change(cell["delta"], metric) if pd.notna(cell["delta"]) else ()
-    return Cell(mean_sd(cell["value"], cell["sd"], metric), *change)
+    return Cell(numbers.mean_sd(cell["value"], cell["sd"], metric), *change)
 
 
-def rank_grid(ranks: pd.DataFrame, spec: Spec) -> Grid:
-    """Lays out what `tables.rank` returned: the rows from the best to the worst, groups of n_train below each other."""
-    titles = [column["title"] for column in spec["columns"]]
+def rank_grid(ranks: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.rank` returned: the rows from the best to the worst, in groups of one n_train."""
+    titles = [column.title for column in spec.columns]
     several = len(titles) > 1
-    found = {(*_arm(line), line["column"]): line for line in ranks.to_dict("records")}
+    by_cell = {(*_arm(line), line["column"]): line for line in ranks.to_dict("records")}
     order = ranks[ranks["column"] == ALL].assign(place=lambda r: r.groupby("n_train", sort=False).ngroup())
     lines = order.sort_values(["place", "rank"], kind="stable", na_position="last").to_dict("records")
     body = [
         (
             Cell(line["row"]),
-            *(_rank_cell(found.get((*_arm(line), title))) for title in (titles if several else [])),
+            *(_rank_cell(by_cell.get((*_arm(line), title))) for title in (titles if several else [])),
             *_rank_summary(line, several),
         )
         for line in lines
@@ -364,42 +285,41 @@ def rank_grid(ranks: pd.DataFrame, spec: Spec) -> Grid:
     header += [Cell("first", "share of samples"), Cell("rank by case")]
     starts = (i for i in range(1, len(lines)) if lines[i]["n_train"] != lines[i - 1]["n_train"])
     notes = tuple(_rank_notes(ranks, spec))
-    return Grid(f"{spec['title']}: ranks", tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
+    return Grid(f"{spec.title}: ranks", tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
 
 
 def _rank_cell(line: Mapping[str, Any] | None) -> Cell:
     if line is None or pd.isna(line["rank"]):
         return Cell("–", tone="missing")
-    return Cell(_short(line["rank"]), under=(_brackets(_short(line["low"]), _short(line["high"])),))
+    return Cell(numbers.rank(line["rank"]), under=(_rank_interval(line["low"], line["high"]),))
 
 
-def _short(rank: float) -> str:
-    """'2', '2.5', '2.33'."""
-    return f"{rank:.2f}".rstrip("0").rstrip(".")
+def _rank_interval(low: float, high: float) -> str:
+    return numbers.interval(numbers.rank(low), numbers.rank(high))
 
 
 def _rank_summary(line: Mapping[str, Any], several: bool) -> Iterator[Cell]:
     if pd.isna(line["rank"]):
         yield from [Cell("not ranked", tone="missing"), *[Cell("–", tone="missing")] * (3 if several else 2)]
         return
-    yield Cell(f"{line['rank']:.2f}", under=(_brackets(_short(line["low"]), _short(line["high"])),))
+    yield Cell(f"{line['rank']:.2f}", under=(_rank_interval(line["low"], line["high"]),))
     if several:
-        yield Cell(_brackets(_short(line["columns_low"]), _short(line["columns_high"])))
+        yield Cell(_rank_interval(line["columns_low"], line["columns_high"]))
     yield Cell(f"{100 * line['first']:.0f} %")
     yield Cell("–", tone="missing") if pd.isna(line["case_rank"]) else Cell(f"{line['case_rank']:.2f}")
 
 
-def _rank_notes(ranks: pd.DataFrame, spec: Spec) -> Iterator[str]:
-    metric, bootstrap = metric_of(spec), spec["bootstrap"]
+def _rank_notes(ranks: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    metric, bootstrap, confidence = metric_of(spec), spec.bootstrap, numbers.share(spec.bootstrap.confidence)
     yield (
         f"Ranks by {metric.title}, 1 is best, ties share their mean rank; among the rows of the same n_train that are scored"
         " in all folds of all columns."
     )
     yield (
-        f"In brackets: {_share(bootstrap['confidence'])} interval of the rank in {bootstrap['resamples']:,} bootstrap samples"
+        f"In brackets: {confidence} interval of the rank in {bootstrap.resamples:,} bootstrap samples"
         " of the subjects; first: how often the row is the best of them."
     )
-    if len(spec["columns"]) > 1:
+    if len(spec.columns) > 1:
         yield "Bootstrap over columns: data sets are drawn, not subjects. With few columns it says little."
     yield "Rank: mean over cases first, then ranked. Rank by case: ranked for each subject, then the mean."
     whole = ranks[(ranks["column"] == ALL) & (ranks["rows_ranked"] > 1)].drop_duplicates("n_train")
@@ -411,35 +331,3 @@ def _rank_notes(ranks: pd.DataFrame, spec: Spec) -> Iterator[str]:
             )
     if ranks.loc[ranks["column"] == ALL, "rank"].isna().any():
         yield "Not ranked: rows with missing runs."
-
-
-# --- files
-
-
-def write_table(folder: Path | str, scores: pd.DataFrame, spec: Spec, overlaps: tables.Overlaps) -> Grid:
-    """Writes all that belongs to one table: results, by label, by metric, ranks, and the plot of the ranks.
-
-    <name>, <name>_labels, <name>_metrics and <name>_ranks as .tsv, .md, .tex, .html and .txt; <name>_ranks.svg and .png.
-
-    Args:
-        scores, spec, overlaps: as for `tables.build`.
-
-    Returns:
-        The results, as they are shown.
-
-    Raises:
-        UserError: as `tables.everything`.
-    """
-    from brainpretrain.report.figures import ranks as rank_plots
-
-    folder = Path(folder)
-    frames = tables.everything(scores, spec, overlaps)
-    layouts = {"results": results_grid, "labels": per_label_grid, "metrics": per_metric_grid, "ranks": rank_grid}
-    grids = {part: layout(frames[part], spec) for part, layout in layouts.items()}
-    for part, grid in grids.items():
-        name = spec["name"] if part == "results" else f"{spec['name']}_{part}"
-        for suffix in printers.SUFFIXES:
-            printers.write(folder / (name + suffix), frames[part], grid)
-    for suffix in (".svg", ".png"):
-        rank_plots.draw(frames["ranks"], spec, folder / f"{spec['name']}_ranks{suffix}")
-    return grids["results"]

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
+from brainpretrain.files import read_tsv
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.report import results
 
 
@@ -42,3 +47,34 @@ def pick_cases(scores: pd.DataFrame) -> list[dict[str, Any]]:
         if last >= 0 and places[rank] not in picked:
             picked[places[rank]] = {"rank": rank} | cases.iloc[places[rank]].to_dict()
     return [picked[place] for place in sorted(picked)]
+
+
+def load_overlays(
+    folders: Sequence[Path], table: pd.DataFrame, stored: Path, raw: Path, task: Mapping[str, Any]
+) -> list[Overlay]:
+    """The worst, median and best case of a cohort, in RAS, with reference and prediction as classes.
+
+    Args:
+        folders: one per fold, with scores.tsv and predictions/.
+        table: the stored volumes of the cohort's data set.
+        stored: the folder that the table's `file` column is relative to.
+        raw: folder of the raw data set.
+        task: the fields of `config.Task` that define classes; ignored voxels are shown as background.
+    """
+    by_folder = {folder: read_tsv(folder / "scores.tsv") for folder in folders}
+    by_fold = {scores["fold"].iloc[0]: folder for folder, scores in by_folder.items()}
+    by_subject = labelled_cases(table, stored, task["sequences"])
+    cases = {case.name: case for sessions in by_subject.values() for case in sessions}
+    lookup = label_lookup(task["labels"], task["ignore"])
+    lookup = np.where(lookup == IGNORED, 0, lookup)
+    overlays = []
+    for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
+        row = cases[pick["volume"]].rows[0]
+        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
+        label = nifti.read_volume(raw / row["label"])
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        array, _, orientation = to_ras(image.array, image.affine)
+        classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
+        spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
+        overlays.append(Overlay(pick, array, *classes, spacing_mm))
+    return overlays

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
+from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
 from brainpretrain.report import results
-from brainpretrain.report.results import Row, Spec
+from brainpretrain.report.metrics import metric_of
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Pair:
         better: True for each volume whose score is better in the arm.
     """
 
-    base: Row
-    arm: Row
+    base: RowSpec
+    arm: RowSpec
     values: pd.DataFrame
     better: pd.Series
 
@@ -37,46 +37,45 @@ class Pair:
         return float((self.values["arm"] - self.values["base"]).mean())
 
 
-def scaled(scores: pd.DataFrame, spec: Spec) -> pd.DataFrame:
+def scaled(scores: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     """Score of each case by the table's metric, on the scale that tables show: `value` is the mean over labels.
 
     Args:
         scores, spec: as for `results.build`.
     """
     cases = results.case_scores(results.valued(scores, spec)).dropna(subset="value")
-    return cases.assign(value=cases["value"] * results.metric_of(spec).scale)
+    return cases.assign(value=cases["value"] * metric_of(spec).scale)
 
 
-def compared(spec: Spec) -> list[tuple[Row, Row]]:
+def compared(spec: TableSpec) -> list[tuple[RowSpec, RowSpec]]:
     """Baseline and row for each row of the table that has a baseline."""
-    rows = ((results.baseline_row(row, spec), row) for row in spec["rows"])
+    rows = ((spec.baseline_of(row), row) for row in spec.rows)
     return [(base, row) for base, row in rows if base]
 
 
-def pair(cases: pd.DataFrame, column: Mapping[str, Any], base: Row, arm: Row, spec: Spec) -> Pair:
+def pair(cases: pd.DataFrame, column: ColumnSpec, base: RowSpec, arm: RowSpec, spec: TableSpec) -> Pair:
     """The cases that both arms have scored in a column; a case is the mean over the folds that both arms have.
 
     Args:
         cases: what `scaled` returned.
-        column: task and cohort.
         base, arm: an entry of `compared`.
     """
-    cases = cases[(cases["task"] == column["task"]) & (cases["cohort"] == column["cohort"])]
-    cases = cases[cases["fold"].isin([str(fold) for fold in spec["folds"]])]
+    cases = cases[(cases["task"] == column.task) & (cases["cohort"] == column.cohort)]
+    cases = cases[cases["fold"].isin(spec.fold_names)]
     arms = {}
     for name, row in (("base", base), ("arm", arm)):
-        of_row = (cases[results.ARM] == [str(row[key]) for key in results.ARM]).all(axis=1)
+        of_row = (cases[results.ARM] == list(row.arm)).all(axis=1)
         arms[name] = cases[of_row].set_index(["volume", "fold"])["value"]
     values = pd.concat(arms, axis=1, join="inner").groupby("volume").mean()
-    higher = results.metric_of(spec).higher
+    higher = metric_of(spec).higher
     better = values["arm"] > values["base"] if higher else values["arm"] < values["base"]
     return Pair(base, arm, values, better)
 
 
-def limits(values: Sequence[float] | pd.Series, spec: Spec) -> tuple[float, float]:
+def limits(values: Sequence[float] | pd.Series, spec: TableSpec) -> tuple[float, float]:
     """Ends of the axis for scaled values of the table's metric: a share ends at 100, any other metric begins at 0."""
     if not len(values):
         return 0.0, 100.0
-    if results.metric_of(spec).high == 1:
+    if metric_of(spec).high == 1:
         return 10 * min(min(values) // 10, 9), 100.0
     return 0.0, max(values) or 1.0

@@ -1,6 +1,6 @@
-"""Prints a table for readers as Markdown, LaTeX, HTML and plain text.
+"""Prints a grid for readers as Markdown, LaTeX, HTML and plain text.
 
-What stands in it is laid out by `grids`. Every text is escaped, since titles come from users.
+`layouts` makes the grids. Every text is escaped, since titles come from users.
 """
 
 from __future__ import annotations
@@ -9,16 +9,14 @@ import io
 from collections.abc import Iterable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
 from brainpretrain import files
 from brainpretrain.errors import UserError
+from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.pages import html as pages
-
-if TYPE_CHECKING:
-    from brainpretrain.report.layouts import Cell, Grid
 
 TERMINAL_STYLES = {"": "", "missing": "dim", "up": "green", "down": "red", "same": "dim"}
 
@@ -38,8 +36,7 @@ def write(path: Path | str, frame: pd.DataFrame, grid: Grid) -> None:
         with files.atomic(path) as temporary:
             temporary.write_text(PRINTERS[suffix](grid), encoding="utf-8")
     else:
-        known = ", ".join(SUFFIXES)
-        raise UserError(f"cannot write a table as '{suffix}'", where=path, fix=f"use one of {known}")
+        raise UserError(f"cannot write a table as '{suffix}'", where=path, fix=f"use one of {', '.join(SUFFIXES)}")
 
 
 def markdown(grid: Grid) -> str:
@@ -73,43 +70,12 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def html(grid: Grid) -> str:
-    """The grid as a page of its own. A column with deltas is two columns under one heading, so that numbers align."""
-    details = set() if grid.narrow else _columns_with_details(grid)
-    head = "".join(_heading(cell, i >= grid.stub, i in details) for i, cell in enumerate(grid.header))
-    body = ""
-    for i, row in enumerate(grid.rows):
-        names = "".join(f'<th scope="row">{escape(cell.text)}</th>' for cell in row[: grid.stub])
-        values = "".join(_value_tags(cell, j in details) for j, cell in enumerate(row) if j >= grid.stub)
-        start = ' class="start"' if i in grid.starts else ""
-        body += f"<tr{start}>{names}{values}</tr>\n"
-    notes = "".join(f"<li>{escape(note)}</li>\n" for note in grid.notes)
-    table = f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>"
-    return pages.page(grid.title, f'<div class="scroll">{table}</div>\n<ul class="notes">\n{notes}</ul>')
+    """The grid as a page of its own."""
+    return pages.render("grid", title=grid.title, grid=grid, wide=set() if grid.narrow else _columns_with_details(grid))
 
 
 def _columns_with_details(grid: Grid) -> set[int]:
     return {j for row in grid.rows for j, cell in enumerate(row) if cell.detail}
-
-
-def _heading(cell: Cell, number: bool, wide: bool) -> str:
-    shown = escape(cell.text) + _small("detail", [cell.detail] if cell.detail else [])
-    attributes = (' class="number"' if number else "") + (' colspan="2"' if wide else "")
-    return f'<th scope="col"{attributes}>{shown}</th>'
-
-
-def _value_tags(cell: Cell, wide: bool) -> str:
-    """A value and what is below it; where the column has deltas, the delta and what is below that as a second cell."""
-    text = f'<span class="missing">{escape(cell.text)}</span>' if cell.tone == "missing" else escape(cell.text)
-    change = f'<span class="{cell.tone}">{escape(cell.detail)}</span>' if cell.detail else ""
-    below = _small("detail", cell.under) + _small("published", _published(cell))
-    beside = _small("detail", cell.beside)
-    if wide:
-        return f'<td class="number">{text}{below}</td><td class="change">{change}{beside}</td>'
-    return f'<td class="number">{text}{"<br>" if change else ""}{change}{below}{beside}</td>'
-
-
-def _small(kind: str, lines: Iterable[str]) -> str:
-    return "".join(f'<span class="{kind}">{escape(line)}</span>' for line in lines)
 
 
 def latex(grid: Grid) -> str:

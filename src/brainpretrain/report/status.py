@@ -6,7 +6,6 @@ folder), or, in the root of the repository, by the plan.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections import Counter
@@ -23,8 +22,10 @@ from rich.text import Text
 from brainpretrain import config
 from brainpretrain.config.reading import read_yaml
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.files import read_mapping
 from brainpretrain.plan import tables as plan
 from brainpretrain.training import history
+from brainpretrain.words import rough_duration
 
 STATES = {  # in the order they are counted, with their colours
     "running": "cyan",
@@ -107,7 +108,7 @@ def _order(run: str) -> tuple:
 def _finished(results: Path) -> Iterator[Training]:
     for pattern in RUNS:
         for path in results.glob(f"*/{pattern}/run.json"):
-            run, study = _json(path), path.relative_to(results).parts[0]
+            run, study = read_mapping(path), path.relative_to(results).parts[0]
             yield Training(
                 study,
                 path.parent.relative_to(results / study).as_posix(),
@@ -124,7 +125,7 @@ def _finished(results: Path) -> Iterator[Training]:
 
 def _at_work(results: Path) -> Iterator[Training]:
     for path in results.glob("work/*/about.json"):
-        about, attempts = _json(path), history.attempts(history.read(path.parent))
+        about, attempts = read_mapping(path), history.attempts(history.read(path.parent))
         if about and attempts:
             yield _training_at_work(results, path.parent, about, attempts)
 
@@ -162,7 +163,7 @@ def _outcome(sign: dict[str, Any], last: history.Event, told: str, log: str) -> 
     state = {"stop": "interrupted", "end": "interrupted", "error": "failed", "refused": "failed"}.get(last["event"], "silent")
     if state == "silent" and history.is_alive(sign):
         still = sign.get("still_s", 0)
-        return "running", f"no step for {duration(still)}" if still > history.SILENT_S else ""
+        return "running", f"no step for {rough_duration(still)}" if still > history.SILENT_S else ""
     if log and Path(log).stat().st_mtime >= datetime.fromisoformat(last["time"]).timestamp() and (line := _trouble(log)):
         return "failed", line  # of another process, or of an attempt that did not get as far as a history
     return state, last["line"] if state == "failed" else told
@@ -214,14 +215,6 @@ def _trouble(log: str) -> str:
     return line.removeprefix("error: ")[: history.LINE]
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """A JSON file, or nothing where it is just being replaced or no JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def rendered(trainings: list[Training]) -> Group:
     """A table per study, and below it what to know of the trainings that stopped."""
     parts: list[Any] = []
@@ -247,8 +240,8 @@ def _table(trainings: list[Training]) -> Table:
             Text(t.state, style=STATES[t.state]),
             f"{t.step}/{t.total_steps}" if t.total_steps else "",
             f"{t.patches_per_s:.1f}" if t.patches_per_s else "",
-            duration(t.left_s),
-            duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
+            rough_duration(t.left_s),
+            rough_duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
             str(t.attempts or ""),
             f"{t.lost_steps} steps" if t.lost_steps else "",
         )
@@ -261,13 +254,3 @@ def _troubles(trainings: list[Training]) -> Iterator[Text]:
             yield Text(f"\n{t.run}: {t.state}", style=STATES[t.state])
             yield Text(f"  {t.trouble}")
             yield from (Text(f"  {name}: {path}") for name, path in (("log", t.log), ("work folder", t.work)) if path)
-
-
-def duration(seconds: float | None) -> str:
-    """In one unit, rounded down: '42 s', '17 min', '5 h', '3 d'; '' if unknown."""
-    if seconds is None:
-        return ""
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{int(seconds // length)} {unit}"
-    return f"{max(int(seconds), 0)} s"

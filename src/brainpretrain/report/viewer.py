@@ -20,7 +20,7 @@ from brainpretrain import files
 from brainpretrain.errors import UserError
 from brainpretrain.report.figures.canvas import SEQUENCE_COLOURS
 from brainpretrain.report.overlays import Overlay
-from brainpretrain.report.pages import html as pages
+from brainpretrain.report.pages import html
 
 BUNDLE = "niivue.umd.js"
 NIIVUE = "@niivue/niivue@0.69.0"  # the version that the page was looked at with
@@ -104,12 +104,8 @@ def write_page(path: Path, title: str, scripts: Sequence[Path], bundle: Path) ->
     arms = [[_title(script), script.relative_to(path.parent).as_posix()] for script in scripts]
     with files.atomic(path.parent / BUNDLE) as temporary:
         shutil.copyfile(bundle, temporary)
-    given = {"@ARMS": json.dumps(sorted(arms)).replace("<", "\\u003c"), "@COLOURS": json.dumps(SEQUENCE_COLOURS)}
-    body = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
-    for place, value in given.items():
-        body = body.replace(place, value)
-    head = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<title>'
-    pages.write(path, pages.page(f"{title}: cases", body).replace("<title>", head, 1))
+    values = {"arms": sorted(arms), "colours": SEQUENCE_COLOURS, "bundle": BUNDLE, "policy": POLICY}
+    html.write(path, html.render("viewer", title=f"{title}: cases", **values))
 
 
 def _title(script: Path) -> str:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from brainpretrain.errors import UserError, as_raised
-from brainpretrain.files import atomic, write_json
+from brainpretrain.files import atomic, parse_mapping, read_mapping, write_json
 
 BEAT_S = 10.0  # between two signs of life
 BEATS = 30  # the speed is that of the last so many
@@ -206,23 +206,12 @@ def read(work: Path) -> list[Event]:
         lines = (work / "history.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
-    return [event for event in map(_json, lines) if event]
+    return [event for event in map(parse_mapping, lines) if event]
 
 
 def alive(work: Path) -> dict[str, Any]:
     """The last sign of life: time, step, patches_per_s, still_s (since the last step), attempt, host, pid, job; or nothing."""
-    try:
-        return _json((work / "alive.json").read_text(encoding="utf-8"))
-    except OSError:
-        return {}
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_mapping(work / "alive.json")
 
 
 def attempts(events: list[Event]) -> list[list[Event]]:

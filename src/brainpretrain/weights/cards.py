@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from brainpretrain import datasets
-from brainpretrain.report.pages import html as pages
+from brainpretrain.words import duration
 
 UNKNOWN = "unknown"
 
@@ -49,7 +49,7 @@ def _training(facts: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         "optimiser": recipe.get("optimizer"),
         "precision": recipe.get("precision"),
         "hardware": run.get("hardware"),
-        "duration": pages.duration(run["seconds"]) if "seconds" in run else None,
+        "duration": duration(run["seconds"]) if "seconds" in run else None,
         "commit": facts.get("commit"),
         "versions": {key: run[key] for key in ("python", "torch", "lightning") if key in run} or None,
     }

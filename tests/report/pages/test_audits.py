@@ -8,7 +8,7 @@ from brainpretrain import datasets
 from brainpretrain.cohorts import overlap
 from brainpretrain.report import licences
 from brainpretrain.report.pages import audits as audit_pages
-from report.pages.test_html import HOSTILE, cells
+from page_fixtures import HOSTILE, cells
 
 SPLITS = {"t": {"dataset": "d", "seed": 7, "pool": ["a", "b"], "test": ["c"], "patients": {"a": "p9", "c": "p9"}}}
 

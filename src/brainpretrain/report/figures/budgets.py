@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.figures.canvas import DARK, GREY, MAX_ROWS, SEQUENCE_COLOURS, figure_at, panels, write_message
-from brainpretrain.report.results import Spec, metric_of, score_words
+from brainpretrain.report.metrics import metric_of, score_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MARKERS = "os^Dv<>ph"
 
 
-def draw(points: pd.DataFrame, matches: pd.DataFrame, spec: Spec, path: Path | str) -> None:
+def draw(points: pd.DataFrame, matches: pd.DataFrame, spec: TableSpec, path: Path | str) -> None:
     """Draws the score over the number of labelled subjects: a panel per column, a line per arm.
 
     A line is the mean over folds, its band the SD over folds. Dotted: the baseline with all labels; a mark on it shows where
@@ -31,7 +32,7 @@ def draw(points: pd.DataFrame, matches: pd.DataFrame, spec: Spec, path: Path | s
         spec: the table.
         path: .svg (with the numbers as tooltips) or .png.
     """
-    columns, rows = spec["columns"], list(dict.fromkeys(points["row"]))[:MAX_ROWS]
+    columns, rows = spec.columns, list(dict.fromkeys(points["row"]))[:MAX_ROWS]
     looks = {
         row: {"color": SEQUENCE_COLOURS[i % 9], "marker": MARKERS[i % 9], "linestyle": ("-", "--", ":")[i // 9]}
         for i, row in enumerate(rows)
@@ -45,10 +46,10 @@ def draw(points: pd.DataFrame, matches: pd.DataFrame, spec: Spec, path: Path | s
         axes = panels(figure, len(columns), across)
         for panel, column in zip(axes, columns, strict=True):
             in_column = [
-                frame[(frame["task"] == column["task"]) & (frame["cohort"] == column["cohort"])] for frame in (points, matches)
+                frame[(frame["task"] == column.task) & (frame["cohort"] == column.cohort)] for frame in (points, matches)
             ]
             _draw_column(panel, *in_column, looks)
-            panel.set_title(f"{column['title']} ({column['cohort']})", loc="left")
+            panel.set_title(f"{column.title} ({column.cohort})", loc="left")
         for lowest in axes[-across:]:
             lowest.set_xlabel("labelled training subjects")
         figure.supylabel(score_words(spec), fontsize=10)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import pairs
 from brainpretrain.report.figures.canvas import DARK, GREEN, RED, figure_at, panels, write_message
-from brainpretrain.report.layouts import signed
+from brainpretrain.report.metrics import score_words
+from brainpretrain.report.numbers import signed
 from brainpretrain.report.pairs import Pair
-from brainpretrain.report.results import Spec, score_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 MAX_PAIRS = 11
 
 
-def draw(scores: pd.DataFrame, spec: Spec, path: Path | str) -> None:
+def draw(scores: pd.DataFrame, spec: TableSpec, path: Path | str) -> None:
     """Draws every case from the baseline to the pretrained arm: a panel per column of the table, a pair of points per row.
 
     The score of a case, by the table's metric, is the mean over labels, then over the folds that both arms have scored.
@@ -31,7 +32,7 @@ def draw(scores: pd.DataFrame, spec: Spec, path: Path | str) -> None:
         scores, spec: as for `results.build`; the first 11 rows that have a baseline are drawn.
         path: .png or .svg.
     """
-    scaled, compared, columns = pairs.scaled(scores, spec), pairs.compared(spec), spec["columns"]
+    scaled, compared, columns = pairs.scaled(scores, spec), pairs.compared(spec), spec.columns
     rows = compared[:MAX_PAIRS]
     panel_px = max(340, 60 + 130 * len(rows))
     across = min(len(columns), max(1, 1500 // panel_px))
@@ -42,7 +43,7 @@ def draw(scores: pd.DataFrame, spec: Spec, path: Path | str) -> None:
             lowest.tick_params(labelbottom=True)
         for panel, column in zip(axes, columns, strict=True):
             _draw_pairs(panel, [pairs.pair(scaled, column, base, row, spec) for base, row in rows])
-            panel.set_title(f"{column['title']} ({column['cohort']})", loc="left")
+            panel.set_title(f"{column.title} ({column.cohort})", loc="left")
         low, high = pairs.limits(scaled["value"], spec)
         axes[0].set_ylim(low, high + 0.2 * (high - low))
         figure.supylabel(f"{score_words(spec)} of a case", fontsize=10)
@@ -60,7 +61,7 @@ def _draw_pairs(axes: Axes, drawn: Sequence[Pair]) -> None:
             _draw_pair(axes, [2 * i, 2 * i + 1], pair)
             text = f"mean {signed(pair.change / 100)}\n{int(pair.better.sum())} of {len(pair.values)} better"
         axes.text(2 * i + 0.5, 0.99, text, ha="center", va="top", fontsize=9, transform=axes.get_xaxis_transform())
-    names = [f"{fill(pair.base['title'], 20)}\n→ {fill(pair.arm['title'], 18)}" for pair in drawn]
+    names = [f"{fill(pair.base.title, 20)}\n→ {fill(pair.arm.title, 18)}" for pair in drawn]
     axes.set_xticks([2 * i + 0.5 for i in range(len(drawn))], names, fontsize=8)
     axes.set_xlim(-0.5, 2 * len(drawn) - 0.5)
     axes.grid(axis="x", visible=False)

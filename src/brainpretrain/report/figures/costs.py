@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report.costs import pretraining_time
 from brainpretrain.report.figures.canvas import GREY, MAX_ROWS, SEQUENCE_COLOURS, figure_at, panels, write_message
-from brainpretrain.report.pages.html import duration
-from brainpretrain.report.results import Spec, baseline_row, metric_of, score_words
+from brainpretrain.report.metrics import metric_of, score_words
+from brainpretrain.words import duration
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def draw(arms: pd.DataFrame, spec: Spec, path: Path | str) -> None:
+def draw(arms: pd.DataFrame, spec: TableSpec, path: Path | str) -> None:
     """Draws hours of training against the score, the area of a bubble is the memory: a panel per column of the table.
 
     A line leads from the baseline to each arm that is compared with it. Hollow bubbles are trained from scratch.
@@ -33,7 +34,7 @@ def draw(arms: pd.DataFrame, spec: Spec, path: Path | str) -> None:
     left_out = max(0, arms["number"].max() - MAX_ROWS)
     arms = arms[arms["number"] <= MAX_ROWS]
     scored, unit = _scored(arms, metric_of(spec).scale)
-    columns, largest_gb = spec["columns"], scored["memory_gb"].max()
+    columns, largest_gb = spec.columns, scored["memory_gb"].max()
     across = min(len(columns), 3 if len(columns) <= 9 else 4)
     down = -(-len(columns) // across)
     colours = dict(zip(dict.fromkeys(arms["backbone"]), SEQUENCE_COLOURS * 3, strict=False))
@@ -41,9 +42,9 @@ def draw(arms: pd.DataFrame, spec: Spec, path: Path | str) -> None:
     size_px = min(1600, 300 + 350 * across), min(900, max(90 + 330 * down, 150 + 21 * arms["number"].nunique()))
     with figure_at(path, *size_px, tooltips) as figure:
         for axes, column in zip(panels(figure, len(columns), across), columns, strict=True):
-            cells = scored[(scored["task"] == column["task"]) & (scored["cohort"] == column["cohort"])]
+            cells = scored[(scored["task"] == column.task) & (scored["cohort"] == column.cohort)]
             _draw_column(axes, cells, spec, colours, largest_gb)
-            axes.set_title(f"{column['title']} ({column['cohort']})", loc="left")
+            axes.set_title(f"{column.title} ({column.cohort})", loc="left")
         figure.supylabel(score_words(spec), fontsize=10)
         figure.supxlabel(f"{unit} of pretraining and fine-tuning", fontsize=10)
         _explain_bubbles(figure, arms, largest_gb, colours, left_out)
@@ -67,7 +68,7 @@ def _gid(cell: Mapping[str, Any]) -> str:
     return f"cost-{cell['task']}-{cell['cohort']}-{cell['number']}"
 
 
-def _tooltip(cell: Mapping[str, Any], spec: Spec) -> str:
+def _tooltip(cell: Mapping[str, Any], spec: TableSpec) -> str:
     lines = [
         f"{cell['number']}  {cell['row']}",
         f"{score_words(spec)}: {cell['shown']:.2f}" + (f" ± {cell['spread']:.2f}" if pd.notna(cell["spread"]) else ""),
@@ -78,20 +79,18 @@ def _tooltip(cell: Mapping[str, Any], spec: Spec) -> str:
     return "\n".join(filter(None, lines))
 
 
-def _draw_column(axes: Axes, cells: pd.DataFrame, spec: Spec, colours: Mapping[str, str], largest_gb: float) -> None:
+def _draw_column(axes: Axes, cells: pd.DataFrame, spec: TableSpec, colours: Mapping[str, str], largest_gb: float) -> None:
     if cells.empty:
         write_message(axes, "runs missing")
         return
     by_number = {cell["number"]: cell for cell in cells.to_dict("records")}
     for number, cell in by_number.items():
-        base = baseline_row(spec["rows"][number - 1], spec)
-        other = by_number.get(spec["rows"].index(base) + 1) if base else None
+        base = spec.baseline_of(spec.rows[number - 1])
+        other = by_number.get(spec.rows.index(base) + 1) if base else None
         if other:
             axes.plot([other["time"], cell["time"]], [other["shown"], cell["shown"]], color=GREY, linewidth=1, zorder=1)
     for cell in by_number.values():
-        _draw_bubble(
-            axes, cell, colours[cell["backbone"]], 900 * cell["memory_gb"] / largest_gb, cell["init"] == spec["baseline"]
-        )
+        _draw_bubble(axes, cell, colours[cell["backbone"]], 900 * cell["memory_gb"] / largest_gb, cell["init"] == spec.baseline)
     _scale_time(axes, cells["time"])
     axes.margins(0.2)
 

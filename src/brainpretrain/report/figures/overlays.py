@@ -11,7 +11,7 @@ import numpy as np
 
 from brainpretrain.report.figures.canvas import DARK, figure_at, write_message
 from brainpretrain.report.figures.slices import draw_slice, mark_sides
-from brainpretrain.report.layouts import percent
+from brainpretrain.report.numbers import percent
 from brainpretrain.report.overlays import Overlay
 
 if TYPE_CHECKING:
