@@ -172,7 +172,7 @@ class _Target:
         return UserError(f"the archive is refused: {f'{member!r}: ' if member else ''}{problem}", where=self.archive, fix=fix)
 
     def path(self, name: str, is_folder: bool) -> Path | None:
-        """The path of a member; None for files that macOS adds. A backslash separates folders, as some Windows programs write it."""
+        """The path of a member; None for files that macOS adds. Some Windows programs separate folders by a backslash."""
         name = name.replace("\\", "/")
         pure = PurePosixPath(self.rename(name))
         if "__MACOSX" in pure.parts or pure.name.startswith("._") or pure.name == ".DS_Store":

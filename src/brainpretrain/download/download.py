@@ -1,7 +1,7 @@
 """Puts a data set in place: finds or downloads its archives, unpacks them, converts DICOM, and verifies the result.
 
-An archive is taken from the folder `incoming`, from a local mirror, or from its host, in this order. Each archive is unpacked into
-a folder of its own name below the folder of the data set. Files that a user has put there are not touched.
+An archive is taken from the folder `incoming`, a local mirror, or its host, in this order. Each archive is unpacked into a folder
+of its own name below the folder of the data set. Files that a user has put there are not touched.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def dataverse(archive: Archive, folder: Path) -> dict[str, Any]:
 
 
 def _dataverse_file(entry: Mapping[str, Any], host: str) -> Archive:
-    """Path and address of a file. A table that Dataverse has converted is downloaded as the original, which has the stated md5."""
+    """Path and address of a file. Of a table that Dataverse has converted, the original is downloaded: it has the stated md5."""
     facts = entry["dataFile"]
     name, size, url = entry["label"], facts["filesize"], f"{host}/api/access/datafile/{facts['id']}"
     if "originalFileSize" in facts:

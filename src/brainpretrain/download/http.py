@@ -345,7 +345,7 @@ def _refuse_page(answer: http.client.HTTPResponse, first: bytes, url: str) -> No
     raise UserError(
         f"the host sent {page or 'a web page'} where a file was asked for",
         where=shown(url),
-        fix="hosts ask this way for a login or for consent to terms: register on the page of the data set, place the file by hand",
+        fix="this is how hosts ask for a login or for terms: register on the page of the data set, and place the file by hand",
     )
 
 

@@ -188,7 +188,7 @@ def test_a_table_that_is_not_there(tmp_path: Path) -> None:
         ("bids", {"n_shards": 0}, "options.n_shards"),
         ("nnunet", {}, "options.sequences: Field required"),
         ("nnunet", {"sequences": ["T1w"], "case": r"\d+"}, "lacks the group"),
-        ("nnunet", {"sequences": ["T1w"], "case": "("}, "no regular expression"),
+        ("nnunet", {"sequences": ["T1w"], "case": "("}, "not a regular expression"),
         ("csv", {}, "options.file: Field required"),
     ],
 )
