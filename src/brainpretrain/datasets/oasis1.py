@@ -3,7 +3,8 @@
 Each session has two volumes on one grid: `orig` with skull and `norm` without. The label is `seg35`; the label `seg4` (4 tissues)
 belongs to `oasis1_seg4`, and the files `aligned_*` (a common grid) are not used. The names of the labels follow FreeSurfer's
 order without CSF, in which 19 and 35 are the choroid plexus, as in public code. They have not been compared with the list of the
-release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1, under other names.
+release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1, under other
+names.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
