@@ -4,17 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.errors import UserError
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import budgets
 from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, spec, two_arms
 
-BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 0}
+BOOTSTRAP = Bootstrap(resamples=200, confidence=0.95, seed=0)
 COUNTED = {"hippocampus": 160.0}
 
 
-def curves_and_matches(scores: pd.DataFrame, table: dict, **changes) -> tuple[pd.DataFrame, pd.DataFrame]:
+def curves_and_matches(scores: pd.DataFrame, table: TableSpec, **changes) -> tuple[pd.DataFrame, pd.DataFrame]:
     points = budgets.curves(scores, table, COUNTED)
-    return points, budgets.matched(scores, table, points, BOOTSTRAP | changes)
+    return points, budgets.matched(scores, table, points, BOOTSTRAP.model_copy(update=changes))
 
 
 def test_curves_by_hand() -> None:
