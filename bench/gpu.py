@@ -167,8 +167,8 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
 
     from brainpretrain import datasets
     from brainpretrain.cohorts.corpus import make_corpus
-    from brainpretrain.datasets.base import index
     from brainpretrain.download.fetch import fetch
+    from brainpretrain.download.index import index
     from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options

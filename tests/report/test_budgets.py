@@ -4,17 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.errors import UserError
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import budgets
 from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, spec, two_arms
 
-BOOTSTRAP = {"resamples": 200, "confidence": 0.95, "seed": 0}
+BOOTSTRAP = Bootstrap(resamples=200, confidence=0.95, seed=0)
 COUNTED = {"hippocampus": 160.0}
 
 
-def curves_and_matches(scores: pd.DataFrame, table: dict, **changes) -> tuple[pd.DataFrame, pd.DataFrame]:
+def curves_and_matches(scores: pd.DataFrame, table: TableSpec, **changes) -> tuple[pd.DataFrame, pd.DataFrame]:
     points = budgets.curves(scores, table, COUNTED)
-    return points, budgets.matched(scores, table, points, BOOTSTRAP | changes)
+    return points, budgets.matched(scores, table, points, BOOTSTRAP.model_copy(update=changes))
 
 
 def test_curves_by_hand() -> None:
@@ -48,8 +50,8 @@ def test_titles_lose_the_budget_and_nothing_else() -> None:
 
 def test_reach_interpolates_in_the_logarithm_and_never_extrapolates() -> None:
     curves = np.array([[0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.7, 0.5, 0.7], [np.nan, 0.6, 0.7]])
-    found = budgets.reach([10, 20, 40], curves, np.array([0.65, 0.4, 0.71, 0.7, 0.6]))
-    assert found.tolist() == pytest.approx([20 * 2**0.5, 10, np.inf, 10, 20])
+    crossings = budgets.reach([10, 20, 40], curves, np.array([0.65, 0.4, 0.71, 0.7, 0.6]))
+    assert crossings.tolist() == pytest.approx([20 * 2**0.5, 10, np.inf, 10, 20])
 
 
 def test_the_matched_budget_by_hand() -> None:

@@ -62,4 +62,4 @@ def test_table_curve_and_cost_show_the_same_score(metric: str) -> None:
     table = spec(metric=metric)
     cells = results.build(scores, table)["value"].tolist()
     assert cells == budgets.curves(scores, table, {})["mean"].tolist() == costs.arms(scores, table, runs())["score"].tolist()
-    assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table.bootstrap.model_dump())) == 2
+    assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table.bootstrap)) == 2

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.report import budgets
 from brainpretrain.report.overlays import Overlay
 from report_fixtures import budget_scores, budget_spec
@@ -104,4 +105,4 @@ def augmented(n: int = 5) -> list[tuple]:
 def curves_and_matches(**changes) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = budget_scores(**changes)
     points = budgets.curves(table, budget_spec(), {"hippocampus": 160.0})
-    return points, budgets.matched(table, budget_spec(), points, {"resamples": 50, "confidence": 0.95, "seed": 0})
+    return points, budgets.matched(table, budget_spec(), points, Bootstrap(resamples=50, confidence=0.95, seed=0))

@@ -9,50 +9,109 @@ import sys
 
 import pytest
 
+import arrows
 from helpers import ROOT
 
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+# --- the house: rooms from the ground up, and for each the rooms that it may import, all of them above it in this table
+MAY_IMPORT = {
+    "ground": "",  # the files at the root; every room may import them
+    "augment": "",
+    "preprocess": "",
+    "backbones": "",
+    "datasets": "preprocess",
+    "cohorts": "preprocess",
+    "download": "preprocess datasets",
+    "config": "augment backbones datasets",
+    "weights": "backbones datasets",
+    "plan": "backbones datasets config",
+    "decoders": "backbones",
+    "pretext": "backbones decoders",
+    "training": "augment preprocess backbones cohorts config weights decoders pretext",
+    "evaluation": "preprocess backbones datasets cohorts config weights decoders",
+    "report": "preprocess datasets cohorts config plan training",
+    "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation report",
+}
+EXCEPTIONS = {("augment", "training")}  # augment.pictures takes crop_box from training.samples
+
+
+def test_the_table_of_rooms_has_no_arrow_upwards():
+    rooms = list(MAY_IMPORT)
+    for place, (name, targets) in enumerate(MAY_IMPORT.items()):
+        assert set(targets.split()) <= set(rooms[1:place]), name
+
+
+def test_every_room_imports_what_the_table_allows():
+    graph = arrows.arrows(ROOT / "src")
+    folders = {path.parent.name for path in (ROOT / "src" / "brainpretrain").glob("*/__init__.py")}
+    assert folders == set(MAY_IMPORT) - {"ground"}
+    wrong = {
+        (module, target)
+        for module, targets in graph.items()
+        for target in targets
+        if (start := arrows.room(module, folders)) != (end := arrows.room(target, folders))
+        and end not in ["ground", *MAY_IMPORT[start].split()]
+        and (start, end) not in EXCEPTIONS
+    }
+    assert wrong == set()
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports for type checkers alone are left out."""
+    assert arrows.circles(arrows.arrows(ROOT / "src", types=False)) == []
+
+
+def test_arrows_are_read_from_every_form_of_import():
+    modules = {"files", "report.pages", "report.pages.html", "training"}
+    text = """
+import brainpretrain.training
+from brainpretrain import files
+if TYPE_CHECKING:
+    from brainpretrain.report.pages import html
+def f():
+    from brainpretrain.report.pages import missing
+"""
+    assert arrows.imported(text, modules) == {"training", "files", "report.pages.html", "report.pages"}
+    assert arrows.imported(text, modules, types=False) == {"training", "files", "report.pages"}
+    assert arrows.circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [["b", "c"]]
+
+
+# --- what starts fast
+HEAVY = {"torch", "lightning", "monai", "matplotlib", "SimpleITK", "snakemake"}
 LIGHT = [
-    "config",
-    "plan.tables",
-    "cohorts.splits",
-    "training.schedule",
-    "preprocess.volumes",
-    "preprocess.shards",
-    "datasets",
-    "download.fetch",
-    "download.download",
-    "cli",
-    "report.results",
-    "report.layouts",
-    "report.statistics",
-    "report.pages.html",
-    "report.budgets",
-    "report.costs",
+    "cli.cohorts",
+    "cli.download",
+    "cli.evaluation",
+    "cli.preprocess",
+    "cli.report",
+    "cli.report_figures",
+    "cli.report_overlays",
+    "cli.report_pages",
+    "cli.report_status",
+    "cli.training_claim",
+    "cli.training_schedule",
     "report.landing",
-    "report.viewer",
-    "report.figures.costs",
     "weights.cards",
-    "training.history",
-    "report.status",
 ]
 
 
+def heavy_imports(modules: str) -> set[str]:
+    """Names of heavy libraries, and pandas, that a fresh process has loaded after `import modules`."""
+    code = f"import sys, {modules}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
+    return set(done.stdout.split()) & (HEAVY | {"pandas"})
+
+
 @pytest.mark.parametrize("module", LIGHT)
-def test_planning_and_preprocessing_start_without_torch(module):
-    code = (
-        f"import sys, brainpretrain.{module}; heavy = {{'torch', 'lightning', 'monai', 'matplotlib', 'SimpleITK', 'snakemake'}};"
-        "print(*sorted(heavy & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
-    assert done.stdout.split() == []
+def test_commands_that_do_not_need_torch_start_without_it(module):
+    assert heavy_imports(f"brainpretrain.{module}") <= {"pandas"}
 
 
-def test_the_workflow_is_planned_without_pandas():
+def test_the_workflow_is_planned_without_torch_and_pandas():
     """What the Snakefile imports, since a dry run waits for it."""
-    code = "import sys, brainpretrain.config, brainpretrain.plan.tables, brainpretrain.download.download; print('pandas' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT / "src")
-    assert done.stdout.split() == ["False"]
+    modules = ("config", "plan.tables", "download.download")
+    assert heavy_imports(", ".join(f"brainpretrain.{module}" for module in modules)) == set()
 
 
 CALLS = {

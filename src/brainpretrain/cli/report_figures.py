@@ -19,6 +19,8 @@ from brainpretrain.cli.arguments import (
     mapping,
     stored_by_dataset,
 )
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.report import budgets, costs
 from brainpretrain.report.figures import budgets as budgets_figure
@@ -62,18 +64,18 @@ def plot_costs(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def plot_budgets(args: argparse.Namespace) -> None:
     """Writes <name>_budgets.tsv|svg|html and <name>_matched.tsv: the budget at which an arm matches full supervision."""
-    scores = joined(args.scores)
+    scores, bootstrap = joined(args.scores), validate(Bootstrap, args.bootstrap, "--bootstrap")
     runs = costs.by_place({str(path): read_json(path) for path in args.runs})
     counted = budgets.counted_subjects([run for place, run in runs.items() if place.startswith("finetune/")])
     points = budgets.curves(scores, args.spec, counted)
-    matches = budgets.matched(scores, args.spec, points, args.bootstrap)
+    matches = budgets.matched(scores, args.spec, points, bootstrap)
     stem = args.out / f"{args.spec.name}_budgets"
     figure = stem.with_suffix(".svg")
     write_tsv(stem.with_suffix(".tsv"), points)
     write_tsv(args.out / f"{args.spec.name}_matched.tsv", matches)
     budgets_figure.draw(points, matches, args.spec, figure)
     svg = figure.read_text(encoding="utf-8")
-    page = budgets_page.page(points, matches, args.spec, svg, args.bootstrap["resamples"])
+    page = budgets_page.page(points, matches, args.spec, svg, bootstrap.resamples)
     html.write(stem.with_suffix(".html"), page)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.errors import UserError
 from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
 from brainpretrain.report import results
@@ -110,7 +111,7 @@ def _point(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec)
 # --- the budget that matches full supervision
 
 
-def matched(scores: pd.DataFrame, spec: TableSpec, points: pd.DataFrame, bootstrap: Mapping[str, Any]) -> pd.DataFrame:
+def matched(scores: pd.DataFrame, spec: TableSpec, points: pd.DataFrame, bootstrap: Bootstrap) -> pd.DataFrame:
     """The budget at which each arm is as good as the baseline with all labels.
 
     Full supervision is the baseline arm (the table's `baseline` init, same backbone) at its largest budget. The matched budget
@@ -121,7 +122,7 @@ def matched(scores: pd.DataFrame, spec: TableSpec, points: pd.DataFrame, bootstr
     Args:
         scores, spec: as for `curves`.
         points: what `curves` returned.
-        bootstrap: resamples, confidence (0..1), seed.
+        bootstrap: its resamples, confidence and seed.
 
     Returns:
         a line per column and arm that has a baseline: row, column, task, cohort, backbone, init, recipe, baseline (title),
@@ -139,7 +140,7 @@ def matched(scores: pd.DataFrame, spec: TableSpec, points: pd.DataFrame, bootstr
         for key, arm in of_column.groupby(FAMILY, sort=False):
             base = _baseline(of_column, key, spec)
             if base is not None:
-                lines.append(_match(arm, base, complete, draws, sign, bootstrap["confidence"]))
+                lines.append(_match(arm, base, complete, draws, sign, bootstrap.confidence))
     frame = pd.DataFrame(lines, columns=MATCH_COLUMNS)
     return frame.round({"full_score": 6, "matched": 2, "low": 2, "high": 2, "reached_share": 4})
 
@@ -153,12 +154,12 @@ def _baseline(of_column: pd.DataFrame, key: tuple, spec: TableSpec) -> pd.DataFr
     return same[same["recipe"] == recipe]
 
 
-def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: TableSpec, bootstrap: Mapping[str, Any]) -> dict:
+def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: TableSpec, bootstrap: Bootstrap) -> dict:
     """(backbone, init, recipe, n_train) -> mean over folds, (1 + resamples,): as scored, then in each resample."""
-    rng = np.random.default_rng(bootstrap["seed"])
+    rng = np.random.default_rng(bootstrap.seed)
     folds = spec.fold_names
     subjects, labels = sorted(values["subject"].unique()), sorted(values["label"].unique())
-    n, many = bootstrap["resamples"], len(subjects)
+    n, many = bootstrap.resamples, len(subjects)
     weights = np.vstack([np.ones(many), rng.multinomial(many, np.full(many, 1 / many), n)]) if many else np.ones((n + 1, 0))
     fold_weights = np.vstack([np.ones(len(folds)), rng.multinomial(len(folds), np.full(len(folds), 1 / len(folds)), n)])
     arms = dict(iter(values.dropna(subset="value").groupby(ARM)))
@@ -166,10 +167,10 @@ def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: TableSpec, bootst
     for key in complete[ARM].itertuples(index=False, name=None):
         sums, counts = _tensor(arms[key], folds, labels, subjects)
         means = _ratio(np.tensordot(weights, sums, (1, 0)), np.tensordot(weights, counts, (1, 0)))  # resample, fold, label
-        known = ~np.isnan(means)
-        by_fold = _ratio(np.where(known, means, 0).sum(2), known.sum(2))
-        known = ~np.isnan(by_fold)
-        means_of[key] = _ratio((np.where(known, by_fold, 0) * fold_weights).sum(1), (known * fold_weights).sum(1))
+        defined = ~np.isnan(means)
+        by_fold = _ratio(np.where(defined, means, 0).sum(2), defined.sum(2))
+        defined = ~np.isnan(by_fold)
+        means_of[key] = _ratio((np.where(defined, by_fold, 0) * fold_weights).sum(1), (defined * fold_weights).sum(1))
     return means_of
 
 

@@ -18,16 +18,16 @@ COMPOSITION_COLUMNS = ["dataset", "source", *PARTS, *PUBLISHED, "train", "val", 
 
 
 def count_sources(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame], modules: Mapping[str, Dataset]) -> pd.DataFrame:
-    """What a corpus is made of, by source, beside Table 1 of AMAES.
+    """Counts of a corpus by source, next to the published counts (AMAES, Table 1).
 
     Args:
         corpus: dataset, volume, subject, session, sequence, role.
         tables: by data set, its table of stored volumes with volume, status, native_spacing_mm and mean.
-        modules: by data set, what is known of it.
+        modules: by data set, its description.
 
     Returns:
-        COMPOSITION_COLUMNS, a row per source in the order of their size and one for all. A subject counts once in a source
-        and a session once in a subject. `rejected` are volumes of the whole data set. Spacing is that of the raw volumes
+        COMPOSITION_COLUMNS, a row per source, largest first, and a last row for all sources. A subject counts once in a source,
+        a session once in a subject. `rejected` counts volumes of the whole data set. Spacing is that of the raw volumes
         (median of the finest and of the coarsest axis), intensity the median of the stored volumes' means (0..1).
     """
     facts = corpus.merge(_facts(tables), on=["dataset", "volume"], how="left", validate="one_to_one")
@@ -46,7 +46,7 @@ def count_sources(corpus: pd.DataFrame, tables: Mapping[str, pd.DataFrame], modu
 
 
 def _source(name: str, dataset: Dataset) -> str:
-    """A source in words; several data sets of the user's own may have one title, such as 'BIDS folder'."""
+    """Title of a source, with its name if it is the user's own data, since such sources may share a title ('BIDS folder')."""
     return dataset.title if dataset.name == name else f"{name} ({dataset.title})"
 
 
@@ -72,11 +72,11 @@ def _counted(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def composition_grid(frame: pd.DataFrame, name: str) -> Grid:
-    """Lays out what `count_sources` returned; the published counts stand below ours."""
+    """Lays out what `count_sources` returned; published counts are shown next to those of the corpus."""
     header = ["Source", "Sequences", "Subjects", "Sessions", "Volumes", "Spacing (mm)", "Mean intensity", "Rejected"]
     rows = []
     for row in frame.to_dict("records"):
-        counts = [_beside(row[part], row[f"published_{part}"]) for part in PARTS]
+        counts = [_with_published(row[part], row[f"published_{part}"]) for part in PARTS]
         spacing = Cell(" – ".join(dict.fromkeys(f"{row[axis]:.3g}" for axis in ("finest_mm", "coarsest_mm"))))
         rows.append((Cell(row["source"]), Cell(row["sequences"]), *counts, spacing, Cell(f"{row['mean_intensity']:.3f}"),
                      Cell(f"{row['rejected']:,}")))  # fmt: skip
@@ -90,5 +90,5 @@ def composition_grid(frame: pd.DataFrame, name: str) -> Grid:
     return Grid(title, tuple(map(Cell, header)), tuple(rows), tuple(notes), stub=2, starts=frozenset([len(rows) - 1]))
 
 
-def _beside(found: int, published: Any) -> Cell:
-    return Cell(f"{found:,}", "" if pd.isna(published) else f"published {published:,}")
+def _with_published(number: int, published: Any) -> Cell:
+    return Cell(f"{number:,}", "" if pd.isna(published) else f"published {published:,}")

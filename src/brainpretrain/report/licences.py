@@ -22,34 +22,60 @@ _WORDS = {r"\bNC\b|non-?commercial": NO_COMMERCE, r"\bND\b": NO_DERIVATIVES, r"\
 
 
 def licence_table(datasets: Iterable[tuple[str, Dataset, list[str]]], releases: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Under which licences a study works.
+    """The licence of each data set and released encoder that a study uses, and what it forbids.
 
     Args:
-        datasets: name, what is known of it, and what the study uses it for.
-        releases: encoders that others published: name, licence (None where it is not known), page, citation.
+        datasets: name, description and uses in the study, of each data set.
+        releases: of each published encoder: name, licence (None if it is not known), page, citation.
 
     Returns:
-        LICENCE_COLUMNS, a row each. `forbids` is read off the licence's name and the module, separated by '; '.
+        LICENCE_COLUMNS, a row for each. `forbids` follows from the licence's name and the data set's description; several
+        restrictions are separated by '; '.
     """
-    rows: list[dict[str, Any]] = []
-    for name, found, uses in datasets:
-        known = {"name": name, "kind": "data", "used_for": "; ".join(uses), "access": found.access, "licence": found.licence}
-        known |= {"licence_url": found.licence_url, "citation": found.citation}
-        rows.append(known | {"redistribution": "yes" if found.redistribution else "no", "forbids": "; ".join(forbidden(found))})
-    for release in releases:
-        known = {"name": release["name"], "kind": "weights", "used_for": "initial encoder", "access": "place"}
-        words = [what for pattern, what in _WORDS.items() if re.search(pattern, release["licence"] or "", re.IGNORECASE)]
-        known |= {"licence": release["licence"] or "not known", "licence_url": release["page"], "citation": release["citation"]}
-        rows.append(known | {"redistribution": "", "forbids": "; ".join(words) if release["licence"] else UNKNOWN})
-    return pd.DataFrame(rows, columns=LICENCE_COLUMNS)
+    rows = [_dataset_row(name, dataset, uses) for name, dataset, uses in datasets]
+    return pd.DataFrame([*rows, *map(_release_row, releases)], columns=LICENCE_COLUMNS)
+
+
+def _dataset_row(name: str, dataset: Dataset, uses: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "data",
+        "used_for": "; ".join(uses),
+        "access": dataset.access,
+        "licence": dataset.licence,
+        "redistribution": "yes" if dataset.redistribution else "no",
+        "forbids": "; ".join(forbidden(dataset)),
+        "licence_url": dataset.licence_url,
+        "citation": dataset.citation,
+    }
+
+
+def _release_row(release: Mapping[str, Any]) -> dict[str, Any]:
+    licence = release["licence"]
+    return {
+        "name": release["name"],
+        "kind": "weights",
+        "used_for": "initial encoder",
+        "access": "place",
+        "licence": licence or "not known",
+        "redistribution": "",
+        "forbids": "; ".join(_forbidden_by_name(licence)) if licence else UNKNOWN,
+        "licence_url": release["page"],
+        "citation": release["citation"],
+    }
 
 
 def forbidden(dataset: Dataset) -> list[str]:
-    """What a data set's licence forbids, as far as its name, its access and its module tell."""
+    """What a data set's licence forbids, judged from its name and from the access and redistribution that the module states."""
     if dataset.licence == UNSTATED:
         return [UNKNOWN]
-    found = [what for pattern, what in _WORDS.items() if re.search(pattern, dataset.licence, re.IGNORECASE)]
-    if not dataset.redistribution and NO_DERIVATIVES not in found:
-        found.append(NO_COPIES)
-    asked = dataset.access in ("credential", "place") and not dataset.licence.startswith("CC")
-    return found + ([SIGNED] if asked else [])
+    restrictions = _forbidden_by_name(dataset.licence)
+    if not dataset.redistribution and NO_DERIVATIVES not in restrictions:
+        restrictions.append(NO_COPIES)
+    registered = dataset.access in ("credential", "place") and not dataset.licence.startswith("CC")
+    return restrictions + ([SIGNED] if registered else [])
+
+
+def _forbidden_by_name(licence: str) -> list[str]:
+    """The restrictions of a licence by the abbreviations in its name, such as NC."""
+    return [restriction for pattern, restriction in _WORDS.items() if re.search(pattern, licence, re.IGNORECASE)]

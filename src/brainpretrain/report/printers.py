@@ -22,12 +22,12 @@ TERMINAL_STYLES = {"": "", "missing": "dim", "up": "green", "down": "red", "same
 
 
 def write(path: Path | str, frame: pd.DataFrame, grid: Grid) -> None:
-    """Writes a table in the form that the suffix of `path` names, atomically.
+    """Writes a table atomically, in the format of the suffix of `path`.
 
     `.tsv` holds the numbers of `frame`, Dice in 0..1; `.md`, `.tex`, `.html` and `.txt` show `grid`, Dice x 100.
 
     Raises:
-        UserError: another suffix.
+        UserError: the suffix is another one.
     """
     suffix = Path(path).suffix
     if suffix == ".tsv":
@@ -49,14 +49,14 @@ def markdown(grid: Grid) -> str:
 
 
 def _inline(cell: Cell) -> str:
-    """A cell of several lines: text and detail, what is small, what was published."""
+    """A cell as lines: text with detail, the small lines, the published value."""
     lines = [f"{cell.text} ({cell.detail})" if cell.detail else cell.text, *cell.under, *cell.beside]
     published = [f"*{_escaped(line).replace('*', '&#42;')}*" for line in _published(cell)]
     return "<br>".join([*map(_escaped, lines), *published])
 
 
 def _published(cell: Cell) -> list[str]:
-    """The line of the published value: by its word, since grey alone is lost in print."""
+    """The line with the published value; it says 'published', since its grey colour alone may be lost in print."""
     return [f"published {cell.published}"] if cell.published else []
 
 
@@ -70,7 +70,7 @@ def _pipes(cells: Iterable[str]) -> str:
 
 
 def html(grid: Grid) -> str:
-    """The grid as a page of its own."""
+    """The grid as an HTML page. A column with details is two columns under one heading, so that numbers align."""
     return pages.render("grid", title=grid.title, grid=grid, wide=set() if grid.narrow else _columns_with_details(grid))
 
 
@@ -98,7 +98,7 @@ def _tex_row(cells: Iterable[Cell]) -> str:
 
 
 def _tex_cell(cell: Cell) -> str:
-    """A cell; several lines are stacked. Each line is in braces, or one with a bracket would be an option of the line end."""
+    """A cell; several lines are stacked. Each is in braces, since LaTeX takes a bracket after a line end for its option."""
     first = _tex(cell.text) + (f" ({_tex(cell.detail)})" if cell.detail and cell.tone else "")
     lines = [cell.detail] if cell.detail and not cell.tone else []
     small = [rf"{{\scriptsize {_tex(line)}}}" for line in [*lines, *cell.under, *cell.beside]]
@@ -124,12 +124,12 @@ TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
 
 
 def _tex(value: str) -> str:
-    """One line of text that LaTeX prints as it is."""
+    """One line of text, escaped so that LaTeX prints it verbatim."""
     return "".join(TEX.get(character, character) for character in " ".join(value.split()))
 
 
 def text(grid: Grid, colour: bool = False) -> str:
-    """The grid for a terminal, as wide as it needs to be; `colour` adds ANSI colours to the deltas."""
+    """The grid for a terminal, at its full width; `colour` adds ANSI colours to the deltas."""
     from rich import box
     from rich.console import Console
     from rich.table import Table

@@ -10,27 +10,27 @@ _LISTED = 20  # names in a message
 
 
 def by_site(scores: pd.DataFrame, index: pd.DataFrame, trained: set[str]) -> pd.DataFrame:
-    """Scores of a cohort three times: as they are, and apart for sites that training saw (`<cohort>_seen`) and did not see.
+    """Scores of a cohort, followed by the same scores under `<cohort>_seen` (sites of the pool) or `<cohort>_unseen` (others).
 
     Args:
         scores: rows with dataset-wide subject names and a cohort.
-        index: of the data set that is scored, with subject and site.
+        index: of the scored data set, with subject and site.
         trained: the sites of the task's pool.
 
     Raises:
-        UserError: the index does not tell the site of a subject that is scored.
+        UserError: the index has no site for a scored subject.
     """
     sites = dict(zip(index["subject"], index["site"], strict=True))
     site = scores["subject"].map(sites).fillna("")
     if (site == "").any():
-        nobody = sorted(scores.loc[site == "", "subject"].unique())
-        raise UserError(f"no site is known of {', '.join(nobody[:_LISTED])}", fix="take 'by_site' out of the task's 'ood'")
+        subjects = sorted(scores.loc[site == "", "subject"].unique())
+        raise UserError(f"no site is known of {', '.join(subjects[:_LISTED])}", fix="take 'by_site' out of the task's 'ood'")
     seen = site.isin(trained)
-    apart = [scores[seen].assign(cohort=scores["cohort"] + "_seen"), scores[~seen].assign(cohort=scores["cohort"] + "_unseen")]
-    return pd.concat([scores, *apart], ignore_index=True)
+    parts = [scores[seen].assign(cohort=scores["cohort"] + "_seen"), scores[~seen].assign(cohort=scores["cohort"] + "_unseen")]
+    return pd.concat([scores, *parts], ignore_index=True)
 
 
 def overlap_by_site(overlap: pd.DataFrame) -> pd.DataFrame:
-    """An audit that speaks for both parts of each cohort as well: it does not say which of them a shared subject is in."""
+    """The audit, repeated for both parts of each cohort, since it does not tell the site of a shared subject."""
     parts = [overlap.assign(cohort=overlap["cohort"] + part) for part in ("_seen", "_unseen")]
     return pd.concat([overlap, *parts], ignore_index=True)

@@ -1,7 +1,7 @@
-"""Uncertainty, paired tests and ranks of scores: NumPy alone, vectorised, and the same bytes for the same input.
+"""Uncertainty, paired tests and ranks of scores: vectorised NumPy that returns the same bytes for the same input.
 
-The unit is the subject: what is drawn again, paired and tested is a subject with all its sessions, folds and labels.
-docs/statistics.md says how each number of a table comes about.
+The unit is the subject: subjects are drawn, paired and tested with all their sessions, folds and labels.
+docs/statistics.md explains each number of a table.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 
-EXACT_PAIRS = 50  # up to so many pairs the distribution of the signed-rank sum is counted, beyond it is taken as normal
+EXACT_PAIRS = 50  # up to this number of pairs the distribution of the signed-rank sum is exact, beyond it is taken as normal
 
 
 @dataclass(frozen=True)
 class Cases:
-    """What one arm scored: sums and numbers of its defined scores, each of shape (subjects, folds, labels)."""
+    """The scores of one arm: sums and counts of its defined scores, each of shape (subjects, folds, labels)."""
 
     subjects: tuple[str, ...]
     totals: np.ndarray
@@ -28,7 +28,7 @@ class Cases:
 
 
 def mean(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean over an axis without NaN; NaN, and no warning, where nothing is left."""
+    """Mean over an axis, ignoring NaN; NaN, without a warning, where all values are NaN."""
     defined = ~np.isnan(values)
     number = defined.sum(axis)
     total = np.where(defined, values, 0).sum(axis)
@@ -43,7 +43,7 @@ def fold_scores(totals: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def draws(units: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each unit stands in each bootstrap sample of `units` draws with replacement: (resamples, units)."""
+    """How often each unit occurs in each bootstrap sample of `units` draws with replacement: (resamples, units)."""
     drawn = np.random.default_rng(seed).integers(units, size=(resamples, units))
     drawn += units * np.arange(resamples)[:, None]
     return np.bincount(drawn.ravel(), minlength=resamples * units).reshape(resamples, units).astype(float)
@@ -52,8 +52,8 @@ def draws(units: int, resamples: int, seed: int) -> np.ndarray:
 def resampled(cases: Cases, resamples: int, seed: int) -> np.ndarray:
     """The mean fold score of an arm in each bootstrap sample of its subjects: (resamples,).
 
-    A subject is drawn with all its scores, and into all folds at once. A fold or label that no drawn subject has is
-    left out of that sample.
+    A subject is drawn with all its scores, into all folds at once. A fold or label without any score of a drawn subject
+    is left out of that sample.
     """
     weights = draws(len(cases.subjects), resamples, seed)
     shape = (resamples, *cases.totals.shape[1:])
@@ -62,7 +62,7 @@ def resampled(cases: Cases, resamples: int, seed: int) -> np.ndarray:
 
 
 def interval(samples: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Percentile interval of bootstrap samples (Efron 1979); NaN where there are none."""
+    """Percentile interval of bootstrap samples (Efron 1979); NaN if no sample is defined."""
     defined = samples[~np.isnan(samples)]
     if not len(defined):
         return float("nan"), float("nan")
@@ -75,9 +75,15 @@ def interval(samples: np.ndarray, confidence: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class SignedRank:
-    """Wilcoxon's signed-rank test of paired differences, and two sizes of the effect.
+    """Wilcoxon's signed-rank test of paired differences, and two effect sizes.
 
-    `smallest_p` is what p would be if all differing pairs had the same sign: no result of so few pairs is below.
+    Attributes:
+        pairs: number of pairs.
+        zeros: number of pairs that do not differ.
+        p: two-sided p value.
+        smallest_p: the p value if all differing pairs had the same sign, the smallest that this number of pairs can give.
+        biserial: matched-pairs rank-biserial correlation, -1 to 1.
+        dz: Cohen's dz.
     """
 
     pairs: int
@@ -91,16 +97,15 @@ class SignedRank:
 def signed_rank(differences: np.ndarray) -> SignedRank:
     """Two-sided Wilcoxon signed-rank test (Wilcoxon 1945).
 
-    Zeros are ranked and then left out (Pratt 1959); ties share their mean rank. With up to `EXACT_PAIRS` pairs that differ,
-    p is exact given the ties; with more it is the normal approximation with the variance that ties leave.
+    Zeros are ranked and then left out (Pratt 1959); ties share their mean rank. Up to `EXACT_PAIRS` differing pairs, p is exact
+    given the ties; with more pairs it is the normal approximation with the variance corrected for ties.
 
     Returns:
-        p NaN if there is no pair, 1 if no pair differs. biserial: matched-pairs rank-biserial correlation
-        (Kerby 2014), from -1 to 1, 0 if no pair differs. dz: mean / SD (n - 1) of the differences (Cohen 1988), NaN
-        where the SD is 0 or unknown.
+        p is NaN if there is no pair, 1 if no pair differs. biserial (Kerby 2014) is 0 if no pair differs. dz is mean / SD
+        (n - 1) of the differences (Cohen 1988), NaN if the SD is 0 or unknown.
     """
     d = np.asarray(differences, float)
-    d = np.round(d[~np.isnan(d)], 9)  # what differs by rounding alone is a tie
+    d = np.round(d[~np.isnan(d)], 9)  # differences of rounding alone are ties
     if not len(d):
         return SignedRank(0, 0, *[float("nan")] * 4)
     differing = d != 0
@@ -118,7 +123,7 @@ def signed_rank(differences: np.ndarray) -> SignedRank:
 
 
 def _p_value(rank: np.ndarray, up: float) -> float:
-    """Two-sided p of the sum of positive ranks, where each rank is positive with probability one half."""
+    """Two-sided p of the sum `up` of positive ranks, if each rank is positive with probability one half."""
     lower = min(up, rank.sum() - up)
     if len(rank) <= EXACT_PAIRS:
         steps = np.round(2 * rank).astype(int)  # mean ranks are halves
@@ -133,7 +138,7 @@ def _p_value(rank: np.ndarray, up: float) -> float:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p values corrected for their number by Holm's step-down method (Holm 1979); NaN are no tests and stay NaN."""
+    """p values corrected for multiple testing by Holm's step-down method (Holm 1979); NaN is no test and stays NaN."""
     p = np.asarray(p, float)
     corrected = np.full(p.shape, np.nan)
     order = [i for i in np.argsort(p, kind="stable") if not np.isnan(p[i])]
@@ -146,7 +151,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def ranks(values: np.ndarray, higher: bool) -> np.ndarray:
-    """Ranks along the last axis, 1 the best; ties share their mean rank. `higher`: more is better."""
+    """Ranks along the last axis; 1 is the best, and ties share their mean rank. `higher`: True if higher values are better."""
     v = -np.asarray(values, float) if higher else np.asarray(values, float)
     better = (v[..., None, :] < v[..., :, None]).sum(-1)
     equal = (v[..., None, :] == v[..., :, None]).sum(-1)
@@ -156,7 +161,7 @@ def ranks(values: np.ndarray, higher: bool) -> np.ndarray:
 def kendall(order: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Kendall's tau-b (Kendall 1945) of one order of methods with each of several: (m,), (n, m) -> (n,).
 
-    NaN where one of the two has nothing but ties.
+    NaN where all methods are tied in one of the two orders.
     """
     first, second = np.triu_indices(len(order), 1)
     a, b = (np.sign(x[..., first] - x[..., second]) for x in (order, orders))
@@ -166,7 +171,13 @@ def kendall(order: np.ndarray, orders: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stability:
-    """How much a ranking depends on what it was made from: by method, and Kendall's tau with the ranking itself."""
+    """How stable a ranking is over bootstrap samples.
+
+    Attributes:
+        low, high: ends of the interval of each method's rank, (methods,).
+        first: share of samples in which each method is the best, (methods,).
+        tau: mean Kendall's tau of the rankings in the samples with the ranking itself.
+    """
 
     low: np.ndarray
     high: np.ndarray
@@ -175,12 +186,10 @@ class Stability:
 
 
 def stability(order: np.ndarray, orders: np.ndarray, confidence: float) -> Stability:
-    """Percentile interval of the rank of each method, the share of samples that have it first, and mean tau.
-
-    A first place that several share is divided among them.
+    """Stability of a ranking. A first place that several methods share is divided among them.
 
     Args:
-        order: the ranks that were found, (methods,).
+        order: the ranks, (methods,).
         orders: the ranks in each bootstrap sample, (resamples, methods).
     """
     best = np.isclose(orders, orders.min(1, keepdims=True))

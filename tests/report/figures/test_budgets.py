@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from brainpretrain.config.sections import Bootstrap
 from brainpretrain.report import budgets
 from brainpretrain.report.figures import budgets as figures
 from figure_fixtures import curves_and_matches, svg_text, tooltips
@@ -17,6 +18,6 @@ def test_budget_curves_say_where_they_reach_full_supervision(tmp_path: Path) -> 
 
 def test_budget_curves_without_runs(tmp_path: Path) -> None:
     points = budgets.curves(budget_scores().head(0), budget_spec(), {"hippocampus": 160.0})
-    matches = budgets.matched(budget_scores().head(0), budget_spec(), points, {"resamples": 5, "confidence": 0.9, "seed": 0})
+    matches = budgets.matched(budget_scores().head(0), budget_spec(), points, Bootstrap(resamples=5, confidence=0.9, seed=0))
     figures.draw(points, matches, budget_spec(), tmp_path / "b.svg")
     assert "runs missing" in svg_text(tmp_path / "b.svg")
