@@ -131,7 +131,7 @@ def refuse_what_splits_cannot_give():
     for task in PLAN.tasks:
         subjects = Path(f"{STUDY}/splits/{task}/subjects.json")
         if subjects.exists():
-            brainpretrain.cohorts.splits.check_asked(json.loads(subjects.read_text()), PLAN.asked(task), subjects)
+            brainpretrain.cohorts.splits.check_sizes(json.loads(subjects.read_text()), PLAN.asked(task), subjects)
 
 
 def refuse_second_copies():
