@@ -78,13 +78,6 @@ NAMED_VOLUMES = arg(
 DATA = arg("--data", type=Path, required=True, metavar="DIR", help="folder of the preprocessed data sets")
 SPLIT = arg("--split", type=Path, required=True, metavar="JSON", help="split of the fold")
 TASK = arg("--task", type=mapping, required=True, metavar="JSON", help="task entry (JSON, or @file.yaml)")
-CONFIG = arg(
-    "--config",
-    type=mapping,
-    required=True,
-    metavar="JSON",
-    help="what shapes the result (JSON, or @config.yaml of an earlier run)",
-)
 OPTIONS = arg("--options", type=mapping, default={}, metavar="JSON", help="options of the data set's entry in the config")
 
 

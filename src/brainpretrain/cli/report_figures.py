@@ -27,10 +27,11 @@ from brainpretrain.report.figures import budgets as budgets_figure
 from brainpretrain.report.figures import cases, composition
 from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures.slices import reconstructions
-from brainpretrain.report.figures.training import loss_curves, read_log
+from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.pages import budgets as budgets_page
 from brainpretrain.report.pages import costs as costs_page
 from brainpretrain.report.pages import html
+from brainpretrain.training.log import read_curves
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
 
@@ -88,7 +89,7 @@ def plot_loss(args: argparse.Namespace) -> None:
 
     Where schedule.tsv lies beside the first log, the planned learning rate stands behind the logged one, with what was frozen.
     """
-    log = pd.concat([read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
     planned = args.logs[0].with_name("schedule.tsv")
     schedule = read_tsv(planned, numbers=["step", "lr", "phase"]) if planned.exists() else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.cli.arguments import CONFIG, DATA, SPLIT, VOLUMES, arg, command, mapping, stored
-from brainpretrain.training import run as training
+from brainpretrain.cli.arguments import DATA, SPLIT, VOLUMES, arg, command, mapping, stored
+from brainpretrain.config.runs import Run, finetune_run, pretrain_run
+from brainpretrain.training.finetune import finetune as run_finetune
+from brainpretrain.training.machine import Machine
+from brainpretrain.training.pretrain import pretrain as run_pretrain
+
+
+def config(read: Callable[[Mapping[str, Any], str], Run]) -> tuple:
+    """The argument --config, checked as the rules check it; a message names the file."""
+    return arg(
+        "--config",
+        type=lambda text: read(mapping(text), text[1:] if text.startswith("@") else "--config"),
+        required=True,
+        metavar="JSON",
+        help="everything that shapes the result (JSON, or @config.yaml of an earlier run)",
+    )
+
 
 MACHINE = (
     arg("--devices", type=int, default=1, help="GPUs (or CPU processes) over all nodes; changes the speed, never the result"),
@@ -27,7 +43,7 @@ MACHINE = (
 @command(
     "pretrain",
     arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
-    DATA, CONFIG, *MACHINE,
+    DATA, config(pretrain_run), *MACHINE,
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors, log.csv, run.json ..."),
 )  # fmt: skip
 def pretrain(args: argparse.Namespace) -> None:
@@ -35,14 +51,14 @@ def pretrain(args: argparse.Namespace) -> None:
 
     --config holds name, seed, recipe, backbone, policy and preprocess; an earlier run's config.yaml fits.
     """
-    training.pretrain(args.corpus, args.data, args.config, _run(args))
+    run_pretrain(args.corpus, args.data, args.config, _machine(args))
 
 
 @command(
     "finetune",
     VOLUMES, SPLIT,
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
-    CONFIG, *MACHINE,
+    config(finetune_run), *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
     arg("--inference", type=mapping, metavar="JSON", help="sliding window that model.json recommends; changes no training"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
@@ -53,9 +69,20 @@ def finetune(args: argparse.Namespace) -> None:
     --config holds name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
     """
     table, folder = stored(args.volumes)
-    training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every, args.inference))
+    run_finetune(table, folder, args.split, args.init, args.config, _machine(args), args.log_every, args.inference)
 
 
-def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any] | None = None) -> Any:
-    machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
-    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference, args.max_nonfinite_steps)
+def _machine(args: argparse.Namespace) -> Machine:
+    return Machine(
+        out=args.out,
+        work=args.work,
+        devices=args.devices,
+        nodes=args.nodes,
+        threads=args.threads,
+        workers=args.workers,
+        save_every=args.save_every,
+        max_idle=args.max_idle_attempts,
+        max_nonfinite=args.max_nonfinite_steps,
+        tensorboard=args.tensorboard,
+        execution=args.execution,
+    )
