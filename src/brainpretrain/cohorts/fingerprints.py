@@ -3,7 +3,7 @@
 A fingerprint is a digest of the stored voxels, equal for equal images only, and a unit vector that a copy keeps almost: the
 foreground brought to 24^3 cells, less the mean of the cells around, so that the anatomy counts and not the outline. Two
 volumes correlate by the product of their vectors. What a copy may have gone through, and how near different subjects come,
-is measured in docs/audit.md.
+is measured in docs/cohorts.md.
 """
 
 from __future__ import annotations

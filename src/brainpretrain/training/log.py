@@ -1,4 +1,4 @@
-"""Reads log.csv, which the callback `Trace` writes: a row per epoch, columns as docs/results.md lists them. Imports no torch."""
+"""Reads log.csv, which the callback `Trace` writes: a row per epoch, with the columns that docs/training.md lists. Imports no torch."""
 
 from __future__ import annotations
 
