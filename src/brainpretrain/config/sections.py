@@ -143,7 +143,7 @@ class Task(Segmentation):
 
     dataset: Name
     subsets: list[str] = []
-    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still count as one (docs/evaluation.md: how to choose)")
+    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still agree (docs/evaluation.md: how to choose)")
     lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
     empty_masks: Literal["nan", "one"] = Field(
         "nan", description="scores where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
