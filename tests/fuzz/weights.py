@@ -291,7 +291,7 @@ def _zip(draw: Callable[..., Any]) -> bytes:
             case "root":
                 content = odd
             case "holder":
-                content = {draw(st.sampled_from(importing.HOLDERS)): odd, "epoch": 3}
+                content = {draw(st.sampled_from(foreign.HOLDERS)): odd, "epoch": 3}
     pickled = b"\x80\x02" + opcodes(content) + b"."
     if maybe(draw, 3):
         pickled = draw(damaged(pickled, 2))
