@@ -18,7 +18,7 @@ from safetensors.torch import save as safetensors_of
 
 from brainpretrain import backbones
 from brainpretrain.errors import UserError
-from brainpretrain.weights import importing
+from brainpretrain.weights import foreign, importing
 from brainpretrain.weights import store as weights
 from fuzz.archives import zip_of
 from fuzz.odd import damaged, floats, ints, maybe

@@ -321,7 +321,7 @@ def test_sizes_are_limited_before_anything_is_read(tmp_path, monkeypatch):
             packed.writestr(entry.filename, archive.read(entry))
     with pytest.raises(UserError, match="compressed tensors"):
         take(tmp_path / "bomb.pth", tmp_path / "out")
-    monkeypatch.setattr(importing, "MAX_BYTES", 1000)
+    monkeypatch.setattr(foreign, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=r"bytes, more than 1000"):
         take(path, tmp_path / "out")
 

@@ -82,7 +82,7 @@ def backbone(architecture="unet", **options):
         (backbone(width=8192), "larger than the file of its tensors"),
         (backbone(levels=30), "larger than the file of its tensors"),
         (backbone(convs_per_stage=8000), "larger than the file of its tensors"),
-        (backbone(width="x"), "no network that can be built"),
+        (backbone(width="x"), "network that the json describes cannot be built"),
         (backbone(depth=3), "unknown option 'depth'"),
         (backbone("os"), "there is no backbones/os.py"),
     ],

@@ -22,11 +22,8 @@ def check_facts(facts: Any, path: Path) -> None:
         _Facts.model_validate(facts, strict=True)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:20]]
-        raise UserError(
-            "not the facts of an encoder:\n  " + "\n  ".join(lines),
-            where=path,
-            fix="take the json that was written with the tensors",
-        ) from error
+        problem = "\n  ".join(["not the facts of an encoder:", *lines])
+        raise UserError(problem, where=path, fix="take the json that was written with the tensors") from error
 
 
 class _Open(BaseModel):
