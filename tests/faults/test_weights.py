@@ -258,6 +258,8 @@ def test_67_a_file_that_may_not_be_read_is_no_missing_file(trained, cohort, caps
             path.chmod(0o777)
         weights = folder / "model" / "model.safetensors"
         line = ["predict", str(folder / "s0_T1w.nii.gz"), "--model", str(folder / "model"), "--out", str(folder / "out" / "p")]
+        line += ["--overlap", "0.5", "--weights", "constant", "--batch", "1", "--mirror", "none"]
+        assert cli.main(line) == 0  # and everything is imported: another user may not read the environment
         for place, mode, problem, fix in (
             (weights, 0o600, "has no permission to read it (-rw-------, owner", f"chmod a+r {weights}"),
             (weights.with_suffix(".json"), 0o600, "has no permission to read it", f"chmod a+r {weights.with_suffix('.json')}"),
@@ -275,7 +277,5 @@ def test_67_a_file_that_may_not_be_read_is_no_missing_file(trained, cohort, caps
             place.chmod(before)
             said = capsys.readouterr().err
             assert problem in said and fix in said and "Traceback" not in said, said
-        with no_administrator():
-            assert cli.main(line) == 0, capsys.readouterr().err
     finally:
         shutil.rmtree(folder)
