@@ -6,9 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.cli.arguments import CONFIG, DATA, SPLIT, VOLUMES, arg, command, mapping, stored
+from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
+from brainpretrain.preprocess.stored import read_stored
 from brainpretrain.training import run as training
 
+CONFIG = arg(
+    "--config", type=mapping, required=True, metavar="JSON",
+    help="settings that change the result (JSON, or @config.yaml of an earlier run)",
+)  # fmt: skip
 MACHINE = (
     arg("--devices", type=int, default=1, help="GPUs (or CPU processes) over all nodes; changes the speed, never the result"),
     arg("--nodes", type=int, default=1, help="nodes"),
@@ -26,8 +31,7 @@ MACHINE = (
 
 @command(
     "pretrain",
-    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
-    DATA, CONFIG, *MACHINE,
+    CORPUS, DATA, CONFIG, *MACHINE,
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors, log.csv, run.json ..."),
 )  # fmt: skip
 def pretrain(args: argparse.Namespace) -> None:
@@ -52,7 +56,7 @@ def finetune(args: argparse.Namespace) -> None:
 
     --config holds name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
     """
-    table, folder = stored(args.volumes)
+    table, folder = read_stored(args.volumes)
     training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every, args.inference))
 
 
