@@ -1,6 +1,6 @@
 """Measures pretraining on this machine's GPU, in less than ten minutes: rate, augmentation, waiting for data, memory.
 
-Every number comes from the training command itself (`training.pretrain`): real stored volumes (phantoms), loader
+Every number comes from the training command itself (`training.pretrain.pretrain`): real stored volumes (phantoms), loader
 processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. Beside the rate
 stands the floor: the operations of the step over the rate at which the device multiplies large matrices.
 
@@ -111,8 +111,10 @@ class Bench:
         import torch
 
         from brainpretrain import files
-        from brainpretrain.training import callbacks as trace
-        from brainpretrain.training import run as training
+        from brainpretrain.config import runs
+        from brainpretrain.training.log import read_log
+        from brainpretrain.training.machine import Machine
+        from brainpretrain.training.pretrain import pretrain
 
         on_gpu = torch.cuda.is_available()
         if on_gpu:
@@ -121,12 +123,13 @@ class Bench:
             work = Path(place)
             repeated = self.corpus.loc[self.corpus.index.repeat(-(-batch * steps // len(self.corpus)))]
             files.write_tsv(work / "corpus.tsv", repeated.head(batch * steps))
-            run = training.Run(
-                out=work / "out", work=work / "work", devices=1, nodes=1, threads=self.args.threads, workers=self.args.workers,
-                save_every=10**9, max_idle=1, tensorboard=False, execution=execution,
+            machine = Machine(
+                out=work / "out", work=work / "work", threads=self.args.threads, workers=self.args.workers,
+                save_every=10**9, max_idle=1, execution=execution,
             )  # fmt: skip
-            training.pretrain(work / "corpus.tsv", self.folder, self.recipe(backbone, batch), run)
-            row = trace.read_log(work / "out" / "log.csv")[-1]
+            run = runs.pretrain_run(self.recipe(backbone, batch), "benchmark")
+            pretrain(work / "corpus.tsv", self.folder, run, machine)
+            row = read_log(work / "out" / "log.csv")[-1]
             augmented = sum(span() for span in spans[-steps:])
         seconds = steps * batch / float(row["patches_per_s"])
         return {
@@ -164,8 +167,8 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
 
     from brainpretrain import datasets
     from brainpretrain.cohorts.corpus import make_corpus
-    from brainpretrain.datasets.base import index
     from brainpretrain.download.fetch import fetch
+    from brainpretrain.download.index import index
     from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options
@@ -182,10 +185,10 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
 @contextmanager
 def stopwatch() -> Iterator[list[Callable[[], float]]]:
     """Inside, each call that augments a batch adds a function to the list, which returns its seconds on the device."""
-    from brainpretrain.training import run as training
+    from brainpretrain.training import modules
 
     spans: list[Callable[[], float]] = []
-    plain = training.Pretraining.augmented
+    plain = modules.Pretraining.augmented
 
     def timed(*args: Any, **options: Any) -> Any:
         start = mark()
@@ -193,11 +196,11 @@ def stopwatch() -> Iterator[list[Callable[[], float]]]:
         spans.append(between(start, mark()))
         return result
 
-    training.Pretraining.augmented = timed
+    modules.Pretraining.augmented = timed
     try:
         yield spans
     finally:
-        training.Pretraining.augmented = plain
+        modules.Pretraining.augmented = plain
 
 
 def mark() -> Any:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brainpretrain.augment import intensity, spatial
+from brainpretrain.augment import boxes, intensity, spatial
 from brainpretrain.augment.config import Elastic
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv
@@ -39,7 +39,7 @@ def augmented_from_memory(policy: str, first: int, count: int) -> list[float]:
         patches = PATCHES[policy]
         volume = patches.volume_of(number)
         seed = data.sample_seed(0, number)
-        start = data.random_start(np.random.default_rng(seed), [n - 4 * GIVEN["patch"] for n in MEMORY[volume].shape], PATCH)
+        start = boxes.random_start(np.random.default_rng(seed), [n - 4 * GIVEN["patch"] for n in MEMORY[volume].shape], PATCH)
         drawn = POLICIES[policy].draw(seed, 1, PATCH)
         at = [2 * GIVEN["patch"] + first for first in start]
         box = tuple(slice(a + low, a + high) for a, (low, high) in zip(at, drawn.box, strict=True))

@@ -1,3 +1,4 @@
+import importlib
 import shutil
 import subprocess
 import sys
@@ -136,12 +137,12 @@ def test_audits_beside_the_scores_are_taken_up(demo_scores, tmp_path):
     assert "2 subjects in phantom_unlabelled" in (tmp_path / "tables/demo.txt").read_text()
 
 
-def test_an_audit_of_a_transductive_corpus_that_is_not_at_hand_is_said(demo_scores, tmp_path):
+def test_the_missing_audit_of_a_transductive_corpus_is_named_in_the_table(demo_scores, tmp_path):
     folder = shutil.copytree(ROOT / "config", tmp_path / "config")
     edit(folder / "studies/demo.yaml", "protocol: strict", "protocol: amaes")
     arguments = ["--scores", str(demo_scores[1]), "--config", str(folder), "--out", str(tmp_path / "tables")]
     assert cli.main(["tables", "--study", "demo", *arguments]) == 0
-    assert "the audit of phantom_unlabelled (overlap.tsv) was not at hand" in (tmp_path / "tables/demo.txt").read_text()
+    assert "the audit of phantom_unlabelled (overlap.tsv) is missing" in (tmp_path / "tables/demo.txt").read_text()
 
 
 def test_tables_are_made_without_torch(demo_scores, tmp_path):

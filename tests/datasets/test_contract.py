@@ -21,8 +21,9 @@ import pytest
 
 from brainpretrain import config, datasets
 from brainpretrain.cohorts import splits
-from brainpretrain.datasets.base import Dataset, Layout, index, scan
+from brainpretrain.datasets.base import Dataset, Layout
 from brainpretrain.download.fetch import fetch
+from brainpretrain.download.index import index, scan
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames, shards
 from helpers import ROOT

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import index, scan
+from brainpretrain.download.index import index, scan
 from helpers import SHARED
 
 SOURCES = {

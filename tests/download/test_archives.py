@@ -292,7 +292,7 @@ def test_a_disk_that_fills_meanwhile(tmp_path, monkeypatch, suffix):
     make_zip(path, files) if suffix == ".zip" else make_tar(path, files, "w:gz")
     free = [1 << 30, 1 << 30, 0]
     monkeypatch.setattr(archives.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.pop(0)))
-    with pytest.raises(UserError, match=r"the disk is too small: 0\.00 GB are to come, 0\.00 GB are free"):
+    with pytest.raises(UserError, match=r"the disk is too small: 0\.00 GB are needed, 0\.00 GB are free"):
         unpack(path, tmp_path / "out", {})
     assert free == [] and os.listdir(tmp_path) == [path.name]
 

@@ -13,10 +13,11 @@ import pytest
 
 import fake_hosts
 from brainpretrain import cli, datasets
-from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern, index
+from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 from brainpretrain.download import download
 from brainpretrain.download import http as transfer
 from brainpretrain.download.archives import made_from
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from download import test_dicom
@@ -262,7 +263,7 @@ def test_without_zenodo_what_is_at_hand_is_taken(place, monkeypatch, capsys):
         place.download(nowhere)
     (place.incoming / "one.zip").write_bytes(ONE)
     found = place.download(nowhere)
-    assert found["volumes"] == 1 and "taken for complete with what is at hand" in capsys.readouterr().out
+    assert found["volumes"] == 1 and "the local archives are assumed to be complete" in capsys.readouterr().out
     (place.incoming / "one.zip").unlink()
     assert place.download(nowhere) == found
 

@@ -335,7 +335,7 @@ def test_other_kinds_of_addresses_are_not_followed(tmp_path, address):
 
 def test_a_disk_that_is_too_small_is_seen_before(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 10**5))
-    with Server(serving(CONTENT)) as server, pytest.raises(UserError, match=r"the disk is too small: 0\.00 GB are to come"):
+    with Server(serving(CONTENT)) as server, pytest.raises(UserError, match=r"the disk is too small: 0\.00 GB are needed"):
         download_file(server.url, tmp_path / "a.zip", KNOWN)
 
 

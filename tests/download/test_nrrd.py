@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import NotInPlace, index, scan
+from brainpretrain.datasets.base import NotInPlace
 from brainpretrain.download import nrrd
 from brainpretrain.download.fetch import fetch
+from brainpretrain.download.index import index, scan
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import read_volume
 
@@ -66,11 +67,11 @@ def test_an_oblique_ras_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sizes": "2 3 4 5"}, "of another kind"),
-        ({"encoding": "bzip2"}, "of another kind .*bzip2"),
-        ({"data_file": "other.raw"}, "of another kind"),
+        ({"sizes": "2 3 4 5"}, "this form of NRRD is not supported"),
+        ({"encoding": "bzip2"}, "this form of NRRD is not supported .*bzip2"),
+        ({"data_file": "other.raw"}, "this form of NRRD is not supported"),
         ({"sizes": "3 4 6"}, "120 bytes of voxels where the header says 144"),
-        ({"space": ""}, "place in the world is not stated"),
+        ({"space": ""}, "position in the world is not stated"),
         ({"space": "scanner-xyz"}, "scanner-xyz"),
     ],
 )

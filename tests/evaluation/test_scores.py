@@ -11,7 +11,7 @@ from brainpretrain.evaluation.cohort import predict_cohort
 from brainpretrain.evaluation.scores import SCORE_COLUMNS, evaluate, summary
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import nifti
-from brainpretrain.training import run as training
+from trainings import finetune_here
 
 WINDOW = {"overlap": 0.5, "weights": "gaussian", "batch": 2, "mirror": []}
 RUN = {
@@ -37,10 +37,8 @@ def predictions(cohort, cases, tmp_path_factory):
     """Predictions of a network that has learned the ball."""
     root = tmp_path_factory.mktemp("trained")
     config = tiny.finetune_config(120) | {"n_train": "4"}
-    machine = {"devices": 1, "nodes": 1, "threads": 2, "workers": 0, "save_every": 1000, "tensorboard": False, "max_idle": 3}
-    run = training.Run(root / "out", root / "work", **machine, log_every=40)
-    training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, None, config, run)
-    predict_cohort(root / "out" / "model", cases, cohort.raw, WINDOW, root / "predictions")
+    out = finetune_here(cohort, root, config, log_every=40, threads=2)
+    predict_cohort(out / "model", cases, cohort.raw, WINDOW, root / "predictions")
     return root / "predictions"
 
 

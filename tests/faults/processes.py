@@ -85,16 +85,16 @@ def _run(line: list[str], said: Path, before: Callable[[], None] | None) -> None
 
 def _at_step(step: int, act: Callable[[], None]) -> None:
     """Calls `act` in the middle of a training step, counted from 1."""
-    from brainpretrain.training import run as training
+    from brainpretrain.training import modules
 
-    train = training.Pretraining.training_step
+    train = modules.Pretraining.training_step
 
     def stepped(self, batch, number):
         if self.global_step == step - 1:
             act()
         return train(self, batch, number)
 
-    training.Pretraining.training_step = stepped
+    modules.Pretraining.training_step = stepped
 
 
 def signalled(step: int, number: int) -> None:

@@ -168,7 +168,7 @@ def one_slice(path: Path) -> None:
     [
         (lambda path: save(path, np.zeros(SHAPE, np.int16)), "constant", "every voxel is 0"),
         (lambda path: save(path, np.full(SHAPE, 7, np.int16)), "constant", "every voxel is 7"),
-        (one_slice, "too_small", "all voxels above 0 lie in one slice"),
+        (one_slice, "too_small", "all voxels above 0 are in one slice"),
         (lambda path: save(path, voxels(path)[..., 9:10]), "too_small", "an axis of 1 voxels"),
     ],
 )
@@ -321,7 +321,7 @@ sys.exit(code)
     [
         ((30000, 30000, 30000), 0, "too_large", "27000000000000 voxels (30000, 30000, 30000), more than max_voxels"),
         ((1024, 1024, 1024), 64, "too_large", "1073741824 voxels (1024, 1024, 1024), more than max_voxels"),
-        ((20, 20, 20), 64, "length", "more than the 8352 bytes that its header says"),
+        ((20, 20, 20), 64, "length", "more than the 8352 bytes that its header states"),
     ],
 )
 def test_22_a_bomb_is_refused_before_memory_is_taken(
@@ -345,7 +345,7 @@ def test_22_a_bomb_is_refused_before_memory_is_taken(
     ("damage", "words"),
     [
         (lambda path: save(path, voxels(path)[1:]), "shape (31, 36, 28) on a grid of (32, 36, 28)"),
-        (lambda path: save(path, voxels(path), AFFINE + np.eye(4, k=3) * 20), "it lies up to 20.00 mm off the grid of its image"),
+        (lambda path: save(path, voxels(path), AFFINE + np.eye(4, k=3) * 20), "it is up to 20.00 mm off the grid of its image"),
         (lambda path: save(path, voxels(path), AFFINE @ np.diag([-1, 1, 1, 1])), "off the grid of its image"),
         (lambda path: save(path, voxels(path), AFFINE @ np.diag([1.1, 1, 1, 1])), "off the grid of its image"),
     ],
@@ -357,7 +357,7 @@ def test_23_a_label_on_another_grid_is_refused(collection: Collection, damage: D
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.5, "1 label values are no integers"),
+        (0.5, "1 label values are not integers"),
         (-1, "label values -1 to 1"),
         (7, "holds 7, which the data set does not name (its labels: 1)"),
         (70000, "label values 0 to 70000"),

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import index
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, stable_hash, write_tsv
 from brainpretrain.preprocess import frames, shards
@@ -96,7 +96,7 @@ def test_the_table_has_the_outcome_of_every_volume(source: Any, tmp_path: Path) 
     assert list(table.columns) == [*shards.INDEX_COLUMNS, *shards.RECORD_COLUMNS]
     assert table["status"].tolist() == ["ok", "ok", "rejected", "ok", "rejected", "ok"]
     assert table["reason"].tolist() == ["", "", "label_grid", "", "truncated", ""]
-    assert table["detail"][2].startswith("label: it lies up to") and "expected 64864 bytes" in table["detail"][4]
+    assert table["detail"][2].startswith("label: it is up to") and "expected 64864 bytes" in table["detail"][4]
     assert not any(str(tmp_path) in str(cell) for cell in table.to_numpy().ravel())  # no place of this machine
     first = table.iloc[0]
     assert first["shape"] == "35 32 29" and first["native_shape"] == "32 36 28" and first["label_values"] == "0 300"

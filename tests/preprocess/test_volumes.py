@@ -172,7 +172,7 @@ def test_labels_follow_and_what_they_lose_is_noted() -> None:
     labels[0, 0, :2] = 999
     _, stored, geometry, facts = preprocess(volume_of(array), volume_of(labels), RECIPE)
     assert stored.dtype == np.uint16 and facts["label_values"] == [0, 2]
-    assert facts["notes"] == ["2 labelled voxels lie outside the crop box"]
+    assert facts["notes"] == ["2 labelled voxels are outside the crop box"]
     np.testing.assert_array_equal(geometry.labels_to_native(stored), np.where(labels < 900, np.rint(labels), 0))
     facts = preprocess(volume_of(array), volume_of(np.zeros(array.shape, np.uint8)), RECIPE)[3]
     assert facts["label_values"] == [0] and facts["notes"] == ["the label is empty"]

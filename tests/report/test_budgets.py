@@ -50,8 +50,8 @@ def test_titles_lose_the_budget_and_nothing_else() -> None:
 
 def test_reach_interpolates_in_the_logarithm_and_never_extrapolates() -> None:
     curves = np.array([[0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.5, 0.6, 0.7], [0.7, 0.5, 0.7], [np.nan, 0.6, 0.7]])
-    found = budgets.reach([10, 20, 40], curves, np.array([0.65, 0.4, 0.71, 0.7, 0.6]))
-    assert found.tolist() == pytest.approx([20 * 2**0.5, 10, np.inf, 10, 20])
+    crossings = budgets.reach([10, 20, 40], curves, np.array([0.65, 0.4, 0.71, 0.7, 0.6]))
+    assert crossings.tolist() == pytest.approx([20 * 2**0.5, 10, np.inf, 10, 20])
 
 
 def test_the_matched_budget_by_hand() -> None:

@@ -24,15 +24,15 @@ def test_a_corpus_is_counted_like_table_1() -> None:
     whole["role"] = ["val" if subject == "a1" else "train" for subject in whole["subject"]]
     columns = ["dataset", "volume", "subject", "session", "sequence", "role"]
     modules = {name: datasets.load(name) for name in tables}
-    found = count_sources(whole[columns], tables, modules)
-    assert list(found.columns) == COMPOSITION_COLUMNS
-    first, second, last = found.to_dict("records")
+    counts = count_sources(whole[columns], tables, modules)
+    assert list(counts.columns) == COMPOSITION_COLUMNS
+    first, second, last = counts.to_dict("records")
     assert [first[part] for part in (*PARTS, *PUBLISHED)] == [60, 60, 120, 60, 60, 120]  # as published
     assert (first["rejected"], first["sequences"], first["finest_mm"], first["coarsest_mm"]) == (1, "FLAIR 60, T1w 60", 1.0, 3.0)
     assert [second[part] for part in (*PARTS, *PUBLISHED)] == [2, 3, 3, 1563, 8019, 9548]
     assert [last[part] for part in (*PARTS, *PUBLISHED)] == [62, 63, 123, 1623, 8079, 9668]
     assert (last["train"], last["val"], last["sequences"]) == (121, 2, "T1w 63, FLAIR 60")  # w1 of ADNI is another person
-    page = printers.html(composition_grid(found, "tiny"))
+    page = printers.html(composition_grid(counts, "tiny"))
     assert "published 9,548" in page and "121 volumes to train and 2 to validate" in page
 
 
@@ -45,15 +45,15 @@ def test_own_data_sets_are_told_apart_by_their_names() -> None:
     table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
     whole = pd.concat([table.assign(dataset=name, role="train") for name in ("site_a", "site_b")])
     described = {name: datasets.describe("bids", {}) for name in ("site_a", "site_b")}
-    found = count_sources(whole[["dataset", "volume", "subject", "session", "sequence", "role"]],
+    counts = count_sources(whole[["dataset", "volume", "subject", "session", "sequence", "role"]],
                                {name: table for name in described}, described)  # fmt: skip
-    assert found["source"].tolist() == ["site_a (BIDS folder)", "site_b (BIDS folder)", "all sources"]
+    assert counts["source"].tolist() == ["site_a (BIDS folder)", "site_b (BIDS folder)", "all sources"]
 
 
 def test_a_source_that_is_not_of_the_paper_has_no_published_count() -> None:
     table = shard_table([("p1", "", "T1w", "ok", "1 1 1")])
     whole = table.assign(dataset="phantom", role="train")
-    found = count_sources(whole[["dataset", "volume", "subject", "session", "sequence", "role"]], {"phantom": table},
+    counts = count_sources(whole[["dataset", "volume", "subject", "session", "sequence", "role"]], {"phantom": table},
                                {"phantom": datasets.load("phantom")})  # fmt: skip
-    assert found["published_volumes"].isna().all()
-    assert "ublished" not in printers.markdown(composition_grid(found, "tiny"))
+    assert counts["published_volumes"].isna().all()
+    assert "ublished" not in printers.markdown(composition_grid(counts, "tiny"))

@@ -166,8 +166,8 @@ def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
 
 def test_per_metric_grid() -> None:
     scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
-    found = results.everything(scores, spec())
-    grid = layouts.per_metric_grid(found["metrics"], spec())
+    frames = results.everything(scores, spec())
+    grid = layouts.per_metric_grid(frames["metrics"], spec())
     assert [(cell.text, cell.detail) for cell in grid.header[2:]] == [("Dice", "x 100 ↑"), ("HD95", "mm ↓")]
     assert [cell.text for cell in grid.rows[1]] == ["Hippocampus", "U-Net AMAES", "77.50 ± 3.54", "4.50 ± 0.71"]
     assert grid.rows[1][3].tone == "up"

@@ -22,25 +22,25 @@ from brainpretrain.report import licences
     ],
 )
 def test_what_a_licence_forbids(licence: str, redistribution: bool, access: Any, expected: list[str]) -> None:
-    found = replace(datasets.load("adni"), licence=licence, redistribution=redistribution, access=access)
-    assert licences.forbidden(found) == expected
+    dataset = replace(datasets.load("adni"), licence=licence, redistribution=redistribution, access=access)
+    assert licences.forbidden(dataset) == expected
 
 
 def test_licences_of_own_data() -> None:
     described = [
         datasets.describe("bids", {"licence": licence} if licence else {}) for licence in ("", "CC BY 4.0", "CC BY-ND 4.0")
     ]
-    assert [licences.forbidden(found) for found in described] == [[licences.UNKNOWN], [], [licences.NO_DERIVATIVES]]
+    assert [licences.forbidden(dataset) for dataset in described] == [[licences.UNKNOWN], [], [licences.NO_DERIVATIVES]]
 
 
 def test_licences_of_data_and_weights() -> None:
     used = [("adni", datasets.load("adni"), ["pretraining (brains45k)"]), ("wmh", datasets.load("wmh"), ["task wmh_flair", "x"])]
     releases = [{"name": "released", "licence": None, "page": "https://p", "citation": "c"}]
-    found = licences.licence_table(used, releases)
-    assert list(found.columns) == licences.LICENCE_COLUMNS
-    assert found["used_for"].tolist() == ["pretraining (brains45k)", "task wmh_flair; x", "initial encoder"]
-    assert found["licence"].tolist()[2] == "not known" and found["forbids"].tolist()[2] == licences.UNKNOWN
-    assert all(found["licence_url"]) and set(found["redistribution"]) <= {"yes", "no", ""}
+    table = licences.licence_table(used, releases)
+    assert list(table.columns) == licences.LICENCE_COLUMNS
+    assert table["used_for"].tolist() == ["pretraining (brains45k)", "task wmh_flair; x", "initial encoder"]
+    assert table["licence"].tolist()[2] == "not known" and table["forbids"].tolist()[2] == licences.UNKNOWN
+    assert all(table["licence_url"]) and set(table["redistribution"]) <= {"yes", "no", ""}
 
 
 @pytest.mark.parametrize("name", datasets.names())

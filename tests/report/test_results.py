@@ -304,10 +304,10 @@ def test_the_table_of_all_metrics_holds_those_that_were_scored() -> None:
 
 
 def test_everything_is_what_its_parts_are() -> None:
-    found = results.everything(two_arms(), spec())
-    pd.testing.assert_frame_equal(found["results"], results.build(two_arms(), spec()))
-    pd.testing.assert_frame_equal(found["labels"], results.per_label(two_arms(), spec()))
-    pd.testing.assert_frame_equal(found["ranks"], results.rank(two_arms(), spec()))
+    frames = results.everything(two_arms(), spec())
+    pd.testing.assert_frame_equal(frames["results"], results.build(two_arms(), spec()))
+    pd.testing.assert_frame_equal(frames["labels"], results.per_label(two_arms(), spec()))
+    pd.testing.assert_frame_equal(frames["ranks"], results.rank(two_arms(), spec()))
 
 
 # --- ranks
@@ -331,8 +331,8 @@ RANKED = spec(
 
 def test_ranks_by_column_and_on_average() -> None:
     ranks = results.rank(three_arms(), RANKED)
-    found = {column: frame["rank"].tolist() for column, frame in ranks.groupby("column", sort=False)}
-    assert found == {"T1": [1, 2, 3], "T2": [1, 3, 2], results.ALL: [1, 2.5, 2.5]}
+    by_column = {column: frame["rank"].tolist() for column, frame in ranks.groupby("column", sort=False)}
+    assert by_column == {"T1": [1, 2, 3], "T2": [1, 3, 2], results.ALL: [1, 2.5, 2.5]}
     whole = ranks[ranks["column"] == results.ALL]
     assert whole["first"].tolist() == [1, 0, 0] and whole["case_rank"].tolist() == [1, 2.5, 2.5]
     assert whole[["low", "high"]].to_numpy().tolist() == [[1, 1], [2.5, 2.5], [2.5, 2.5]]  # the order is the same in each case

@@ -16,8 +16,8 @@ def test_scores_by_site() -> None:
     values = {(init, "0", volume, "wmh"): 0.5 for init in ("scratch", PRETRAINED) for volume in ("v1", "v2", "v3")}
     frame = scores(values, cohort="ood").assign(subject=lambda rows: rows["volume"].str[1:])
     places = pd.DataFrame({"subject": ["1", "2", "3"], "site": ["Utrecht", "GE1T5", "Philips_VU .PETMR_01."]})
-    found = by_site(frame, places, {"Utrecht", "Singapore"})
-    groups = {cohort: sorted(set(rows["subject"])) for cohort, rows in found.groupby("cohort")}
+    parts = by_site(frame, places, {"Utrecht", "Singapore"})
+    groups = {cohort: sorted(set(rows["subject"])) for cohort, rows in parts.groupby("cohort")}
     assert groups == {"ood": ["1", "2", "3"], "ood_seen": ["1"], "ood_unseen": ["2", "3"]}
     with pytest.raises(UserError, match=r"no site is known of 3[\s\S]*by_site"):
         by_site(frame, places[:2], {"Utrecht"})
@@ -34,7 +34,7 @@ def test_the_table_by_site(tmp_path: Path) -> None:
     line = ["table-sites", "--scores", f"{tmp_path}/scores.tsv", "--spec", spec(columns=columns).model_dump_json()]
     line += ["--index", f"{tmp_path}/test.tsv", "--task-index", f"{tmp_path}/train.tsv", "--subjects", f"{tmp_path}/split.json"]
     assert cli.main([*line, "--out", f"{tmp_path}/t.tsv", f"{tmp_path}/t.html"]) == 0
-    found = read_tsv(tmp_path / "t.tsv")
-    assert found["cohort"].tolist() == list(names) * 2 and found["cases"].tolist() == ["3", "1", "2"] * 2
+    table = read_tsv(tmp_path / "t.tsv")
+    assert table["cohort"].tolist() == list(names) * 2 and table["cases"].tolist() == ["3", "1", "2"] * 2
     page = (tmp_path / "t.html").read_text()
     assert "60.00" in page and "50.00" in page and "65.00" in page and "other sites" in page

@@ -45,8 +45,8 @@ def test_resampling_is_the_score_of_the_drawn_subjects() -> None:
     values = RNG.random((6, 2, 3))
     values[2, 0, 1] = np.nan
     values[:, 1, 2] = np.nan  # a label that a fold does not have
-    found = statistics.resampled(cases(values), 20, 3)
-    for weights, score in zip(statistics.draws(6, 20, 3), found, strict=True):
+    samples = statistics.resampled(cases(values), 20, 3)
+    for weights, score in zip(statistics.draws(6, 20, 3), samples, strict=True):
         drawn = np.repeat(values, weights.astype(int), axis=0)
         folds = [np.mean([np.nanmean(drawn[:, f, k]) for k in range(3) if not np.isnan(drawn[:, f, k]).all()]) for f in range(2)]
         assert score == pytest.approx(np.mean(folds))
@@ -77,21 +77,21 @@ def test_exact_p_values_are_those_of_scipy(n: int) -> None:
 def test_p_values_of_many_pairs_with_ties_and_zeros_are_those_of_scipy() -> None:
     differences = np.round(RNG.normal(0.1, 1, 300), 1)
     assert (differences == 0).sum() > 5
-    found = statistics.signed_rank(differences)
+    test = statistics.signed_rank(differences)
     expected = scipy.stats.wilcoxon(differences, zero_method="pratt", method="asymptotic", correction=False)
-    assert found.p == pytest.approx(expected.pvalue)
-    assert (found.pairs, found.zeros) == (300, (differences == 0).sum())
+    assert test.p == pytest.approx(expected.pvalue)
+    assert (test.pairs, test.zeros) == (300, (differences == 0).sum())
 
 
 def test_p_with_ties_and_zeros_is_exact_over_all_signs() -> None:
     """By hand: |0|, |1|, |1|, |2|, |3| have the ranks 1, 2.5, 2.5, 4, 5; the zero's rank is left out (Pratt)."""
-    found = statistics.signed_rank(np.array([0, 1, -1, 2, 3]))
+    test = statistics.signed_rank(np.array([0, 1, -1, 2, 3]))
     ranks, up = [2.5, 2.5, 4, 5], 11.5
     sums = [sum(r for r, s in zip(ranks, signs, strict=True) if s) for signs in itertools.product([0, 1], repeat=4)]
     extreme = sum(s >= up for s in sums) / len(sums)
-    assert found.p == pytest.approx(2 * extreme)
-    assert found.biserial == pytest.approx((11.5 - 2.5) / 14)
-    assert found.dz == pytest.approx(1 / np.std([0, 1, -1, 2, 3], ddof=1))
+    assert test.p == pytest.approx(2 * extreme)
+    assert test.biserial == pytest.approx((11.5 - 2.5) / 14)
+    assert test.dz == pytest.approx(1 / np.std([0, 1, -1, 2, 3], ddof=1))
 
 
 def test_differences_by_rounding_alone_are_ties() -> None:
@@ -140,11 +140,11 @@ def test_kendall() -> None:
 
 def test_stability() -> None:
     orders = np.array([[1, 2, 3], [1, 2, 3], [1.5, 1.5, 3], [2, 1, 3]])
-    found = statistics.stability(np.array([1.0, 2, 3]), orders, 0.95)
-    assert found.first == pytest.approx([2.5 / 4, 1.5 / 4, 0])
-    assert found.low[2] == found.high[2] == 3
-    assert found.high[0] == pytest.approx(np.quantile(orders[:, 0], 0.975))
-    assert found.tau == pytest.approx(np.mean([1, 1, 2 / math.sqrt(2 * 3), 1 / 3]))
+    stable = statistics.stability(np.array([1.0, 2, 3]), orders, 0.95)
+    assert stable.first == pytest.approx([2.5 / 4, 1.5 / 4, 0])
+    assert stable.low[2] == stable.high[2] == 3
+    assert stable.high[0] == pytest.approx(np.quantile(orders[:, 0], 0.975))
+    assert stable.tau == pytest.approx(np.mean([1, 1, 2 / math.sqrt(2 * 3), 1 / 3]))
 
 
 # --- what is published: S3D (Wald et al. 2025, arXiv 2410.23132)
@@ -188,6 +188,6 @@ def test_rank_aggregation_gives_the_published_averages_with_seven_methods_and_ot
 
 def test_ranks_of_the_published_generalisation_scores() -> None:
     table = read_tsv(ROOT / "tests/report/s3d_generalisation.tsv", numbers=["Dyn", "Fixed", "VoCo", "VF", "MG", "S3D-B", "S3D-L"])
-    found = statistics.ranks(table.drop(columns="data").to_numpy(), higher=True)
-    assert found.tolist() == [SEVEN[0].tolist(), [1, 6, 7, 3, 5, 4, 2], [4, 6, 7, 5, 3, 2, 1]]
-    assert found.mean(0).round(2).tolist() == [2, 6, 7, 3.67, 3.33, 3.33, 2.67]
+    ranks = statistics.ranks(table.drop(columns="data").to_numpy(), higher=True)
+    assert ranks.tolist() == [SEVEN[0].tolist(), [1, 6, 7, 3, 5, 4, 2], [4, 6, 7, 5, 3, 2, 1]]
+    assert ranks.mean(0).round(2).tolist() == [2, 6, 7, 3.67, 3.33, 3.33, 2.67]

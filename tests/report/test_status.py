@@ -113,55 +113,57 @@ def results(cohort, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(results):
+def trainings(results):
     return {training.run.rpartition("/")[2]: training for training in status.collect(results)}
 
 
-def test_each_state_is_told_apart(found):
-    assert {name: training.state for name, training in found.items()} == {
+def test_each_state_is_told_apart(trainings):
+    assert {name: training.state for name, training in trainings.items()} == {
         "finished": "finished", "failed": "failed", "early": "failed", "stopped": "interrupted", "killed": "silent", "running": "running",
     }  # fmt: skip
-    assert {training.study for training in found.values()} == {"tiny"}
+    assert {training.study for training in trainings.values()} == {"tiny"}
 
 
-def test_a_finished_training(found):
-    training = found["finished"]
+def test_a_finished_training(trainings):
+    training = trainings["finished"]
     assert (training.step, training.total_steps, training.attempts, training.lost_steps, training.trouble) == (10, 10, 1, 0, "")
     assert training.patches_per_s > 0 and training.seen_s < 300 and training.log.endswith("amaes/finished.log")
 
 
-def test_a_running_training_tells_speed_and_time_to_the_end(found):
-    training = found["running"]
+def test_a_running_training_tells_speed_and_time_to_the_end(trainings):
+    training = trainings["running"]
     assert 0 < training.step < training.total_steps == 100_000 and training.seen_s < 30
     assert training.left_s == pytest.approx((100_000 - training.step) * 2 / training.patches_per_s)  # 2 patches a step
 
 
-def test_a_failed_training_tells_why(found):
-    assert found["failed"].trouble.startswith("the loss is") and found["failed"].trouble.endswith("; continues from step 0")
-    assert found["failed"].total_steps == 60
+def test_a_failed_training_tells_why(trainings):
+    assert trainings["failed"].trouble.startswith("the loss is") and trainings["failed"].trouble.endswith(
+        "; continues from step 0"
+    )
+    assert trainings["failed"].total_steps == 60
 
 
-def test_what_fails_before_its_first_step_is_found_by_its_log(found, results):
-    assert found["early"].trouble == "there is no pretext/amas.py"
-    assert found["early"].log == str(results / "tiny/logs/pretrain/corpus/amaes/early.log")
+def test_what_fails_before_its_first_step_is_found_by_its_log(trainings, results):
+    assert trainings["early"].trouble == "there is no pretext/amas.py"
+    assert trainings["early"].log == str(results / "tiny/logs/pretrain/corpus/amaes/early.log")
 
 
-def test_a_stopped_training_has_lost_nothing(found):
-    training = found["stopped"]
+def test_a_stopped_training_has_lost_nothing(trainings):
+    training = trainings["stopped"]
     assert training.trouble == f"was stopped by SIGTERM at step {training.step}; continues from step {training.step}"
     assert training.lost_steps == 0 and training.left_s is None
 
 
-def test_a_killed_training_tells_what_is_lost(found, results):
-    training = found["killed"]
+def test_a_killed_training_tells_what_is_lost(trainings, results):
+    training = trainings["killed"]
     saved = max(int(path.name[5:]) for path in work_of(results, "killed").glob("step-*"))
     assert training.trouble.startswith(f"ended without a word at step {training.step} (killed")
     assert training.trouble.endswith(f"continues from step {saved}") and training.lost_steps == training.step - saved
 
 
-def test_the_table_shows_all_of_it(results, found):
+def test_the_table_shows_all_of_it(results, trainings):
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(status.rendered(list(found.values())))
+    console.print(status.rendered(list(trainings.values())))
     text = console.export_text()
     assert text.startswith("tiny: 1 running, 2 failed, 1 silent, 1 interrupted, 1 finished\n")
     lines = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith("pretrain/")}
@@ -248,7 +250,7 @@ def test_a_config_that_is_being_edited_hides_only_what_is_not_begun(repository, 
     copy_of(results, repository.root)
     edit(repository.study, "folds: 2", "folds: two")
     assert {training.state for training in status.collect(Path("results"), "tiny")} == set(status.STATES) - {"not begun"}
-    assert "what is not begun is not known" in capsys.readouterr().err
+    assert "trainings not begun are left out" in capsys.readouterr().err
 
 
 def test_a_finished_study(finished, monkeypatch):
@@ -262,9 +264,9 @@ def test_snakemake_names_the_log_of_a_job_that_failed_and_status_its_reason(fini
     copied = workflow_fixture.Workflow(Path(shutil.copytree(finished.root, tmp_path / "copy")))
     edit(copied.study, "epochs: 2, lr: 1.0e-3", "epochs: 2, lr: 1.0e+19")
     target = "results/tiny/pretrain/tiny_unlabelled/amaes_tiny/unet_micro/encoder.safetensors"
-    said = copied.snakemake("--", target, check=False)
+    output = copied.snakemake("--", target, check=False)
     log = "results/tiny/logs/pretrain/tiny_unlabelled/amaes_tiny/unet_micro.log"
-    assert f"log: {log} (check log file(s) for error details)" in said and "error: the loss is" in said
+    assert f"log: {log} (check log file(s) for error details)" in output and "error: the loss is" in output
     (failed,) = [training for training in status.collect(copied.root / "results") if training.state != "finished"]
     assert failed.run.startswith("pretrain/") and failed.trouble.startswith("the loss is") and failed.log.endswith(log)
     assert failed.attempts == 1

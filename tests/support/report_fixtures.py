@@ -1,4 +1,4 @@
-"""Small hand-made scores and table specs, in the forms that evaluation and plan write them."""
+"""Small hand-made scores and tables, in the formats of the evaluation and the plan."""
 
 from __future__ import annotations
 
@@ -110,10 +110,10 @@ def budget_scores(gain: float = 0.04, spread: float = 0.02, folds: int = 2, subj
 
 def runs() -> dict[str, dict[str, Any]]:
     """run.json of the trainings behind `two_arms`, by place."""
-    found: dict[str, dict[str, Any]] = {}
+    by_place: dict[str, dict[str, Any]] = {}
     for init in ("scratch", PRETRAINED):
         for fold, hours in ((0, 1), (1, 3)):
             cost = {"seconds": 3600.0 * hours, "peak_memory_gb": 7.0 + fold, "devices": 1, "hardware": "RTX"}
-            found[f"finetune/hippocampus/unet_b/{init}/amaes/n20/fold{fold}"] = cost
-    found["pretrain/ixi/amaes/unet_b"] = {"seconds": 30 * 3600.0, "peak_memory_gb": 40.0, "devices": 2, "hardware": "H100"}
-    return found
+            by_place[f"finetune/hippocampus/unet_b/{init}/amaes/n20/fold{fold}"] = cost
+    by_place["pretrain/ixi/amaes/unet_b"] = {"seconds": 30 * 3600.0, "peak_memory_gb": 40.0, "devices": 2, "hardware": "H100"}
+    return by_place

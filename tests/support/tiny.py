@@ -26,6 +26,7 @@ TASK = {
     "sequences": ["T1w"], "labels": {"ball": [1]}, "ignore": [], "nsd_tolerance_mm": 1, "lesions": ["ball"],
     "empty_masks": "nan", "hd95_missed_mm": None,
 }  # fmt: skip
+SEGMENTATION = {key: TASK[key] for key in ("sequences", "labels", "ignore")}
 
 
 def phase(steps: int, **changes) -> dict:
@@ -60,7 +61,8 @@ def pretrain_config(steps: int, **recipe) -> dict:
         "interpolation": "cubic",
         "crop_factor": 1.4142135624,
     }
-    return {"name": "tiny", "seed": 0, "recipe": base | recipe, "backbone": BACKBONE, "policy": policy, "preprocess": PREPROCESS}
+    encoder = {key: BACKBONE[key] for key in ("architecture", "options")}
+    return {"name": "tiny", "seed": 0, "recipe": base | recipe, "backbone": encoder, "policy": policy, "preprocess": PREPROCESS}
 
 
 def finetune_config(steps: int, **recipe) -> dict:
@@ -68,7 +70,7 @@ def finetune_config(steps: int, **recipe) -> dict:
         "patch_size": [16, 16, 16], "global_batch": 2, "phases": [phase(steps)], "optimizer": OPTIMIZER, "precision": "32-true",
         "gradient_clip": None, "revision": 1, "loss": {"name": "dice_ce", "smooth": 1.0}, "foreground_fraction": 0.5,
     }  # fmt: skip
-    return {"name": "tiny", "seed": 0, "fold": 0, "n_train": "2", "task": TASK, "recipe": base | recipe, "backbone": BACKBONE,
+    return {"name": "tiny", "seed": 0, "fold": 0, "n_train": "2", "task": SEGMENTATION, "recipe": base | recipe, "backbone": BACKBONE,
             "policy": {"crop_factor": 1.4142135624}, "preprocess": PREPROCESS}  # fmt: skip
 
 

@@ -15,9 +15,9 @@ import pytest
 import tiny
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
-from brainpretrain.training import history
-from brainpretrain.training import run as training
-from brainpretrain.training.callbacks import read_log
+from brainpretrain.training import history, modules
+from brainpretrain.training.log import read_log
+from trainings import pretrain_here
 
 FAST = [
     "-c",
@@ -27,9 +27,7 @@ NAN = {"phases": [tiny.phase(60, lr=1e30)]}  # the loss is not finite from the s
 
 
 def pretrain(cohort, folder, config, **changes):
-    machine = {"devices": 1, "nodes": 1, "threads": 1, "workers": 0, "save_every": 4, "tensorboard": False, "max_idle": 2}
-    run = training.Run(folder / "out", folder / "work", **machine | changes)
-    training.pretrain(cohort.corpus, cohort.data, config, run)
+    pretrain_here(cohort, folder, config, **{"save_every": 4, "max_idle": 2} | changes)
 
 
 def start(cohort, folder, config, *options, program=FAST):
@@ -112,7 +110,7 @@ def test_any_exception_leaves_its_line(cohort, tmp_path, monkeypatch):
     def step(self, batch, number):
         raise ValueError("no such thing\nSee the documentation")
 
-    monkeypatch.setattr(training.Pretraining, "training_step", step)
+    monkeypatch.setattr(modules.Pretraining, "training_step", step)
     with pytest.raises(ValueError, match="no such thing"):
         pretrain(cohort, tmp_path, tiny.pretrain_config(10))
     event = history.read(work_of(tmp_path))[-1]

@@ -12,11 +12,10 @@ from safetensors.torch import load_file
 import tiny
 from brainpretrain import decoders
 from brainpretrain.files import read_json, read_tsv
-from brainpretrain.training import checkpoints, losses
-from brainpretrain.training import run as training
-from brainpretrain.training.callbacks import read_log
+from brainpretrain.training import checkpoints, losses, modules
+from brainpretrain.training.log import read_log
 from brainpretrain.weights import store as weights
-from training.test_run import assert_same_training, finetune_here, pretrain_here, run_of, with_processes
+from trainings import assert_same_training, finetune_here, pretrain_here, with_processes
 
 ADAMW = tiny.OPTIMIZER | {"weight_decay": 1.0}  # a step of decay alone would show
 SGD = {"name": "sgd", "weight_decay": 1.0, "momentum": 0.9, "nesterov": True}
@@ -45,14 +44,14 @@ def parts(model):
 )
 def test_neither_momentum_nor_decay_moves_what_is_frozen(cohort, tmp_path, monkeypatch, optimizer, train, frozen):
     """Frozen after a phase that left gradients, momentum and moments behind."""
-    step, border = training.Finetuning.training_step, {}
+    step, border = modules.Finetuning.training_step, {}
 
     def seen(self, batch, batch_idx):
         if self.global_step == 3:
             border.update(parts(self.network.state_dict()))
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(training.Finetuning, "training_step", seen)
+    monkeypatch.setattr(modules.Finetuning, "training_step", seen)
     phases = [tiny.phase(3, decay="constant", lr=1e-3), tiny.phase(3, decay="constant", lr=1e-3, train=train)]
     out = finetune_here(cohort, tmp_path, tiny.finetune_config(6, phases=phases, optimizer=optimizer))
     after = parts(load_file(out / "model.safetensors"))
@@ -73,7 +72,7 @@ def sawtooth(**recipe):
 def test_a_change_of_phase_survives_an_interruption(cohort, tmp_path, monkeypatch, encoder, optimizer, step):
     settings, init = sawtooth(optimizer=optimizer), encoder / "encoder.safetensors"
     straight = finetune_here(cohort, tmp_path / "straight", settings, init)
-    train = training.Finetuning.training_step
+    train = modules.Finetuning.training_step
 
     def stopped(self, batch, batch_idx):
         if self.global_step == step - 1:
@@ -81,7 +80,7 @@ def test_a_change_of_phase_survives_an_interruption(cohort, tmp_path, monkeypatc
         return train(self, batch, batch_idx)
 
     with monkeypatch.context() as patched, pytest.raises(SystemExit):
-        patched.setattr(training.Finetuning, "training_step", stopped)
+        patched.setattr(modules.Finetuning, "training_step", stopped)
         finetune_here(cohort, tmp_path / "again", settings, init)
     again = finetune_here(cohort, tmp_path / "again", settings, init)
     assert read_json(again / "run.json")["resumed_from"] == checkpoints.name(step)
@@ -106,18 +105,11 @@ def test_the_planned_learning_rates_stand_beside_the_logged_ones(cohort, tmp_pat
 @pytest.mark.parametrize("stem", ["divide", "repeat"])
 def test_a_recipe_says_how_the_stem_is_repeated_over_sequences(cohort, tmp_path, encoder, stem):
     config = tiny.finetune_config(1, phases=[tiny.phase(1, train="decoder")], **({} if stem == "divide" else {"stem": stem}))
-    config["task"] = tiny.TASK | {"sequences": ["T1w", "FLAIR"]}
+    config["task"] = tiny.SEGMENTATION | {"sequences": ["T1w", "FLAIR"]}
     table = read_tsv(cohort.table)
     other = table.assign(sequence="FLAIR", volume=table["volume"].str.replace("T1w", "FLAIR"), label_file="")
-    out = tmp_path / "out"
-    training.finetune(
-        pd.concat([table, other], ignore_index=True),
-        cohort.folder,
-        cohort.split,
-        encoder / "encoder.safetensors",
-        config,
-        run_of(tmp_path, log_every=1),
-    )
+    both = pd.concat([table, other], ignore_index=True)
+    out = finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors", log_every=1, table=both)
     status = read_tsv(out / "transfer.tsv").set_index("tensor")["status"]
     wanted = "repeated, divided by 2" if stem == "divide" else "repeated"
     assert {name: told for name, told in status.items() if told != "loaded"} == {"stages.0.0.conv.weight": wanted}
@@ -166,5 +158,5 @@ def test_two_processes_freeze_as_one_does(cohort, tmp_path):
     shorter = with_processes(cohort, tmp_path / "shorter", short, 2, "finetune")
     before, after = (parts(load_file(out / "model.safetensors")) for out in (shorter, two))
     assert {kind for kind in before if before[kind] == after[kind]} == {"encoder"}
-    training.finetune(read_tsv(cohort.table), cohort.folder, cohort.split, None, long, run_of(tmp_path / "one", log_every=3))
-    assert_same_training(tmp_path / "one" / "out", two, "model.safetensors")
+    one = finetune_here(cohort, tmp_path / "one", long, log_every=3)
+    assert_same_training(one, two, "model.safetensors")

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from brainpretrain.augment import boxes
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import label_lookup, labelled_cases
 from brainpretrain.errors import UserError
@@ -28,7 +29,7 @@ TURNING = Policy({"crop_factor": 1.5, **TURN})
 def test_a_crop_is_the_patch_with_a_margin_and_zeros_outside(start):
     volume = np.arange(1, 1 + 22 * 20 * 18, dtype=np.float32).reshape(22, 20, 18)
     wanted = ((-3, 19), (0, 16), (2, 21))
-    box, padding = data.crop_box(start, wanted, volume.shape)
+    box, padding = boxes.crop_box(start, wanted, volume.shape)
     got = np.pad(volume[box], padding)
     assert got.shape == (22, 16, 19)
     big = np.pad(volume, 30)
@@ -40,9 +41,9 @@ def test_a_crop_is_the_patch_with_a_margin_and_zeros_outside(start):
 def test_a_start_keeps_the_patch_inside_and_centres_what_is_too_small():
     rng = np.random.default_rng(0)
     for _ in range(50):
-        start = data.random_start(rng, (20, 16, 10), (16, 16, 16))
+        start = boxes.random_start(rng, (20, 16, 10), (16, 16, 16))
         assert 0 <= start[0] <= 4 and start[1] == 0 and start[2] == -3
-        around = data.start_around(rng, (19, 0, 5), (20, 16, 10), (16, 16, 16))
+        around = boxes.start_around(rng, (19, 0, 5), (20, 16, 10), (16, 16, 16))
         assert around[0] <= 19 < around[0] + 16 and 0 <= around[0] <= 4 and around[1:] == [0, -3]
 
 

@@ -3,25 +3,19 @@ import pytest
 import torch
 
 from brainpretrain import config
+from brainpretrain.config.sections import Phase
 from brainpretrain.training.schedule import points, stretch_at, stretches, total_steps
 from helpers import ROOT
 
 RECIPES = config.load(ROOT / "config").finetune
 
-PHASE = {
-    "steps": None,
-    "epochs": None,
-    "warmup_steps": 0,
-    "warmup_epochs": 0,
-    "lr": 1.0,
-    "decay": "cosine",
-    "train": "all",
-    "exponent": None,
-}
+
+def phase(**fields) -> Phase:
+    return Phase(**{"lr": 1.0, "decay": "cosine"} | fields)
 
 
 def test_warmup_ends_at_the_peak_and_cosine_at_zero():
-    (s,) = stretches([PHASE | {"epochs": 100, "warmup_epochs": 5, "lr": 1e-4}], steps_per_epoch=2769)
+    (s,) = stretches([phase(epochs=100, warmup_epochs=5, lr=1e-4)], steps_per_epoch=2769)
     assert total_steps([s]) == 276_900  # AMAES: 44,308 volumes, batch 16
     assert s.warmup_steps == 5 * 2769
     assert s.lr_at(s.warmup_steps) == pytest.approx(1e-4)
@@ -32,14 +26,14 @@ def test_warmup_ends_at_the_peak_and_cosine_at_zero():
 
 
 def test_the_curve_rises_and_then_falls():
-    (s,) = stretches([PHASE | {"steps": 100, "warmup_steps": 10}], 1)
+    (s,) = stretches([phase(steps=100, warmup_steps=10)], 1)
     curve = [s.lr_at(step) for step in range(100)]
     assert curve[:11] == sorted(curve[:11]) and curve[10:] == sorted(curve[10:], reverse=True)
 
 
 def test_sawtooth_of_three_phases():
-    tooth = PHASE | {"steps": 50, "warmup_steps": 50, "train": "decoder"}
-    found = stretches([tooth, tooth | {"train": "all"}, PHASE | {"steps": 100, "decay": "poly", "exponent": 0.9}], 1)
+    tooth = {"steps": 50, "warmup_steps": 50}
+    found = stretches([phase(**tooth, train="decoder"), phase(**tooth), phase(steps=100, decay="poly", exponent=0.9)], 1)
     assert total_steps(found) == 200
     assert [stretch_at(found, step).train for step in (0, 49, 50, 100, 199)] == ["decoder", "decoder", "all", "all", "all"]
     assert stretch_at(found, 50).lr_at(50) < stretch_at(found, 49).lr_at(49)
@@ -47,13 +41,13 @@ def test_sawtooth_of_three_phases():
 
 
 def test_steps_behind_the_end_belong_to_the_last_phase():
-    found = stretches([PHASE | {"steps": 10}], 1)
+    found = stretches([phase(steps=10)], 1)
     assert stretch_at(found, 10).lr_at(10) == pytest.approx(0)
 
 
 def curve_of(recipe):
     """Stretches of a recipe of the catalogue, and its learning rate and what it trains by step."""
-    found = stretches([phase.model_dump() for phase in RECIPES[recipe].phases], 1)
+    found = stretches(RECIPES[recipe].phases, 1)
     return found, lambda step: (stretch_at(found, step).lr_at(step), stretch_at(found, step).train)
 
 
@@ -110,7 +104,7 @@ def test_lengths_and_peaks_of_the_catalogue():
     ],
 )
 def test_decays_are_those_of_torch(decay, exponent, reference):
-    (one,) = stretches([PHASE | {"steps": 40, "decay": decay, "exponent": exponent, "lr": 0.01}], 1)
+    (one,) = stretches([phase(steps=40, decay=decay, exponent=exponent, lr=0.01)], 1)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
     scheduler = reference(optimizer, 40)
     for step in range(41):
@@ -136,5 +130,5 @@ def test_few_points_tell_the_whole_curve(recipe):
 
 
 def test_a_phase_of_one_step_is_one_point():
-    found = stretches([PHASE | {"steps": 1}, PHASE | {"steps": 2, "warmup_steps": 2}], 1)
+    found = stretches([phase(steps=1), phase(steps=2, warmup_steps=2)], 1)
     assert [(row["step"], row["phase"]) for row in points(found, 50)] == [(0, 1), (1, 2), (2, 2)]

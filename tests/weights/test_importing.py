@@ -13,15 +13,18 @@ from safetensors.torch import load_file, save_file
 
 import tiny
 from brainpretrain import backbones, cli, config, decoders, pretext
+from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones import unet
+from brainpretrain.config.runs import pretrain_run
 from brainpretrain.decoders import unet as unet_decoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, sha256, write_json
-from brainpretrain.training import run as training
+from brainpretrain.training.modules import Pretraining
 from brainpretrain.weights import importing
 from brainpretrain.weights import store as weights
 from helpers import ROOT
 from reference import assert_matches, filled, fixture, reference_tensor, stand_in, wave
+from trainings import finetune_here
 
 TINY = {"architecture": "unet", "options": tiny.BACKBONE["options"]}
 
@@ -149,11 +152,11 @@ def test_a_lightning_checkpoint_of_the_authors_is_read_past_its_hyper_parameters
 
 
 def test_a_lightning_checkpoint_of_this_project_is_read(tmp_path):
-    recipe = tiny.pretrain_config(4)["recipe"]
+    run = pretrain_run(tiny.pretrain_config(4), "test")
     encoder = filled(backbones.build("unet", 1, **TINY["options"]))
-    task = pretext.build("amaes", encoder, 1, **recipe["options"])
+    task = pretext.build("amaes", encoder, 1, **run.recipe.options)
     trainer = L.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
-    trainer.strategy.connect(training.Pretraining(task, recipe, None, []))
+    trainer.strategy.connect(Pretraining(task, run.recipe, Policy({}), []))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     take(tmp_path / "last.ckpt", tmp_path / "out")
     assert_same(tmp_path / "out", encoder)
@@ -180,18 +183,17 @@ def assert_same(folder, encoder):
 
 def test_an_imported_encoder_is_finetuned_like_one_of_ours(cohort, tmp_path):
     path = saved(tmp_path / "theirs.pth", amaes_state())
-    run = training.Run(tmp_path / "run", tmp_path / "work", 1, 1, 1, 0, 1000, False, log_every=5, max_idle=5)
-    table, recipe = read_tsv(cohort.table), tiny.finetune_config(1, phases=[tiny.phase(1, lr=1e-12)])
+    recipe = tiny.finetune_config(1, phases=[tiny.phase(1, lr=1e-12)])
     take(path, tmp_path / "unknown")
     with pytest.raises(UserError, match=r"does not say how its volumes were prepared[\s\S]*--preprocess"):
-        training.finetune(table, cohort.folder, cohort.split, tmp_path / "unknown" / "encoder.safetensors", recipe, run)
+        finetune_here(cohort, tmp_path, recipe, tmp_path / "unknown" / "encoder.safetensors")
     take(path, tmp_path / "known", preprocess=tiny.PREPROCESS)
-    training.finetune(table, cohort.folder, cohort.split, tmp_path / "known" / "encoder.safetensors", recipe, run)
-    model, wanted = load_file(tmp_path / "run" / "model.safetensors"), amaes_state()
+    out = finetune_here(cohort, tmp_path, recipe, tmp_path / "known" / "encoder.safetensors")
+    model, wanted = load_file(out / "model.safetensors"), amaes_state()
     for name in wanted.keys() - {"model.rec_head.out_conv.bias"}:
         own = next(key for key in model if key.startswith("encoder.") and "model.encoder." + unet.reference_name(key[8:]) == name)
         assert torch.allclose(model[own], wanted[name], atol=1e-6)
-    assert set(read_tsv(tmp_path / "run" / "transfer.tsv")["status"]) == {"loaded"}
+    assert set(read_tsv(out / "transfer.tsv")["status"]) == {"loaded"}
 
 
 # ------------------------------------------------------------------------------------ what is refused

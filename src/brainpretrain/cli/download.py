@@ -12,12 +12,12 @@ from rich.console import Console
 
 from brainpretrain import config, datasets
 from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
-from brainpretrain.datasets.base import scan, to_fetch, with_sizes
 from brainpretrain.download import check as checks
 from brainpretrain.download import listing
 from brainpretrain.download.archives import markers
 from brainpretrain.download.download import download as download_dataset
 from brainpretrain.download.fetch import fetch as fetch_dataset
+from brainpretrain.download.index import scan, to_fetch, with_sizes
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_json, write_tsv
 from brainpretrain.words import count

@@ -14,8 +14,9 @@ from brainpretrain.files import read_json, read_tsv, read_tsvs
 from brainpretrain.preprocess.stored import read_stored_of
 from brainpretrain.report.figures import cases, composition
 from brainpretrain.report.figures.slices import reconstructions
-from brainpretrain.report.figures.training import loss_curves, read_log
+from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.write import write_budgets, write_costs
+from brainpretrain.training.log import read_curves
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
 OUT_FOLDER = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
@@ -56,7 +57,7 @@ def plot_loss(args: argparse.Namespace) -> None:
 
     If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values.
     """
-    log = pd.concat([read_log(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
     plan = args.logs[0].with_name("schedule.tsv")
     schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")

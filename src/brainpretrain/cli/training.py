@@ -3,63 +3,89 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
+from brainpretrain.config.runs import Run, finetune_run, pretrain_run
 from brainpretrain.preprocess.stored import read_stored
-from brainpretrain.training import run as training
+from brainpretrain.training.finetune import finetune as run_finetune
+from brainpretrain.training.machine import Machine
+from brainpretrain.training.pretrain import pretrain as run_pretrain
 
-CONFIG = arg(
-    "--config", type=mapping, required=True, metavar="JSON",
-    help="settings that change the result (JSON, or @config.yaml of an earlier run)",
-)  # fmt: skip
+
+def config(read: Callable[[Mapping[str, Any], str], Run]) -> tuple:
+    """The argument --config, checked in the same way as the workflow checks its runs; error messages name the file."""
+    return arg(
+        "--config",
+        type=lambda text: read(mapping(text), text[1:] if text.startswith("@") else "--config"),
+        required=True,
+        metavar="JSON",
+        help="all settings that change the result (JSON, or @config.yaml of an earlier run)",
+    )
+
+
 MACHINE = (
-    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) over all nodes; changes the speed, never the result"),
-    arg("--nodes", type=int, default=1, help="nodes"),
+    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) on all nodes; changes the speed, never the result"),
+    arg("--nodes", type=int, default=1, help="number of nodes"),
     arg("--threads", type=int, default=1, help="CPU threads per process"),
-    arg("--workers", type=int, default=0, help="loader processes per device (0: load in the training process)"),
-    arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
-    arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
-    arg("--max-idle-attempts", type=int, default=5, metavar="N", help="attempts in a row that save nothing"),
-    arg("--max-nonfinite-steps", type=int, default=5, metavar="N", help="steps in a row with a loss of NaN or Inf"),
+    arg("--workers", type=int, default=0, help="loader processes per device (0: samples are loaded in the training process)"),
+    arg("--work", type=Path, required=True, metavar="DIR", help="folder of the resume state; deleted when the training ends"),
+    arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints; a killed run may lose them"),
+    arg("--max-idle-attempts", type=int, default=5, metavar="N",
+        help="consecutive attempts without a new checkpoint after which the training refuses to start"),
+    arg("--max-nonfinite-steps", type=int, default=5, metavar="N",
+        help="consecutive steps with a loss of NaN or Inf after which the training ends"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
     arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
-        help="how networks are computed; changes speed and memory, but for rounding never the result"),
+        help="how networks are computed; changes speed and memory, and the result by rounding only"),
 )  # fmt: skip
 
 
 @command(
     "pretrain",
-    CORPUS, DATA, CONFIG, *MACHINE,
+    CORPUS, DATA, config(pretrain_run), *MACHINE,
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors, log.csv, run.json ..."),
 )  # fmt: skip
 def pretrain(args: argparse.Namespace) -> None:
-    """Masked reconstruction, or another pretext task. Killed or out of time, the same command continues.
+    """Trains by masked reconstruction or another pretext task. The same command continues a training that was interrupted.
 
-    --config holds name, seed, recipe, backbone, policy and preprocess; an earlier run's config.yaml fits.
+    --config contains name, seed, recipe, backbone, policy and preprocess, as config.yaml of an earlier run does.
     """
-    training.pretrain(args.corpus, args.data, args.config, _run(args))
+    run_pretrain(args.corpus, args.data, args.config, _machine(args))
 
 
 @command(
     "finetune",
     VOLUMES, SPLIT,
-    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
-    CONFIG, *MACHINE,
+    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining (default: train from scratch)"),
+    config(finetune_run), *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
-    arg("--inference", type=mapping, metavar="JSON", help="sliding window that model.json recommends; changes no training"),
+    arg("--inference", type=mapping, metavar="JSON",
+        help="sliding window that model.json will recommend; does not change the training"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
 )  # fmt: skip
 def finetune(args: argparse.Namespace) -> None:
-    """Both arms of a comparison are this command, one with --init and one without.
+    """Both arms of a comparison use this command, one with --init and one without it.
 
-    --config holds name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
+    --config contains name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
     """
     table, folder = read_stored(args.volumes)
-    training.finetune(table, folder, args.split, args.init, args.config, _run(args, args.log_every, args.inference))
+    run_finetune(table, folder, args.split, args.init, args.config, _machine(args), args.log_every, args.inference)
 
 
-def _run(args: argparse.Namespace, log_every: int = 0, inference: dict[str, Any] | None = None) -> Any:
-    machine = (args.devices, args.nodes, args.threads, args.workers, args.save_every, args.tensorboard, args.max_idle_attempts)
-    return training.Run(args.out, args.work, *machine, log_every, args.execution, inference, args.max_nonfinite_steps)
+def _machine(args: argparse.Namespace) -> Machine:
+    return Machine(
+        out=args.out,
+        work=args.work,
+        devices=args.devices,
+        nodes=args.nodes,
+        threads=args.threads,
+        workers=args.workers,
+        save_every=args.save_every,
+        max_idle=args.max_idle_attempts,
+        max_nonfinite=args.max_nonfinite_steps,
+        tensorboard=args.tensorboard,
+        execution=args.execution,
+    )

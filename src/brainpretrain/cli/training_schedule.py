@@ -23,4 +23,4 @@ def plot_schedule(args: argparse.Namespace) -> None:
     names = args.recipes or ([] if args.pretexts else list(loaded.finetune))
     entries = [(name, loaded.get("finetune", name, "command line")) for name in names]
     entries += [(f"pretext {name}", loaded.get("pretexts", name, "command line")) for name in args.pretexts]
-    learning_rates.recipes({name: [phase.model_dump() for phase in entry.phases] for name, entry in entries}, args.out)
+    learning_rates.recipes({name: entry.phases for name, entry in entries}, args.out)

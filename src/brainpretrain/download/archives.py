@@ -1,7 +1,7 @@
-"""Archives become folders: nothing leaves the folder, nothing but files and folders is made, and all of it is there or none.
+"""Unpacks an archive into a folder of its own, completely or not at all.
 
-An unpacked archive is a folder that holds `.archive.json`, which says what it was made from. Only names and bytes are taken
-from an archive; modes, owners and times are not.
+No member is written outside the folder, and only regular files and folders are created, with the names and bytes of the archive
+but not its modes, owners and times. `.archive.json` in the folder records the archive that it was unpacked from.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import UNREADABLE_ARCHIVE, link, read_json, sync, sync_tree, write_json
 
 MARKER = ".archive.json"
-ENCRYPTED = "_encrypted.tar.gz"  # base64 of what `openssl aes-256-cbc` makes; the password is in ATLAS_PASSWORD
-PASSWORD = "ATLAS_PASSWORD"
-MAX_RATIO = 200  # unpacked to packed bytes; volumes stay below 10, archives of masks alone reach 100
-STATED_RATIO = 1.5  # unpacked bytes to those on record
-SMALL_BYTES = 64 << 20  # which any archive may unpack to
-BLOCK = 512  # what a file costs besides its bytes
-PIECE = 1 << 20
-SPARE_BYTES = 64 << 20  # left free on the disk
+ENCRYPTED = "_encrypted.tar.gz"  # base64 output of `openssl aes-256-cbc`
+PASSWORD = "ATLAS_PASSWORD"  # environment variable
+MAX_RATIO = 200  # of unpacked to packed bytes; volumes stay below 10, archives that hold only masks reach 100
+STATED_RATIO = 1.5  # of unpacked bytes to the bytes on record
+SMALL_BYTES = 64 << 20  # unpacked size that is allowed for any archive
+BLOCK = 512  # bytes of a tar header, and the overhead counted for each file of a zip
+PIECE = 1 << 20  # bytes
+SPARE_BYTES = 64 << 20  # to leave free on the disk
 
 _TARS: dict[str, Callable[..., Any]] = {
     ".tar": open,
@@ -46,7 +46,7 @@ SUFFIXES = (".zip", *_TARS)
 
 
 def stem(name: str) -> str:
-    """Name of an archive without the suffix that says what kind it is; of any other file, its name."""
+    """The name of an archive without its suffix; any other name unchanged."""
     return next((name[: -len(suffix)] for suffix in (ENCRYPTED, *SUFFIXES) if name.lower().endswith(suffix)), name)
 
 
@@ -58,22 +58,22 @@ def is_archive(name: str) -> bool:
 def unpack(
     path: Path, folder: Path, facts: Mapping[str, Any], rename: Callable[[str], str] = str, unpacked_size: int | None = None
 ) -> dict[str, Any]:
-    """Makes `folder` from the archive `path`; a file that is no archive becomes the one file in it.
+    """Unpacks the archive `path` into `folder`. A file that is not an archive becomes the only file of the folder.
 
     Args:
         path: .zip, .tar, .tar.gz, .tgz, .tar.bz2, .tar.xz, or `*_encrypted.tar.gz` with its password in the environment.
-        folder: must not exist. Until all is in it, it has a hidden name beside, which a killed run leaves and the next replaces.
-        facts: what is known of the archive, to be kept in the marker.
-        rename: gives a member another path, before any check.
-        unpacked_size: bytes of all its files, where on record.
+        folder: must not exist. It has a hidden name until it is complete; a later run replaces what a killed run left.
+        facts: facts about the archive that the marker records.
+        rename: maps the path of a member to another path, before any check.
+        unpacked_size: bytes of all files in the archive, if on record.
 
     Returns:
-        The marker: `facts`, files (count), bytes (unpacked).
+        The marker: `facts`, `files` (count) and `bytes` (unpacked).
 
     Raises:
         UserError: the archive is damaged; it holds a link, a device, an unsafe or a repeated name, or more than `STATED_RATIO`
-            times the bytes on record, else `MAX_RATIO` times its own size; the disk is too small, or becomes so meanwhile; the
-            password is missing or wrong. Nothing is left of it then.
+            times the bytes on record (if there are none, `MAX_RATIO` times its own size); the disk is or becomes too small; the
+            password is missing or wrong. Nothing remains of the folder.
     """
     with being_made(folder) as making, _plain(path, making) as (plain, name):
         target = _Target(making, path, plain.stat().st_size, rename, unpacked_size)
@@ -94,7 +94,7 @@ def unpack(
 
 def _unpackable(error: Exception, path: Path) -> UserError:
     if isinstance(error, OSError) and error.errno is not None:
-        problem, fix = f"cannot unpack: {error.strerror}", "make room, or see who may write there"
+        problem, fix = f"cannot unpack: {error.strerror}", "make room, or check the permissions"
         return UserError(problem, where=error.filename or path, fix=fix)
     refuse_page(path)
     problem = f"the archive is damaged or is none: {str(error) or type(error).__name__}"
@@ -102,7 +102,7 @@ def _unpackable(error: Exception, path: Path) -> UserError:
 
 
 def web_page(first: bytes) -> str:
-    """What to call the beginning of a file that is a web page: such as "a web page, 'Sign in',"; '' if it is none."""
+    """Describes a file that begins as a web page, such as "a web page, 'Sign in',"; '' for any other file."""
     if not re.match(rb"\s*(<!doctype html|<html)", first, re.IGNORECASE):
         return ""
     title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", first[:65536], re.IGNORECASE | re.DOTALL)
@@ -110,7 +110,7 @@ def web_page(first: bytes) -> str:
 
 
 def refuse_page(path: Path) -> None:
-    """Raises a UserError if the file is a web page, as a browser saves it where a host asks for a login."""
+    """Raises a UserError if the file is a web page, which browsers save if a host asks for a login."""
     with open(path, "rb") as stream:
         page = web_page(stream.read(65536))
     if page:
@@ -119,7 +119,7 @@ def refuse_page(path: Path) -> None:
 
 @contextmanager
 def being_made(folder: Path, keep: bool = False) -> Iterator[Path]:
-    """A hidden folder beside `folder` that is renamed to it when the block ends well. After an error it goes, unless `keep`.
+    """Yields a hidden folder that becomes `folder` at the end of the block. After an error it is removed, unless `keep`.
 
     Raises:
         UserError: `folder` exists.
@@ -142,28 +142,27 @@ def being_made(folder: Path, keep: bool = False) -> Iterator[Path]:
 
 
 def write_marker(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Says what a folder was made from."""
+    """Records in a folder the archive that it was unpacked from."""
     write_json(folder / MARKER, facts)
 
 
 def made_from(folder: Path) -> dict[str, Any] | None:
-    """What a folder was made from; None if it is not there, or is nobody's but the user's."""
+    """The marker of a folder; None if there is no such folder, or if this program did not create it."""
     path = folder / MARKER
     return read_json(path) if path.exists() else None
 
 
 def markers(root: Path | str) -> list[dict[str, Any]]:
-    """The markers of all archives that were unpacked in `root`."""
+    """The markers of all archives that were unpacked below `root`."""
     return [read_json(path) for path in sorted(Path(root).glob(f"*/{MARKER}"))]
 
 
 class _Target:
-    """Where members go; refuses every one that should not."""
+    """The folder that an archive is unpacked into; it refuses members that are not allowed."""
 
     def __init__(self, folder: Path, archive: Path, packed: int, rename: Callable[[str], str], stated: int | None) -> None:
         self.folder, self.archive, self.rename = folder, archive, rename
-        most = packed * MAX_RATIO if stated is None else int(stated * STATED_RATIO)
-        self.limit = max(most, SMALL_BYTES)
+        self.limit = max(packed * MAX_RATIO if stated is None else int(stated * STATED_RATIO), SMALL_BYTES)
         self.reason = f"{MAX_RATIO} times its own size" if stated is None else f"{STATED_RATIO} times what is on record"
         self.spent = self.bytes = self.files = 0
         self.seen: dict[str, str] = {}
@@ -173,7 +172,7 @@ class _Target:
         return UserError(f"the archive is refused: {f'{member!r}: ' if member else ''}{problem}", where=self.archive, fix=fix)
 
     def path(self, name: str, is_folder: bool) -> Path | None:
-        """Where a member goes; None for what macOS adds. A backslash separates folders, as some programs of Windows write it."""
+        """The path of a member; None for files that macOS adds. Some Windows programs separate folders by a backslash."""
         name = name.replace("\\", "/")
         pure = PurePosixPath(self.rename(name))
         if "__MACOSX" in pure.parts or pure.name.startswith("._") or pure.name == ".DS_Store":
@@ -191,11 +190,11 @@ class _Target:
         return self.folder / pure
 
     def _once(self, name: str, is_folder: bool) -> None:
-        """Two names that some file system takes for one would lose a file; only a folder may stand twice."""
+        """Refuses two names that some file system does not distinguish, since a file would be lost; a folder may be repeated."""
         key = unicodedata.normalize("NFC", name).casefold()
-        entry, known = name + "/" * is_folder, self.seen.get(key)
-        if known and not (is_folder and known == entry):
-            raise self.refuse(f"two members have one name, {known!r} and {entry!r}")
+        entry, earlier = name + "/" * is_folder, self.seen.get(key)
+        if earlier and not (is_folder and earlier == entry):
+            raise self.refuse(f"two members have one name, {earlier!r} and {entry!r}")
         self.seen[key] = entry
 
     def spend(self, size: int, member: str = "") -> None:
@@ -204,13 +203,13 @@ class _Target:
         self.allow(self.spent, member)
 
     def allow(self, size: int, member: str) -> None:
-        """Refuses a size that is too much, of all members or of one."""
+        """Refuses a size, of one or of all members, that exceeds the limit."""
         if size > self.limit:
-            limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or what any archive may)"
+            limit = f"{self.limit / 1e6:.0f} MB ({self.reason}, or the minimum for any archive)"
             raise self.refuse(f"it unpacks to more than {limit}, as a zip bomb does", member)
 
     def write(self, where: Path, stream: IO[bytes], size: int, member: str) -> None:
-        """Copies a member, which must have as many bytes as it says; others may fill the disk meanwhile."""
+        """Copies a member, which must have exactly `size` bytes. Free space is checked throughout, since others write as well."""
         where.parent.mkdir(parents=True, exist_ok=True)
         written = 0
         with open(where, "xb") as out:
@@ -227,7 +226,7 @@ class _Target:
 
 
 def _unzip(path: Path, target: _Target) -> None:
-    """All names, types and sizes are judged before the first byte is written."""
+    """Checks all names, types and sizes before it writes the first byte."""
     with zipfile.ZipFile(path) as archive:
         members = []
         for info in archive.infolist():
@@ -250,7 +249,7 @@ def _unzip(path: Path, target: _Target) -> None:
 
 
 def _untar(path: Path, name: str, target: _Target) -> None:
-    """In one pass, since to list a compressed tar is to decompress it; what is refused is refused before it is written."""
+    """Works in one pass, since listing a compressed tar means decompressing it. Each member is checked before it is written."""
     suffix = next(suffix for suffix in _TARS if name.lower().endswith(suffix))
     check_space(target.folder, path.stat().st_size)
     with _TARS[suffix](path, "rb") as raw:
@@ -259,7 +258,7 @@ def _untar(path: Path, name: str, target: _Target) -> None:
             for member in tar:
                 if not (member.isreg() or member.isdir()):
                     raise target.refuse("a member is a link or a device", member.name)
-                target.allow(member.size, member.name)  # what it says; counted is what is read
+                target.allow(member.size, member.name)  # the stated size; the bytes that are read are counted below
                 if member.issparse():
                     target.spend(member.size, member.name)
                 where = target.path(member.name, member.isdir())
@@ -267,15 +266,15 @@ def _untar(path: Path, name: str, target: _Target) -> None:
                     where.mkdir(parents=True, exist_ok=True)
                 elif where:
                     content = tar.extractfile(member)
-                    assert content is not None  # a regular file has a content
+                    assert content is not None  # it is None only for links and devices
                     target.write(where, content, member.size, member.name)
             stream.check_end(tar.offset)
-        while stream.read(PIECE):  # to the checksum of the compression
+        while stream.read(PIECE):  # reads to the end, where the checksum of the compression is
             pass
 
 
 class _Counted:
-    """The bytes of a tar: counted, and looked at where it ends, since tarfile takes a cut between two members for the end."""
+    """Counts the bytes of a tar and checks how it ends, since tarfile accepts a tar that is truncated between two members."""
 
     def __init__(self, raw: IO[bytes], target: _Target) -> None:
         self.raw, self.target, self.position, self.last = raw, target, 0, b""
@@ -288,23 +287,23 @@ class _Counted:
         return piece
 
     def check_end(self, offset: int) -> None:
-        """A tar ends with a block of zeros, which must be what made `tarfile` stop at `offset`."""
+        """Checks that `tarfile` stopped at `offset` because of a block of zeros, which marks the end of a tar."""
         begin = offset - (self.position - len(self.last))
         if self.last[begin : begin + BLOCK] != bytes(BLOCK):
-            raise EOFError(f"it is cut, or broken at byte {offset}")
+            raise EOFError(f"it is truncated, or damaged at byte {offset}")
 
 
 def check_space(folder: Path, needed: int) -> None:
     """Raises a UserError if `needed` bytes do not fit on the disk of `folder`."""
     free = shutil.disk_usage(folder).free
     if needed + SPARE_BYTES > free:
-        problem = f"the disk is too small: {needed / 1e9:.2f} GB are to come, {free / 1e9:.2f} GB are free"
+        problem = f"the disk is too small: {needed / 1e9:.2f} GB are needed, {free / 1e9:.2f} GB are free"
         raise UserError(problem, where=folder, fix="make room")
 
 
 @contextmanager
 def _plain(path: Path, making: Path) -> Iterator[tuple[Path, str]]:
-    """An archive and its name; of an encrypted one, a decrypted copy that goes with the block."""
+    """Yields an archive and its name; for an encrypted one, a decrypted copy that is deleted at the end of the block."""
     if not path.name.endswith(ENCRYPTED):
         yield path, path.name
         return
@@ -317,7 +316,7 @@ def _plain(path: Path, making: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _decrypt(path: Path, plain: Path) -> None:
-    """The password goes from our environment into that of openssl, and is on no command line."""
+    """Decrypts with openssl, which reads the password from its environment, so that no command line shows it."""
     if not os.environ.get(PASSWORD):
         raise UserError(f"{path.name} is encrypted, and the variable {PASSWORD} is not set", where=path,
                         fix=f"export {PASSWORD}=... (the password that the owners of the data sent to you)")  # fmt: skip
@@ -327,6 +326,6 @@ def _decrypt(path: Path, plain: Path) -> None:
     line = [openssl, "aes-256-cbc", "-md", "sha256", "-d", "-a", "-in", str(path), "-out", str(plain), "-pass", f"env:{PASSWORD}"]
     done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if "warning" not in line.lower()]
-        problem = f"cannot decrypt, openssl says: {said[0] if said else done.returncode}"
-        raise UserError(problem, where=path, fix=f"see that {PASSWORD} is the right password; if it is, get the archive again")
+        errors = [line for line in done.stderr.splitlines() if "warning" not in line.lower()]
+        problem = f"cannot decrypt, openssl says: {errors[0] if errors else done.returncode}"
+        raise UserError(problem, where=path, fix=f"check the password in {PASSWORD}; if it is right, get the archive again")

@@ -1,7 +1,8 @@
-"""Hosts with an interface of their own. Each tells where files are; `download_file` gets them.
+"""Hosts with an interface of their own: Synapse, XNAT, Hugging Face, Dataverse and Zenodo.
 
-Credentials come from the environment and from nowhere else: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN. They are
-sent to the host they are for, over https, and are written nowhere.
+Each function here asks an interface for the addresses of files, which `download_file` then downloads. Credentials are read from
+environment variables only: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN. They are sent to their own host only, over
+https, and are never written to a file.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from brainpretrain.files import read_json, write_json
 
 SYNAPSE = "https://repo-prod.prod.sagebase.org/repo/v1"
 SYNAPSE_FILES = "https://file-prod.prod.sagebase.org/file/v1"
-HUGGING_FACE = "https://huggingface.co"  # HF_ENDPOINT, if it is set
-STREAMS = 8  # files at a time, where a data set is many small ones
+HUGGING_FACE = "https://huggingface.co"  # unless HF_ENDPOINT is set
+STREAMS = 8  # parallel downloads of a data set of many small files
 
 VARIABLES = {
     "synapse": ("SYNAPSE_AUTH_TOKEN",),
@@ -38,27 +39,30 @@ VARIABLES = {
 
 
 def scheme(archive: Archive) -> str:
-    """How to get an archive: 'http', 'https', 'synapse', 'xnat', 'hf', 'dataverse', 'zenodo'; '' if only a user can."""
+    """The scheme of an archive's address: 'http', 'https', or a key of VARIABLES; '' if only a person can get it."""
     return archive.url.partition(":")[0] if archive.url else ""
 
 
 def variables(archive: Archive, access: str) -> tuple[str, ...]:
-    """The environment variables without which an archive cannot be had, or not be opened."""
+    """The environment variables that are needed to download or to decrypt an archive."""
     password = (archives.PASSWORD,) if archive.name.endswith(archives.ENCRYPTED) else ()
     open_to_all = scheme(archive) == "hf" and access == "auto"
     return password + (() if open_to_all else VARIABLES.get(scheme(archive), ()))
 
 
 def is_tree(archive: Archive) -> bool:
-    """Whether it is a collection of files on its host, and not one file."""
+    """Whether an archive is a collection of files on its host instead of one file."""
     return scheme(archive) in ("xnat", "hf", "dataverse")
 
 
 def synapse_file(archive: Archive, path: Path) -> dict[str, Any]:
-    """Fetches the file `synapse:<id>`, or the one called `archive.name` below the folder or project `<id>`.
+    """Downloads the file `synapse:<id>`, or the file `archive.name` below the folder or project `<id>`.
+
+    Returns:
+        The result of `digests`.
 
     Raises:
-        UserError: as `download_file`; or there is no such file, or terms are to be accepted.
+        UserError: as `download_file`; or there is no such file, or its terms have not been accepted.
     """
     secrets = {"Authorization": f"Bearer {os.environ['SYNAPSE_AUTH_TOKEN']}"}
     entity = _synapse_entity(archive.url.partition(":")[2], archive.name, secrets)
@@ -67,32 +71,33 @@ def synapse_file(archive: Archive, path: Path) -> dict[str, Any]:
     if archive.size and archive.size != facts["contentSize"]:
         problem = f"Synapse has {facts['contentSize']} bytes of {archive.name}, on record are {archive.size}"
         raise UserError(problem, where=archive.url, fix="look at the page of the data set")
-    told = replace(archive, size=facts["contentSize"], md5=archive.md5 or facts.get("contentMd5"))
-    return download_file(lambda: _synapse_handle(entity, secrets)["preSignedURL"], path, told)
+    described = replace(archive, size=facts["contentSize"], md5=archive.md5 or facts.get("contentMd5"))
+    return download_file(lambda: _synapse_handle(entity, secrets)["preSignedURL"], path, described)
 
 
 def _synapse_entity(identifier: str, name: str, secrets: Mapping[str, str]) -> dict[str, Any]:
-    """The file itself, or the one file with this name below a folder."""
-    entity = _json(f"{SYNAPSE}/entity/{identifier}", secrets)
+    """The entity of the file itself, or of the file with this name below a folder."""
+    entity = _ask(f"{SYNAPSE}/entity/{identifier}", secrets)
     if "dataFileHandleId" in entity:
         return entity
-    folders, seen = [identifier], []
+    folders, others = [identifier], []
     while folders:
         for child in _synapse_children(folders.pop(), secrets):
             if child["type"].endswith("Folder"):
                 folders.append(child["id"])
             elif child["name"] == name:
-                return _json(f"{SYNAPSE}/entity/{child['id']}", secrets)
+                return _ask(f"{SYNAPSE}/entity/{child['id']}", secrets)
             else:
-                seen.append(child["name"])
-    raise UserError(f"Synapse has no {name} below {identifier}, but {', '.join(sorted(seen)[:9]) or 'no file that you may see'}",
+                others.append(child["name"])
+    listed = ", ".join(sorted(others)[:9]) or "no file that you may see"
+    raise UserError(f"Synapse has no {name} below {identifier}, but {listed}",
                     where=f"synapse:{identifier}", fix="register and accept the terms on the page of the data set")  # fmt: skip
 
 
 def _synapse_children(folder: str, secrets: Mapping[str, str]) -> Iterator[dict[str, Any]]:
     question: dict[str, Any] = {"parentId": folder, "includeTypes": ["folder", "file"]}
     while True:
-        answer = _json(f"{SYNAPSE}/entity/children", secrets, question)
+        answer = _ask(f"{SYNAPSE}/entity/children", secrets, question)
         yield from answer["page"]
         if not answer.get("nextPageToken"):
             return
@@ -100,14 +105,14 @@ def _synapse_children(folder: str, secrets: Mapping[str, str]) -> Iterator[dict[
 
 
 def _synapse_handle(entity: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
-    """Size, md5 and a fresh address of a file."""
+    """Size, md5 and a new address of a file."""
     file = {
         "fileHandleId": entity["dataFileHandleId"],
         "associateObjectId": entity["id"],
         "associateObjectType": "FileEntity",
     }
     question = {"requestedFiles": [file], "includeFileHandles": True, "includePreSignedURLs": True}
-    handle = _json(f"{SYNAPSE_FILES}/fileHandle/batch", secrets, question)["requestedFiles"][0]
+    handle = _ask(f"{SYNAPSE_FILES}/fileHandle/batch", secrets, question)["requestedFiles"][0]
     if "preSignedURL" not in handle:
         raise UserError(
             f"Synapse does not hand out {entity['name']}: {handle.get('failureCode', 'no address')}",
@@ -118,19 +123,19 @@ def _synapse_handle(entity: Mapping[str, Any], secrets: Mapping[str, str]) -> di
 
 
 def hugging_face(archive: Archive, folder: Path) -> dict[str, Any]:
-    """Fetches all files of the data set `hf:<owner>/<name>` into `folder`; those that are there are kept.
+    """Downloads all files of the data set `hf:<owner>/<name>` into `folder`; existing files are kept.
 
     Returns:
-        revision (of the data set on its host), files, bytes.
+        `revision` of the data set on its host, number of `files`, and `bytes`.
 
     Raises:
-        UserError: as `download_file`; or a name leads out of the folder.
+        UserError: as `download_file`; or a file name leads out of the folder.
     """
     token = os.environ.get("HF_TOKEN")
     secrets = {"Authorization": f"Bearer {token}"} if token else {}
     host = _safe(os.environ.get("HF_ENDPOINT", HUGGING_FACE).rstrip("/"), secrets)
     name = archive.url.partition(":")[2]
-    revision = _json(f"{host}/api/datasets/{name}/revision/main", secrets)["sha"]
+    revision = _ask(f"{host}/api/datasets/{name}/revision/main", secrets)["sha"]
     listed, page = [], f"{host}/api/datasets/{name}/tree/{revision}?recursive=true"
     while page:
         content, headers = read(_same_host(page, host), secrets)
@@ -146,25 +151,25 @@ def hugging_face(archive: Archive, folder: Path) -> dict[str, Any]:
 
 
 def dataverse(archive: Archive, folder: Path) -> dict[str, Any]:
-    """Fetches all files of the data set `dataverse:<server>/<doi>` into `folder`; those that are there are kept.
+    """Downloads all files of the data set `dataverse:<server>/<doi>` into `folder`; existing files are kept.
 
     Returns:
-        revision (the data set's version on its host), files, bytes.
+        `revision`: the data set's version on its host, number of `files`, and `bytes`.
 
     Raises:
-        UserError: as `download_file`; or a name leads out of the folder.
+        UserError: as `download_file`; or a file name leads out of the folder.
     """
     server, _, identifier = archive.url.removeprefix("dataverse:").rpartition("/doi:")
     host = server if "://" in server else f"https://{server}"
     question = f"{host}/api/datasets/:persistentId/?persistentId=doi:{quote(identifier)}"
-    version = _json(question, {})["data"]["latestVersion"]
+    version = _ask(question, {})["data"]["latestVersion"]
     files = [_dataverse_file(entry, host) for entry in version["files"]]
     revision = f"{version['versionNumber']}.{version['versionMinorNumber']}"
     return _collection(f"doi:{identifier}", revision, files, folder, {})
 
 
 def _dataverse_file(entry: Mapping[str, Any], host: str) -> Archive:
-    """Where a file goes and where it is. Of a table that Dataverse has rewritten, the original is taken: the md5 is of that."""
+    """Path and address of a file. Of a table that Dataverse has converted, the original is downloaded: it has the stated md5."""
     facts = entry["dataFile"]
     name, size, url = entry["label"], facts["filesize"], f"{host}/api/access/datafile/{facts['id']}"
     if "originalFileSize" in facts:
@@ -174,14 +179,14 @@ def _dataverse_file(entry: Mapping[str, Any], host: str) -> Archive:
 
 
 def zenodo(archive: Archive) -> tuple[Archive, ...]:
-    """The files of the record `zenodo:<server>/<number>`, with size and checksum as the host tells them.
+    """The files of the record `zenodo:<server>/<number>`, with the size and checksum that the host states.
 
     Raises:
-        UserError: the host refuses, or does not answer; or a name leads out of the folder.
+        UserError: the host refuses, or does not respond; or a file name leads out of the folder.
     """
     server, _, number = archive.url.removeprefix("zenodo:").rpartition("/")
     host = server if "://" in server else f"https://{server}"
-    return tuple(_zenodo_file(entry) for entry in _json(f"{host}/api/records/{number}", {})["files"])
+    return tuple(_zenodo_file(entry) for entry in _ask(f"{host}/api/records/{number}", {})["files"])
 
 
 def _zenodo_file(entry: Mapping[str, Any]) -> Archive:
@@ -191,18 +196,18 @@ def _zenodo_file(entry: Mapping[str, Any]) -> Archive:
 
 
 def _collection(name: str, revision: str, files: list[Archive], folder: Path, secrets: Mapping[str, str]) -> dict[str, Any]:
-    """Fetches the files of one revision, each to its name below `folder`; `url`, size and checksums as the host tells them."""
+    """Downloads the files of one revision, each to its name below `folder`; `files` has the host's sizes and checksums."""
     size = sum(file.size or 0 for file in files)
     archives.check_space(folder, size - _size_of(folder))
     note = folder / ".revision.json"
     same = note.exists() and read_json(note)["revision"] == revision
     if not same:
-        write_json(note, {"revision": ""})  # until every file has been compared with this revision
+        write_json(note, {"revision": ""})  # stays empty until every file has been compared with this revision
 
     def get(file: Archive) -> None:
         path = _below(folder, file.name)
-        there = path.exists() and path.stat().st_size == file.size and (same or not differs(digests(path), file))
-        if not there:
+        exists = path.exists() and path.stat().st_size == file.size and (same or not differs(digests(path), file))
+        if not exists:
             download_file(file.url, path, file, secrets, quiet=True)
 
     _in_parallel(get, files, name)
@@ -211,12 +216,13 @@ def _collection(name: str, revision: str, files: list[Archive], folder: Path, se
 
 
 def xnat_project(archive: Archive, folder: Path) -> dict[str, Any]:
-    """Fetches scans of all MR sessions of `xnat:<server>/<project>` into `folder`; sessions that are there are kept.
+    """Downloads the scans of all MR sessions of `xnat:<server>/<project>` into `folder`; existing sessions are kept.
 
-    Of the types `archive.scans`. A session becomes `<session>/<scan>/<file>`, as the official scripts of OASIS lay it out.
+    Only scans of the types `archive.scans` are downloaded. Their files become `<session>/<scan>/<file>`, the layout of the
+    official scripts of OASIS.
 
     Returns:
-        files, bytes.
+        Number of `files`, and `bytes`.
 
     Raises:
         UserError: as `download_file` and `unpack`; or the project has no sessions that the user may see.
@@ -227,60 +233,61 @@ def xnat_project(archive: Archive, folder: Path) -> dict[str, Any]:
     server = _safe(server if "://" in server else f"https://{server}", basic)
     ticket = read(f"{server}/data/JSESSION", basic)[0].decode(errors="replace").strip()
     if not re.fullmatch(r"[A-Za-z0-9.:_-]{8,}", ticket):
-        raise UserError("the XNAT server gives no session", where=server, fix="see that XNAT_USER and XNAT_PASSWORD are right")
+        raise UserError("the XNAT server gives no session", where=server, fix="check XNAT_USER and XNAT_PASSWORD")
     secrets = {"Cookie": f"JSESSIONID={ticket}"}
     query = "xsiType=xnat:mrSessionData&format=json&columns=ID,label"
-    listed = _json(f"{server}/data/archive/projects/{project}/experiments?{query}", secrets)["ResultSet"]["Result"]
-    if not listed:
+    sessions = _ask(f"{server}/data/archive/projects/{project}/experiments?{query}", secrets)["ResultSet"]["Result"]
+    if not sessions:
         raise UserError(f"the project {project} has no session that you may see", where=server, fix="ask for access to it")
     types: set[str] = set()
-    for number, session in enumerate(sorted(listed, key=lambda session: session["label"]), 1):
+    for number, session in enumerate(sorted(sessions, key=lambda session: session["label"]), 1):
         path = _below(folder, session["label"])
         if not archives.made_from(path):
             scans = f"{server}/data/archive/experiments/{quote(session['ID'])}/scans"
             types |= _xnat_session(scans, archive.scans, path, secrets)
-            print(f"{project}: session {number}/{len(listed)}, {session['label']}", flush=True)
-    facts = [archives.made_from(folder / session["label"]) or {} for session in listed]
-    found = {name: sum(fact[name] for fact in facts) for name in ("files", "bytes")}
-    if not found["files"]:
-        wanted, there = ", ".join(archive.scans), ", ".join(sorted(types))
-        problem = f"no scan in {len(listed)} sessions is of the types {wanted}; there are {there}"
+            print(f"{project}: session {number}/{len(sessions)}, {session['label']}", flush=True)
+    markers = [archives.made_from(folder / session["label"]) or {} for session in sessions]
+    totals = {name: sum(marker[name] for marker in markers) for name in ("files", "bytes")}
+    if not totals["files"]:
+        wanted, available = ", ".join(archive.scans), ", ".join(sorted(types))
+        problem = f"no scan in {len(sessions)} sessions is of the types {wanted}; there are {available}"
         raise UserError(problem, where=f"{server}: {project}", fix="download by hand, with the scripts of the data set's owners")
-    return found
+    return totals
 
 
 def _xnat_session(scans: str, wanted_types: tuple[str, ...], path: Path, secrets: Mapping[str, str]) -> set[str]:
-    """Makes the folder of a session, an empty one if none of its scans is wanted. Returns the types that it has."""
-    types = {scan["type"] for scan in _json(f"{scans}?format=json", secrets)["ResultSet"]["Result"]}
+    """Creates the folder of a session, empty if it has no scan of `wanted_types`. Returns all scan types of the session."""
+    types = {scan["type"] for scan in _ask(f"{scans}?format=json", secrets)["ResultSet"]["Result"]}
     wanted = ",".join(quote(kind) for kind in wanted_types if kind in types)
     if not wanted:
         with archives.being_made(path) as making:
             archives.write_marker(making, {"name": path.name, "files": 0, "bytes": 0})
         return types
     packed = path.with_name(f".{path.name}.zip")
-    found = download_file(f"{scans}/{wanted}/files?format=zip", packed, Archive(packed.name), secrets, quiet=True)
-    archives.unpack(packed, path, {"name": path.name} | found, rename=_xnat_name)
+    facts = download_file(f"{scans}/{wanted}/files?format=zip", packed, Archive(packed.name), secrets, quiet=True)
+    archives.unpack(packed, path, {"name": path.name} | facts, rename=_xnat_name)
     packed.unlink()
     return types
 
 
 def _xnat_name(name: str) -> str:
-    """`<session>/scans/anat1-T1w/resources/NIFTI/files/x.nii.gz` is `anat1/x.nii.gz`."""
+    """`<session>/scans/anat1-T1w/resources/NIFTI/files/x.nii.gz` becomes `anat1/x.nii.gz`."""
     match = re.fullmatch(r"[^/]+/scans/([^/-]+)[^/]*/resources/[^/]+/files/(.+)", name)
     return f"{match[1]}/{match[2]}" if match else name
 
 
-def _json(url: str, secrets: Mapping[str, str], question: Any = None) -> Any:
+def _ask(url: str, secrets: Mapping[str, str], question: Any = None) -> Any:
+    """The JSON response of an interface."""
     content, _ = read(_safe(url, secrets), secrets, question)
     try:
         return json.loads(content)
     except ValueError:
-        raise UserError("the host answers with something else than JSON", where=url.partition("?")[0],
+        raise UserError("the host responds with something else than JSON", where=url.partition("?")[0],
                         fix="its interface may have changed: place the files by hand") from None  # fmt: skip
 
 
 def _safe(url: str, secrets: Mapping[str, str]) -> str:
-    """The address, if it may be told a secret."""
+    """Returns the address if secrets may be sent to it."""
     parts = urlsplit(url)
     if secrets and parts.scheme != "https" and parts.hostname not in ("127.0.0.1", "localhost"):
         raise UserError("credentials are sent over https only", where=url.partition("?")[0], fix="write the address with https")
@@ -294,7 +301,7 @@ def _same_host(url: str, host: str) -> str:
 
 
 def _below(folder: Path, name: str) -> Path:
-    """Where a file of a host goes."""
+    """The path below `folder` of a file that the host calls `name`."""
     pure = PurePosixPath(name)
     if pure.is_absolute() or ".." in pure.parts or not pure.parts or any(part.startswith(".making-") for part in pure.parts):
         raise UserError(f"a name on the host leads out of the folder: {name!r}", where=folder, fix="place the files by hand")
@@ -306,7 +313,7 @@ def _size_of(folder: Path) -> int:
 
 
 def _in_parallel(get: Callable[[Archive], None], files: list[Archive], name: str) -> None:
-    """Calls `get` with each file, a few at a time; the first error ends it."""
+    """Calls `get` for each file, STREAMS at a time. The first error stops all."""
     with ThreadPoolExecutor(STREAMS) as pool:
         futures = [pool.submit(get, file) for file in files]
         try:

@@ -1,7 +1,7 @@
-"""One file over HTTP: continued where it broke off, checked, and under its own name only when it is whole.
+"""Downloads one file over HTTP; an interrupted download continues, and the file gets its name only when it is checked.
 
-Until then it is `<name>.part`, with `<name>.part.json` beside it: the mark by which the host tells one version of the file from
-another. An answer that is not the file (a login page, another range, another version) never becomes a part of it.
+Until then it is `<name>.part`. `<name>.part.json` holds the mark by which the host distinguishes versions of the file. A response
+that is not the requested file (a login page, another range, another version) is never appended to the part.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from brainpretrain.download.archives import check_space, web_page
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sync, write_json
 
-ATTEMPTS = 6  # in a row that bring nothing new
+ATTEMPTS = 6  # consecutive attempts without progress
 FIRST_WAIT_S = 1.0  # doubles with every such attempt
 LONGEST_WAIT_S = 60.0
-SILENCE_S = 60.0  # without a byte, and the connection counts as broken
-PIECE = 1 << 20
+SILENCE_S = 60.0  # a connection that brings no byte for this long counts as broken
+PIECE = 1 << 20  # bytes
 
 T = TypeVar("T")
 _TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
-_PAGES = (".html", ".htm", ".md")  # files of a collection that may look like one
+_PAGES = (".html", ".htm", ".md")  # files of a collection that may look like a login page
 _SECRET = ("Authorization", "Cookie")
 
 
 class Denied(UserError):
-    """The host wants to know who asks, or does not let them in: status 401 or 403."""
+    """The host asks for a login, or denies access: status 401 or 403."""
 
 
 class _Broken(Exception):
-    """An attempt ended early; another one may do better, after `wait_s` if the host named a time."""
+    """An attempt failed and may be repeated, after `wait_s` seconds if the host named a time."""
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
         super().__init__(reason)
@@ -55,35 +55,35 @@ class _Broken(Exception):
 def download_file(
     url: str | Callable[[], str], path: Path, archive: Archive, secrets: Mapping[str, str] | None = None, quiet: bool = False
 ) -> dict[str, Any]:
-    """Fetches `url` into `path`. Killed or broken off, the same call continues at the byte it had reached.
+    """Downloads `url` to `path`. After an interruption, the same call continues at the byte that was reached.
 
     Args:
-        url: http or https; or what gives a fresh address for every attempt, where addresses are valid for minutes.
-        path: the file to make; its folder is made too.
-        archive: the size and checksums on record, as far as there are any.
-        secrets: headers `Authorization` and `Cookie`; no other host gets them.
-        quiet: shows no progress, as for one small file of many.
+        url: http or https; or a function that returns a new address for every attempt, if addresses expire within minutes.
+        path: the file to write; its folder is created.
+        archive: the size and checksums on record, if any.
+        secrets: the headers `Authorization` and `Cookie`; they are sent to no other host.
+        quiet: shows no progress, for small files of a collection.
 
     Returns:
-        What `digests` finds.
+        The result of `digests`.
 
     Raises:
-        UserError: the host refuses, or answers with a page, another size, or nothing for `ATTEMPTS` attempts in a row; the disk
-            is too small; the checksum is another one (the file is deleted).
+        UserError: the host refuses, sends a web page or another size, or makes no progress in `ATTEMPTS` attempts; the disk is
+            too small; or the checksum differs (the file is then deleted).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part, again = _Part(path, quiet), False
     while True:
         continued = _receive_all(url, part, archive, secrets or {})
-        found = digests(part.path)
-        wrong = differs(found, archive)
-        if not wrong:
+        actual = digests(part.path)
+        difference = differs(actual, archive)
+        if not difference:
             part.finish(path)
-            return found
+            return actual
         part.clear()
         if again or not continued:
-            raise UserError(f"{path.name} is not the file on record: {wrong}", where=path.parent, fix=_REPLACED)
-        print(f"{path.name}: {wrong}; once more from the start", flush=True)
+            raise UserError(f"{path.name} is not the file on record: {difference}", where=path.parent, fix=_REPLACED)
+        print(f"{path.name}: {difference}; once more from the start", flush=True)
         again = True
 
 
@@ -91,40 +91,44 @@ _REPLACED = "the host may have replaced it: look at the page of the data set, an
 
 
 def digests(path: Path) -> dict[str, Any]:
-    """size in bytes, sha256 and md5 of a file, read once."""
+    """`size` in bytes, `sha256` and `md5` of a file, computed in one pass."""
     sums = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     with open(path, "rb") as stream:
         for piece in iter(lambda: stream.read(PIECE), b""):
-            for one in sums.values():
-                one.update(piece)
-        return {"size": stream.tell()} | {name: one.hexdigest() for name, one in sums.items()}
+            for checksum in sums.values():
+                checksum.update(piece)
+        return {"size": stream.tell()} | {name: checksum.hexdigest() for name, checksum in sums.items()}
 
 
-def differs(found: Mapping[str, Any], archive: Archive) -> str:
-    """What of `found` is not as on record, as text; '' if all agrees, or if it is another version on record."""
-    if {found["sha256"], found["md5"]} & set(archive.also):
+def differs(actual: Mapping[str, Any], archive: Archive) -> str:
+    """Describes how digests differ from those on record; '' if they agree, or belong to another accepted version."""
+    if {actual["sha256"], actual["md5"]} & set(archive.also):
         return ""
-    known = {"size": archive.size, "sha256": archive.sha256, "md5": archive.md5}
-    wrong = [f"{name} is {found[name]}, on record {value}" for name, value in known.items() if value and value != found[name]]
-    return "; ".join(wrong)
+    on_record = {"size": archive.size, "sha256": archive.sha256, "md5": archive.md5}
+    return "; ".join(
+        f"{name} is {actual[name]}, on record {value}" for name, value in on_record.items() if value and value != actual[name]
+    )
 
 
 def shown(url: str) -> str:
-    """An address fit for logs: without user, password and query, which may hold a signature."""
+    """An address for logs, without user, password and query, since the query may hold a signature."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
 
 
 def read(url: str, secrets: Mapping[str, str], question: Any = None) -> tuple[bytes, Message]:
-    """A short answer of an interface, such as a list, and its headers, with the attempts that `download_file` makes.
+    """Requests a short document, such as a list, with the same number of attempts as `download_file`.
 
     Args:
         url: http or https.
         secrets: as for `download_file`.
-        question: is sent as JSON, if there is one.
+        question: sent as JSON if it is not None.
+
+    Returns:
+        Body and headers of the response.
 
     Raises:
-        UserError: the host refuses, or does not answer.
+        UserError: the host refuses, or does not respond.
     """
     body = None if question is None else json.dumps(question).encode()
     headers = {} if body is None else {"Content-Type": "application/json"}
@@ -140,7 +144,7 @@ def read(url: str, secrets: Mapping[str, str], question: Any = None) -> tuple[by
 
 
 class _Part:
-    """The file while it is not whole."""
+    """A file that is not complete yet."""
 
     def __init__(self, path: Path, quiet: bool) -> None:
         self.quiet = quiet
@@ -153,7 +157,7 @@ class _Part:
 
     @property
     def version(self) -> str:
-        """What the host said of the version that the part is of; '' if nothing that it could be known by."""
+        """The host's mark of the version that the part belongs to; '' if it sent none."""
         return read_json(self.note)["version"] if self.note.exists() else ""
 
     def clear(self) -> None:
@@ -169,7 +173,7 @@ class _Part:
 
 
 def _receive_all(url: str | Callable[[], str], part: _Part, archive: Archive, secrets: Mapping[str, str]) -> bool:
-    """Fills the part. Returns whether it was put together from several answers."""
+    """Completes the part. Returns True if it consists of several responses."""
     answers = 1 if part.size else 0
 
     def attempt() -> None:
@@ -178,12 +182,12 @@ def _receive_all(url: str | Callable[[], str], part: _Part, archive: Archive, se
         _attempt(url if isinstance(url, str) else url(), part, archive, secrets)
 
     name = shown(url) if isinstance(url, str) else archive.name
-    _persist(attempt, lambda: part.size, name, fix=f"give the same command again; it continues with what is in {part.path}")
+    _persist(attempt, lambda: part.size, name, fix=f"give the same command again; it continues {part.path}")
     return answers > 1
 
 
 def _persist(attempt: Callable[[], T], progress: Callable[[], int], where: str, fix: str) -> T:
-    """Result of `attempt`, which is repeated while it is `_Broken`; patience begins anew with every progress."""
+    """The result of `attempt`, which is repeated after `_Broken`. Any progress resets the number of attempts."""
     failures, best = 0, progress()
     while True:
         try:
@@ -199,9 +203,9 @@ def _persist(attempt: Callable[[], T], progress: Callable[[], int], where: str, 
 
 
 def _attempt(url: str, part: _Part, archive: Archive, secrets: Mapping[str, str]) -> None:
-    """One request and its answer."""
+    """One request and its response."""
     if part.size and not (part.version or archive.sha256 or archive.md5):
-        part.clear()  # nothing could tell whether the rest is of the same file
+        part.clear()  # nothing would show whether the rest belongs to the same file
     offset = part.size
     if archive.size and offset == archive.size:
         return
@@ -213,7 +217,7 @@ def _attempt(url: str, part: _Part, archive: Archive, secrets: Mapping[str, str]
     try:
         with _open(request, secrets) as answer:
             _receive(answer, offset, part, archive, url)
-    except urllib.error.HTTPError as error:  # 416: nothing lies behind the part
+    except urllib.error.HTTPError as error:  # 416: the requested range is empty
         with error:
             whole = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
         if not whole or int(whole[1]) != offset:
@@ -222,12 +226,12 @@ def _attempt(url: str, part: _Part, archive: Archive, secrets: Mapping[str, str]
 
 
 def _open(request: urllib.request.Request, secrets: Mapping[str, str]) -> Any:
-    """The answer to a request.
+    """The response to a request.
 
     Raises:
         urllib.error.HTTPError: status 416.
-        _Broken: an error that may pass.
-        UserError: one that will not.
+        _Broken: a temporary error.
+        UserError: a permanent error.
     """
     request.add_header("User-Agent", "brainpretrain")
     for name, value in secrets.items():
@@ -245,7 +249,9 @@ def _open(request: urllib.request.Request, secrets: Mapping[str, str]) -> Any:
     except urllib.error.URLError as error:
         if isinstance(error.reason, ssl.SSLCertVerificationError):
             raise UserError(
-                f"the host's certificate is not valid: {error.reason.verify_message}", where=where, fix="ask your network's admin"
+                f"the host's certificate is not valid: {error.reason.verify_message}",
+                where=where,
+                fix="ask the administrator of your network",
             ) from None
         raise _Broken(f"no connection: {error.reason}") from None
     except (http.client.HTTPException, OSError) as error:
@@ -254,7 +260,7 @@ def _open(request: urllib.request.Request, secrets: Mapping[str, str]) -> Any:
 
 def _refused(code: int, where: str) -> UserError:
     if code in (401, 403):
-        fix = "accept the terms on the page of the data set, and see that its variables are set and right"
+        fix = "accept the terms on the page of the data set, and check its environment variables"
         return Denied(f"the host asks for a login: status {code}", where=where, fix=fix)
     if code in (404, 410):
         problem, fix = "does not have this file (any more)", "look for it on the page of the data set, and place it by hand"
@@ -264,13 +270,13 @@ def _refused(code: int, where: str) -> UserError:
 
 
 def _retry_after(error: urllib.error.HTTPError) -> float | None:
-    """Seconds that the host asks to wait; None if it names none (or a date, which is not read)."""
+    """Seconds that the host asks to wait; None if it names no number of seconds."""
     text = error.headers.get("Retry-After", "")
     return float(text) if text.isdigit() else None
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to other hosts, but never with a secret and never from https to http."""
+    """Follows redirects to other hosts, but never with a secret and never from https to http."""
 
     def redirect_request(self, req, fp, code, msg, headers, newurl):  # type: ignore[no-untyped-def]
         old, new = urlsplit(req.full_url), urlsplit(newurl)
@@ -290,7 +296,7 @@ _OPENER = urllib.request.build_opener(_Redirects)
 
 
 def _receive(answer: http.client.HTTPResponse, offset: int, part: _Part, archive: Archive, url: str) -> None:
-    """Adds an answer to the part, or replaces the part by it, after looking whether it is the file at all."""
+    """Appends a response to the part, or replaces the part, after checking that the response is the requested file."""
     total = _total(answer, offset, part)
     first = _piece(answer, total)
     if not archive.name.lower().endswith(_PAGES):
@@ -304,13 +310,13 @@ def _receive(answer: http.client.HTTPResponse, offset: int, part: _Part, archive
     write_json(part.note, {"version": _version(answer), "url": shown(url)})
     check_space(part.path.parent, (total or 0) - part.size)
     _append(answer, first, total, part)
-    whole = total or (None if answer.chunked else archive.size)  # without a length, the end of the connection says nothing
+    whole = total or (None if answer.chunked else archive.size)  # a chunked response has an end of its own
     if whole and part.size < whole:
         raise _Broken(f"the connection ended at byte {part.size} of {whole}")
 
 
 def _total(answer: http.client.HTTPResponse, offset: int, part: _Part) -> int | None:
-    """Size of the whole file according to an answer, which must be all of it or go on where the part ends."""
+    """Size of the whole file according to a response, which must hold all of it or continue where the part ends."""
     if answer.status == 200:
         length = answer.headers.get("Content-Length", "")
         return int(length) if length.isdigit() else None
@@ -327,7 +333,7 @@ def _total(answer: http.client.HTTPResponse, offset: int, part: _Part) -> int | 
 
 
 def _version(answer: http.client.HTTPResponse) -> str:
-    """The mark of a version that a host must honour in If-Range: a strong ETag, else the time of the last change."""
+    """The mark of a version that is valid in If-Range: a strong ETag, else the time of the last change."""
     tag = answer.headers.get("ETag", "")
     return tag if tag.startswith('"') else answer.headers.get("Last-Modified", "")
 
@@ -344,7 +350,7 @@ def _refuse_page(answer: http.client.HTTPResponse, first: bytes, url: str) -> No
 
 
 def _piece(answer: http.client.HTTPResponse, left: int | None) -> bytes:
-    """What has arrived, up to `PIECE` and to what is `left`; b'' at the end."""
+    """The next bytes of a response, at most `PIECE` and at most `left`; b'' at the end."""
     try:
         return answer.read1(PIECE if left is None else min(PIECE, left))
     except (http.client.HTTPException, OSError) as error:
@@ -375,7 +381,7 @@ def _write(stream: Any, piece: bytes, path: Path) -> None:
 
 
 class _Progress:
-    """A line that moves on a terminal; elsewhere a line per tenth, or per GB where the end is not known."""
+    """Progress: one line that is updated on a terminal; elsewhere a line per tenth, or per GB if the size is unknown."""
 
     def __init__(self, name: str, size: int, total: int | None, quiet: bool) -> None:
         self.quiet, self.name, self.total, self.step = quiet, name, total, max(1, total // 10 if total else 10**9)

@@ -1,4 +1,4 @@
-"""All data sets at a glance: access, licence, counts, and what of them is in place."""
+"""The table of all data sets: access, licence, counts, and how many volumes are in place."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import Dataset, NotInPlace, scan
+from brainpretrain.datasets.base import Dataset, NotInPlace
+from brainpretrain.download.index import scan
 from brainpretrain.errors import UserError
 
 TITLES = ("data set", "access", "subjects", "volumes", "BRAINS-45K", "in place", "licence")
-PLACE = 30  # columns of 'in place' for which the licence gives way
+PLACE = 30  # minimum width of 'in place' before the licence is shortened
 
 
 def listing(places: Mapping[str, tuple[Dataset, Path]]) -> list[dict[str, Any]]:
-    """A row per data set, by name.
+    """One row per data set, sorted by name.
 
     Args:
-        places: by name, the description and the folder of the raw files.
+        places: the description and the folder of the raw files, by name of the data set.
 
     Returns:
-        dataset, title, access, licence, licence_url, redistribution, page, citation, expected and brains45k (counts, or
-        None where there are none), root, present (absent, partial, present, or problem), volumes and subjects (found),
-        problem (what is wrong with the files, first line).
+        Rows with dataset, title, access, licence, licence_url, redistribution, page, citation, expected and brains45k (counts, or
+        None), root, present ('absent', 'partial', 'present' or 'problem'), volumes and subjects (counts of the files in place),
+        and problem (the first line of the error, if any).
     """
     return [_row(name, *places[name]) for name in sorted(places)]
 
@@ -58,7 +59,7 @@ def _row(name: str, dataset: Dataset, root: Path) -> dict[str, Any]:
 
 
 def status(row: Mapping[str, Any]) -> str:
-    """What is in place, in a few words."""
+    """The column 'in place' of a row."""
     match row["present"]:
         case "partial":
             return f"partial: {row['volumes']:,} of {row['expected']['volumes']:,} volumes"
@@ -71,19 +72,19 @@ def status(row: Mapping[str, Any]) -> str:
 
 
 def table(rows: list[dict[str, Any]], width: int) -> Table:
-    """The rows of `listing` for a terminal of so many columns: the licence gives way first, then what is in place wraps."""
+    """The rows of `listing` for a terminal of `width` columns. The licence is shortened first, then 'in place' is wrapped."""
     cells = [_cells(row) for row in rows]
     needed = [max(map(len, column)) for column in zip(TITLES, *cells, strict=True)]
     *fixed, place, _ = needed
     spare = width - sum(fixed) - min(place, PLACE) - 2 * (len(TITLES) - 1)
-    found = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for title, at_least in zip(TITLES[:5], fixed, strict=True):
-        found.add_column(title, no_wrap=True, min_width=at_least, justify="left" if title in TITLES[:2] else "right")
-    found.add_column("in place", overflow="fold", min_width=len("in place"))
-    found.add_column("licence", no_wrap=True, overflow="ellipsis", max_width=max(spare, len("licence")))
+    grid = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for title, min_width in zip(TITLES[:5], fixed, strict=True):
+        grid.add_column(title, no_wrap=True, min_width=min_width, justify="left" if title in TITLES[:2] else "right")
+    grid.add_column("in place", overflow="fold", min_width=len("in place"))
+    grid.add_column("licence", no_wrap=True, overflow="ellipsis", max_width=max(spare, len("licence")))
     for row in cells:
-        found.add_row(*row)
-    return found
+        grid.add_row(*row)
+    return grid
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
@@ -94,7 +95,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(names: Iterable[str]) -> str:
-    """The table of docs/data_access.md, made from the modules."""
+    """The table of docs/data_access.md, from the modules of the data sets."""
     lines = [
         "| data set | what | access | volumes | BRAINS-45K | place, for instance | licence |",
         "|---|---|---|---:|---:|---|---|",

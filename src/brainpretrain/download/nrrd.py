@@ -1,6 +1,7 @@
-"""NRRD files as NIfTI files: a conversion before the one reader, which stays a reader of NIfTI.
+"""Converts NRRD files to NIfTI, so that the library needs only one reader of volumes.
 
-Read is what releases of medical volumes hold: three dimensions, one file, raw or gzip. Anything else is refused.
+It supports the form in which medical data sets are released: three dimensions, one file, raw or gzip encoding. Any other form is
+refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from brainpretrain.datasets.base import CONVERTED
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic
 
-# Names of the same type in the format; unsigned ones start with u.
+# The format has several names for each type.
 TYPES = {
     "int8": ("signed char", "int8", "int8_t"),
     "uint8": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -29,7 +30,7 @@ TYPES = {
     "float32": ("float",),
     "float64": ("double",),
 }
-# Signs that bring a world to right, anterior, superior.
+# Factors that turn the axes of a space to right, anterior, superior.
 SPACES = {
     "right-anterior-superior": (1, 1, 1),
     "ras": (1, 1, 1),
@@ -42,32 +43,33 @@ _MAX_HEADER = 1 << 20  # bytes
 
 
 def convert_tree(root: Path | str, image: str = r".*") -> int:
-    """Converts the NRRD files below `root` into the folder CONVERTED, on the same path; what is there is kept.
+    """Converts the NRRD files below `root` into the folder CONVERTED, on the same paths; existing files are kept.
 
     Args:
-        image: regular expression for the relative path of a file that is wanted.
+        root: folder of the data set.
+        image: regular expression for the relative paths of the files to convert.
 
     Returns:
-        Number of files converted.
+        The number of converted files.
 
     Raises:
-        UserError: a file that cannot be read.
+        UserError: a file cannot be read.
     """
-    root, done = Path(root), 0
+    root, count = Path(root), 0
     for path in sorted(root.rglob("*.nrrd")):
         relative = path.relative_to(root)
         target = root / CONVERTED / relative.with_suffix(".nii.gz")
         if re.fullmatch(image, relative.as_posix()) and not target.exists():
             convert(path, target)
-            done += 1
-    return done
+            count += 1
+    return count
 
 
 def convert(source: Path | str, target: Path | str) -> None:
-    """Writes the volume of an NRRD file as `.nii.gz` with the same voxels and the same place in the world.
+    """Writes the volume of an NRRD file as `.nii.gz`, with the same voxels and the same position in the world.
 
     Raises:
-        UserError: not NRRD, truncated, or a kind of NRRD that is not read; it names the file.
+        UserError: the file is not NRRD, is truncated, or has an unsupported form.
     """
     fields, content = _split(Path(source))
     array = _voxels(fields, content, Path(source))
@@ -81,7 +83,7 @@ def _refused(problem: str, path: Path) -> UserError:
 
 
 def _split(path: Path) -> tuple[dict[str, str], bytes]:
-    """The fields of the header, names in lower case, and the bytes behind it."""
+    """The fields of the header, with names in lower case, and the bytes after it."""
     content = path.read_bytes()
     end = re.search(rb"\r?\n\r?\n", content[:_MAX_HEADER])
     if not content.startswith(b"NRRD") or end is None:
@@ -99,8 +101,8 @@ def _voxels(fields: dict[str, str], content: bytes, path: Path) -> np.ndarray:
     shape = [int(n) for n in fields.get("sizes", "").split() if n.isdigit()]
     encoding = fields.get("encoding", "").lower()
     if dtype is None or len(shape) != 3 or encoding not in ("raw", "gzip", "gz") or {"data file", "datafile"} & set(fields):
-        found = ", ".join(f"{name}: {fields.get(name, '(none)')}" for name in ("type", "sizes", "encoding"))
-        raise _refused(f"an NRRD file of another kind than is read ({found})", path)
+        stated = ", ".join(f"{name}: {fields.get(name, '(none)')}" for name in ("type", "sizes", "encoding"))
+        raise _refused(f"this form of NRRD is not supported ({stated})", path)
     if encoding != "raw":
         try:
             content = gzip.decompress(content)
@@ -114,18 +116,18 @@ def _voxels(fields: dict[str, str], content: bytes, path: Path) -> np.ndarray:
 
 
 def _affine(fields: dict[str, str], path: Path) -> np.ndarray:
-    """Voxel to world in mm, axes right, anterior, superior."""
+    """4x4 affine from voxels to world coordinates in mm, with the axes right, anterior, superior."""
     signs = SPACES.get(fields.get("space", "").lower())
     directions = _vectors(fields.get("space directions", ""))
     origin = _vectors(fields.get("space origin", ""))
     if signs is None or len(directions) != 3 or len(origin) != 1:
-        raise _refused(f"the place in the world is not stated (space: {fields.get('space', '(none)')})", path)
+        raise _refused(f"the position in the world is not stated (space: {fields.get('space', '(none)')})", path)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = np.array(directions).T, origin[0]
     return np.diag([*signs, 1.0]) @ affine
 
 
 def _vectors(text: str) -> list[list[float]]:
-    """`(1,0,0) (0,1,0)` as numbers."""
-    found = [[float(number) for number in group.split(",")] for group in re.findall(r"\(([^()]*)\)", text)]
-    return found if all(len(vector) == 3 for vector in found) else []
+    """The vectors of a field such as `(1,0,0) (0,1,0)`; empty if one of them does not have three numbers."""
+    vectors = [[float(number) for number in group.split(",")] for group in re.findall(r"\(([^()]*)\)", text)]
+    return vectors if all(len(vector) == 3 for vector in vectors) else []

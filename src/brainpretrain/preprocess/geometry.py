@@ -1,7 +1,7 @@
-"""Where a stored voxel lies in the world, and the way back: from the stored grid to the native one.
+"""The geometry of a stored volume: world coordinates of its voxels, and the way back from the stored to the native grid.
 
-Native voxels become RAS voxels by a permutation and flips of the axes, RAS voxels are cropped to a box, and the box is
-resized to the stored shape. Each step is affine, oblique volumes included: nothing is rotated, the affine keeps the tilt.
+Native voxels become RAS voxels by a permutation and flips of the axes; RAS voxels are cropped to a box; the box is resized to the
+stored shape. Each step is affine. Oblique volumes are not rotated: their affine keeps the tilt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from brainpretrain.files import dump_json
 from brainpretrain.preprocess.resampling import LINEAR, NEAREST, resize
 
-OUTSIDE_LOGIT = 20.0  # background minus others outside the box: a softmax of 1 to within 1e-8
+OUTSIDE_LOGIT = 20.0  # background minus other classes outside the box; its softmax is 1 to within 1e-8
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Orientation:
 
 
 def to_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, Orientation]:
-    """A volume with its axes turned to the nearest of right, anterior and superior.
+    """Reorders and flips the axes of a volume so that they are nearest to right, anterior and superior.
 
     Args:
         array: (i, j, k), any axis order and direction.
@@ -75,14 +75,14 @@ def from_ras(array: np.ndarray, orientation: Orientation) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Geometry:
-    """From the native grid of one volume to its stored array. Tables hold it as JSON.
+    """The steps from the native grid of one volume to its stored array. Tables hold them as JSON.
 
     Attributes:
         native_shape: voxels of the file.
         native_affine: rows of the 4x4 affine, native voxel -> world in mm.
         axes, flips: see `Orientation`.
-        box: per RAS axis the first voxel kept and the one after the last.
-        stored_shape: voxels after resampling (x, y, z).
+        box: for each RAS axis, the first voxel that is kept and the one after the last.
+        stored_shape: voxels (x, y, z) after resampling.
     """
 
     native_shape: tuple[int, ...]
@@ -102,7 +102,7 @@ class Geometry:
 
     @property
     def stored_spacing_mm(self) -> tuple[float, ...]:
-        """Real distance of stored voxels: the recipe's spacing, but for the rounding of the shape."""
+        """Distance of stored voxels: the recipe's spacing up to the rounding of the shape."""
         return tuple(round(float(n), 6) for n in np.linalg.norm(self.stored_affine[:3, :3], axis=0))
 
     @cached_property
@@ -123,7 +123,7 @@ class Geometry:
         return (np.asarray(xyz_mm) - self.stored_affine[:3, 3]) @ np.linalg.inv(self.stored_affine[:3, :3]).T
 
     def to_native(self, logits: np.ndarray) -> np.ndarray:
-        """Logits on the native grid (AMAES: linear resize, then paste).
+        """Logits on the native grid, by linear resizing and pasting (AMAES).
 
         Args:
             logits: (c, x, y, z) on the stored grid; channel 0 is the background, and c is at least 2.
@@ -139,10 +139,10 @@ class Geometry:
         return self.orientation.from_ras(native)
 
     def argmax_to_native(self, logits: Iterable[np.ndarray]) -> np.ndarray:
-        """`to_native(logits).argmax(0)` as uint16. Memory does not grow with the classes: two channels are held at a time.
+        """`to_native(logits).argmax(0)` as uint16, in memory for two channels however many classes there are.
 
         Args:
-            logits: channels (x, y, z) on the stored grid, each asked for once; the first is the background.
+            logits: channels (x, y, z) on the stored grid, each taken once from the iterable; the first is the background.
         """
         channels = iter(logits)
         best = resize(next(channels), self.box_shape, LINEAR).copy()
@@ -155,11 +155,11 @@ class Geometry:
         return self._paste(labels)
 
     def labels_to_native(self, labels: np.ndarray) -> np.ndarray:
-        """A label map (x, y, z) of the stored grid on the native grid, by nearest voxel; 0 outside the crop box."""
+        """A label map (x, y, z) of the stored grid on the native grid (nearest voxel); 0 outside the crop box."""
         return self._paste(resize(labels, self.box_shape, NEAREST))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-able content, `stored_spacing_mm` added for the reader."""
+        """The content as JSON values, with `stored_spacing_mm` for people who read the table."""
         return asdict(self) | {"stored_spacing_mm": self.stored_spacing_mm}
 
     @classmethod
@@ -188,5 +188,5 @@ class Geometry:
 
 
 def _frozen(value: Any) -> Any:
-    """Lists, as JSON gives them, back to tuples."""
+    """Turns lists, as JSON returns them, back into tuples."""
     return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value

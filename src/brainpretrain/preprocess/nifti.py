@@ -1,7 +1,8 @@
-"""The one reader and the one writer of NIfTI files. What a peer would read as zeros, we refuse.
+"""The only reader and the only writer of NIfTI files in this library.
 
-A file is judged by its header before a voxel is read, then decompressed to its last byte (checksum and length included),
-then searched for NaN and Inf. A `BadVolume` names the file, what is wrong in one word (`reason`) and a fix:
+The reader checks the header before it reads a voxel, decompresses the file to its last byte (checksum and length included), and
+searches for NaN and Inf; other readers were seen to return zeros for a truncated file. A `BadVolume` names the file, the problem,
+a fix, and one of these words as its `reason`:
 
     missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared forms
     nonfinite
@@ -27,41 +28,43 @@ from brainpretrain.files import atomic
 
 _BROKEN: tuple[Any, ...] = (gzip.BadGzipFile, zlib.error)
 gzip_open: Callable[..., Any] = gzip.open
-try:  # twice as fast, same format; without it everything works
+try:  # optional: the same format, read twice as fast
     from isal import igzip, isal_zlib
 
     gzip_open, _BROKEN = igzip.open, (*_BROKEN, isal_zlib.error)
 except ImportError:
     pass
 
-SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes: half a degree
-FORM_TOLERANCE_VOXELS = 0.1  # up to here qform and sform are equal
-FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms with an axis further apart than 45 degrees contradict each other
-FORM_TOLERANCE_SPACING = 0.1  # and so do two with spacings that differ by more than this share
-MAX_FORM_CODE = 5  # NIfTI knows 0 (not set) to 5
+SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes; half a degree
+FORM_TOLERANCE_VOXELS = 0.1  # largest distance at which qform and sform count as equal
+FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms contradict each other if an axis differs by more than 45 degrees
+FORM_TOLERANCE_SPACING = 0.1  # or if a spacing differs by more than this fraction
+MAX_FORM_CODE = 5  # NIfTI defines 0 (not set) to 5
 _HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
-_MAX_OFFSET = 1 << 24  # bytes; extensions may lie before the voxels
+_MAX_OFFSET = 1 << 24  # bytes before the voxels, where extensions may be
 _AGAIN = "download or copy the file again"
 
 
 class BadVolume(UserError):
-    """A file that is no usable volume. `reason` is one of the words listed in the module that raises it."""
+    """A file that is not a usable volume. `reason` is one of the words listed in the module that raises it."""
 
     def __init__(self, problem: str, *, reason: str = "", where: object = "", fix: str = "") -> None:
         super().__init__(problem, where=where, fix=fix)
         self.reason = reason
 
 
-_no_warnings = np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore")  # what comes of it is looked at
+_no_warnings = np.errstate(
+    over="ignore", under="ignore", invalid="ignore", divide="ignore"
+)  # the results are checked for NaN and Inf
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a header may claim.
+    """Limits for the values of a header.
 
     Attributes:
-        max_voxels: of the whole file, all channels of a 4-D one counted.
+        max_voxels: of the whole file, including all channels of a 4-D file.
         spacing_range_mm: smallest and largest distance of voxels along an axis.
     """
 
@@ -69,7 +72,7 @@ class Limits:
     spacing_range_mm: tuple[float, float] = (0.05, 20.0)
 
 
-PLAUSIBLE = Limits(max_voxels=1 << 29)  # 800 cubed: for files that no recipe is about
+PLAUSIBLE = Limits(max_voxels=1 << 29)  # 800 cubed: for files without a preprocess recipe
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,11 @@ class Volume:
     """A volume on its own grid.
 
     Attributes:
-        array: (i, j, k) in the file's axis order; integers as in the file, anything scaled or floating as float32.
+        array: (i, j, k) in the file's axis order; integers as in the file, scaled or floating values as float32.
         affine: 4x4 float64, voxel -> world in mm.
         spacing_mm: distance of voxels along i, j, k.
-        path: where it came from.
-        facts: `dtype` (text), `qform_code`, `sform_code`, `notes` (list of remarks on the header).
+        path: the file it was read from.
+        facts: `dtype` (text), `qform_code`, `sform_code`, and `notes` (a list of remarks on the header).
     """
 
     array: np.ndarray
@@ -92,11 +95,11 @@ class Volume:
 
 
 def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | None = None) -> Volume:
-    """Reads one 3-D volume of a `.nii` or `.nii.gz` file (told apart by content).
+    """Reads one 3-D volume of a `.nii` or `.nii.gz` file; compression is recognised by the content.
 
     Args:
-        limits: checked against the header, before memory is taken.
-        channel: which volume of a 4-D file; None demands a 3-D file.
+        limits: compared with the header before memory is allocated.
+        channel: index of the volume in a 4-D file; None requires a 3-D file.
 
     Raises:
         BadVolume: see the list at the top of this module.
@@ -104,11 +107,11 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
     path = Path(path)
     grid: dict[str, Any] = {}
 
-    def judge(header: nib.Nifti1Header) -> None:
+    def check(header: nib.Nifti1Header) -> None:
         _check_shape(header, limits, channel, path)
         grid.update(zip(("affine", "spacing_mm", "notes"), _affine(header, limits, path), strict=True))
 
-    header, array = _load(path, judge)
+    header, array = _load(path, check)
     array = array.reshape(array.shape[:3] if channel is None else array.shape[:4], order="F")
     array = _values(header, array if channel is None else array[..., channel], path)
     facts = {
@@ -123,16 +126,17 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
 def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nifti1Header) -> None:
     """Writes `array` on the grid of another file; equal input gives equal bytes.
 
-    The file appears whole or not at all: it is written beside its place, read back, compared and renamed.
+    The file is written under a temporary name, read back, compared and renamed, so `path` is never a partial file.
 
     Args:
         path: ends in `.nii` or `.nii.gz`.
-        array: (i, j, k) in the axis order of `like`. Labels (bool or integers) become uint8 or uint16, the smaller that
+        array: (i, j, k) in the axis order of `like`. Labels (bool or integers) become uint8 or uint16, the smaller type that
             holds them; floating values become float32.
-        like: file or header whose affine, qform and sform with their codes, spacing and units are kept.
+        like: the file or header whose affine, qform and sform with their codes, spacing and units are kept.
 
     Raises:
-        UserError: other suffix, other shape than `like`, labels outside 0..65535, or a file that reads back differently.
+        UserError: another suffix, another shape than that of `like`, labels outside 0..65535, or a file that reads back
+            differently.
     """
     path = Path(path)
     if not path.name.endswith((".nii", ".nii.gz")):
@@ -140,7 +144,7 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
     header = like if isinstance(like, nib.Nifti1Header) else read_header(like)
     if tuple(header["dim"][1:4]) != array.shape:
         raise UserError(
-            f"an array of shape {array.shape} cannot lie on the grid {tuple(map(int, header['dim'][1:4]))}",
+            f"an array of shape {array.shape} does not fit the grid {tuple(map(int, header['dim'][1:4]))}",
             where=path,
             fix="bring it to the native grid first",
         )
@@ -158,7 +162,7 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
 
 
 def read_header(path: Path | str) -> nib.Nifti1Header:
-    """The header as it stands in the file; only its first bytes are read, nothing about the grid is judged.
+    """The header as stored in the file. Only the first bytes are read, and the grid is not checked.
 
     Raises:
         BadVolume: missing empty_file html not_nifti header truncated corrupt.
@@ -168,11 +172,11 @@ def read_header(path: Path | str) -> nib.Nifti1Header:
         return _read_header(stream, path)[0]
 
 
-def _load(path: Path, judge: Callable[[nib.Nifti1Header], None]) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Header and raw voxels (native byte order, Fortran layout, all dimensions). `judge` may refuse the header."""
+def _load(path: Path, check: Callable[[nib.Nifti1Header], None]) -> tuple[nib.Nifti1Header, np.ndarray]:
+    """Header and raw voxels (native byte order, Fortran layout, all dimensions). `check` may refuse the header."""
     with _open(path) as stream:
         header, first_bytes = _read_header(stream, path)
-        judge(header)
+        check(header)
         return header, _read_voxels(stream, header, first_bytes, path)
 
 
@@ -188,17 +192,17 @@ def _open(path: Path) -> Any:
 
 
 def _fill(stream: BufferedIOBase, target: memoryview, path: Path, before: int, expected: str) -> int:
-    """Reads until `target` is full or the file ends; the number of bytes read. `before` bytes were read earlier."""
-    done = 0
+    """Reads until `target` is full or the file ends, and returns the number of bytes read, after `before` earlier ones."""
+    count = 0
     try:
-        while done < len(target) and (n := stream.readinto(target[done : done + (1 << 20)])):
-            done += n
+        while count < len(target) and (n := stream.readinto(target[count : count + (1 << 20)])):
+            count += n
     except EOFError as error:  # a gzip stream without an end
-        raise _truncated(expected, before + done, path) from error
+        raise _truncated(expected, before + count, path) from error
     except _BROKEN as error:
-        problem = f"damaged: {error}; expected {expected}, got {before + done} bytes"
+        problem = f"damaged: {error}; expected {expected}, got {before + count} bytes"
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
-    return done
+    return count
 
 
 def _truncated(expected: str, got: int, path: Path) -> BadVolume:
@@ -206,7 +210,7 @@ def _truncated(expected: str, got: int, path: Path) -> BadVolume:
 
 
 def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, bytes]:
-    """The header and the bytes read to get it, which may reach into the voxels."""
+    """The header, and the bytes that were read for it, which may include the first voxels."""
     block = bytearray(max(_HEADER_BYTES))
     n = _fill(stream, memoryview(block), path, 0, f"a header of {min(_HEADER_BYTES)} bytes")
     if block.lstrip()[:1] == b"<":
@@ -221,27 +225,27 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
     if not bytes(header["magic"]).startswith(_MAGIC[size]):
         raise BadVolume("no single-file NIfTI", reason="not_nifti", where=path, fix="convert .hdr/.img pairs to .nii.gz")
     if not size + 4 <= float(header["vox_offset"]) <= _MAX_OFFSET:
-        raise _bad_header(f"voxels said to begin at byte {float(header['vox_offset']):g}", path)
+        raise _bad_header(f"the voxels are said to begin at byte {float(header['vox_offset']):g}", path)
     return header, bytes(block[:n])
 
 
 def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> np.ndarray:
-    """The rest of the stream into one buffer of exactly the size that the header claims."""
+    """Reads the rest of the stream into one buffer of exactly the size that the header states."""
     shape, dtype, offset = _shape(header), _dtype(header, path), int(header["vox_offset"])
     total = offset + math.prod(shape) * dtype.itemsize
     buffer = np.empty(total, np.uint8)
-    known = np.frombuffer(first_bytes[:total], np.uint8)
-    buffer[: known.size] = known
-    got = known.size + _fill(stream, buffer.data[known.size :], path, known.size, f"{total} bytes")
+    start = np.frombuffer(first_bytes[:total], np.uint8)
+    buffer[: start.size] = start
+    got = start.size + _fill(stream, buffer.data[start.size :], path, start.size, f"{total} bytes")
     if got < total:
         raise _truncated(f"{total} bytes", got, path)
     try:
-        surplus = len(first_bytes) > total or stream.read(1)  # the end of a gzip stream is where its checksum is compared
+        surplus = len(first_bytes) > total or stream.read(1)  # the checksum of a gzip stream is compared at its end
     except (EOFError, *_BROKEN) as error:
         problem = f"damaged after the expected {total} bytes: {error}"
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
     if surplus:
-        raise BadVolume(f"more than the {total} bytes that its header says", reason="length", where=path, fix=_AGAIN)
+        raise BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
     array = np.ndarray(shape, dtype, buffer, offset, order="F")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 
@@ -254,7 +258,7 @@ def _bad_header(problem: str, path: Path) -> BadVolume:
 
 
 def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """Dimensions as claimed; trailing ones beyond the third are dropped."""
+    """The dimensions of the header, without trailing ones beyond the third."""
     n_dims = int(header["dim"][0])
     shape = [int(n) for n in header["dim"][1 : 1 + n_dims]]
     while len(shape) > 3 and shape[-1] == 1:
@@ -294,7 +298,7 @@ def _check_shape(header: nib.Nifti1Header, limits: Limits, channel: int | None, 
 
 @_no_warnings
 def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
-    """Affine, spacing and remarks. sform before qform; with neither the axes are taken as R, A, S (NIfTI method 1)."""
+    """Affine, spacing and remarks. The sform precedes the qform; without both, the axes count as R, A, S (NIfTI method 1)."""
     zooms = np.array(header["pixdim"][1:4], dtype=float)
     _check_spacing(zooms, limits, path)
     forms = _forms(header, path)
@@ -323,26 +327,26 @@ def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.nd
 
 
 def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
-    """Two forms may place a volume in two spaces, but how its axes run and how far its voxels lie apart must not depend on it."""
+    """Two forms may refer to two spaces, but must agree on the directions of the axes and on the spacing."""
     lengths = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
     cosines = (sform[:3, :3] / lengths[0] * (qform[:3, :3] / lengths[1])).sum(axis=0)
     ratio = lengths[0] / lengths[1]
     if np.all(cosines >= FORM_TOLERANCE_COSINE) and np.all(np.abs(np.log(ratio)) <= math.log1p(FORM_TOLERANCE_SPACING)):
         return
-    told = [
+    descriptions = [
         f"{''.join(nib.aff2axcodes(form))}, {' x '.join(f'{mm:.3g}' for mm in length)} mm"
         for form, length in zip((sform, qform), lengths, strict=True)
     ]
     raise BadVolume(
-        f"sform ({told[0]}) and qform ({told[1]}) contradict each other",
+        f"sform ({descriptions[0]}) and qform ({descriptions[1]}) contradict each other",
         reason="forms",
         where=path,
-        fix="find out which of them is right, and write it into both",
+        fix="find out which one is right, and write it into both",
     )
 
 
 def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:
-    """The affines whose code is set, the preferred one first."""
+    """The affines whose code is set, sform first."""
     for name in ("sform_code", "qform_code"):
         if not 0 <= int(header[name]) <= MAX_FORM_CODE:
             raise _bad_header(f"{name} {int(header[name])}", path)
@@ -358,14 +362,14 @@ def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:
 
 def _check_spacing(spacing: np.ndarray, limits: Limits, path: Path) -> None:
     low, high = limits.spacing_range_mm
-    if not np.all((spacing >= low) & (spacing <= high)):  # false for NaN too
+    if not np.all((spacing >= low) & (spacing <= high)):  # also refuses NaN
         text = " x ".join(f"{s:g}" for s in spacing)
         problem = f"spacing {text} mm is not within {low:g} to {high:g} mm"
         raise BadVolume(problem, reason="spacing", where=path, fix="repair pixdim and the affine in the header")
 
 
 def grid_distance_mm(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """How far the corners of a grid lie apart under two affines."""
+    """The largest distance in mm between the corners of a grid under two affines."""
     corners = np.array(np.meshgrid(*((0, n - 1) for n in shape[:3]))).reshape(3, -1)
     difference = np.asarray(affine) - np.asarray(other)
     return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())
@@ -376,7 +380,7 @@ def grid_distance_mm(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ..
 
 @_no_warnings
 def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarray:
-    """Applies the header's slope and intercept if set, and refuses what is not finite."""
+    """Applies the header's slope and intercept if they are set, and refuses values that are not finite."""
     try:
         slope, intercept = header.get_slope_inter()
     except HeaderDataError as error:
@@ -407,7 +411,7 @@ def _storable(array: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _file_bytes(array: np.ndarray, like: nib.Nifti1Header) -> bytes:
-    """A NIfTI file on the grid of `like`, without what described its intensities."""
+    """The bytes of a NIfTI file on the grid of `like`, without the fields that describe its intensities."""
     header = like.as_byteswapped("<")
     header.set_data_dtype(array.dtype)
     header.set_data_shape(array.shape)

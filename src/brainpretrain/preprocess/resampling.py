@@ -1,9 +1,9 @@
 """Axis-aligned resampling of a volume as three small banded matrix products.
 
-Resizing along an axis is linear, cubic splines with their prefilter and boundary included, so it is a matrix of shape
-(n_out, n_in): what resizing does to the identity. Weights fall by a factor of 3.7 per voxel, so the matrix is a narrow
-band, and a product of its blocks takes a twentieth of the time of a general spline routine. All orders use the half-pixel
-convention: both grids cover the same extent, the centre of voxel i lies at (i + 0.5) / n of it.
+Resizing along an axis is linear, including the prefilter and the boundary of cubic splines, so it is a matrix of shape
+(n_out, n_in), namely the resized identity. Its weights fall by a factor of 3.7 per voxel, so the matrix is a narrow band, and the
+product of its blocks takes a twentieth of the time of a general spline routine. All orders use the half-pixel convention: both
+grids cover the same extent, and the centre of voxel i is at (i + 0.5) / n of it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 from scipy import ndimage
 
 NEAREST, LINEAR, CUBIC = 0, 1, 3
-_BLOCK = 32  # output voxels per product: small wastes the processor's tiles, large multiplies zeros
-_NEGLIGIBLE = 1e-7  # weights below it are outside the band
+_BLOCK = 32  # output voxels per product; small blocks waste the processor's tiles, large ones multiply zeros
+_NEGLIGIBLE = 1e-7  # smaller weights are set to 0
 
 
 @dataclass(frozen=True)
 class Operator:
-    """A banded (n_out, n_in) matrix: per block of rows its columns and its dense float32 weights."""
+    """A banded (n_out, n_in) matrix: the rows, the columns and the dense float32 weights of each block."""
 
     n_out: int
     blocks: tuple[tuple[slice, slice, np.ndarray], ...]
@@ -51,8 +51,8 @@ def resize(array: np.ndarray, shape: Sequence[int], order: int, antialias: bool 
     Args:
         array: any memory layout.
         shape: the new size.
-        order: 3 cubic spline with mirrored boundary, clipped to the range of `array`, 1 linear with the edge repeated,
-            0 nearest. Orders 3 and 1 give float32, order 0 keeps the type.
+        order: 3 (cubic spline with mirrored boundary, clipped to the range of `array`), 1 (linear, with the edge repeated) or
+            0 (nearest). Orders 3 and 1 give float32, order 0 keeps the type.
         antialias: a Gaussian of sigma (n_in / n_out - 1) / 2 voxels before a cubic resize of an axis that shrinks.
 
     Returns:
@@ -65,11 +65,11 @@ def resize(array: np.ndarray, shape: Sequence[int], order: int, antialias: bool 
         return result
     room = np.empty(math.prod(shape), np.float32)
     axes = [axis for axis in range(3) if array.shape[axis] != shape[axis]]
-    axes.sort(key=lambda a: shape[a] / array.shape[a])  # what shrinks first leaves less to do
+    axes.sort(key=lambda a: shape[a] / array.shape[a])  # axes that shrink come first, which leaves fewer voxels for the others
     for left, axis in zip(reversed(range(len(axes))), axes, strict=True):
         n_in, n_out = array.shape[axis], shape[axis]
         operator = cubic_operator(n_in, n_out, antialias) if order == CUBIC else linear_operator(n_in, n_out)
-        # the first of three products lies where the last will: memory is largest here
+        # the first of three products uses the memory of the last, since memory use is largest here
         result = apply(operator, result, axis, room if left % 2 == 0 else None)
     if order == CUBIC:
         np.clip(result, array.min(), array.max(), out=result)
@@ -79,10 +79,10 @@ def resize(array: np.ndarray, shape: Sequence[int], order: int, antialias: bool 
 def apply(operator: Operator, array: np.ndarray, axis: int, room: np.ndarray | None = None) -> np.ndarray:
     """The matrix times `array` (float32) along `axis`; C-contiguous float32, whatever the memory layout of `array`.
 
-    It is made in `room` (float32, flat) if that is large enough.
+    The result is written into `room` (float32, flat) if that is large enough.
 
     The products run over the 2-D slices of a third axis, chosen such that slices of input and output have an axis of
-    stride one: then BLAS reads them in place, and a change of memory layout costs nothing.
+    stride one; BLAS then reads them in place, and a change of the memory layout costs nothing.
     """
     fastest = int(np.argmin(np.abs(array.strides)))
     batch = next((b for b in (1, 0) if b not in (axis, fastest)), None)
@@ -126,14 +126,14 @@ def linear_operator(n_in: int, n_out: int) -> Operator:
 
 
 def _positions(n_in: int, n_out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Centres of the output voxels on the input axis, as the voxel below and the fraction beyond it."""
+    """Positions of the output voxels on the input axis: the voxel below and the fraction beyond it."""
     position = (np.arange(n_out) + 0.5) * (n_in / n_out) - 0.5
     first = np.floor(position)
     return first.astype(np.intp), position - first
 
 
 def _banded(matrix: np.ndarray) -> Operator:
-    """Cuts a dense matrix into blocks of rows with the columns that matter to them."""
+    """Divides a dense matrix into blocks of rows, each with the columns that are not 0."""
     matrix = np.where(np.abs(matrix) < _NEGLIGIBLE, 0, matrix).astype(np.float32)
     blocks = []
     for start in range(0, len(matrix), _BLOCK):
@@ -145,7 +145,7 @@ def _banded(matrix: np.ndarray) -> Operator:
 
 
 def _nearest(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The input voxel in which the centre of an output voxel lies."""
+    """Takes for each output voxel the input voxel that contains its centre."""
     for axis, (n_in, n_out) in enumerate(zip(array.shape, shape, strict=True)):
         if n_in != n_out:
             index = [math.floor((2 * i + 1) * n_in / (2 * n_out)) for i in range(n_out)]

@@ -28,7 +28,7 @@ def read_stored(path: Path) -> tuple[pd.DataFrame, Path]:
     return table, path.parent
 
 
-def read_stored_of(paths: Iterable[tuple[str, Path]], data: Path) -> dict[str, pd.DataFrame]:
+def read_stored_of(paths: Iterable[tuple[str, Path | str]], data: Path) -> dict[str, pd.DataFrame]:
     """Tables of stored volumes by data set, with the column `file` relative to the folder `data`.
 
     Args:
@@ -40,7 +40,7 @@ def read_stored_of(paths: Iterable[tuple[str, Path]], data: Path) -> dict[str, p
     """
     parts: dict[str, list[pd.DataFrame]] = {}
     for name, path in paths:
-        table, folder = read_stored(path)
+        table, folder = read_stored(Path(path))
         table["file"] = [str((folder / file).relative_to(data)) if file else "" for file in table["file"]]
         parts.setdefault(name, []).append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in parts.items()}

@@ -1,8 +1,8 @@
-"""Synthetic head volumes, made from the ICBM152 maps that nilearn carries. They are phantoms, never data.
+"""Synthetic head volumes (phantoms), computed from the ICBM152 maps that the package nilearn contains.
 
-A subject is an anatomy: a smooth deformation of the template, its lesions, and whether the head around the brain is
-there. A volume is a subject seen by one sequence on a grid of its own. Both the image and the label are evaluated at
-the voxel centres of that grid, so a label always fits its image. World coordinates are RAS, in mm.
+A subject is an anatomy: a smooth deformation of the template, lesions, and a head around the brain or none. A volume is a subject
+imaged with one sequence on a grid of its own. Image and label are both evaluated at the voxel centres of that grid, so a label
+always fits its image. World coordinates are RAS, in mm.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ GREY, WHITE, LESION = 1, 2, 3
 LABELS = {GREY: "grey_matter", WHITE: "white_matter", LESION: "lesion"}
 
 UNITS_PER_INTENSITY = 1000  # intensity 1 as stored in int16
-FIELD_STEP_MM = 10.0  # grid on which a smooth field is kept; fine enough for linear interpolation
+FIELD_STEP_MM = 10.0  # spacing of the grid of a smooth field; fine enough for linear interpolation
 LESION_EDGE = 12.0  # steepness of the soft border of a lesion
-BRAIN_T1 = 0.2  # the template's T1w intensity, in 0..1, from which a voxel is brain and nothing else
+BRAIN_T1 = 0.2  # T1w intensity of the template, in 0..1, at and above which a voxel is entirely brain
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -42,14 +42,14 @@ CountRange = Annotated[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(g
 
 
 class Settings(BaseModel):
-    """Base of the groups of numbers below: nothing has a default, unknown keys are refused."""
+    """Base of the settings below: no field has a default, unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Anatomy(Settings):
-    """How subjects differ. `deformation_mm`: standard deviation of the displacement at points of a lattice
-    `deformation_scale_mm` wide. `size_sd`: standard deviation of the relative size of the brain."""
+    """Variation between subjects. `deformation_mm`: standard deviation of the displacement at the nodes of a lattice with the
+    spacing `deformation_scale_mm`. `size_sd`: standard deviation of the logarithm of the brain's relative size."""
 
     deformation_mm: NotNegative
     deformation_scale_mm: Positive
@@ -61,8 +61,8 @@ class Anatomy(Settings):
 
 
 class Grid(Settings):
-    """How grids differ: spacing of each axis, air around the object, share of oblique grids with rotations up to
-    `oblique_deg` about each axis, share of grids whose axes are flipped or permuted."""
+    """Variation between grids: spacing of each axis, air around the object, fraction of oblique grids with rotations up to
+    `oblique_deg` about each axis, fraction of grids whose axes are flipped or permuted."""
 
     spacing_mm: PositiveRange
     air_mm: NotNegative
@@ -72,7 +72,7 @@ class Grid(Settings):
 
 
 class Contrast(Settings):
-    """Intensity of each tissue in one sequence, in 0..1; `detail`: how much of the template's T1w detail is added."""
+    """Intensity of each tissue in one sequence, in 0..1. `detail`: factor for the T1w detail of the template."""
 
     grey: NotNegative
     white: NotNegative
@@ -84,9 +84,9 @@ class Contrast(Settings):
 
 
 class Signal(Settings):
-    """From tissues to intensities. `contrast_sd`: relative standard deviation of a tissue's intensity between
-    subjects; `bias`: largest log gain of the coil, varying over `bias_scale_mm`; `noise`: standard deviation of
-    the noise in both channels of the magnitude image, in units of intensity."""
+    """Intensities of tissues. `contrast_sd`: relative standard deviation of a tissue's intensity between volumes; `bias`:
+    largest logarithmic gain of the coil, which varies over `bias_scale_mm`; `noise`: standard deviation of the noise in
+    both channels of the magnitude image, in units of intensity."""
 
     contrasts: dict[str, Contrast]
     contrast_sd: NotNegative
@@ -96,7 +96,7 @@ class Signal(Settings):
 
 
 class Recipe(Settings):
-    """All numbers that a phantom depends on, but for seed and counts."""
+    """All settings of a phantom except seed and counts."""
 
     lesions_per_subject: CountRange
     anatomy: Anatomy
@@ -106,8 +106,8 @@ class Recipe(Settings):
 
 @dataclass(frozen=True)
 class Template:
-    """Maps (x y z, float32) on one grid: tissue fractions, brain mask, T1w detail, distance from the brain; and
-    in world mm centre (3) and extent (3) of the brain and points deep in white matter (n 3)."""
+    """Maps (x y z, float32) on one grid: tissue fractions, brain mask, T1w detail and distance from the brain; and in world
+    coordinates (mm) the centre (3) and extent (3) of the brain, and points deep in white matter (n 3)."""
 
     grey: np.ndarray
     white: np.ndarray
@@ -120,7 +120,7 @@ class Template:
     deep_white_mm: np.ndarray
 
     def sample(self, values: np.ndarray, points_mm: np.ndarray) -> np.ndarray:
-        """A map at template points (n 3), linear; beyond the grid the nearest value."""
+        """The values (n) of a map at template points (n 3), interpolated linearly; outside the grid the nearest value."""
         return ndimage.map_coordinates(values, _voxels(self.affine, points_mm), order=1, mode="nearest")
 
 
@@ -132,7 +132,7 @@ class SmoothField:
     affine: np.ndarray
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
-        """Values (n components) at points (n 3), linear."""
+        """The values (n components) at points (n 3), interpolated linearly."""
         at = _voxels(self.affine, points_mm)
         parts = [ndimage.map_coordinates(values, at, order=1, mode="nearest") for values in self.values]
         return np.stack(parts, axis=1)
@@ -140,7 +140,7 @@ class SmoothField:
 
 @dataclass(frozen=True)
 class Subject:
-    """One anatomy: displacement field in mm, size, lesions (centres in template mm, radii in mm), head or not."""
+    """One anatomy: displacement field in mm, relative size, lesions (centres in template mm, radii in mm), and a head or none."""
 
     displacement: SmoothField
     size: float
@@ -175,7 +175,7 @@ def load_template(pool: int) -> Template:
 
 
 def draw_subject(recipe: Recipe, template: Template, rng: np.random.Generator) -> Subject:
-    """A random anatomy. A lesion is a union of three blobs around a point deep in white matter."""
+    """Draws an anatomy. A lesion is the union of three blobs around a point deep in white matter."""
     anatomy = recipe.anatomy
     displacement = _random_field(template, anatomy.deformation_scale_mm, 3, anatomy.deformation_mm, rng)
     size = float(np.exp(rng.normal(0, anatomy.size_sd)))
@@ -192,11 +192,10 @@ def draw_subject(recipe: Recipe, template: Template, rng: np.random.Generator) -
 def render(
     subject: Subject, sequence: str, recipe: Recipe, template: Template, rng: np.random.Generator
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    """One volume of a subject.
+    """Draws a grid and images a subject on it.
 
     Returns:
-        Image (int16, never negative; exactly 0 around the brain unless the subject has a head) and label (uint8),
-        on the same grid.
+        Image (int16, not negative; exactly 0 around the brain unless the subject has a head) and label (uint8), on the same grid.
     """
     shape, affine = _draw_grid(subject, template, recipe, rng)
     orientation = _draw_orientation(recipe.grid, rng)
@@ -218,7 +217,7 @@ def _magnitude(
     template: Template,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Tissues to the magnitude image that a coil would give: contrast, bias, Rician noise."""
+    """The magnitude image (n) of tissues at `points`: contrast, bias field and Rician noise."""
     contrast = signal.contrasts[sequence].model_dump()
     gains = np.exp(rng.normal(0, signal.contrast_sd, len(contrast)))
     intensity = sum(contrast[name] * gain * tissues[name] for name, gain in zip(contrast, gains, strict=True))
@@ -229,7 +228,7 @@ def _magnitude(
 
 
 def _tissues(subject: Subject, template: Template, anatomy: Anatomy, points: np.ndarray) -> dict[str, np.ndarray]:
-    """Fraction of each tissue, and the T1w detail, at world points (n 3)."""
+    """The fraction of each tissue, and the T1w detail, at world points (n 3)."""
     at = template.centre_mm + (points - template.centre_mm) / subject.size + subject.displacement(points)
     grey, white, brain = (template.sample(values, at) for values in (template.grey, template.white, template.brain))
     lesion = _lesion_fraction(subject, at) * np.clip(2 * white, 0, 1)
@@ -250,7 +249,7 @@ def _tissues(subject: Subject, template: Template, anatomy: Anatomy, points: np.
 
 
 def _lesion_fraction(subject: Subject, at: np.ndarray) -> np.ndarray:
-    """Soft union of blobs: 0.5 at a blob's radius when it is alone."""
+    """Soft union of blobs; it is 0.5 at the radius of a single blob."""
     total = np.zeros(len(at))
     for centre, radius in zip(subject.lesion_centres_mm, subject.lesion_radii_mm, strict=True):
         near = np.flatnonzero(np.abs(at[:, 2] - centre[2]) < 3 * radius)
@@ -271,7 +270,7 @@ def _label(tissues: dict[str, np.ndarray]) -> np.ndarray:
 def _draw_grid(
     subject: Subject, template: Template, recipe: Recipe, rng: np.random.Generator
 ) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine of a grid that holds the object, its axes near R, A and S."""
+    """Shape and affine of a grid that contains the object, with axes near R, A and S."""
     grid, anatomy = recipe.grid, recipe.anatomy
     spacing = rng.uniform(*grid.spacing_mm, size=3).round(3)
     oblique = rng.random() < grid.oblique_fraction
@@ -285,7 +284,7 @@ def _draw_grid(
 
 
 def _draw_orientation(grid: Grid, rng: np.random.Generator) -> np.ndarray:
-    """nibabel orientation (axis, flip): a random permutation and random flips, or none."""
+    """A nibabel orientation (axis, flip): a random permutation with random flips, or the identity."""
     axes, flips = rng.permutation(3), rng.choice([-1, 1], 3)
     if rng.random() < grid.reoriented_fraction:
         return np.stack([axes, flips], axis=1)
@@ -301,7 +300,7 @@ def _nifti(array: np.ndarray, affine: np.ndarray, orientation: np.ndarray) -> ni
 
 
 def _random_field(template: Template, scale_mm: float, components: int, sd: float, rng: np.random.Generator) -> SmoothField:
-    """A cubic B-spline over the template and its surroundings, with normal coefficients `scale_mm` apart."""
+    """A cubic B-spline over the template and its surroundings, whose normally distributed coefficients are `scale_mm` apart."""
     nodes = np.ceil(2 * template.extent_mm / scale_mm).astype(int) + 1
     zoom = max(1.0, scale_mm / FIELD_STEP_MM)
     coefficients = rng.normal(0, sd, (components, *nodes))
@@ -313,7 +312,7 @@ def _random_field(template: Template, scale_mm: float, components: int, sd: floa
 
 
 def _read_map(kind: str) -> nib.Nifti1Image:
-    # Found as a file: importing nilearn.datasets takes seconds.
+    # Located as a file, since importing nilearn.datasets takes seconds.
     resource = files("nilearn") / "datasets" / "data" / f"mni_icbm152_{kind}_tal_nlin_sym_09a_converted.nii.gz"
     with as_file(resource) as path:
         image = nib.Nifti1Image.from_filename(path)
@@ -321,17 +320,17 @@ def _read_map(kind: str) -> nib.Nifti1Image:
 
 
 def _pooled(array: np.ndarray, pool: int) -> np.ndarray:
-    """Mean over blocks of `pool` voxels a side; what does not fill a block is dropped."""
+    """Means over cubic blocks with edges of `pool` voxels; incomplete blocks are dropped."""
     x, y, z = (n // pool for n in array.shape)
     blocks = array[: x * pool, : y * pool, : z * pool].reshape(x, pool, y, pool, z, pool)
     return blocks.mean(axis=(1, 3, 5), dtype=np.float32)
 
 
 def _detail(t1: np.ndarray, grey: np.ndarray, white: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """What the tissue fractions do not explain of the T1w template: deep nuclei, vessels, cortical texture."""
+    """The part of the T1w template that tissue fractions do not explain: deep nuclei, vessels, cortical texture."""
     inside = brain > 0.5
     design = np.stack([grey[inside], white[inside], (brain - grey - white)[inside]], axis=1)
-    # Rounded, so that the order in which threads add does not reach the voxels.
+    # Rounded, so that the order in which threads add has no effect on voxels.
     weights = np.linalg.lstsq(design, t1[inside], rcond=None)[0].round(6)
     detail = np.zeros_like(t1)
     detail[inside] = t1[inside] - design @ weights

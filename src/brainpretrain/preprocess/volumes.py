@@ -1,7 +1,7 @@
-"""From a volume on its own grid to the stored array: RAS, crop, normalise, resample (AMAES section 3.1, Appendix A).
+"""Preprocesses a volume: RAS orientation, crop, intensity normalisation, resampling (AMAES section 3.1, Appendix A).
 
-The reader and writer are in `nifti.py`, the grids in `geometry.py`, the spline in `resampling.py`; their public names are
-the ones to use from here. Reasons of a `BadVolume` raised in this module:
+The reader is in `nifti.py`, the way back to the native grid in `geometry.py`, the spline in `resampling.py`. Reasons of a
+`BadVolume` raised in this module:
 
     too_small negative empty constant too_large label_grid label_value
 """
@@ -51,8 +51,8 @@ RECIPE_KEYS = (
     "max_voxels",
     "spacing_range_mm",
 )
-GRID_TOLERANCE_VOXELS = 0.05  # how far the corners of a label may lie from those of its image
-LABEL_TOLERANCE = 1e-3  # how far a label may be from an integer
+GRID_TOLERANCE_VOXELS = 0.05  # largest distance between the corners of a label and those of its image
+LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
 _REBASE_AND_ROUND = np.uint32((1 << 32) - (112 << 23) + 0xFFF)
 _HALF_AND_SMALLEST_NORMAL = np.uint32(0x3F000000 + 0x400)
@@ -61,18 +61,18 @@ _HALF_AND_SMALLEST_NORMAL = np.uint32(0x3F000000 + 0x400)
 def preprocess(
     volume: Volume, label: Volume | None, recipe: Mapping[str, Any], box: tuple[slice, ...] | None = None
 ) -> tuple[np.ndarray, np.ndarray | None, Geometry, dict[str, Any]]:
-    """One volume, and the label on its grid, as they are stored.
+    """Preprocesses one volume, and a label on the same grid.
 
     Args:
-        volume: as read.
-        label: on the grid of `volume`, integers to within 1e-3; or None.
+        volume: as `nifti.read_volume` returns it.
+        label: on the grid of `volume`, with integer values to within 1e-3; or None.
         recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `crop` ('nonzero' or 'none'), `min_size` in voxels of every
-            native axis, `allow_negative`, `max_voxels` before and after, `antialias`.
+            native axis, `allow_negative`, `max_voxels` before and after resampling, `antialias`.
             (`spacing_range_mm` is for the reader.)
-        box: what to keep, in RAS; without it, what `crop` says of this volume alone.
+        box: the part to keep, a slice per RAS axis; by default it follows from `crop` and this volume.
 
     Returns:
-        image (x, y, z) float32 in [0, 1]; label (x, y, z) in the smallest unsigned type, raw values, or None; the
+        image (x, y, z) float32 in [0, 1]; label (x, y, z) with its original values in the smallest unsigned type, or None; the
         geometry; and facts: `mean` and `std` of the image, `native_spacing_mm`, `label_values`, `notes`.
 
     Raises:
@@ -86,7 +86,7 @@ def preprocess(
     if box is None:
         raise _bad(volume, "no voxel above 0", "empty")
     if min(s.stop - s.start for s in box) < 2:
-        raise _bad(volume, "all voxels above 0 lie in one slice", "too_small")
+        raise _bad(volume, "all voxels above 0 are in one slice", "too_small")
     spacing_mm = [volume.spacing_mm[a] for a in orientation.axes]
     shape = target_shape([s.stop - s.start for s in box], spacing_mm, recipe["spacing_mm"])
     if math.prod(shape) > recipe["max_voxels"]:
@@ -115,7 +115,7 @@ def preprocess(
 
 
 def foreground_box(array: np.ndarray) -> tuple[slice, ...] | None:
-    """The tight half-open box of the voxels above 0, or None if there is none. AMAES' own box is one voxel larger."""
+    """The tight half-open box of the voxels above 0; None if there are none. The box of the published code is a voxel larger."""
     order, memory = memory_order(array), _as_in_memory(array)
     mask = memory > 0
     plane = np.logical_or.reduce(mask, axis=0)
@@ -131,15 +131,15 @@ def foreground_box(array: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
-    """(min(x, q) - min) / (q - min), q the quantile of the voxels above the minimum (AMAES: clip, z-score, min-max).
+    """(min(x, q) - min) / (q - min), where q is a quantile of the voxels above the minimum (AMAES: clip, z-score, min-max).
 
     Args:
         array: (x, y, z), finite, any real type.
-        upper_quantile: in (0, 1]; linear between neighbouring values, as numpy's.
+        upper_quantile: in (0, 1]; interpolated linearly between neighbouring values, as numpy does.
 
     Returns:
-        float32 in [0, 1], axes in the order in which they lie in memory, or None if all voxels above the minimum are
-        equal: then there is no contrast to normalise.
+        (x, y, z) float32 in [0, 1], with the memory layout of `array`; None if all voxels above the minimum are equal, so that
+        there is no contrast to normalise.
     """
     flat = _as_in_memory(array).ravel()
     low, high = flat.min(), flat.max()
@@ -152,7 +152,9 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
         return None
     result = np.empty_like(array, dtype=np.float32)
     order = memory_order(array)
-    for source, target in zip(array.transpose(order), result.transpose(order), strict=True):  # slabs stay in the cache
+    for source, target in zip(
+        array.transpose(order), result.transpose(order), strict=True
+    ):  # slab by slab, so that the data stay in the cache
         target[...] = source
         np.minimum(target, ceiling, out=target)
         target -= floor
@@ -161,17 +163,17 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
 
 
 def require_same_grid(reference: Volume, other: Volume, where: object) -> None:
-    """Accepts two volumes whose shapes are equal and whose corners lie together to within a twentieth of a voxel.
+    """Refuses a volume whose shape differs from that of `reference`, or whose corners are over a twentieth of a voxel away.
 
     Raises:
-        BadVolume: label_grid; `where` is the file to blame.
+        BadVolume: with the reason label_grid; `where` is the file that the message names.
     """
     if other.array.shape != reference.array.shape:
         problem = f"shape {other.array.shape} on a grid of {reference.array.shape}"
         raise BadVolume(problem, reason="label_grid", where=where, fix="bring it to the grid of its image")
     gap_mm = grid_distance_mm(other.affine, reference.affine, reference.array.shape)
     if gap_mm > GRID_TOLERANCE_VOXELS * min(reference.spacing_mm):
-        problem = f"it lies up to {gap_mm:.2f} mm off the grid of its image"
+        problem = f"it is up to {gap_mm:.2f} mm off the grid of its image"
         raise BadVolume(problem, reason="label_grid", where=where, fix="align their headers")
 
 
@@ -179,13 +181,13 @@ def integer_labels(label: Volume) -> np.ndarray:
     """The values of a label volume, rounded, in the smallest unsigned type that holds them.
 
     Raises:
-        BadVolume: label_value: a value further than 1e-3 from an integer, below 0 or above 65535.
+        BadVolume: label_value, for a value that is over 1e-3 away from an integer, below 0 or above 65535.
     """
     array = label.array
     if array.dtype.kind == "f":
         rounded = np.rint(array)
         if wrong := np.count_nonzero(np.abs(array - rounded) > LABEL_TOLERANCE):
-            raise _bad(label, f"{wrong} label values are no integers", "label_value", "store labels as integers")
+            raise _bad(label, f"{wrong} label values are not integers", "label_value", "store labels as integers")
         array = rounded
     low, high = array.min(), array.max()
     if low < 0 or high > np.iinfo(np.uint16).max:
@@ -194,7 +196,7 @@ def integer_labels(label: Volume) -> np.ndarray:
 
 
 def label_values(label: np.ndarray) -> list[int]:
-    """The values that occur in a label map of unsigned integers, ascending."""
+    """The values in a label map of unsigned integers, in ascending order."""
     if label.dtype.itemsize > 2:
         return [int(v) for v in np.unique(label)]
     low = int(label.min())
@@ -202,11 +204,11 @@ def label_values(label: np.ndarray) -> list[int]:
 
 
 def to_float16(image: np.ndarray) -> np.ndarray:
-    """`image.astype(np.float16)` to the bit, C-contiguous, for float32 from 0 to 65504.
+    """`image.astype(np.float16)`, bit for bit and C-contiguous, for float32 values from 0 to 65504.
 
-    numpy casts voxel by voxel with branches, 2 to 40 ns each; whole slabs of integer arithmetic take 1.5 ns. A half is the
-    float with the exponent rebased and 13 bits rounded off, to even. Below 2**-14 it has a fixed step: there adding 0.5
-    makes the processor round to that step.
+    numpy casts voxel by voxel with branches, at 2 to 40 ns per voxel; integer arithmetic on whole slabs takes 1.5 ns. A half is
+    the float with its exponent rebased and 13 bits rounded off, to even. Below 2**-14 halves have a fixed step, to which the
+    processor rounds when 0.5 is added.
     """
     order = memory_order(image)
     memory = image.transpose(order)
@@ -223,7 +225,7 @@ def to_float16(image: np.ndarray) -> np.ndarray:
 
 
 def memory_order(array: np.ndarray) -> list[int]:
-    """Axes from the slowest to the fastest in memory."""
+    """The axes of an array from the slowest to the fastest in memory."""
     return sorted(range(array.ndim), key=lambda axis: abs(array.strides[axis]), reverse=True)
 
 
@@ -247,24 +249,24 @@ def _check_values(volume: Volume, recipe: Mapping[str, Any]) -> None:
 def _label_in_box(
     label: Volume, volume: Volume, orientation: Orientation, box: tuple[slice, ...], notes: list[str]
 ) -> np.ndarray:
-    """The label checked against its image, in RAS order, cropped, smallest unsigned type. What it loses is noted."""
+    """The label in RAS order, cropped, in the smallest unsigned type, after a check of its grid. Lost voxels are noted."""
     require_same_grid(volume, label, label.path)
     notes += [f"label: {note}" for note in label.facts["notes"]]
     whole = orientation.to_ras(integer_labels(label))
     cropped = whole[box]
     if lost := np.count_nonzero(whole) - np.count_nonzero(cropped):
-        notes.append(f"{lost} labelled voxels lie outside the crop box")
+        notes.append(f"{lost} labelled voxels are outside the crop box")
     return cropped
 
 
 def _as_in_memory(array: np.ndarray) -> np.ndarray:
-    """The view in which indices rise with addresses: an inner loop that runs backwards is ten times slower."""
+    """A view whose indices rise with memory addresses, since an inner loop that runs backwards is ten times slower."""
     ahead = array[tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)]
     return ahead.transpose(memory_order(array))
 
 
 def _histogram(memory: np.ndarray, low: int, high: int) -> np.ndarray:
-    """How often each of low..high occurs, slab by slab, since bincount makes 8 bytes of every voxel."""
+    """Counts the values low..high, slab by slab, since bincount needs 8 bytes per voxel."""
     counts = np.zeros(high - low + 1, np.int64)
     for slab in memory:
         counts += np.bincount(np.subtract(slab, low, dtype=np.intp).ravel(), minlength=counts.size)
@@ -272,9 +274,9 @@ def _histogram(memory: np.ndarray, low: int, high: int) -> np.ndarray:
 
 
 def _quantile(flat: np.ndarray, low: np.generic, high: np.generic, fraction: float) -> float | None:
-    """Exact quantile of the values above `low`; None if they are all equal.
+    """The exact quantile of the values above `low`; None if all of them are equal.
 
-    A coarse sample tells where the top of the distribution begins, so that few values have to be put in order.
+    A coarse sample shows where the upper end of the distribution begins, so that only few values have to be sorted.
     """
     n = flat.size - np.count_nonzero(flat == low)
     if n == np.count_nonzero(flat == high):
@@ -284,7 +286,7 @@ def _quantile(flat: np.ndarray, low: np.generic, high: np.generic, fraction: flo
     sample = np.sort(flat[:: max(1, flat.size // 8192)])
     sample = sample[sample > low]
     top = flat[flat >= sample[int((len(sample) - 1) * max(0.0, fraction - 0.02))]] if len(sample) else flat[:0]
-    if top.size < n - below:  # the sample misled: order them all
+    if top.size < n - below:  # the sample was misleading: use all values
         top = flat[flat > low]
     index = below - (n - top.size)
     top.partition(index)
@@ -294,7 +296,7 @@ def _quantile(flat: np.ndarray, low: np.generic, high: np.generic, fraction: flo
 
 
 def _mean_std(image: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation over all voxels, float32 sums of slabs added up in float64."""
+    """Mean and standard deviation of all voxels; float32 sums of slabs are added in float64."""
     slabs = [slab.ravel() for slab in _as_in_memory(image)]
     mean = sum(float(slab.sum()) for slab in slabs) / image.size
     square = sum(float(np.dot(slab, slab)) for slab in slabs) / image.size

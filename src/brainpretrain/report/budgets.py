@@ -167,10 +167,10 @@ def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: TableSpec, bootst
     for key in complete[ARM].itertuples(index=False, name=None):
         sums, counts = _tensor(arms[key], folds, labels, subjects)
         means = _ratio(np.tensordot(weights, sums, (1, 0)), np.tensordot(weights, counts, (1, 0)))  # resample, fold, label
-        known = ~np.isnan(means)
-        by_fold = _ratio(np.where(known, means, 0).sum(2), known.sum(2))
-        known = ~np.isnan(by_fold)
-        means_of[key] = _ratio((np.where(known, by_fold, 0) * fold_weights).sum(1), (known * fold_weights).sum(1))
+        defined = ~np.isnan(means)
+        by_fold = _ratio(np.where(defined, means, 0).sum(2), defined.sum(2))
+        defined = ~np.isnan(by_fold)
+        means_of[key] = _ratio((np.where(defined, by_fold, 0) * fold_weights).sum(1), (defined * fold_weights).sum(1))
     return means_of
 
 

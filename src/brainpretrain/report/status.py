@@ -1,7 +1,7 @@
-"""What became of every training of a study, read from the run folders alone: no Slurm, no Snakemake, no torch.
+"""The state of every training of a study, read from files alone: Slurm and Snakemake are not asked, torch is not imported.
 
-A training is known by its `run.json` (finished), its work folder (`history.py`), its log (it ended before it had a work
-folder), or, in the root of the repository, by the plan.
+A training is found by its `run.json` (finished), its work folder (see `training/history.py`), its log (it ended before it had a
+work folder), or, in the root of the repository, by the plan (not begun).
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from brainpretrain.words import rough_duration
 STATES = {  # in the order they are counted, with their colours
     "running": "cyan",
     "failed": "red",  # ended by an error
-    "silent": "red",  # ended without a word: killed, or the node was lost
+    "silent": "red",  # ended without a message: killed, or the node was lost
     "interrupted": "yellow",  # stopped by a signal, saved
     "finished": "green",
     "not begun": "dim",
 }
 RUNS = ("pretrain/*/*/*", "finetune/*/*/*/*/n*/fold*")  # below a study
-TAIL = 8192  # bytes of a log that are looked at
+TAIL = 8192  # bytes read from the end of a log
 TROUBLE = re.compile(r"^error: |^[\w.]*(Error|Exception)\b|\bkilled\b|out of memory|oom.kill|not found$", re.IGNORECASE)
 
 
@@ -44,16 +44,16 @@ TROUBLE = re.compile(r"^error: |^[\w.]*(Error|Exception)\b|\bkilled\b|out of mem
 class Training:
     """One pretraining or fine-tuning. Times are in seconds, None where unknown.
 
-    Args:
-        study: '' for a training that was started by hand and writes elsewhere.
+    Attributes:
+        study: '' for a training that was started by hand and writes outside the results folder.
         run: path below the study.
         state: a key of STATES.
-        patches_per_s: now while it runs, the mean when it is finished.
-        left_s: time to the end at this speed.
-        seen_s: since its last sign of life.
-        lost_steps: steps that had to be, or will have to be, done again.
-        trouble: one line; '' if there is none.
-        log: of the job, '' if there is none.
+        patches_per_s: current speed of a running training, mean speed of a finished one.
+        left_s: time to the end at the current speed.
+        seen_s: time since the last sign of life.
+        lost_steps: steps that were repeated, or will be, after interruptions.
+        trouble: why it stopped, in one line; '' if there is no trouble.
+        log: path of the job's log, '' if there is none.
         work: its work folder, '' if there is none.
     """
 
@@ -76,23 +76,23 @@ def collect(results: Path, study: str | None = None) -> list[Training]:
     """All trainings below a results folder, or those of one study, in the order of their paths.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no training.
     """
-    known: dict[tuple[str, str], Training] = {}
+    by_run: dict[tuple[str, str], Training] = {}
     for training in (*_finished(results), *_at_work(results)):
-        before = known.get((training.study, training.run))
-        if before is None or _age(training) < _age(before):
-            known[training.study, training.run] = training
+        other = by_run.get((training.study, training.run))
+        if other is None or _age(training) < _age(other):
+            by_run[training.study, training.run] = training
     for training in _only_logged(results):
-        known.setdefault((training.study, training.run), training)
-    for name, run in _planned(results, {study} if study else {training.study for training in known.values()}):
-        known.setdefault((name, run), Training(name, run, "not begun"))
-    found = [training for training in known.values() if study is None or training.study == study]
-    if not found:
-        names = sorted({training.study for training in known.values() if training.study})
+        by_run.setdefault((training.study, training.run), training)
+    for name, run in _planned(results, {study} if study else {training.study for training in by_run.values()}):
+        by_run.setdefault((name, run), Training(name, run, "not begun"))
+    trainings = [training for training in by_run.values() if study is None or training.study == study]
+    if not trainings:
+        names = sorted({training.study for training in by_run.values() if training.study})
         fix = nearest(study, names) if study else "give --results, or start a study"
         raise UserError(f"no trace of a study '{study}'" if study else "no trace of a training", where=results, fix=fix)
-    return sorted(found, key=lambda training: (training.study, _order(training.run)))
+    return sorted(trainings, key=lambda training: (training.study, _order(training.run)))
 
 
 def _age(training: Training) -> float:
@@ -100,7 +100,7 @@ def _age(training: Training) -> float:
 
 
 def _order(run: str) -> tuple:
-    """Pretrainings first; n5 before n10."""
+    """Sort key: pretrainings first, numbers by value (n5 before n10)."""
     parts = [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", run)]
     return (not run.startswith("pretrain"), parts)
 
@@ -131,10 +131,10 @@ def _at_work(results: Path) -> Iterator[Training]:
 
 
 def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts: list[list[history.Event]]) -> Training:
-    """A training that has not ended in results: running, or ended before."""
+    """A training with a work folder, so without results yet: it is running, or it stopped."""
     sign, last, end = history.alive(work), attempts[-1][-1], history.ending(attempts[-1], work)
     out = Path(about["out"])
-    elsewhere = out.parts[0] == ".."
+    elsewhere = out.parts[0] == ".."  # started by hand
     log = _log(results, out)
     saved = max((int(folder.name.removeprefix("step-")) for folder in work.glob("step-*")), default=0)
     state, trouble = _outcome(sign, last, end["told"], log)
@@ -158,31 +158,40 @@ def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts
     )
 
 
-def _outcome(sign: dict[str, Any], last: history.Event, told: str, log: str) -> tuple[str, str]:
-    """State and trouble, from the last sign of life, the last event, how the attempt ended, and the log of the job."""
+def _outcome(sign: dict[str, Any], last: history.Event, ending: str, log: str) -> tuple[str, str]:
+    """State and trouble of a training with a work folder.
+
+    Args:
+        sign: its last sign of life.
+        last: the last event of its history.
+        ending: how its last attempt ended, in one line.
+        log: path of the job's log, or ''.
+    """
     state = {"stop": "interrupted", "end": "interrupted", "error": "failed", "refused": "failed"}.get(last["event"], "silent")
     if state == "silent" and history.is_alive(sign):
         still = sign.get("still_s", 0)
         return "running", f"no step for {rough_duration(still)}" if still > history.SILENT_S else ""
     if log and Path(log).stat().st_mtime >= datetime.fromisoformat(last["time"]).timestamp() and (line := _trouble(log)):
-        return "failed", line  # of another process, or of an attempt that did not get as far as a history
-    return state, last["line"] if state == "failed" else told
+        return "failed", line  # the error of another process, or of an attempt that failed before it wrote to the history
+    return state, last["line"] if state == "failed" else ending
 
 
 def _only_logged(results: Path) -> Iterator[Training]:
-    """Trainings that ended, or are about to begin, without a work folder."""
+    """Trainings with a log and without a work folder: they failed before they had one, or are about to begin."""
     for pattern in RUNS:
         for path in results.glob(f"*/logs/{pattern}.log"):
             study = path.relative_to(results).parts[0]
             run = path.relative_to(results / study / "logs").with_suffix("").as_posix()
             seen, trouble = datetime.now(UTC).timestamp() - path.stat().st_mtime, _trouble(str(path))
             state = "failed" if trouble else "running" if seen < history.SILENT_S else "silent"
-            trouble = trouble or ("ended without a word, and has neither results nor a work folder" if state == "silent" else "")
+            trouble = trouble or (
+                "ended without a message, and has neither results nor a work folder" if state == "silent" else ""
+            )
             yield Training(study, run, state, seen_s=seen, attempts=1, trouble=trouble, log=str(path))
 
 
 def _planned(results: Path, studies: set[str]) -> Iterator[tuple[str, str]]:
-    """(study, run) of what the studies ask for, where the config in this folder writes to these results."""
+    """(study, run) of each training that the studies plan, if the config in the current folder writes to these results."""
     folder = Path("config")
     if not (folder / "config.yaml").exists():
         return
@@ -192,12 +201,12 @@ def _planned(results: Path, studies: set[str]) -> Iterator[tuple[str, str]]:
     for study in sorted(studies or {str(settings.get("study"))}):
         if (folder / "studies" / f"{study}.yaml").exists():
             try:
-                made = plan.make(config.load(folder, {"study": study}))
-            except UserError as error:  # being edited, perhaps; what has begun can be told all the same
-                print(f"{study}: what is not begun is not known, since its config has an error: {error}", file=sys.stderr)
+                planned = plan.make(config.load(folder, {"study": study}))
+            except UserError as error:  # the config may be being edited, and the other trainings can still be shown
+                print(f"{study}: trainings not begun are left out, since the config has an error: {error}", file=sys.stderr)
                 continue
-            yield from ((study, pretraining.path) for pretraining in made.pretrainings)
-            yield from ((study, f"{e.arm.path}/fold{e.fold}") for e in made.evaluations)
+            yield from ((study, pretraining.path) for pretraining in planned.pretrainings)
+            yield from ((study, f"{e.arm.path}/fold{e.fold}") for e in planned.evaluations)
 
 
 def _log(results: Path, out: Path) -> str:
@@ -207,7 +216,7 @@ def _log(results: Path, out: Path) -> str:
 
 
 def _trouble(log: str) -> str:
-    """The last line of a log that tells of an error; '' if there is none. Snakemake empties a log at every attempt."""
+    """The last line of a log that reports an error; '' if there is none. Snakemake empties a log at every attempt."""
     with open(log, "rb") as stream:
         stream.seek(max(0, stream.seek(0, 2) - TAIL))
         lines = stream.read().decode("utf-8", errors="replace").splitlines()
@@ -216,14 +225,14 @@ def _trouble(log: str) -> str:
 
 
 def rendered(trainings: list[Training]) -> Group:
-    """A table per study, and below it what to know of the trainings that stopped."""
+    """A table per study, and below it the trouble, log and work folder of each training that stopped."""
     parts: list[Any] = []
     for study in sorted({training.study for training in trainings}):
-        mine = [training for training in trainings if training.study == study]
-        counts = Counter(training.state for training in mine)
+        of_study = [training for training in trainings if training.study == study]
+        counts = Counter(training.state for training in of_study)
         title = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
         parts.append(Text(f"{study or 'by hand'}: {title}", style="bold"))
-        begun = [training for training in mine if training.state != "not begun"]
+        begun = [training for training in of_study if training.state != "not begun"]
         parts += [_table(begun), *_troubles(begun)] if begun else []
         parts.append(Text())
     return Group(*parts[:-1])

@@ -1,7 +1,7 @@
-"""Cases to turn and leaf through in a browser: a page with NiiVue, made of files beside each other and opened without a server.
+"""Cases in 3-D in a browser: a page with the viewer NiiVue, which opens from a folder without a server.
 
-A browser lets a page read no file beside it, but lets it run one as a script: so the volumes of an arm are a script that
-hands them over, and it is loaded when the arm is chosen. Nothing is fetched from anywhere and nothing leaves the machine.
+A page opened from a folder may not read files, but it may run scripts. So the volumes of an arm are a script that passes them
+to the page, loaded when the arm is chosen. The page fetches nothing and sends nothing.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from brainpretrain.report.overlays import Overlay
 from brainpretrain.report.pages import html
 
 BUNDLE = "niivue.umd.js"
-NIIVUE = "@niivue/niivue@0.69.0"  # the version that the page was looked at with
+NIIVUE = "@niivue/niivue@0.69.0"  # the version that the page was tested with
 HEAD = "brainpretrainCases("
-POLICY = (  # the browser itself keeps the page from sending or fetching anything
+POLICY = (  # the browser enforces that the page fetches and sends nothing
     "default-src 'none'; script-src 'unsafe-inline' 'self' file:; style-src 'unsafe-inline'; "
     "connect-src data: blob:; img-src data: blob:; font-src data:; worker-src blob:; form-action 'none'"
 )
 
 
 def require_bundle(path: Path) -> None:
-    """Raises UserError, with the commands that get it, unless NiiVue's bundle is at `path`."""
+    """Raises UserError, with the commands that download NiiVue's bundle, unless the bundle is at `path`."""
     if not path.is_file():
         fix = (
             f"with Node.js: npm pack {NIIVUE} && tar -xzf niivue-niivue-*.tgz package/dist/{BUNDLE}, "
-            f"and put package/dist/{BUNDLE} there (2.3 MB, BSD-2-Clause)"
+            f"and copy package/dist/{BUNDLE} to that path (2.3 MB, BSD-2-Clause)"
         )
         raise UserError("the viewer NiiVue is not in place", where=path, fix=fix)
 
@@ -46,9 +46,9 @@ def write_cases(path: Path | str, title: str, cases: Sequence[Overlay], classes:
 
     Args:
         path: .js file.
-        title: of the arm and cohort, as the page lists it.
-        cases: as for `figures.overlays.draw`; images are kept with 8 bits, which is what a screen shows.
-        classes: names of the values 1, 2, ...
+        title: name of the arm and cohort in the page's list.
+        cases: what `report.overlays.load_overlays` returned; images are stored with 8 bits, as a screen shows them.
+        classes: names of the label values 1, 2, ...
     """
     content = {"title": title, "classes": list(classes), "cases": [_case(case) for case in cases]}
     with files.atomic(path) as temporary:
@@ -71,16 +71,16 @@ def _case(case: Overlay) -> dict[str, Any]:
 
 
 def _centre(reference: np.ndarray, prediction: np.ndarray) -> list[int]:
-    """Where to look first: the labelled voxel nearest to the middle of the reference, or else of the prediction."""
+    """The voxel shown first: the labelled voxel nearest to the centre of the reference, or else of the prediction."""
     for labels in (reference, prediction):
-        places = np.argwhere(labels)
-        if len(places):
-            return places[((places - places.mean(0)) ** 2).sum(1).argmin()].tolist()
+        voxels = np.argwhere(labels)
+        if len(voxels):
+            return voxels[((voxels - voxels.mean(0)) ** 2).sum(1).argmin()].tolist()
     return [n // 2 for n in reference.shape]
 
 
 def _nifti(array: np.ndarray, spacing_mm: Sequence[float]) -> str:
-    """A gzipped NIfTI in base64: RAS, the origin in the middle."""
+    """A gzipped NIfTI in base64: RAS, with the origin in the centre."""
     import nibabel as nib
 
     affine = np.diag([*spacing_mm, 1.0])
@@ -89,16 +89,16 @@ def _nifti(array: np.ndarray, spacing_mm: Sequence[float]) -> str:
 
 
 def write_page(path: Path, title: str, scripts: Sequence[Path], bundle: Path) -> None:
-    """Writes the page that lists the arms, with the bundle beside it.
+    """Writes the page that lists the arms, and a copy of the bundle next to it.
 
     Args:
         path: index.html.
-        title: of the study.
-        scripts: what `write_cases` wrote, in the folder of the page or below.
+        title: title of the study.
+        scripts: files of `write_cases`, in the folder of the page or below.
         bundle: NiiVue's bundle.
 
     Raises:
-        UserError: no bundle, or a file is not what `write_cases` writes.
+        UserError: the bundle is missing, or a file was not written by `write_cases`.
     """
     require_bundle(bundle)
     arms = [[_title(script), script.relative_to(path.parent).as_posix()] for script in scripts]

@@ -19,6 +19,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, full_disk_is_told
 from brainpretrain.training import checkpoints
 from brainpretrain.training.history import History
+from brainpretrain.training.log import read_log
 
 
 def exit_code(number: int) -> int:
@@ -176,17 +177,6 @@ class Trace(L.Callback):
             values = [float(row[name]) for row in rows[1:] or rows]
             means[name] = round(sum(values) / len(values), 4)
         return {"seconds": float(rows[-1]["seconds"]), **means}
-
-
-def read_log(path: Path) -> list[dict[str, str]]:
-    """Rows of a log.csv; a row cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = [row for row in csv.DictReader(stream) if None not in row.values() and row["step"].isdigit()]
-    for row in rows:
-        row.pop(None, None)  # an earlier version wrote columns that its first row had no name for
-    return rows
 
 
 class Finite(L.Callback):

@@ -14,7 +14,6 @@ Only the first process of a training writes. Imports neither torch nor pandas: `
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import shutil
@@ -28,7 +27,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.errors import UserError, as_raised
+from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, parse_mapping, read_mapping, write_json
 
 BEAT_S = 10.0  # between two signs of life
@@ -173,24 +172,6 @@ class _Beat(threading.Thread):
     def stop(self) -> None:
         self.ended.set()
         self.join(timeout=BEAT_S)  # no longer: the file system may hang
-
-
-def recorded(train: Callable[..., None]) -> Callable[..., None]:
-    """Wraps a training, whose last argument is its Run: an error that ends it leaves its line in the history."""
-
-    @functools.wraps(train)
-    def wrapped(*args: Any) -> None:
-        try:
-            train(*args)
-        except UserError as error:
-            plain = as_raised(error)
-            args[-1].failed(plain)
-            raise plain from None
-        except BaseException as error:
-            args[-1].failed(error)
-            raise
-
-    return wrapped
 
 
 def one_line(error: BaseException) -> str:

@@ -1,40 +1,35 @@
-"""Pretraining and fine-tuning: two LightningModules, one way to fit them, and what they leave as results."""
+"""One attempt at a training, of either kind: takes the work folder, resumes, fits, and turns it into a finished result."""
 
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import lightning as L
-import numpy as np
-import pandas as pd
 import torch
+import yaml
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
 
-from brainpretrain import backbones, decoders, locks, memory, pretext, provenance
-from brainpretrain.augment.policy import Policy
-from brainpretrain.backbones.base import parameters, stem
-from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
-from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, clear_parts, fingerprint, link, read_json, sha256, write_json, write_tsv
-from brainpretrain.training import callbacks as trace
-from brainpretrain.training import checkpoints, execution, losses, schedule
-from brainpretrain.training import samples as data
-from brainpretrain.training.history import History, recorded
-from brainpretrain.weights import store as weights
+from brainpretrain import locks, memory, provenance
+from brainpretrain.config.runs import Run
+from brainpretrain.errors import UserError, as_raised
+from brainpretrain.files import atomic, clear_parts, fingerprint, link, read_json, write_json, write_tsv
+from brainpretrain.training import checkpoints, execution, samples, schedule
+from brainpretrain.training.callbacks import Checkpoints, Finite, Trace
+from brainpretrain.training.history import History
+from brainpretrain.training.machine import Machine
+from brainpretrain.training.modules import Module, check_precision
 
-# one line per epoch is ours to write; Lightning's own lines are advice and hardware lists, told again in run.json
+# Lightning prints advice and lists of hardware, which run.json has; this project prints a line per epoch
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -42,303 +37,241 @@ warnings.filterwarnings("ignore", message=".*The `srun` command is available.*")
 warnings.filterwarnings("ignore", message=".*your dataloader is not resumable.*")  # StepSampler is: it asks for the step
 
 
-SCHEDULE = "schedule.tsv"  # the planned learning rates, beside log.csv; no rule declares it, see docs/decisions.md
+LOG = "log.csv"
+# planned learning rates; no rule declares the file, so that trainings from before it existed lack no output
+SCHEDULE = "schedule.tsv"
 
 
-class _Module(L.LightningModule):
-    """What both trainings share: batches augmented on the device, phases, optimiser."""
+class Attempt:
+    """One attempt at a training. Enter it, fit, write the results of this kind of training, and finish.
 
-    def __init__(self, recipe: Mapping[str, Any], policy: Policy, stretches: list[schedule.Stretch]) -> None:
-        super().__init__()
-        self.recipe, self.policy, self.stretches = recipe, policy, stretches
-        self.patch = recipe["patch_size"]
-
-    @property
-    def freezes(self) -> bool:
-        """Some phase leaves a part of the network as it is."""
-        return any(stretch.train != "all" for stretch in self.stretches)
-
-    def augmented(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input, and label if the batch has one or else target; spatial transforms move both, intensity ones the input."""
-        return self.policy.apply(batch["image"], batch["draws"], batch.get("label"))
-
-    def shown(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The scalars of a step; the loss also stands in the progress bar, where there is one."""
-        if self.trainer.progress_bar_callback:
-            self.log("loss", scalars["loss"], prog_bar=True, logger=False)
-        return scalars
-
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """What a network draws by itself, dropout say, is a function of the samples as all else is, and so of the step."""
-        torch.manual_seed(int(batch["seed"][0]))
-        return batch
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Freezes and frees parts of the encoder at the border of two phases.
-
-        Nothing moves what is frozen: it gets no gradient, and optimisers pass over what has none, with weight decay and momentum.
-        """
-        train = schedule.stretch_at(self.stretches, self.global_step).train
-        self.encoder.requires_grad_(train in ("all", "all_but_stem"))
-        stem(self.encoder).requires_grad_(train in ("all", "decoder_and_stem"))
-
-    def on_train_start(self) -> None:
-        """What a resume loaded is as the checkpoint has it."""
-        execution.align(self.trainer.optimizers[0])
-
-    def configure_optimizers(self) -> Any:
-        precision, clips = self.recipe["precision"], self.recipe["gradient_clip"] is not None
-        # Lightning clips no gradients of a fused optimiser in mixed precision
-        fused = precision == "32-true" or (precision == "bf16-mixed" and not clips)
-        # fused SGD wants momentum of all parameters or of none: those that are freed later have none yet
-        fused &= not (self.freezes and self.recipe["optimizer"]["name"] == "sgd")
-        optimizer = make_optimizer(list(self.parameters()), self.recipe["optimizer"], fused)
-        curve = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule.stretch_at(self.stretches, step).lr_at(step))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": curve, "interval": "step"}}
-
-
-class Pretraining(_Module):
-    """A pretext task on batches of `data.PretrainPatches`."""
-
-    kind = "pretraining"
-
-    def __init__(self, task: nn.Module, *args: Any) -> None:
-        super().__init__(*args)
-        self.task = task
-
-    @property
-    def encoder(self) -> nn.Module:
-        return self.task.encoder
-
-    @property
-    def decoders(self) -> list[nn.Module]:
-        return [module for name, module in self.task.named_children() if name != "encoder"]
-
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image, target = self.augmented(batch)
-        return self.shown(self.task(image, target, batch["seed"]))
-
-    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image, target = self.augmented(batch)  # with a policy that draws nothing
-        return self.task(image, target, batch["seed"])
-
-
-class Finetuning(_Module):
-    """Supervised segmentation on batches of `data.FinetunePatches`."""
-
-    kind = "fine-tuning"
-
-    def __init__(self, network: decoders.Segmenter, *args: Any) -> None:
-        super().__init__(*args)
-        self.network = network
-
-    @property
-    def encoder(self) -> nn.Module:
-        return self.network.encoder
-
-    @property
-    def decoders(self) -> list[nn.Module]:
-        return [self.network.decoder]
-
-    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
-        image, label = self.augmented(batch)
-        loss = losses.deep(self.network(image), label, IGNORED, **self.recipe["loss"])
-        return self.shown({"loss": loss})
-
-
-def check_precision(precision: str, patch: list[int], stride: int) -> None:
-    """Refuses what a CPU cannot compute in this precision; a GPU can.
-
-    Seen with torch 2.13 (oneDNN 3.12) on a processor with bf16 instructions: gradients of 3-D convolutions over a feature
-    map of 2 voxels along x are garbage, different in every run.
+    However the block ends, the work folder is free for the next attempt and has a line about the end in its history.
 
     Args:
-        precision: of the recipe.
-        patch: its patch size in voxels.
-        stride: cumulative downsampling of the coarsest feature map.
+        module: the training.
+        made_from: everything that the result is a function of, as plain data; its fingerprint names the work folder.
+        machine: where it runs.
+        epoch_steps: optimiser steps of an epoch, after which a row is logged.
+        val_rows: number of validation volumes.
 
     Raises:
-        UserError: 16-bit floats on a CPU, or bf16 with a coarsest feature map below 3 voxels along x.
-    """
-    if torch.cuda.is_available() or precision == "32-true":
-        return
-    if precision == "16-mixed":
-        raise UserError("precision 16-mixed needs a GPU", where="recipe", fix="use bf16-mixed or 32-true")
-    if patch[0] // stride < 3:
-        coarsest = f"{patch[0] // stride} voxels (patch {patch[0]}, stride {stride})"
-        raise UserError(
-            f"bf16 on a CPU is wrong for a coarsest feature map of {coarsest}",
-            where="recipe",
-            fix="use precision 32-true, a larger patch or fewer levels",
-        )
-
-
-def make_optimizer(parameters: list[nn.Parameter], spec: Mapping[str, Any], fused: bool) -> torch.optim.Optimizer:
-    """Optimiser with learning rate 1, which the phase's curve multiplies."""
-    options = {key: value for key, value in spec.items() if key != "name"}
-    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[spec["name"]]
-    return kind(parameters, lr=1.0, fused=fused, **options)
-
-
-class Run:
-    """Machine and places of one training; nothing in it changes the result.
-
-    Args:
-        out: folder of the results.
-        work: folder of work folders, where resume state lives until the end.
-        devices: GPUs over all nodes, a process each; without a GPU so many CPU processes.
-        nodes: they are spread over so many.
-        threads: CPU threads of this process.
-        workers: loader processes.
-        save_every: optimiser steps between two checkpoints.
-        max_idle: attempts in a row without a new checkpoint after which no further one is made.
-        max_nonfinite: steps in a row whose loss is not finite after which the training ends.
-        log_every: optimiser steps between two rows of log.csv, where epochs mean nothing (fine-tuning).
-        execution: how networks are computed, see `execution.apply`.
-        inference: settings of the sliding window, for model.json; training knows nothing of them.
+        UserError: the precision does not work on this CPU, or fewer processes run than there are devices.
     """
 
     def __init__(
-        self,
-        out: Path,
-        work: Path,
-        devices: int,
-        nodes: int,
-        threads: int,
-        workers: int,
-        save_every: int,
-        tensorboard: bool,
-        max_idle: int,
-        log_every: int = 0,
-        execution: Sequence[str] = (),
-        inference: Mapping[str, Any] | None = None,
-        max_nonfinite: int = 5,
+        self, module: Module, made_from: Mapping[str, Any], machine: Machine, epoch_steps: int, val_rows: int = 0
     ) -> None:
-        self.out, self.work_root, self.save_every, self.log_every = Path(out), Path(work), save_every, log_every
-        self.devices, self.nodes, self.threads, self.workers = devices, nodes, threads, workers
-        self.tensorboard, self.max_idle, self.max_nonfinite = tensorboard, max_idle, max_nonfinite
-        self.execution, self.inference = list(execution), inference
-        self.loaders: list[Any] = []
-        self.history: History | None = None
+        self.module, self.made_from, self.machine, self.epoch_steps = module, made_from, machine, epoch_steps
+        self.key = fingerprint(*made_from.values())
+        self.work, self.out = machine.work / self.key, machine.out
+        self.history = History(self.work)
         self.lock: locks.Lock | None = None
-        if devices % nodes:
-            raise UserError(f"{devices} devices cannot be spread over {nodes} nodes", where="--devices, --nodes")
-        if max_nonfinite < 1:
-            raise UserError(f"{max_nonfinite} is no number of steps", where="--max-nonfinite-steps", fix="give 1 or more")
-        torch.set_num_threads(threads)
-        machine = {"devices": devices, "threads": threads, "workers": workers, "execution": self.execution}
-        self.facts = provenance.facts() | machine
+        self.loaders: list[Any] = []
+        self.steps, self.peak_gb = 0, 0.0  # of this process, known when it has fitted
+        self.facts = provenance.facts() | {
+            "devices": machine.devices,
+            "threads": machine.threads,
+            "workers": machine.workers,
+            "execution": list(machine.execution),
+        }
+        recipe = module.recipe
+        check_precision(recipe.precision, recipe.patch_size, module.encoder.strides[-1])
+        execution.apply([module.encoder, *module.decoders], machine.execution)
+        self.total_steps = schedule.total_steps(module.stretches)
+        on_terminal = sys.stdout.isatty()
+        self.trace = Trace(self.work / LOG, recipe.global_batch, epoch_steps, self.total_steps, quiet=on_terminal)
+        self.trace.val_batches = -(-val_rows // recipe.global_batch)
+        self.trainer = self._trainer(on_terminal)
+        if self.trainer.world_size != machine.devices:
+            raise UserError(
+                f"{self.trainer.world_size} process(es) run, but {machine.devices} device(s) were asked for",
+                fix="start one task per device (on Slurm: tasks_per_node and launcher, see slurm/README.md)",
+            )
 
-    def loader(self, dataset: Any, batches: Any) -> Any:
-        self.loaders.append(data.loader(dataset, batches, self.workers, torch.cuda.is_available()))
-        return self.loaders[-1]
+    def __enter__(self) -> Attempt:
+        return self
 
-    def fit(self, module: _Module, train: Any, val: Any, made_from: Mapping[str, Any], epoch_steps: int) -> bool:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        cause = as_raised(error) if isinstance(error, UserError) else error
+        if cause is None:
+            # all processes leave together: one that left early would look like the end of the training to a waiting copy
+            self.trainer.strategy.barrier()
+        else:
+            self.history.failed(cause)
+        if self.lock:
+            self.lock.release()
+        if cause is not None and cause is not error:
+            raise cause from None
+
+    @property
+    def is_first(self) -> bool:
+        """True in the process that writes the results."""
+        return self.trainer.is_global_zero
+
+    def fit(self, train: Any, val: Any = None) -> bool:
         """Trains to the end, from the newest checkpoint of the work folder if there is one.
 
         Args:
-            made_from: what the result is a function of, as plain data; its fingerprint names the work folder.
+            train: data set of samples, without end.
+            val: data set of validation samples, one for each volume.
 
         Returns:
-            False if another copy of this training ran, was waited for, and has left the results.
+            False if another copy of this training ran, this one waited for it, and the results are there.
 
         Raises:
-            UserError: fewer processes run than devices were asked for, another training writes the same results, the
-                checkpoint is of another training, memory or disk run out, a loader process was killed, the loss is not
-                finite, or attempts get nowhere.
+            UserError: another training writes the same results, the checkpoint is of another training, memory or disk space
+                ran out, a loader process was killed, the loss is not finite, or too many attempts made no checkpoint.
         """
-        self.key = fingerprint(*made_from.values())
-        self.work = self.work_root / self.key
-        self.history = History(self.work)
-        check_precision(module.recipe["precision"], module.patch, module.encoder.strides[-1])
-        execution.apply([module.encoder, *module.decoders], self.execution)
-        total, global_batch = schedule.total_steps(module.stretches), module.recipe["global_batch"]
-        tty = sys.stdout.isatty()
-        self.trace = trace.Trace(self.work / "log.csv", global_batch, epoch_steps, total, quiet=tty)
-        self.lightning = trainer = self.trainer(module, total, epoch_steps, bool(val), tty, made_from)
-        if trainer.world_size != self.devices:
-            raise UserError(
-                f"{trainer.world_size} process(es) run, but {self.devices} device(s) were asked for",
-                fix="start one task per device (on Slurm: tasks_per_node and launcher, see slurm/README.md)",
-            )
-        if self.waited_for_another() and self.is_finished():
+        trainer, batch = self.trainer, self.module.recipe.global_batch
+        if self._waited_for_another() and self._is_finished():
             print("another copy of this training has just finished it: nothing left to do", flush=True)
             return False
-        last, damaged = checkpoints.newest(self.work)
+        checkpoint, damaged = checkpoints.newest(self.work)
         for line in damaged:
             print(line, flush=True)
-        if last:
-            checkpoints.require_same(last, made_from)
-        sampler = data.StepSampler(
-            global_batch, epoch_steps, total, lambda: trainer.global_step, trainer.global_rank, trainer.world_size
-        )
-        if trainer.is_global_zero:
-            self.begin(module, total, last)
-        self.facts["resumed_from"] = last.name if last else ""
+        if checkpoint:
+            checkpoints.require_same(checkpoint, self.made_from)
+        rank, world = trainer.global_rank, trainer.world_size
+        sampler = samples.StepSampler(batch, self.epoch_steps, self.total_steps, lambda: trainer.global_step, rank, world)
+        name = checkpoint.name if checkpoint else ""
+        if self.is_first:
+            self._begin(name)
+        self.facts["resumed_from"] = name
+        loaders = self._loader(train, sampler), self._val_loader(val) if val else None
         try:
-            trainer.fit(
-                module,
-                self.loader(train, sampler),
-                val_loader(self, val, trainer, global_batch),
-                ckpt_path=str(last) if last else None,
-                weights_only=True,
-            )
+            trainer.fit(self.module, *loaders, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
         except Exception as error:
-            if told := self.explained(error, module):
-                raise told from error
+            if explained := self._explained(error):
+                raise explained from error
             raise
-        peak = round(memory.peak_gb(), 3)
-        self.trainer_facts = {"global_rank": trainer.global_rank, "steps": trainer.global_step, "peak_memory_gb": peak}
+        self.steps, self.peak_gb = trainer.global_step, round(memory.peak_gb(), 3)
         return True
 
-    def begin(self, module: _Module, total: int, last: Path | None) -> None:
-        """Writes the schedule and the attempt into the work folder, and clears away what a killed one left there half-written."""
+    def finish(self, run: Run, facts: Mapping[str, Any]) -> None:
+        """Moves log, schedule and history to the results, writes config.yaml and run.json, and removes the work folder."""
+        for file in (LOG, SCHEDULE):
+            with atomic(self.out / file) as temporary:
+                shutil.copyfile(self.work / file, temporary)
+        config = run.plain()
+        with atomic(self.out / "config.yaml") as temporary:
+            temporary.write_text(yaml.safe_dump(config, sort_keys=False))
         about = {
-            "kind": module.kind,
-            "out": self.place(),
-            "total_steps": total,
-            "patches_per_step": module.recipe["global_batch"],
+            "kind": self.module.kind,
+            "name": run.name,
+            "fingerprint": self.key,
+            **self.facts,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "precision": self.module.recipe.precision,
+            "peak_memory_gb": self.peak_gb,
+            **self.trace.summary(),
+            **self.history.summary(),
+            "steps": self.steps,
+            **facts,
+            "config": config,
         }
-        curve = schedule.points(module.stretches, per_phase=50)
+        write_json(self.out / "run.json", about)
+        tensorboard = self.work / "tensorboard"
+        if tensorboard.exists():
+            shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
+        self.history.finish(self.out)
+        if self.module.kind == "pretraining":
+            self._keep()
+        shutil.rmtree(self.work, ignore_errors=True)
+
+    def _trainer(self, on_terminal: bool) -> L.Trainer:
+        machine, recipe = self.machine, self.module.recipe
+        finite = Finite(machine.max_nonfinite, self.work)
+        # no network has running statistics, so there are no buffers to keep equal
+        ddp = DDPStrategy(find_unused_parameters=self.module.freezes, forward_sync_buffers=False)
+        loggers: list = []
+        if machine.tensorboard:
+            from lightning.pytorch.loggers import TensorBoardLogger  # here, since it takes half a second and is rarely used
+
+            loggers = [TensorBoardLogger(self.work, name="", version="tensorboard")]
+        return L.Trainer(
+            max_steps=self.total_steps,
+            limit_train_batches=self.epoch_steps,
+            limit_val_batches=None if self.trace.val_batches else 0,
+            check_val_every_n_epoch=self.module.val_every_epochs,
+            num_sanity_val_steps=0,
+            accelerator="gpu" if torch.cuda.is_available() else "cpu",
+            devices=machine.devices // machine.nodes,
+            num_nodes=machine.nodes,
+            strategy=ddp if machine.devices > 1 else "auto",
+            precision=recipe.precision,
+            gradient_clip_val=recipe.gradient_clip,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=on_terminal,
+            enable_model_summary=False,
+            logger=loggers or False,
+            log_every_n_steps=self.epoch_steps,
+            callbacks=[
+                finite,  # first, since it waits for the device now and then: `Trace` would count that as waiting for data
+                self.trace,
+                Checkpoints(self.work, machine.save_every, finite, self.history),
+                *([TQDMProgressBar()] if on_terminal else []),
+            ],
+            plugins=[checkpoints.SafeCheckpoints(self.made_from)],
+        )
+
+    def _loader(self, dataset: Any, batches: Any) -> Any:
+        self.loaders.append(samples.loader(dataset, batches, self.machine.workers, torch.cuda.is_available()))
+        return self.loaders[-1]
+
+    def _val_loader(self, dataset: Any) -> Any:
+        """Batches of all validation samples; each process has a share."""
+        numbers, size = list(range(len(dataset.rows))), self.module.recipe.global_batch
+        batches = [numbers[first : first + size] for first in range(0, len(numbers), size)]
+        share = batches[self.trainer.global_rank :: self.trainer.world_size]
+        # Lightning needs a batch in every process; a process without a share computes one that is not counted
+        return self._loader(dataset, share or batches[:1])
+
+    def _begin(self, checkpoint: str) -> None:
+        """Writes the schedule and the attempt into the work folder, and removes partial files of a killed attempt."""
+        about = {
+            "kind": self.module.kind,
+            "out": self.machine.place,
+            "total_steps": self.total_steps,
+            "patches_per_step": self.module.recipe.global_batch,
+        }
+        curve = schedule.points(self.module.stretches, per_phase=50)
         write_tsv(self.work / SCHEDULE, [row | {"lr": f"{row['lr']:.6g}"} for row in curve])
         for folder in (self.work, self.out):
             clear_parts(folder)
-        self.history.begin(about, last.name if last else "", self.max_idle, lambda: self.lightning.global_step)
+        self.history.begin(about, checkpoint, self.machine.max_idle, lambda: self.trainer.global_step)
 
-    def place(self) -> str:
-        """Where the results go, relative to the folder of all results."""
-        return os.path.relpath(self.out.resolve(), self.work_root.resolve().parent)
-
-    def explained(self, error: Exception, module: _Module) -> UserError | None:
-        """What ended a training, in the words of this project where they say more than the error itself."""
-        text = str(error)
+    def _explained(self, error: Exception) -> UserError | None:
+        """The cause of an error that ended the training, where this project can say more than the error itself."""
+        text, recipe, machine = str(error), self.module.recipe, self.machine
         if memory.ran_out(error):
-            recipe, machine = module.recipe, (self.devices, self.workers, self.execution)
-            return memory.advice(error, recipe["global_batch"], recipe["patch_size"], module.encoder.divisor, *machine)
+            divisor, devices = self.module.encoder.divisor, machine.devices
+            sizes = recipe.global_batch, recipe.patch_size
+            return memory.advice(error, *sizes, divisor, devices, machine.workers, machine.execution)
         if isinstance(error, UserError) and text.startswith("Caught UserError in DataLoader worker"):
             return UserError(text.rpartition("UserError: ")[2].strip())
         if killed := re.search(r"DataLoader worker \(pid\(?s?\)? (\d+)\)(?: is killed by signal: ([\w ]+))?", text):
-            found = next(filter(None, (loader.dataset.source(int(killed[1])) for loader in self.loaders)), None)
-            what = f"a loader process was killed ({killed[2] or 'unknown signal'})"
+            source = next(filter(None, (loader.dataset.source(int(killed[1])) for loader in self.loaders)), None)
+            problem = f"a loader process was killed ({killed[2] or 'unknown signal'})"
             return UserError(
-                what + (f" while it read {found[0]}" if found else ""),
-                where=found[1] if found else self.work,
+                problem + (f" while it read {source[0]}" if source else ""),
+                where=source[1] if source else self.work,
                 fix="most often memory ran out: ask for more, or use fewer workers; then the same command continues",
             )
         return None
 
-    def waited_for_another(self) -> bool:
-        """Takes the work folder for this process, after the end of any other copy of this training that has it.
+    def _waited_for_another(self) -> bool:
+        """Takes the work folder for this process; if another copy of this training has it, after that copy's end.
 
-        A copy exists when Snakemake was killed and started again, or when Slurm requeued a job that Snakemake gave up.
-        The lock goes with the process, however it ends.
+        A second copy exists when Snakemake was killed and started again, or when Slurm requeued a job that Snakemake gave up.
+        The lock ends with the process, however it ends.
 
         Raises:
-            UserError: a training from other settings runs that will write the same results.
+            UserError: a training with other settings is running and will write the same results.
         """
-        name = f"process{self.lightning.global_rank}.lock"
-        for other in self.work_root.glob("*"):
-            if other != self.work and _result_of(other) == self.place() and not locks.try_take(other / name):
+        name, place = f"process{self.trainer.global_rank}.lock", self.machine.place
+        for other in self.machine.work.glob("*"):
+            if other != self.work and _result_of(other) == place and not locks.try_take(other / name):
                 raise UserError(
                     f"another training writes its results here ({locks.holder(other / name)})",
                     where=self.out,
@@ -347,275 +280,24 @@ class Run:
         self.lock, waited = locks.take(self.work / name, "this training runs in another process; waiting for its end")
         return waited
 
-    def is_finished(self) -> bool:
-        """The results of this very training are in place."""
+    def _is_finished(self) -> bool:
+        """True if the results of exactly this training are in place."""
         path = self.out / "run.json"
         return path.exists() and read_json(path).get("fingerprint") == self.key
 
-    def trainer(
-        self, module: _Module, total: int, epoch_steps: int, validates: bool, tty: bool, made_from: Mapping[str, Any]
-    ) -> L.Trainer:
-        recipe = module.recipe
-        finite = trace.Finite(self.max_nonfinite, self.work)
-        # no running statistics anywhere, so no buffer to keep alike
-        ddp = DDPStrategy(find_unused_parameters=module.freezes, forward_sync_buffers=False)
-        loggers: list = []
-        if self.tensorboard:
-            from lightning.pytorch.loggers import TensorBoardLogger
-
-            loggers = [TensorBoardLogger(self.work, name="", version="tensorboard")]
-        return L.Trainer(
-            max_steps=total,
-            limit_train_batches=epoch_steps,
-            limit_val_batches=None if validates else 0,
-            check_val_every_n_epoch=recipe.get("val_every_epochs", 1),
-            num_sanity_val_steps=0,
-            accelerator="gpu" if torch.cuda.is_available() else "cpu",
-            devices=self.devices // self.nodes,
-            num_nodes=self.nodes,
-            strategy=ddp if self.devices > 1 else "auto",
-            precision=recipe["precision"],
-            gradient_clip_val=recipe["gradient_clip"],
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=tty,
-            enable_model_summary=False,
-            logger=loggers or False,
-            log_every_n_steps=epoch_steps,
-            callbacks=[
-                finite,  # it waits for the device now and then, which is no waiting for data
-                self.trace,
-                trace.Checkpoints(self.work, self.save_every, finite, self.history),
-                *([TQDMProgressBar()] if tty else []),
-            ],
-            plugins=[checkpoints.SafeCheckpoints(made_from)],
-        )
-
-    def end(self) -> None:
-        """All processes leave together: one that left early would look like the end of the training to a waiting copy."""
-        self.lightning.strategy.barrier()
-        self.lock.release()
-
-    def failed(self, error: BaseException) -> None:
-        """Leaves a line of the error, and the work folder to the next attempt."""
-        if self.history:
-            self.history.failed(error)
-        if self.lock:
-            self.lock.release()
-
-    def finish(self, kind: str, name: str, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        """Moves log, schedule and history to the results, writes config.yaml and run.json, and clears the work folder."""
-        import yaml
-
-        for file in ("log.csv", SCHEDULE):
-            with atomic(self.out / file) as temporary:
-                shutil.copyfile(self.work / file, temporary)
-        with atomic(self.out / "config.yaml") as temporary:
-            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False))
-        run = {
-            "kind": kind,
-            "name": name,
-            "fingerprint": self.key,
-            **self.facts,
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "precision": config["recipe"]["precision"],
-            "peak_memory_gb": self.trainer_facts["peak_memory_gb"],
-            **self.trace.summary(),
-            **self.history.summary(),
-            "steps": self.trainer_facts["steps"],
-            **facts,
-            "config": dict(config),
-        }
-        write_json(self.out / "run.json", run)
-        tensorboard = self.work / "tensorboard"
-        if tensorboard.exists():
-            shutil.copytree(tensorboard, self.out / "tensorboard", dirs_exist_ok=True)
-        self.history.finish(self.out)
-        if kind == "pretraining":
-            self._keep()
-        shutil.rmtree(self.work, ignore_errors=True)
-
     def _keep(self) -> None:
-        """The results under a second name: the run after an edit replaces the first, which took days."""
+        """Keeps the results of a pretraining, which took days, under a second name: the next run replaces the first."""
         kept = self.out / "runs" / self.key
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
-        for pattern in ("encoder.*", "*.npz", "log.csv", SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
+        for pattern in ("encoder.*", "*.npz", LOG, SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
             for path in self.out.glob(pattern):
                 link(path, kept / path.name)
 
 
 def _result_of(work: Path) -> str:
-    """Where the training of a work folder writes its results; '' if it does not say, or is just going."""
+    """Result folder of the training of a work folder; '' if the folder does not say, or is being removed."""
     try:
         return read_json(work / "about.json")["out"]
     except UserError:
         return ""
-
-
-def val_loader(run: Run, dataset: Any, trainer: L.Trainer, global_batch: int) -> Any:
-    """Batches of all validation samples, each process its share; None without validation volumes."""
-    if not dataset:
-        return None
-    every = list(range(len(dataset.rows)))
-    batches = [every[first : first + global_batch] for first in range(0, len(every), global_batch)]
-    run.trace.val_batches = len(batches)
-    mine = batches[trainer.global_rank :: trainer.world_size]
-    return run.loader(dataset, mine or batches[:1])  # Lightning wants a batch in every process; this one is not counted
-
-
-@recorded
-def pretrain(corpus: Path, folder: Path, config: Mapping[str, Any], run: Run) -> None:
-    """Trains a pretext task and writes encoder.safetensors|json, log.csv, run.json, config.yaml, reconstruction.npz.
-
-    Args:
-        corpus: corpus.tsv with roles.
-        folder: the data folder that the corpus is relative to.
-        config: `name`, `seed`, `recipe` (pretext), `backbone`, `policy`, `preprocess`, as plain data.
-        run: machine and places.
-
-    Raises:
-        UserError: bad corpus or options, or a training that cannot go on.
-    """
-    recipe, seed = config["recipe"], config["seed"]
-    rows = pd.read_csv(corpus, sep="\t", dtype=str, keep_default_na=False)
-    L.seed_everything(seed, verbose=False)
-    encoder = backbones.build(config["backbone"]["architecture"], 1, **config["backbone"]["options"])
-    task = pretext.build(recipe["method"], encoder, 1, **recipe["options"])
-    policy, patch = Policy(config["policy"]), recipe["patch_size"]
-    train_rows, val_rows = rows[rows["role"] == "train"], rows[rows["role"] == "val"]
-    train = data.PretrainPatches(train_rows, folder, patch, policy, seed)
-    plain = Policy({})
-    val = data.PretrainPatches(val_rows, folder, patch, plain, seed + 1) if len(val_rows) else None
-    epoch_steps = max(1, len(train_rows) // recipe["global_batch"])
-    module = Pretraining(task, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
-    if not run.fit(module, train, val, {"config": dict(config), "corpus": sha256(corpus)}, epoch_steps):
-        return
-    if run.trainer_facts["global_rank"]:
-        return run.end()
-    by_dataset = rows.groupby("dataset")["subject"]
-    facts = {
-        "parameters": parameters(task),
-        "encoder_parameters": parameters(encoder),
-        "datasets": {name: {"subjects": found.nunique(), "volumes": len(found)} for name, found in by_dataset},
-        "volumes": len(train_rows),
-        "val_volumes": len(val_rows),
-        "subjects": int(rows[["dataset", "subject"]].drop_duplicates().shape[0]),
-    }
-    weights.save(run.out / "encoder", encoder.state_dict(), _encoder_facts(config, run, corpus, facts))
-    task.to(run.lightning.strategy.root_device)  # Lightning has left it on the CPU
-    _save_reconstructions(
-        run.out / "reconstruction.npz", task, val or data.PretrainPatches(train_rows, folder, patch, plain, seed)
-    )
-    run.finish("pretraining", config["name"], config, facts)
-    run.end()
-
-
-def _encoder_facts(config: Mapping[str, Any], run: Run, corpus: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """What must travel with an encoder."""
-    return {
-        "kind": "encoder",
-        "name": config["name"],
-        "backbone": config["backbone"],
-        "in_channels": 1,
-        "preprocess": config["preprocess"],
-        "patch_size": config["recipe"]["patch_size"],
-        "corpus_sha256": sha256(corpus),
-        "steps": run.trainer_facts["steps"],
-        "commit": run.facts["commit"],
-        **facts,
-    }
-
-
-def _save_reconstructions(path: Path, task: nn.Module, dataset: data.PretrainPatches, n: int = 4) -> None:
-    """Middle axial slices of what the network makes of the first few samples."""
-    n = min(n, len(dataset.rows))
-    items = [dataset[number] for number in range(n)]
-    image = torch.stack([item["image"] for item in items]).float().to(next(task.parameters()).device)
-    task.eval()
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # to compile for four patches takes longer than they
-        parts = task.reconstruct(image, image, [item["seed"] for item in items])
-    middle = image.shape[-1] // 2
-    slices = {name: parts[name][:, 0, :, :, middle].float().cpu().numpy() for name in ("input", "masked", "output", "target")}
-    hidden = parts["hidden"][:, 0, :, :, middle].cpu().numpy()
-    names = np.array([dataset.rows[dataset.volume_of(number)]["volume"] for number in range(n)])
-    with atomic(path) as temporary, open(temporary, "wb") as stream:
-        np.savez_compressed(stream, hidden=hidden, names=names, **slices)
-
-
-@recorded
-def finetune(tables: pd.DataFrame, folder: Path, split: Path, init: Path | None, config: Mapping[str, Any], run: Run) -> None:
-    """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
-
-    Args:
-        tables: the stored volumes of the task's data set.
-        folder: the folder that they are relative to.
-        split: JSON of the fold.
-        init: encoder file of a pretraining, or None from scratch.
-        config: `name`, `seed`, `fold`, `n_train`, `task`, `recipe`, `backbone`, `policy`, `preprocess`.
-        run: machine and places.
-
-    Raises:
-        UserError: too few cases, an encoder that does not fit, or a training that cannot go on.
-    """
-    recipe, task = config["recipe"], config["task"]
-    by_subject = labelled_cases(tables, folder, task["sequences"])
-    subjects = splits.training_subjects(read_json(split), set(by_subject), config["n_train"])
-    cases = [case for subject in subjects for case in by_subject[subject]]
-    seed = data.sample_seed(config["seed"], config["fold"]) % 2**32
-    L.seed_everything(seed, verbose=False)
-    network = decoders.build_network(config["backbone"], len(task["sequences"]), len(task["labels"]) + 1)
-    report = _load_init(network, init, config)
-    policy, patch = Policy(config["policy"]), recipe["patch_size"]
-    lookup = label_lookup(task["labels"], task["ignore"])
-    train = data.FinetunePatches(cases, lookup, patch, policy, recipe["foreground_fraction"], seed)
-    epoch_steps = run.log_every
-    module = Finetuning(network, recipe, policy, schedule.stretches(recipe["phases"], epoch_steps))
-    stored = [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows]
-    made_from = {
-        "config": dict(config),
-        "cases": stored,
-        "init": sha256(init) if init else "scratch",
-        "log_every_steps": run.log_every,
-    }
-    if not run.fit(module, train, None, made_from, epoch_steps):
-        return
-    if run.trainer_facts["global_rank"]:
-        return run.end()
-    facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
-    model = {"kind": "model", "in_channels": len(task["sequences"]), "commit": run.facts["commit"], **dict(config), **facts}
-    weights.save(run.out / "model", network.state_dict(), model | {"classes": list(task["labels"]), "inference": run.inference})
-    write_tsv(run.out / "transfer.tsv", report, ["tensor", "shape", "status"])
-    run.finish("fine-tuning", config["name"], config, facts)
-    run.end()
-
-
-def _load_init(network: decoders.Segmenter, init: Path | None, config: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Loads a pretrained encoder, after checking that it saw what this task will show it.
-
-    Raises:
-        UserError: another architecture, or other preprocessing, or unknown preprocessing.
-    """
-    if init is None:
-        return []
-    tensors, facts = weights.load(init)
-    weights.check_facts(facts, init.with_suffix(".json"))
-    if facts["preprocess"] is None:
-        raise UserError(
-            "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
-        )
-    for part in ("spacing_mm", "upper_quantile", "crop"):
-        pretrained, wanted = facts["preprocess"][part], config["preprocess"][part]
-        if pretrained != wanted:
-            raise UserError(
-                f"the encoder was pretrained with {part} {pretrained}, the task is prepared with {wanted}",
-                where=init,
-                fix="give the task and the corpus the same preprocess recipe",
-            )
-    divide = config["recipe"].get("stem", "divide") == "divide"  # left out of the recipe where it is the default
-    report = weights.load_encoder(network.encoder, tensors, divide, init)
-    repeated = sum(row["status"] != "loaded" for row in report)
-    print(
-        f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
-    )
-    return report

@@ -20,6 +20,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from brainpretrain.augment.boxes import crop_box, random_start, start_around
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
@@ -32,32 +33,6 @@ _MAX_FOREGROUND_VOXELS = 20_000
 def sample_seed(seed: int, number: int) -> int:
     """Seed of sample `number` of a training with `seed`, for augmentation and masks."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def random_start(rng: np.random.Generator, shape: Sequence[int], patch: Sequence[int]) -> list[int]:
-    """Start of a patch, uniform inside the volume; an axis that is too short is centred (negative start)."""
-    return [int(rng.integers(0, size - p + 1)) if size >= p else -((p - size) // 2) for size, p in zip(shape, patch, strict=True)]
-
-
-def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence[int], patch: Sequence[int]) -> list[int]:
-    """Start of a patch that holds `voxel` and stays inside the volume where the volume is large enough."""
-    start = []
-    for v, size, p in zip(voxel, shape, patch, strict=True):
-        low, high = max(0, v - p + 1), min(v, size - p)
-        start.append(int(rng.integers(low, high + 1)) if size >= p else -((p - size) // 2))
-    return start
-
-
-def crop_box(
-    start: Sequence[int], wanted: Sequence[tuple[int, int]], shape: Sequence[int]
-) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:
-    """The part of a volume inside a box that is counted from the start of a patch, and the padding that completes it."""
-    box, padding = [], []
-    for first, (low, high), size in zip(start, wanted, shape, strict=True):
-        n, low, high = high - low, first + low, first + high
-        box.append(slice(min(max(low, 0), size), min(max(high, 0), size)))
-        padding.append((max(0, min(-low, n)), max(0, min(high - size, n))))
-    return tuple(box), padding
 
 
 def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]], lead: int) -> np.ndarray:

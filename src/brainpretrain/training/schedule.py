@@ -1,11 +1,13 @@
-"""Learning rates as phases: linear warm-up, then decay, one after another. Pure Python."""
+"""The learning rate over a training: phases one after another, each a linear warm-up and then a decay. Imports no torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from brainpretrain.config.sections import Phase
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Stretch:
     def lr_at(self, step: int) -> float:
         """Learning rate of optimiser step `step` (counted from the start of training).
 
-        The warm-up reaches the peak exactly at its end; cosine and poly come to 0 at the end.
+        The warm-up reaches the peak exactly at its end; cosine and poly reach 0 at the end of the phase.
         """
         local = step - self.start
         if local < self.warmup_steps:
@@ -37,45 +39,46 @@ class Stretch:
         return self.lr
 
 
-def stretches(phases: list[Mapping[str, Any]], steps_per_epoch: int) -> list[Stretch]:
-    """Phases given in steps or epochs, laid end to end.
+def stretches(phases: Sequence[Phase], steps_per_epoch: int) -> list[Stretch]:
+    """The phases of a recipe, given in steps or epochs, end to end.
 
     Args:
-        phases: phase entries of a recipe.
+        phases: of a recipe.
         steps_per_epoch: optimiser steps of one pass over the data (global batch, last partial batch dropped).
     """
-    found: list[Stretch] = []
+    result: list[Stretch] = []
+    start = 0
     for phase in phases:
-        steps = phase["steps"] or max(1, round(phase["epochs"] * steps_per_epoch))
-        warmup = phase["warmup_steps"] or round(phase["warmup_epochs"] * steps_per_epoch)
-        start = found[-1].start + found[-1].steps if found else 0
-        found.append(Stretch(start, steps, min(warmup, steps), phase["lr"], phase["decay"], phase["train"], phase["exponent"]))
-    return found
+        steps = phase.steps or max(1, round((phase.epochs or 0) * steps_per_epoch))
+        warmup = min(phase.warmup_steps or round(phase.warmup_epochs * steps_per_epoch), steps)
+        result.append(Stretch(start, steps, warmup, phase.lr, phase.decay, phase.train, phase.exponent))
+        start += steps
+    return result
 
 
-def points(found: list[Stretch], per_phase: int) -> list[dict[str, Any]]:
-    """The learning-rate curve as few rows: step, lr, phase (from 1) and train; between two rows of a phase it is near straight.
+def points(stretches: Sequence[Stretch], per_phase: int) -> list[dict[str, Any]]:
+    """The learning-rate curve as few rows (step, lr, phase from 1, train), so close that straight lines can join them.
 
     Args:
-        found: what `stretches` returned.
-        per_phase: rows spread evenly over a phase, beside those where its curve begins, bends and ends.
+        stretches: of a training.
+        per_phase: rows spread evenly over a phase; more are added where its curve begins, bends and ends.
     """
     rows = []
-    for number, one in enumerate(found, start=1):
-        last = one.steps - 1
-        local = {0, min(one.warmup_steps, last), last} | {round(last * k / per_phase) for k in range(per_phase)}
+    for number, stretch in enumerate(stretches, start=1):
+        last = stretch.steps - 1
+        local = {0, min(stretch.warmup_steps, last), last} | {round(last * k / per_phase) for k in range(per_phase)}
         rows += [
-            {"step": one.start + step, "lr": one.lr_at(one.start + step), "phase": number, "train": one.train}
-            for step in sorted(local)
+            {"step": step, "lr": stretch.lr_at(step), "phase": number, "train": stretch.train}
+            for step in sorted(stretch.start + step for step in local)
         ]
     return rows
 
 
-def total_steps(found: list[Stretch]) -> int:
+def total_steps(stretches: Sequence[Stretch]) -> int:
     """Optimiser steps of all phases together."""
-    return found[-1].start + found[-1].steps
+    return stretches[-1].start + stretches[-1].steps
 
 
-def stretch_at(found: list[Stretch], step: int) -> Stretch:
-    """The phase that `step` falls into; steps behind the end belong to the last one."""
-    return next((s for s in found if step < s.start + s.steps), found[-1])
+def stretch_at(stretches: Sequence[Stretch], step: int) -> Stretch:
+    """The phase of a step; a step after the end belongs to the last phase."""
+    return next((stretch for stretch in stretches if step < stretch.start + stretch.steps), stretches[-1])

@@ -6,8 +6,9 @@ from brainpretrain import cli, config
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_tsv
 from brainpretrain.report.figures import learning_rates
-from brainpretrain.report.figures.training import loss_curves, read_log
+from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.training import schedule
+from brainpretrain.training.log import read_curves
 from figure_fixtures import log, size_px, svg_text
 from helpers import ROOT
 
@@ -15,7 +16,7 @@ RECIPES = config.load(ROOT / "config").finetune
 
 
 def phases(name):
-    return [phase.model_dump() for phase in RECIPES[name].phases]
+    return RECIPES[name].phases
 
 
 def points(name):
@@ -72,7 +73,8 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path, capsys):
 
 
 def test_what_cannot_be_drawn_before_data_are_known_is_refused(tmp_path):
-    mixed = [{**phases("amaes")[0]}, {**phases("amaes")[0], "steps": None, "epochs": 3.0}]
+    first = phases("amaes")[0]
+    mixed = [first, first.model_copy(update={"steps": None, "epochs": 3.0})]
     with pytest.raises(UserError, match="'mixed' gives phases in steps and in epochs"):
         learning_rates.recipes({"mixed": mixed}, tmp_path / "x.svg")
     with pytest.raises(UserError, match="no recipe to draw"):
@@ -83,10 +85,10 @@ def test_a_training_with_a_schedule_shows_it_behind_the_logged_learning_rate(tmp
     log().to_csv(tmp_path / "log.csv", index=False)
     line = ["plot-loss", str(tmp_path / "log.csv"), "--out"]
     assert cli.main([*line, str(tmp_path / "without.svg")]) == 0
-    tooth = [{**phase, "steps": 100, "warmup_steps": 50} for phase in phases("s3d")[:2]]
+    tooth = [phase.model_copy(update={"steps": 100, "warmup_steps": 50}) for phase in phases("s3d")[:2]]
     write_tsv(tmp_path / "schedule.tsv", schedule.points(schedule.stretches(tooth, 1), 50))
     assert cli.main([*line, str(tmp_path / "with.svg")]) == 0
     assert "encoder frozen" in svg_text(tmp_path / "with.svg")
     assert "frozen" not in svg_text(tmp_path / "without.svg")
-    loss_curves(read_log(tmp_path / "log.csv"), tmp_path / "plain.svg")
+    loss_curves(read_curves(tmp_path / "log.csv"), tmp_path / "plain.svg")
     assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "without.svg").read_bytes()

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from brainpretrain.errors import UserError
-from brainpretrain.report.figures.training import loss_curves, read_log
+from brainpretrain.report.figures.training import loss_curves
 from figure_fixtures import log, svg_text
 
 
@@ -59,18 +58,3 @@ def test_a_long_log_stays_a_small_file_and_says_so(tmp_path: Path) -> None:
     loss_curves(log(5000), tmp_path / "loss.svg")
     assert (tmp_path / "loss.svg").stat().st_size < 150_000
     assert "each point is the mean of 13 lines of the log" in svg_text(tmp_path / "loss.svg")
-
-
-def test_read_log(tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("epoch,step,loss,val_loss\n1,10,0.5,\n2,20,0.25,0.3\n")
-    read = read_log(tmp_path / "log.csv")
-    assert read["loss"].tolist() == [0.5, 0.25]
-    assert read["val_loss"].isna().tolist() == [True, False]
-
-
-@pytest.mark.parametrize("content", [None, "", "epoch,step,loss\n"])
-def test_a_log_without_a_line_is_refused(content: str | None, tmp_path: Path) -> None:
-    if content is not None:
-        (tmp_path / "log.csv").write_text(content)
-    with pytest.raises(UserError, match="file not found" if content is None else "no line"):
-        read_log(tmp_path / "log.csv")

@@ -1,4 +1,4 @@
-"""A folder in BIDS as a data set, by its options in `datasets:` of the config."""
+"""A BIDS folder as a data set, described by options in `datasets:` of the config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENTITY = r"_[a-z]+-[A-Za-z0-9+]+"
 
 
 class Bids(Options):
-    """`sequences`: name of a sequence by suffix. `label`: path of the label without extension, in terms of GROUPS."""
+    """`sequences`: names of sequences by suffix. `label`: path of the label without extension, in terms of GROUPS."""
 
     sequences: dict[str, str] = SEQUENCES
     label: str | None = None
@@ -39,36 +39,36 @@ class Bids(Options):
 
 
 def describe(**options: Any) -> Dataset:
-    """The data set of a BIDS folder; files below `derivatives`, `sourcedata` and `code` are no volumes.
+    """The data set of a BIDS folder; files below `derivatives`, `sourcedata` and `code` are not volumes.
 
-    A T1w with the entity `ce` (contrast agent) is the sequence T1ce. Entities other than subject and session tell volumes
-    of one sequence apart.
+    A T1w with the entity `ce` (contrast agent) is the sequence T1ce. Entities other than subject and session distinguish volumes
+    of the same sequence.
 
     Raises:
-        UserError: options that do not fit.
+        UserError: the options do not fit.
     """
-    given = parse(Bids, options)
-    names = tuple(dict.fromkeys([*given.sequences.values(), "T1ce"]))
+    settings = parse(Bids, options)
+    names = tuple(dict.fromkeys([*settings.sequences.values(), "T1ce"]))
     return dataset(
         "bids",
-        given,
+        settings,
         title="BIDS folder",
-        layouts=(Layout("BIDS", _patterns(given), ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",), (NOT_RAW,)),),
-        label_sequences=given.label_sequences or (names if given.label else ()),
+        layouts=(Layout("BIDS", _patterns(settings), ("sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz",), (NOT_RAW,)),),
+        label_sequences=settings.label_sequences or (names if settings.label else ()),
     )
 
 
-def _patterns(given: Bids) -> tuple[Pattern, ...]:
-    """Volumes with a contrast agent, and all others."""
+def _patterns(settings: Bids) -> tuple[Pattern, ...]:
+    """The patterns of volumes with a contrast agent, and of all others."""
     common: dict[str, Any] = {
-        "subset": "train" if given.label else "unlabelled",
-        "label": given.label,
-        "partly": given.partly_labelled,
+        "subset": "train" if settings.label else "unlabelled",
+        "label": settings.label,
+        "partly": settings.partly_labelled,
     }
     enhanced = rf"(?:{ENTITY})*_ce-[A-Za-z0-9]+(?:{ENTITY})*"
     return (
         Pattern(image=_image(enhanced), sequence={"T1w": "T1ce"}, **common),
-        Pattern(image=_image(rf"(?:{ENTITY})*"), sequence=given.sequences, **common),
+        Pattern(image=_image(rf"(?:{ENTITY})*"), sequence=settings.sequences, **common),
     )
 
 

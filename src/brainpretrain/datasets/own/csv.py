@@ -1,4 +1,4 @@
-"""A table of paths as a data set, by its options in `datasets:` of the config."""
+"""A table of paths as a data set, described by options in `datasets:` of the config."""
 
 from __future__ import annotations
 
@@ -16,52 +16,54 @@ OPTIONAL = ("patient", "session", "run", "subset", "site", "label", "channel")
 
 
 class Csv(Options):
-    """`file`: the table, relative to the folder of the data set; columns NEEDED and OPTIONAL, separated by comma,
-    semicolon or tab; UTF-8."""
+    """`file`: the table, relative to the folder of the data set. It is UTF-8, with the columns NEEDED and OPTIONAL separated by
+    commas, semicolons or tabs."""
 
     file: str
 
 
 def describe(**options: Any) -> Dataset:
-    """The data set of a table. Paths in it are relative to the folder of the data set.
+    """The data set that a table describes. Paths in the table are relative to the folder of the data set.
 
     Raises:
-        UserError: options that do not fit.
+        UserError: the options do not fit.
     """
-    given = parse(Csv, options)
+    settings = parse(Csv, options)
     return dataset(
         "csv",
-        given,
-        title=f"table {given.file}",
-        layouts=(Layout("table", (), (given.file,)),),
-        lister=partial(_list, file=given.file),
+        settings,
+        title=f"table {settings.file}",
+        layouts=(Layout("table", (), (settings.file,)),),
+        lister=partial(_list, file=settings.file),
     )
 
 
 def _list(dataset: Dataset, root: Path, file: str) -> Scan:
-    """The volumes of the table; what is wrong with it is told all at once."""
+    """The volumes of the table. One error lists all problems with its lines."""
     table = root / file
     if not table.is_file():
-        raise NotInPlace(f"the table '{file}' of the data set is not there", where=table, fix="put it there, or mend 'file:'")
+        raise NotInPlace(
+            f"the table '{file}' of the data set does not exist", where=table, fix="put it there, or correct 'file:'"
+        )
     rows, problems = [], []
     for number, line in _lines(table):
         if line.pop(None, None):
             problems.append(f"line {number}: more fields than columns (a value that holds the separator needs quotes)")
         row = {key: (value or "").strip() for key, value in line.items()}
-        problems += [f"line {number}: {problem}" for problem in _wrong(root, row)]
+        problems += [f"line {number}: {problem}" for problem in _problems(root, row)]
         rows.append(_row(row))
     problems += [f"{line} (give them a 'run')" for line in duplicates(rows)]
-    refuse(dataset.name, table, problems, [], fix="mend these lines of the table")
+    refuse(dataset.name, table, problems, [], fix="correct these lines of the table")
     return Scan("table", sorted(rows, key=lambda row: row["volume"]), [], [])
 
 
 def separator(first: str) -> str:
-    """What separates the columns that the first line of a table names."""
+    """The separator of the columns in the first line of a table."""
     return next((mark for mark in "\t;" if mark in first), ",")
 
 
 def _lines(table: Path) -> list[tuple[int, dict[Any, Any]]]:
-    """Number and values of each line; the key None holds fields beyond the columns."""
+    """The number and the values of each line; the key None holds surplus fields."""
     try:
         with open(table, newline="", encoding="utf-8-sig") as stream:
             first = stream.readline()
@@ -81,17 +83,17 @@ def _lines(table: Path) -> list[tuple[int, dict[Any, Any]]]:
     return lines
 
 
-def _wrong(root: Path, row: dict[str, str]) -> list[str]:
-    found = [f"no {name}" for name in NEEDED if not row[name]]
+def _problems(root: Path, row: dict[str, str]) -> list[str]:
+    problems = [f"no {name}" for name in NEEDED if not row[name]]
     for name in ("path", "label"):
         path = row.get(name, "")
         if path and Path(path).is_absolute():
-            found.append(f"{path} is absolute: give it relative to the folder of the data set")
+            problems.append(f"{path} is absolute: give it relative to the folder of the data set")
         elif path and not (root / path).is_file():
-            found.append(f"{name} missing: {path}")
+            problems.append(f"{name} missing: {path}")
     if not row.get("channel", "").isdigit() and row.get("channel"):
-        found.append(f"channel '{row['channel']}' is no number")
-    return found
+        problems.append(f"channel '{row['channel']}' is not a number")
+    return problems
 
 
 def _row(row: dict[str, str]) -> Row:

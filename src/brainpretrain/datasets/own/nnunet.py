@@ -1,4 +1,4 @@
-"""A folder of nnU-Net's raw data as a data set, by its options in `datasets:` of the config."""
+"""A folder of nnU-Net's raw data as a data set, described by options in `datasets:` of the config."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from brainpretrain.datasets.own.options import Options, dataset, parse
 
 
 class NnUNet(Options):
-    """`sequences`: of the channels 0000, 0001, ... in this order. `case`: regular expression for the name of a case."""
+    """`sequences`: the sequences of the channels 0000, 0001, ... `case`: regular expression for the name of a case."""
 
     sequences: Annotated[list[str], Field(min_length=1)]
     case: str = Field(
@@ -26,7 +26,7 @@ class NnUNet(Options):
         try:
             groups = re.compile(case).groupindex
         except re.error as error:
-            raise ValueError(f"'{case}' is no regular expression: {error}") from error
+            raise ValueError(f"'{case}' is not a regular expression: {error}") from error
         if "subject" not in groups:
             raise ValueError(f"'{case}' lacks the group (?P<subject>...)")
         return case
@@ -35,25 +35,25 @@ class NnUNet(Options):
 def describe(**options: Any) -> Dataset:
     """The data set of `imagesTr/<case>_<channel>.nii.gz`, `labelsTr/<case>.nii.gz` and `imagesTs/`.
 
-    Every case needs every channel, and every case of `imagesTr` its label.
+    Every case needs every channel, and every case of `imagesTr` needs a label.
 
     Raises:
-        UserError: options that do not fit.
+        UserError: the options do not fit.
     """
-    given = parse(NnUNet, options)
-    sequences = {f"{number:04d}": name for number, name in enumerate(given.sequences)}
-    common: dict[str, Any] = {"sequence": sequences, "required": tuple(given.sequences)}
-    image = rf"(?P<case>{given.case})_(?P<sequence>\d{{4}})"
+    settings = parse(NnUNet, options)
+    sequences = {f"{number:04d}": name for number, name in enumerate(settings.sequences)}
+    common: dict[str, Any] = {"sequence": sequences, "required": tuple(settings.sequences)}
+    image = rf"(?P<case>{settings.case})_(?P<sequence>\d{{4}})"
     train = Pattern(image=f"imagesTr/{image}", subset="train", label="{top}labelsTr/{case}", **common)
     labelled: dict[str, Any] = (
-        {"subset": "test", "label": "{top}labelsTs/{case}"} if given.test_labels else {"subset": "unlabelled"}
+        {"subset": "test", "label": "{top}labelsTs/{case}"} if settings.test_labels else {"subset": "unlabelled"}
     )
     test = Pattern(image=f"imagesTs/{image}", **labelled, **common)
     examples = [f"imagesTr/case_{channel}.nii.gz" for channel in sequences] + ["labelsTr/case.nii.gz"]
     return dataset(
         "nnunet",
-        given,
+        settings,
         title="nnU-Net folder",
         layouts=(Layout("nnU-Net", (train, test), tuple(examples)),),
-        label_sequences=tuple(given.sequences),
+        label_sequences=tuple(settings.sequences),
     )

@@ -1,4 +1,4 @@
-"""What the descriptions of a user's own data have in common: options from YAML, and a `Dataset` made of them."""
+"""The common parts of all descriptions of own data: options from YAML, and the `Dataset` built from them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Label = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Options(BaseModel):
-    """Options that every kind of own data takes."""
+    """Options of every kind of own data."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     n_shards: Count = Field(1, description="a constant: about one for 256 volumes")
@@ -29,10 +29,10 @@ class Options(BaseModel):
 
 
 def parse(model: type[T], options: Mapping[str, Any]) -> T:
-    """The options, checked.
+    """Validates options.
 
     Raises:
-        UserError: naming every option that is unknown, missing or of a wrong kind.
+        UserError: an option is unknown, missing or of a wrong type; the message lists all of them.
     """
     try:
         return model.model_validate(options)
@@ -42,11 +42,11 @@ def parse(model: type[T], options: Mapping[str, Any]) -> T:
             key = ".".join(str(part) for part in problem["loc"])
             hint = f"; {nearest(key, list(model.model_fields))}" if problem["type"] == "extra_forbidden" else ""
             lines.append(f"options.{key}: {problem['msg'].removeprefix('Value error, ')}{hint}")
-        raise UserError("\n".join(lines), where="datasets: options", fix="mend the keys named above") from error
+        raise UserError("\n".join(lines), where="datasets: options", fix="correct these keys") from error
 
 
 def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
-    """A data set of the user's own, of which no page, archive or count is known."""
+    """The description of own data, for which no page, archive or count is on record."""
     common: dict[str, Any] = {
         "access": "place",
         "page": "",
@@ -65,10 +65,10 @@ def dataset(kind: str, options: Options, **facts: Any) -> Dataset:
 
 
 def check_template(template: str, groups: Iterable[str]) -> str:
-    """A path in terms of `{group}`.
+    """Returns a path template with fields such as `{subject}` unchanged.
 
     Raises:
-        ValueError: it names a group that there is not.
+        ValueError: it names a group that does not exist.
     """
     try:
         template.format(**dict.fromkeys(groups, ""))

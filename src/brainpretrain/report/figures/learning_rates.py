@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from brainpretrain.config.sections import Phase
 from brainpretrain.errors import UserError
 from brainpretrain.report.figures.canvas import BLUE, GREEN, GREY, ORANGE, figure_at, panels
 from brainpretrain.training import schedule
@@ -51,7 +52,7 @@ def draw_curve(axes: Axes, points: pd.DataFrame, **line: Any) -> dict[str, Artis
     return shades
 
 
-def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str) -> None:
+def recipes(phases: Mapping[str, Sequence[Phase]], path: Path | str) -> None:
     """Draws a panel per recipe: its learning rate over steps, or over epochs where its phases are given in epochs.
 
     Args:
@@ -73,7 +74,7 @@ def recipes(phases: Mapping[str, Sequence[Mapping[str, Any]]], path: Path | str)
             figure.legend(list(shades.values()), list(shades), loc="outside lower left", ncols=len(shades))
 
 
-def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> dict[str, Artist]:
+def _draw_panel(axes: Axes, name: str, phases: Sequence[Phase]) -> dict[str, Artist]:
     """Draws one recipe; returns its shades."""
     points, end, unit = _planned(name, phases)
     shades = draw_curve(axes, points, color=BLUE, linewidth=1.6)
@@ -89,15 +90,15 @@ def _draw_panel(axes: Axes, name: str, phases: Sequence[Mapping[str, Any]]) -> d
     return shades
 
 
-def _planned(name: str, phases: Sequence[Mapping[str, Any]]) -> tuple[pd.DataFrame, float, str]:
+def _planned(name: str, phases: Sequence[Phase]) -> tuple[pd.DataFrame, float, str]:
     """Points of a recipe's curve with steps in the recipe's own unit, the end of the curve, and the unit."""
-    in_epochs = any(phase["epochs"] or phase["warmup_epochs"] for phase in phases)
-    if in_epochs and any(phase["steps"] or phase["warmup_steps"] for phase in phases):
+    in_epochs = any(phase.epochs or phase.warmup_epochs for phase in phases)
+    if in_epochs and any(phase.steps or phase.warmup_steps for phase in phases):
         raise UserError(
             f"'{name}' gives phases in steps and in epochs: how they compare depends on the data",
             fix="train; schedule.tsv next to log.csv has the curve",
         )
     unit, scale = ("epochs", _STEPS_PER_EPOCH) if in_epochs else ("steps", 1)
-    stretches = schedule.stretches(list(phases), scale)
+    stretches = schedule.stretches(phases, scale)
     points = pd.DataFrame(schedule.points(stretches, POINTS_PER_PHASE))
     return points.assign(step=points["step"] / scale), schedule.total_steps(stretches) / scale, unit

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.errors import UserError
 from brainpretrain.report.figures import learning_rates
 from brainpretrain.report.figures.canvas import BLUE, DARK, GREEN, GREY, ORANGE, figure_at, write_message
 
@@ -35,23 +34,6 @@ LOSSES = [  # column, label, colour, line style, width
 ]
 
 
-def read_log(path: Path | str) -> pd.DataFrame:
-    """The log.csv of a training as numbers, NaN for an empty cell.
-
-    Raises:
-        UserError: the file is missing or has no row yet.
-    """
-    try:
-        log = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise UserError("file not found", where=path, fix="run the training") from error
-    except pd.errors.EmptyDataError:
-        log = pd.DataFrame()
-    if log.empty:
-        raise UserError("the log has no line", where=path, fix="let the training run for an epoch at least")
-    return log.apply(pd.to_numeric, errors="coerce")
-
-
 def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: pd.DataFrame | None = None) -> None:
     """Draws loss with its trivial baselines, validation Dice, learning rate, throughput, waiting and memory over steps.
 
@@ -59,7 +41,7 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: 
     computed at hidden voxels too.
 
     Args:
-        log: what `read_log` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
+        log: what `read_curves` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
             val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
             peak_memory_gb.
         path: .svg or .png.
