@@ -141,18 +141,14 @@ class Bench:
 
     def recipe(self, backbone: str, batch: int) -> dict[str, Any]:
         """What `brainpretrain pretrain` is given, with another patch, batch and number of epochs."""
-        name = pretext_of(self.config, backbone)
-        pretext = self.config.pretext(name, backbone)
-        recipe = pretext.model_dump(mode="json", exclude={"per_backbone", "augmentation"})
-        phases = [recipe["phases"][0] | {"epochs": 2}]
-        return {
-            "name": f"{name}/{backbone}",
-            "seed": 0,
-            "recipe": recipe | {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases},
-            "backbone": self.config.backbones[backbone].model_dump(mode="json", include={"architecture", "options"}),
-            "policy": self.config.augmentations[pretext.augmentation].model_dump(mode="json"),
-            "preprocess": self.config.stored_as("amaes"),
-        }
+        from brainpretrain.plan import specs
+        from brainpretrain.plan.runs import Pretraining
+
+        pretraining = Pretraining("brains45k", pretext_of(self.config, backbone), backbone)
+        config = specs.pretrain_config(self.config, pretraining)
+        phases = [config["recipe"]["phases"][0] | {"epochs": 2}]
+        changes = {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases}
+        return config | {"seed": 0, "recipe": config["recipe"] | changes}
 
 
 def pretext_of(config: Any, backbone: str) -> str:

@@ -30,6 +30,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.evaluation import metrics
 from brainpretrain.files import read_json, write_tsv
 from brainpretrain.plan import tables as plan
+from brainpretrain.plan.runs import Plan
 from brainpretrain.preprocess import shards
 from brainpretrain.report import write
 from brainpretrain.report.figures.canvas import figure_at
@@ -158,7 +159,7 @@ def report(work: Path, cases: Sequence[int]) -> Curve:
     return Curve("report", "report, pages and figure of a table", "cases", "MB", points)
 
 
-def scores(made: plan.Plan, cases: int) -> pd.DataFrame:
+def scores(made: Plan, cases: int) -> pd.DataFrame:
     """Random scores of every evaluation of a study."""
     rng, rows = np.random.default_rng(0), []
     for evaluation in made.evaluations:

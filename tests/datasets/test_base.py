@@ -1,4 +1,4 @@
-"""What all descriptions of data sets share."""
+"""The parts that all descriptions of data sets share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The index against the manifest of the openly licensed volumes that lie beside the repository, where they do."""
+"""The index compared with the manifest of the openly licensed volumes in shared/, if that folder exists."""
 
 from __future__ import annotations
 

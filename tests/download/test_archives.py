@@ -160,7 +160,7 @@ def test_a_bomb_of_empty_files_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_zip_whose_members_share_their_bytes_is_counted_in_full(tmp_path, monkeypatch):
-    """Overlapping members are how a zip reaches any ratio; the central directory tells the sum."""
+    """A zip with overlapping members can reach any ratio; the central directory states the sum of the sizes."""
     monkeypatch.setattr(archives, "SMALL_BYTES", 10_000)
     path = make_zip(tmp_path / "x.zip", {"a": b"0" * 5000, "b": b"0" * 5000, "c": b"0" * 5000})
     monkeypatch.setattr(archives, "MAX_RATIO", 1)

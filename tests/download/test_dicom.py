@@ -1,4 +1,4 @@
-"""DICOM to NIfTI with the real dcm2niix, on series of a few hundred bytes written here."""
+"""DICOM to NIfTI with the real dcm2niix, on series of a few hundred bytes that the tests write."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def write_series(folder, number=7, description="Axial FLAIR", seed=0, suffix=".d
 
 @pytest.fixture
 def program(tmp_path):
-    """Skips where there is no dcm2niix; the lock has it."""
+    """Skips the test if dcm2niix is not installed; the lock file contains it."""
     try:
-        return dicom._program(tmp_path)
+        return dicom.find_program(tmp_path)
     except UserError:
         pytest.skip("dcm2niix is not installed")
 
@@ -88,7 +88,7 @@ def test_a_series_becomes_a_volume_on_the_same_path(tmp_path, program):
     assert sorted(path.name for path in folder.iterdir()) == [".dicom.json", "7_Axial_FLAIR.json", "7_Axial_FLAIR.nii.gz"]
     found = nifti.read_volume(folder / "7_Axial_FLAIR.nii.gz")
     assert found.array.shape == SHAPE and sorted(found.spacing_mm) == [1, 1, 2]
-    for index in np.ndindex(SHAPE):  # column, row, slice lie at (-10 + column, -20 + row, 2 slice), with x and y to left and back
+    for index in np.ndindex(SHAPE):  # position (-10 + column, -20 + row, 2 slice), x and y to left and back
         world = (10 - index[0], 20 - index[1], 2 * index[2], 1)
         assert found.array[tuple(np.rint(np.linalg.solve(found.affine, world)[:3]).astype(int))] == volume()[index]
 
@@ -110,7 +110,7 @@ def test_several_series_in_one_folder_and_below_it(tmp_path, program):
     assert rows == {"a": "3_T1.nii.gz 4_T2.nii.gz", "a/b": "5_PD.nii.gz"}
 
 
-def test_what_is_converted_is_left_alone_until_its_files_change(tmp_path, program):
+def test_a_converted_series_is_kept_until_its_files_change(tmp_path, program):
     write_series(tmp_path / "a")
     dicom.convert(tmp_path)
     path = tmp_path / "nifti" / "a" / "7_Axial_FLAIR.nii.gz"
@@ -123,7 +123,7 @@ def test_what_is_converted_is_left_alone_until_its_files_change(tmp_path, progra
     assert not list((tmp_path / "nifti").glob(".making-*"))
 
 
-def test_a_broken_series_is_named_and_the_others_are_made(tmp_path, program, capsys):
+def test_a_broken_series_is_named_and_the_others_are_converted(tmp_path, program, capsys):
     write_series(tmp_path / "good")
     write_series(tmp_path / "bad")
     for path in (tmp_path / "bad").iterdir():
@@ -134,14 +134,14 @@ def test_a_broken_series_is_named_and_the_others_are_made(tmp_path, program, cap
     assert not (tmp_path / "nifti" / "bad").exists()
 
 
-def test_nothing_but_broken_series_is_an_error(tmp_path, program):
+def test_only_broken_series_is_an_error(tmp_path, program):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "1.dcm").write_bytes(bytes(128) + b"DICM" + bytes(20))
     with pytest.raises(UserError, match="none of 1 DICOM series could be converted"):
         dicom.convert(tmp_path)
 
 
-def test_a_cut_slice_is_not_converted_in_silence(tmp_path, program):
+def test_a_truncated_slice_fails_the_series(tmp_path, program):
     write_series(tmp_path / "a")
     path = tmp_path / "a" / "7-2.dcm"
     path.write_bytes(path.read_bytes()[:-20])
@@ -149,7 +149,7 @@ def test_a_cut_slice_is_not_converted_in_silence(tmp_path, program):
         dicom.convert(tmp_path)
 
 
-def test_other_files_are_no_dicom(tmp_path):
+def test_other_files_are_not_dicom(tmp_path):
     for name in ("a.nii.gz", "b.txt", "c", "d.dcm", ".hidden", "nifti/e.dcm"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((bytes(128) + b"DICM") if name in ("a.nii.gz", "nifti/e.dcm", ".hidden") else b"text")

@@ -1,4 +1,4 @@
-"""A data set from nothing to its place: from the incoming folder, a mirror, a server; and what a user is told where it cannot be had."""
+"""A data set is put in place from the incoming folder, a mirror or a server; or a user reads what to do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ SHA = {content: hashlib.sha256(content).hexdigest() for content in (ONE, TWO)}
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """No credentials, no proxy, no waiting."""
+    """Removes credentials and proxies, and the waiting time between attempts."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "*")
@@ -106,7 +106,7 @@ def test_archives_are_fetched_unpacked_and_not_fetched_again(place):
     assert made_from(place.root / "one") == by_name["one.zip"] and (place.root / "one/top/sub1/T1w.nii.gz").exists()
 
 
-def test_what_is_unpacked_needs_its_archive_no_more(place):
+def test_an_unpacked_archive_may_be_deleted(place):
     with Server(serving(ONE)) as server:
         archive = Archive("one.zip", server.url)
         place.download(archive)
@@ -114,7 +114,7 @@ def test_what_is_unpacked_needs_its_archive_no_more(place):
     assert place.download(archive)["volumes"] == 1
 
 
-def test_a_run_that_stopped_between_two_archives_goes_on(place, monkeypatch):
+def test_a_run_that_stopped_between_two_archives_continues(place, monkeypatch):
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     with Server(serving(ONE), saying(500), serving(TWO)) as server:
         wanted = [Archive("one.zip", server.url), Archive("two.zip", server.url)]
@@ -141,7 +141,7 @@ def test_an_archive_is_known_by_its_checksum_under_any_name_in_any_folder(place,
     assert sorted(path.name for path in place.mirror.rglob("*.zip")) == ["one.zip", "renamed (1).zip"]
 
 
-def test_links_to_nothing_in_the_mirror_are_passed_over(place):
+def test_broken_links_in_the_mirror_are_ignored(place):
     for name in ("one.zip", "other.zip"):
         (place.mirror / name).symlink_to(place.mirror / "gone")
     (place.mirror / "z.zip").write_bytes(ONE)
@@ -150,7 +150,7 @@ def test_links_to_nothing_in_the_mirror_are_passed_over(place):
 
 
 def counted(monkeypatch) -> list[str]:
-    """Names of the files that are read for their digests from now on."""
+    """The names of the files whose digests are computed from now on."""
     names, real = [], download.digests
     monkeypatch.setattr(download, "digests", lambda path: names.append(path.name) or real(path))
     return names
@@ -181,7 +181,7 @@ def test_only_files_of_the_size_on_record_are_read(place, monkeypatch):
 
 
 @pytest.mark.parametrize("content", [None, "no JSON"])
-def test_digests_that_cannot_be_kept_are_no_error(place, monkeypatch, content):
+def test_a_cache_of_digests_that_cannot_be_written_is_no_error(place, monkeypatch, content):
     (place.mirror / "one.zip").write_bytes(ONE)
     place.incoming.parent.mkdir()
     if content:
@@ -227,7 +227,7 @@ def test_a_collection_of_files_from_dataverse(place):
     assert found["volumes"] == 2 and found["archives"][0]["revision"] == "1.2"
 
 
-def test_a_collection_of_files_may_be_at_hand_as_a_zip(place):
+def test_a_collection_of_files_may_be_present_as_a_zip(place):
     place.put("files.zip", packed(*TREE))
     found = place.download(Archive("files", "dataverse:https://example.org/doi:10.1/AB"))
     assert found["volumes"] == 2 and found["archives"][0]["source"] == "incoming"
@@ -256,7 +256,7 @@ def test_an_archive_of_zenodo_that_is_not_as_listed_is_refused(place):
             place.download(record(host))
 
 
-def test_without_zenodo_what_is_at_hand_is_taken(place, monkeypatch, capsys):
+def test_without_zenodo_local_archives_are_used(place, monkeypatch, capsys):
     monkeypatch.setattr(transfer, "ATTEMPTS", 1)
     nowhere = Archive("record", "zenodo:http://127.0.0.1:9/17")
     with pytest.raises(UserError, match="given up after 1 attempts"):
@@ -281,7 +281,7 @@ def test_a_folder_made_from_another_version_is_seen(place):
         place.download(Archive("one.zip", sha256=SHA[TWO]), access="place")
 
 
-def test_what_only_a_person_can_get_is_told_to_the_letter(place):
+def test_instructions_for_files_that_only_a_person_can_get_are_complete(place):
     place.put("else.zip", ONE)
     with pytest.raises(UserError) as error:
         place.download(Archive("one.zip", size=7, sha256="abc"), Archive("two.zip"), access="place")
@@ -306,7 +306,7 @@ def test_collections_without_names_take_every_archive(place):
     assert place.download(access="place")["volumes"] == 2
 
 
-def test_what_a_user_placed_is_left_alone(place, capsys):
+def test_files_that_a_user_placed_are_not_touched(place, capsys):
     (place.root / "one" / "sub9").mkdir(parents=True)
     (place.root / "one" / "sub9" / "T1w.nii.gz").touch()
     with Server(serving(ONE)) as server:
@@ -315,7 +315,7 @@ def test_what_a_user_placed_is_left_alone(place, capsys):
     assert "1 volumes were placed" in capsys.readouterr().out and not (place.root / "one" / "top").exists()
 
 
-def test_a_stray_file_is_no_data_set(place):
+def test_a_stray_file_is_not_a_data_set(place):
     place.root.mkdir()
     (place.root / "notes.txt").touch()
     with Server(serving(ONE)) as server:
@@ -355,7 +355,7 @@ VAULT = "https://example.org/A_encrypted.tar.gz"
         (VAULT, "A_encrypted.tar.gz", ["ATLAS_PASSWORD"]),
     ],
 )
-def test_data_with_an_account_can_be_had_once_their_variables_are_set(place, monkeypatch, url, name, needed):
+def test_data_with_an_account_can_be_downloaded_if_the_variables_are_set(place, monkeypatch, url, name, needed):
     dataset = replace(BRAINS, archives=(Archive(name, url),), access="credential")
     assert not download.can_be_had(dataset, place.incoming)
     for variable in needed:
@@ -363,7 +363,7 @@ def test_data_with_an_account_can_be_had_once_their_variables_are_set(place, mon
     assert download.can_be_had(dataset, place.incoming)
 
 
-def test_what_can_be_had_without_anybody(place):
+def test_data_sets_that_need_no_person(place):
     open_data = replace(BRAINS, archives=(Archive("one.zip", "https://example.org/1"),))
     assert download.can_be_had(open_data, place.incoming)
     assert download.can_be_had(replace(open_data, archives=(Archive("name", "hf:owner/name"),)), place.incoming)
@@ -373,12 +373,12 @@ def test_what_can_be_had_without_anybody(place):
     assert download.can_be_had(replace(BRAINS, access="place"), place.incoming)
 
 
-def test_an_unknown_kind_of_address(place):
+def test_an_address_with_an_unknown_scheme(place):
     with pytest.raises(UserError, match="no way to get an address like gopher:x"):
         place.download(Archive("one.zip", "gopher:x"))
 
 
-def test_every_archive_on_record_has_a_way_to_be_had():
+def test_every_archive_on_record_can_be_downloaded_or_requested():
     for name in datasets.names():
         for archive in datasets.load(name).archives:
             assert download.hosts.scheme(archive) in ("", "http", "https", *download.hosts.VARIABLES), archive
@@ -418,7 +418,7 @@ def test_a_folder_that_cannot_be_written(place, name):
 
 
 def packed_as(archive: Archive, examples: tuple[str, ...], path) -> None:
-    """Empty files in an archive of the kind that the data set has."""
+    """Writes empty files into an archive with the suffix of the data set's archive."""
     if archive.name.endswith(".zip"):
         path.write_bytes(packed(*examples))
         return
@@ -430,7 +430,7 @@ def packed_as(archive: Archive, examples: tuple[str, ...], path) -> None:
 @pytest.mark.parametrize("layout", [0, -1])
 @pytest.mark.parametrize("name", datasets.names())
 def test_every_layout_is_found_where_archives_are_unpacked_to(name, layout, place):
-    """With all files in the first archive; a layout may not depend on what is above it."""
+    """All files are in the first archive, since a layout must not depend on the folders above it."""
     dataset = datasets.load(name)
     archive = (*dataset.archives, Archive("any.zip"))[0]
     if dataset.access == "embedded" or download.hosts.is_tree(archive) or dataset.archives[1:]:

@@ -1,4 +1,4 @@
-"""The index: what is read off file names, and what is refused."""
+"""The index: what follows from file names, and what is refused."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from brainpretrain import config
 from brainpretrain.config.reading import read_yaml
 from brainpretrain.errors import UserError
-from brainpretrain.plan import tables as plan
+from brainpretrain.plan import specs, tables
 from fuzz.odd import damaged, ints, maybe
 
 MEMORY = 64 << 20
@@ -138,11 +138,11 @@ def check(folder: Path, work: Path) -> None:
         assert isinstance(content, dict)
         return
     loaded = config.load(folder)
-    made = plan.make(loaded)
+    made = tables.make(loaded)
     for pretraining in made.pretrainings:
         loaded.pretext(pretraining.pretext, pretraining.backbone).model_dump_json()
     for evaluation in made.evaluations:
-        json.dumps(plan.finetune_config(loaded, evaluation.arm, evaluation.fold), allow_nan=False)
+        json.dumps(specs.finetune_config(loaded, evaluation.arm, evaluation.fold), allow_nan=False)
     for preprocess in loaded.preprocess:
         json.dumps(loaded.stored_as(preprocess), allow_nan=False)
     for name, release in loaded.weights.items():

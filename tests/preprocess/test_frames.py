@@ -56,7 +56,7 @@ def test_damage_is_found_and_named(source: Any, tmp_path: Path) -> None:
         frames.load(out, first)
 
 
-def test_a_crc_of_an_earlier_version_serves_as_well(source: Any, tmp_path: Path) -> None:
+def test_a_crc_of_an_earlier_version_is_accepted(source: Any, tmp_path: Path) -> None:
     row = build(source, tmp_path).iloc[0].to_dict()
     path = tmp_path / row["file"]
     row["checksum"] = f"{zlib.crc32(path.read_bytes()):08x}"

@@ -1,4 +1,4 @@
-"""A known point keeps its place in the world, through every permutation, flip and tilt, and back."""
+"""A known point keeps its world coordinates through every permutation, flip and tilt, and back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FLIPS = list(itertools.product((1, -1), repeat=3))
 
 
 def affine_of(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[float, ...], tilt_deg: float) -> np.ndarray:
-    """Native axis i points along world axis order[i], in the direction signs[i], all tilted about an odd axis."""
+    """An affine whose native axis i points along world axis order[i] in the direction signs[i], tilted about an oblique axis."""
     axes = np.zeros((3, 3))
     axes[list(order), range(3)] = np.array(signs) * spacing
     tilt = Rotation.from_rotvec(np.deg2rad(tilt_deg) * np.array([0.6, -0.48, 0.64])).as_matrix()
@@ -40,7 +40,7 @@ def affine_of(order: tuple[int, ...], signs: tuple[int, ...], spacing: tuple[flo
 
 
 def blob_volume(affine: np.ndarray, shape: tuple[int, int, int], at_mm: np.ndarray) -> Volume:
-    """A dim cuboid with a bright Gaussian of 2.5 mm around a point of the world."""
+    """A dim cuboid with a bright Gaussian (sigma 2.5 mm) around a world point."""
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
     world = voxels @ affine[:3, :3].T + affine[:3, 3]
     array = 10 * np.exp(-((world - at_mm) ** 2).sum(axis=-1) / (2 * 2.5**2)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_a_known_point_keeps_its_place(order: tuple[int, ...], signs: tuple[int,
     native = centre_of_mass(geometry.to_native(np.stack([np.zeros_like(image), image]))[1])
     assert np.abs(native - (22.3, 15.6, 9.2)).max() < 0.5
     axes = geometry.stored_affine[:3, :3] / geometry.stored_spacing_mm
-    assert np.all(np.diag(axes) > 0.7)  # right, anterior, superior, as near as the tilt allows
+    assert np.all(np.diag(axes) > 0.7)  # as near to right, anterior, superior as the tilt allows
 
 
 def test_without_resampling_stored_voxels_are_native_voxels() -> None:
@@ -151,7 +151,7 @@ def test_json_round_trip() -> None:
 
 
 def test_labels_come_back_channel_by_channel_whatever_the_number_of_classes() -> None:
-    """The channels are asked for one after the other, and memory does not grow with them."""
+    """The channels are read one after the other, and memory does not grow with their number."""
     affine = affine_of((1, 2, 0), (-1, 1, 1), (0.7, 0.9, 1.2), tilt_deg=5)
     volume = blob_volume(affine, (60, 50, 40), affine[:3, :3] @ (30, 25, 20) + affine[:3, 3])
     geometry = preprocess(volume, None, RECIPE)[2]

@@ -1,4 +1,4 @@
-"""What the reader refuses, by name; and a writer that leaves a whole file or none."""
+"""The reader refuses unusable files with a reason; the writer leaves a complete file or none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def values(dtype: type = np.int16, shape: tuple[int, ...] = SHAPE) -> np.ndarray
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE, **header: object) -> Path:
-    """A file with the header fields given, whatever nibabel thinks of them."""
+    """Writes a file with the given header fields, which nibabel would not accept."""
     image = nib.Nifti1Image(array, affine)
     image.set_qform(affine, 1)
     image.set_sform(affine, 1)
@@ -145,7 +145,7 @@ def test_one_wrong_bit(tmp_path: Path) -> None:
 
 
 def test_more_than_the_header_says(tmp_path: Path) -> None:
-    for suffix in (".nii", ".nii.gz"):  # the second could be a bomb: nothing beyond the claim is decompressed
+    for suffix in (".nii", ".nii.gz"):  # the second could be a bomb: no byte beyond the stated size is decompressed
         path = save(tmp_path / f"v{suffix}", values(), dim=[3, 8, 8, 8, 1, 1, 1, 1])
         assert refused(path).reason == "length"
     path = save(tmp_path / "tiny.nii", values(shape=(2, 2, 2)), dim=[3, 1, 1, 1, 1, 1, 1, 1])
@@ -162,7 +162,7 @@ def test_more_than_the_header_says(tmp_path: Path) -> None:
         (gzip.compress(b"no volume at all"), "not_nifti"),
     ],
 )
-def test_no_volume(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_files_that_are_not_volumes(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "v.nii.gz"
     path.write_bytes(content)
     assert refused(path).reason == reason
@@ -232,7 +232,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
         (np.zeros((8, 9, 7), [("R", "u1"), ("G", "u1"), ("B", "u1")]), "dtype"),
     ],
 )
-def test_what_is_no_real_volume(tmp_path: Path, array: np.ndarray, reason: str) -> None:
+def test_arrays_that_are_not_real_volumes(tmp_path: Path, array: np.ndarray, reason: str) -> None:
     assert refused(save(tmp_path / "v.nii", array)).reason == reason
 
 
@@ -299,7 +299,7 @@ def test_equal_arrays_give_equal_bytes(tmp_path: Path) -> None:
         ("v.img", values(np.uint8), "written as"),
     ],
 )
-def test_what_cannot_be_written(tmp_path: Path, name: str, array: np.ndarray, problem: str) -> None:
+def test_arrays_that_cannot_be_written(tmp_path: Path, name: str, array: np.ndarray, problem: str) -> None:
     like = save(tmp_path / "like.nii", values())
     with pytest.raises(UserError, match=problem):
         write_volume(tmp_path / name, array, like)

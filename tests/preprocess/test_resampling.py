@@ -1,4 +1,4 @@
-"""Resampling by matrices against scikit-image, which is a peer's way and is used here only."""
+"""Resampling by matrices, compared with scikit-image, which only the tests use."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from brainpretrain.preprocess.resampling import CUBIC, LINEAR, NEAREST, apply, c
 from helpers import SHARED
 
 SHAPES = [
-    ((20, 31, 12), (27, 31, 40)),  # up, as it is, far up
+    ((20, 31, 12), (27, 31, 40)),  # up, unchanged, far up
     ((40, 33, 50), (17, 29, 49)),  # down: with anti-aliasing
     ((64, 9, 70), (33, 45, 70)),  # mixed
     ((1, 2, 3), (5, 7, 2)),  # mirrored more than once
@@ -83,7 +83,7 @@ def test_a_cubic_result_stays_in_the_range() -> None:
     assert result.min() == 0 and result.max() == 1  # a spline overshoots at a step
 
 
-def test_same_shape_is_left_alone() -> None:
+def test_an_array_of_the_target_shape_is_returned() -> None:
     array = noise((5, 6, 7))
     assert resize(array, (5, 6, 7), CUBIC) is array
 

@@ -60,7 +60,7 @@ def row(number: int, label: bool, **other: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def source(tmp_path: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """Six subjects, the even ones labelled; volume 4 is truncated, the label of volume 2 is shifted."""
+    """Six subjects, of which the even ones have labels; volume 4 is truncated, the label of volume 2 is on another grid."""
     root, rng = tmp_path / "raw data", np.random.default_rng(0)
     rows = [row(number, label=number % 2 == 0) for number in range(6)]
     for number, each in enumerate(rows):
@@ -97,7 +97,7 @@ def test_the_table_has_the_outcome_of_every_volume(source: Any, tmp_path: Path) 
     assert table["status"].tolist() == ["ok", "ok", "rejected", "ok", "rejected", "ok"]
     assert table["reason"].tolist() == ["", "", "label_grid", "", "truncated", ""]
     assert table["detail"][2].startswith("label: it is up to") and "expected 64864 bytes" in table["detail"][4]
-    assert not any(str(tmp_path) in str(cell) for cell in table.to_numpy().ravel())  # no place of this machine
+    assert not any(str(tmp_path) in str(cell) for cell in table.to_numpy().ravel())  # no path of this machine
     first = table.iloc[0]
     assert first["shape"] == "35 32 29" and first["native_shape"] == "32 36 28" and first["label_values"] == "0 300"
     assert first["native_spacing_mm"] == "1.3 1 1.3" and first["spacing_mm"] == "1.00286 1 0.986207"
@@ -147,7 +147,7 @@ def test_the_table_does_not_depend_on_workers_or_interruptions(source: Any, tmp_
     assert content(tmp_path / "one") == content(tmp_path / "two") == content(tmp_path / "three")
 
 
-def test_a_table_read_back_serves_as_well(source: Any, tmp_path: Path) -> None:
+def test_rows_of_a_table_that_was_read_back_are_accepted(source: Any, tmp_path: Path) -> None:
     write_tsv(tmp_path / "index.tsv", source[1])
     write_tsv(tmp_path / "out" / "table.tsv", build(source, tmp_path / "out", rows=read_tsv(tmp_path / "index.tsv")))
     first = read_tsv(tmp_path / "out" / "table.tsv").to_dict("records")[0]
@@ -167,7 +167,7 @@ def test_only_what_changed_is_preprocessed_again(source: Any, tmp_path: Path) ->
     (root, rows), out = source, tmp_path / "out"
     table = build(source, out)
     before = stamps(out)
-    rows[1]["site"] = "elsewhere"  # of the index only
+    rows[1]["site"] = "elsewhere"  # a column of the index that does not shape the array
     again = build(source, out, recipe=RECIPE | {"max_rejected_fraction": 0.9, "note": "a remark"})
     assert changed(out, before) == set() and again["site"][1] == "elsewhere"
 
@@ -184,7 +184,7 @@ def test_only_what_changed_is_preprocessed_again(source: Any, tmp_path: Path) ->
     assert changed(out, before) == {"recipe.json", *(row["subject"] for row in rows)}
 
 
-def test_a_volume_that_turns_bad_loses_its_arrays(source: Any, tmp_path: Path) -> None:
+def test_the_arrays_of_a_volume_that_becomes_bad_are_removed(source: Any, tmp_path: Path) -> None:
     (root, rows), out = source, tmp_path / "out"
     build(source, out)
     (root / rows[0]["path"]).unlink()
@@ -192,7 +192,7 @@ def test_a_volume_that_turns_bad_loses_its_arrays(source: Any, tmp_path: Path) -
     assert table["reason"][0] == "missing" and not list(out.rglob("sub-00*.b2nd"))
 
 
-def test_shards_share_out_the_subjects(source: Any, tmp_path: Path) -> None:
+def test_shards_divide_the_subjects(source: Any, tmp_path: Path) -> None:
     root, rows = source
     rows = [*rows, row(1, label=False, session="ses-2", volume="sub-01_ses-2_T1w")]
     tables = [build((root, rows), tmp_path / str(shard), shard=shard, n_shards=3) for shard in range(3)]
@@ -223,7 +223,7 @@ def test_check_rejected(source: Any, tmp_path: Path) -> None:
         assert text in str(caught.value)
 
 
-def test_unlabelled_volumes_that_the_selection_leaves_out_are_no_damage(tmp_path: Path) -> None:
+def test_unlabelled_volumes_that_the_selection_leaves_out_are_not_counted(tmp_path: Path) -> None:
     session = tmp_path / "raw/OAS30001_MR_d0129"
     array = np.random.default_rng(0).integers(1, 99, (*SHAPE, 3)).astype(np.int16)
     save(session / "anat1/sub-OAS30001_ses-d0129_T1w.nii.gz", array[..., 0])
@@ -238,7 +238,7 @@ def test_unlabelled_volumes_that_the_selection_leaves_out_are_no_damage(tmp_path
         shards.check_rejected(table.replace({"reason": {"not_3d": "truncated"}}), 0.1)
 
 
-def test_what_is_wrong_with_the_call(source: Any, tmp_path: Path) -> None:
+def test_invalid_arguments(source: Any, tmp_path: Path) -> None:
     root, rows = source
     with pytest.raises(UserError, match="lacks spacing_mm, crop"):
         build(source, tmp_path, recipe={k: v for k, v in RECIPE.items() if k not in ("spacing_mm", "crop")})
@@ -247,7 +247,7 @@ def test_what_is_wrong_with_the_call(source: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_crash_is_no_rejection(source: Any, tmp_path: Path, workers: int) -> None:
+def test_a_crash_is_not_a_rejection(source: Any, tmp_path: Path, workers: int) -> None:
     out = tmp_path / "out"
     (out / "volumes").mkdir(parents=True)
     (out / "volumes" / "sub-01_ses-1_T1w.b2nd").mkdir()  # cannot be replaced by a file
@@ -312,4 +312,4 @@ def test_real_volumes(tmp_path: Path) -> None:
         image, label = frames.load(tmp_path, good), frames.load_label(tmp_path, good)
         assert image.shape == label.shape == tuple(map(int, good["shape"].split()))
         assert image.min() == 0 and image.max() == 1
-        assert good["bytes"] < 0.5 * 4 * image.size  # of what float32 takes
+        assert good["bytes"] < 0.5 * 4 * image.size  # half of the size as float32

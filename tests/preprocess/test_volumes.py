@@ -1,4 +1,4 @@
-"""From native voxels to the stored array, compared with the definition in plain numpy and scikit-image."""
+"""Preprocessing, compared with its definition in plain numpy and scikit-image."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_normalise_is_its_definition(dtype: type, quantile: float, layout: Any) 
 
 
 @pytest.mark.parametrize("scale", [1, -700, 3_000_000])  # below zero; more values than the histogram has bins
-def test_normalise_elsewhere(scale: int) -> None:
+def test_normalise_of_other_ranges(scale: int) -> None:
     array = head(np.int32) * np.int32(scale) - 5
     np.testing.assert_allclose(normalise(array, 0.99), normalised(array, 0.99), atol=2e-7)
     array = array.astype(np.float32)
@@ -93,7 +93,7 @@ def test_normalise_elsewhere(scale: int) -> None:
 
 
 def test_normalise_when_the_sample_misleads() -> None:
-    """The top one percent hides where the coarse sample of the quantile does not look."""
+    """The highest one percent of the values is missing from the coarse sample of the quantile."""
     array = np.zeros((64, 64, 64), np.float32)
     flat = array.reshape(-1)
     flat[:] = np.random.default_rng(0).random(flat.size, dtype=np.float32) + 1
@@ -165,7 +165,7 @@ def test_crop_none_keeps_the_field_of_view() -> None:
     assert image.shape == volume.array.shape and geometry.box == tuple((0, n) for n in image.shape)
 
 
-def test_labels_follow_and_what_they_lose_is_noted() -> None:
+def test_labels_are_cropped_and_lost_voxels_are_noted() -> None:
     array = head()
     labels = np.zeros(array.shape, np.float32)
     labels[6:9, 6:9, 6:9] = 2.0004
@@ -196,7 +196,7 @@ def negative() -> np.ndarray:
         (head(), {"spacing_mm": [0.1, 0.1, 0.1], "max_voxels": 10**6}, "too_large"),
     ],
 )
-def test_volumes_without_use(array: np.ndarray, recipe: dict[str, Any], reason: str) -> None:
+def test_unusable_volumes(array: np.ndarray, recipe: dict[str, Any], reason: str) -> None:
     with pytest.raises(BadVolume) as caught:
         preprocess(volume_of(array), None, RECIPE | recipe)
     assert caught.value.reason == reason and "some/volume.nii.gz" in str(caught.value)
@@ -221,7 +221,7 @@ def moved(**shift_mm: float) -> np.ndarray:
         (volume_of(negative()), "label_value"),
     ],
 )
-def test_labels_without_use(label: Volume, reason: str) -> None:
+def test_unusable_labels(label: Volume, reason: str) -> None:
     with pytest.raises(BadVolume) as caught:
         preprocess(volume_of(head()), label, RECIPE)
     assert caught.value.reason == reason
@@ -257,7 +257,7 @@ def test_real_volumes_and_their_labels(image_name: str, label_name: str) -> None
 
 
 def test_a_crop_box_of_one_value_is_constant() -> None:
-    """A mask given as an image: within the box of its ones there is nothing else."""
+    """A mask in place of an image: the crop box contains only ones."""
     array = np.zeros((20, 20, 20), np.int16)
     array[4:16, 4:16, 4:16] = 1
     for dtype in (np.int16, np.float32):

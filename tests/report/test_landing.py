@@ -9,16 +9,17 @@ from docutils.nodes import reference
 from brainpretrain import config
 from brainpretrain.files import write_json
 from brainpretrain.plan import tables as plan
+from brainpretrain.plan.runs import Plan
 from brainpretrain.report import landing
 from helpers import ROOT
 
 
 @pytest.fixture(scope="module")
-def demo() -> plan.Plan:
+def demo() -> Plan:
     return plan.make(config.load(ROOT / "config", {"study": "demo"}))
 
 
-def finish(planned: plan.Plan, study: Path, folds: int) -> None:
+def finish(planned: Plan, study: Path, folds: int) -> None:
     """Leaves what a finished training and its evaluation leave, for the first folds."""
     run = {"hardware": "a machine", "commit": "0123456789abcdef", "finished": "2026-01-02T03:04:05+00:00", "seconds": 60.0}
     for pretraining in planned.pretrainings:
@@ -30,12 +31,12 @@ def finish(planned: plan.Plan, study: Path, folds: int) -> None:
             (study / evaluation.path / "scores.tsv").touch()
 
 
-def shown(planned: plan.Plan, study: Path) -> str:
+def shown(planned: Plan, study: Path) -> str:
     """As a reader sees it; anything that docutils warns of is an error."""
     return publish_doctree(landing.text(planned, study), settings_overrides={"halt_level": 2, "report_level": 2}).astext()
 
 
-def test_nothing_ran_yet(demo: plan.Plan, tmp_path: Path) -> None:
+def test_nothing_ran_yet(demo: Plan, tmp_path: Path) -> None:
     words = shown(demo, tmp_path)
     assert words.startswith("Demo: synthetic phantoms")
     assert (
@@ -45,7 +46,7 @@ def test_nothing_ran_yet(demo: plan.Plan, tmp_path: Path) -> None:
     assert "Pretrainings: 0 of 1 finished" in words and "Hardware" not in words
 
 
-def test_half_of_it_ran(demo: plan.Plan, tmp_path: Path) -> None:
+def test_half_of_it_ran(demo: Plan, tmp_path: Path) -> None:
     finish(demo, tmp_path, folds=1)
     words = shown(demo, tmp_path)
     assert "2 of 4 runs are missing" in words and "scratch, n=3, phantom_tissue (test): 1 fold," in words
@@ -53,7 +54,7 @@ def test_half_of_it_ran(demo: plan.Plan, tmp_path: Path) -> None:
     assert "Fine-tunings: 2 of 4 finished, 2 min 00 s in all." in words
 
 
-def test_all_of_it_ran(demo: plan.Plan, tmp_path: Path) -> None:
+def test_all_of_it_ran(demo: Plan, tmp_path: Path) -> None:
     finish(demo, tmp_path, folds=2)
     words = shown(demo, tmp_path)
     assert "2 rows, 1 column, 2 folds; all 4 runs are scored." in words and "missing" not in words

@@ -38,8 +38,8 @@ def volume(stored: str) -> nib.Nifti1Image:
 
 def test_the_volumes_come_back_as_they_were(tmp_path: Path) -> None:
     viewer.write_cases(tmp_path / "a.js", "arm", [case()], ["anterior", "posterior"])
-    (found,) = content(tmp_path / "a.js")["cases"]
-    stored = {name: volume(text) for name, text in found["volumes"].items()}
+    (entry,) = content(tmp_path / "a.js")["cases"]
+    stored = {name: volume(text) for name, text in entry["volumes"].items()}
     for name in ("reference", "prediction"):
         assert np.array_equal(stored[name].dataobj, getattr(case(), name))
     assert np.array_equal(stored["disagreement"].dataobj, case().reference != case().prediction)
@@ -51,10 +51,10 @@ def test_the_volumes_come_back_as_they_were(tmp_path: Path) -> None:
     image, shown = case().image, np.asarray(stored["image"].dataobj)
     inside = (shown > 0) & (shown < 255)
     assert np.corrcoef(image[inside], shown[inside])[0, 1] > 0.999 and shown.min() == 0 and shown.max() == 255
-    assert found["centre"] == [3, 4, 2] and set(found) == {"rank", "volume", "fold", "dice", "centre", "volumes"}
+    assert entry["centre"] == [3, 4, 2] and set(entry) == {"rank", "volume", "fold", "dice", "centre", "volumes"}
 
 
-def test_without_any_label_the_middle_is_shown(tmp_path: Path) -> None:
+def test_without_any_label_the_centre_is_shown(tmp_path: Path) -> None:
     viewer.write_cases(tmp_path / "a.js", "arm", [case(empty=True)], ["lesion"])
     assert content(tmp_path / "a.js")["cases"][0]["centre"] == [4, 5, 3]
 

@@ -1,4 +1,4 @@
-"""Environments of conda and apptainer: the same pins as the lock, declared by the rules, with files that exist.
+"""Environments of conda and apptainer: the same pins as the lock, with files that exist.
 
 Neither program is at hand in the tests; what was run by hand is in envs/README.md.
 """
@@ -14,7 +14,6 @@ import yaml
 from helpers import ROOT
 
 ENVS = ROOT / "envs"
-DIRECTIVE = '    conda:\n        "../envs/environment.yaml"\n'
 LOCK = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 
 
@@ -41,14 +40,6 @@ def test_make_environment_changes_nothing_that_is_in_step(tmp_path):
     (tmp_path / "envs" / "environment.yaml").write_text(text.replace("torch==", "torch==0"))
     subprocess.run(["make", "--silent", "environment"], cwd=tmp_path, check=True)
     assert (tmp_path / "envs" / "environment.yaml").read_text() == text
-
-
-def test_every_rule_declares_the_environment():
-    texts = {path: path.read_text() for path in sorted((ROOT / "rules").glob("*.smk"))}
-    bodies = [body for text in texts.values() for body in re.findall(r"^rule \w+:\n(?:    .*\n|\n)+", text, re.MULTILINE)]
-    bodies = [body for body in bodies if "shell:" in body]  # others only name targets
-    assert len(bodies) > 20 and all(DIRECTIVE in body for body in bodies)
-    assert {(path.parent / "../envs/environment.yaml").resolve() for path in texts} == {ENVS / "environment.yaml"}
 
 
 def test_the_post_deploy_script_stands_where_snakemake_looks_and_knows_the_root(tmp_path):

@@ -20,14 +20,14 @@ from helpers import edit
 from reference import stand_in
 
 BELOW_FINETUNE = {
-    "predict": 4,
+    "predict_cohort": 4,
     "evaluate": 4,
     "scores": 1,
     "table": 1,
     "plot_cases": 1,
     "plot_costs": 1,
-    "plot_finetuning": 2,
-    "page_finetuning": 2,
+    "plot_loss_finetuning": 2,
+    "page_run_finetuning": 2,
     "plot_overlays": 2,
 }
 
@@ -124,9 +124,9 @@ def test_the_audits_have_their_pages(finished):
         ("config/backbones.yaml", "gflop: 516.3", "gflop: 500.0"),
         ("config/preprocess.yaml", "max_rejected_fraction: 0.1", "max_rejected_fraction: 0.2"),
         ("local/config.yaml", "finetune: 1", "finetune: 2"),
-        ("rules/evaluate.smk", "runtime=240", "runtime=60"),
-        ("rules/pretrain.smk", "runtime=1440", "runtime=60"),
-        ("rules/pretrain.smk", '"""Corpus to encoder.', '"""Another docstring.'),
+        ("rules/evaluation.smk", "runtime=240", "runtime=60"),
+        ("rules/training.smk", "runtime=1440", "runtime=60"),
+        ("rules/training.smk", '"""Corpus to encoder,', '"""Another docstring.'),
         ("config/tables.yaml", "n_train: 20", "n_train: 40"),  # of a table this study does not build
     ],
 )  # fmt: skip
@@ -160,17 +160,17 @@ def test_another_partition_or_thread_count_runs_nothing(finished):
         ("config/studies/tiny.yaml", "inference: {batch: 4}", "inference: {batch: 4, overlap: 0.25}",
          {rule: n for rule, n in BELOW_FINETUNE.items() if "finetuning" not in rule}),
         ("config/studies/tiny.yaml", "nsd_tolerance_mm: 4", "nsd_tolerance_mm: 2",
-         {rule: n for rule, n in BELOW_FINETUNE.items() if rule != "predict" and "finetuning" not in rule}),
+         {rule: n for rule, n in BELOW_FINETUNE.items() if rule != "predict_cohort" and "finetuning" not in rule}),
         ("config/pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 0.75",
-         {"pretrain": 1, "finetune": 2, "plot_pretraining": 1, "plot_reconstructions": 1, "page_pretraining": 1, "model_card": 1} | half(BELOW_FINETUNE)),
+         {"pretrain": 1, "finetune": 2, "plot_loss_pretraining": 1, "plot_reconstructions": 1, "page_run_pretraining": 1, "export_card": 1} | half(BELOW_FINETUNE)),
         ("config/augmentations.yaml", "note: all transforms, for training from scratch; the crop is the patch, as in `spatial`.", "noise: {p: 0.3}",
          {"finetune": 2} | half(BELOW_FINETUNE)),
         ("config/studies/tiny.yaml", "labels: {grey matter: [1], white matter: [2], lesion: [3]}", "labels: {tissue: [1, 2], lesion: [3]}",
          {"finetune": 4} | BELOW_FINETUNE),
         ("config/studies/tiny.yaml", "folds: 2", "folds: 3",
-         {"fold": 1, "finetune": 2, "predict": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict", "evaluate", "page_finetuning")}),
+         {"fold": 1, "finetune": 2, "predict_cohort": 2, "evaluate": 2} | {r: n for r, n in BELOW_FINETUNE.items() if r not in ("predict_cohort", "evaluate", "page_run_finetuning")}),
         ("config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 3}",
-         {"finetune": 2, "predict": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_costs": 1, "plot_budgets": 1, "plot_finetuning": 1, "page_finetuning": 1, "plot_overlays": 1}),
+         {"finetune": 2, "predict_cohort": 2, "evaluate": 2, "scores": 1, "table": 1, "plot_cases": 1, "plot_costs": 1, "plot_budgets": 1, "plot_loss_finetuning": 1, "page_run_finetuning": 1, "plot_overlays": 1}),
         ("config/studies/tiny.yaml", "protocol: strict", "protocol: amaes", {"overlap": 1, "page_overlap": 1, "table": 1}),
     ],
     ids=["fine-tune lr", "inference", "metrics", "mask ratio", "policy of the scratch arm", "classes", "one more fold", "one more row", "protocol"],
@@ -218,7 +218,7 @@ def test_a_released_encoder_is_an_init(finished):
         edited(finished, "config/studies/tiny.yaml", "init: [scratch, amaes_tiny]}", new_row),
     ):
         jobs = finished.planned()
-        assert (jobs["import_weights"], jobs["finetune"], jobs["predict"]) == (1, 2, 2) and "pretrain" not in jobs
+        assert (jobs["import"], jobs["finetune"], jobs["predict_cohort"]) == (1, 2, 2) and "pretrain" not in jobs
         said = finished.snakemake("--", f"{fold}/model.safetensors", check=False)
         assert "'released_tiny' are not in place" in said and "https://example.org/tiny.pth and put it there as tiny.pth" in said
         place.parent.mkdir()
@@ -253,7 +253,7 @@ def test_a_cohort_that_is_added_trains_nothing_again(finished):
         ),
     ):
         jobs = finished.planned()
-    assert jobs["ood"] == 1 and jobs["predict"] == 4 and jobs["overlap"] == 1
+    assert jobs["ood"] == 1 and jobs["predict_cohort"] == 4 and jobs["overlap"] == 1
     assert not {"pretrain", "finetune", "split", "fold", "corpus"} & set(jobs)
 
 

@@ -90,6 +90,16 @@ class Corpus(Section):
         "amaes: as published, such subjects are counted, and the tables mark the arm as transductive"
     )
 
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets that contribute volumes."""
+        return sorted({source.dataset for source in self.sources})
+
+    @property
+    def pools(self) -> list[str]:
+        """Tasks to whose pool a source is limited."""
+        return sorted({source.pool_of for source in self.sources if source.pool_of})
+
 
 class Split(Section):
     """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
@@ -144,6 +154,15 @@ class Task(Segmentation):
     preprocess: Name
     split: Split
     ood: OutOfDistribution | None = None
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets with the cohorts of the task."""
+        return sorted({self.dataset, self.dataset_of("ood")})
+
+    def dataset_of(self, cohort: str) -> str:
+        """The data set of a cohort."""
+        return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
 
     @model_validator(mode="after")
     def _lesions_are_labels(self) -> Task:

@@ -42,7 +42,7 @@ def convert(root: Path) -> list[dict[str, Any]]:
     folders = series(root)
     if not folders:
         return []
-    target, program = root / CONVERTED, _program(root)
+    target, program = root / CONVERTED, find_program(root)
     for leftover in target.glob(".making-*"):  # of a run that was killed
         shutil.rmtree(leftover)
     rows = []
@@ -80,8 +80,12 @@ def _is_dicom(path: Path) -> bool:
         return stream.read(132)[128:] == b"DICM"
 
 
-def _program(root: Path) -> str:
-    """Path of dcm2niix: from its Python package, else from PATH."""
+def find_program(root: Path) -> str:
+    """Path of dcm2niix: from its Python package, else from PATH.
+
+    Raises:
+        UserError: it is not installed.
+    """
     if importlib.util.find_spec("dcm2niix"):
         return importlib.import_module("dcm2niix").bin
     if program := shutil.which("dcm2niix"):

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
+from brainpretrain.plan.runs import Arm
 from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
-from brainpretrain.plan.tables import Arm
 from brainpretrain.report import results
 from brainpretrain.report.results import ARM
 from brainpretrain.words import duration

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from brainpretrain.files import read_json
-from brainpretrain.plan.tables import Evaluation, Plan
+from brainpretrain.plan.runs import Evaluation, Plan
 from brainpretrain.words import count, duration
 
 

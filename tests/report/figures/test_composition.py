@@ -29,7 +29,7 @@ def test_many_sources_and_sequences_are_summed_up(tmp_path: Path) -> None:
     assert size_px(tmp_path / "c.svg")[1] <= 900
 
 
-def test_unknown_spacing_is_said_to_be_unknown(tmp_path: Path) -> None:
+def test_unknown_spacing_is_called_not_recorded(tmp_path: Path) -> None:
     corpus, tables = corpus_and_tables()
     composition.draw(corpus, {name: t.assign(native_spacing_mm="") for name, t in tables.items()}, tmp_path / "c.svg")
     assert svg_text(tmp_path / "c.svg").count("not recorded") == 2

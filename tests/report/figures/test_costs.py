@@ -41,7 +41,7 @@ def test_the_area_of_a_bubble_is_the_memory(tmp_path: Path) -> None:
     assert (widths[1] / widths[0]) ** 2 == pytest.approx(5, rel=1e-3)
 
 
-def test_costs_choose_their_unit_and_say_what_is_not_known(tmp_path: Path) -> None:
+def test_costs_choose_their_unit_and_mark_unknown_hours(tmp_path: Path) -> None:
     quick = {place: run | {"seconds": run["seconds"] / 3600} for place, run in runs().items()}
     figures.draw(costs.arms(two_arms(), spec(), quick), spec(), tmp_path / "s.svg")
     assert "seconds of pretraining" in svg_text(tmp_path / "s.svg")

@@ -23,7 +23,7 @@ def points(name):
     return pd.DataFrame(schedule.points(schedule.stretches(phases(name), 1), 50))
 
 
-def test_the_curve_and_what_is_frozen_are_drawn_where_they_are():
+def test_the_curve_and_the_frozen_phases_are_drawn_at_their_steps():
     axes = Figure().subplots()
     shades = learning_rates.draw_curve(axes, points("s3d"), color="black")
     assert list(shades) == ["encoder frozen"]
@@ -35,7 +35,7 @@ def test_the_curve_and_what_is_frozen_are_drawn_where_they_are():
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "frozen"),
     [
         ("amaes", []),
         ("zhang_unetr", ["stem frozen"]),
@@ -43,15 +43,15 @@ def test_the_curve_and_what_is_frozen_are_drawn_where_they_are():
         ("s3d_frozen", ["encoder frozen"]),
     ],
 )
-def test_what_is_frozen_is_told_in_svg_text(name, told):
-    assert list(learning_rates.draw_curve(Figure().subplots(), points(name))) == told
+def test_the_frozen_part_of_a_phase_is_named(name, frozen):
+    assert list(learning_rates.draw_curve(Figure().subplots(), points(name))) == frozen
 
 
 def test_every_recipe_has_a_panel(tmp_path):
     out = tmp_path / "all.svg"
     assert cli.main(["plot-schedule", "--config", str(ROOT / "config"), "--out", str(out)]) == 0
-    said = svg_text(out).split()
-    assert all(name in said for name in RECIPES)
+    words = svg_text(out).split()
+    assert all(name in words for name in RECIPES)
     assert size_px(out)[1] <= 900
     again = tmp_path / "again.svg"
     learning_rates.recipes({name: phases(name) for name in RECIPES}, again)
@@ -62,9 +62,9 @@ def test_recipes_and_pretexts_are_drawn_by_name_in_their_own_unit(tmp_path):
     out = tmp_path / "some.svg"
     line = ["plot-schedule", "hippocampus", "--pretexts", "amaes", "--study", "hippocampus", "--config", str(ROOT / "config")]
     assert cli.main([*line, "--out", str(out)]) == 0
-    said = svg_text(out)
-    assert "hippocampus" in said and "pretext amaes" in said and "steps" in said and "epochs" in said and "100" in said
-    assert "swinunetr" not in said
+    text = svg_text(out)
+    assert "hippocampus" in text and "pretext amaes" in text and "steps" in text and "epochs" in text and "100" in text
+    assert "swinunetr" not in text
 
 
 def test_an_unknown_recipe_names_the_nearest(tmp_path, capsys):
@@ -72,7 +72,7 @@ def test_an_unknown_recipe_names_the_nearest(tmp_path, capsys):
     assert "did you mean 's3d_fork'" in capsys.readouterr().err
 
 
-def test_what_cannot_be_drawn_before_data_are_known_is_refused(tmp_path):
+def test_a_recipe_whose_curve_depends_on_the_data_is_refused(tmp_path):
     first = phases("amaes")[0]
     mixed = [first, first.model_copy(update={"steps": None, "epochs": 3.0})]
     with pytest.raises(UserError, match="'mixed' gives phases in steps and in epochs"):

@@ -46,7 +46,7 @@ def test_a_perfect_reconstruction_is_drawn(tmp_path: Path) -> None:
 
 def test_augmentations_say_what_they_show(tmp_path: Path) -> None:
     slices.augmentations(augmented(), tmp_path / "a.svg", "amaes", "Lesjak et al., CC BY")
-    said = svg_text(tmp_path / "a.svg")
+    text = svg_text(tmp_path / "a.svg")
     for expected in ("amaes", "Lesjak et al., CC BY", "transform 0", "drawn 4", "up to 0.4"):
-        assert expected in said
-    assert "up to 0 " in said + " "  # nothing changed is said, too
+        assert expected in text
+    assert "up to 0 " in text + " "  # a transform that changes nothing

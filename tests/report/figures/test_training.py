@@ -27,7 +27,7 @@ def test_loss_curves_of_a_pretraining(tmp_path: Path) -> None:
     assert "Validation Dice" not in text
 
 
-def test_the_loss_beside_the_baselines_is_that_of_hidden_voxels(tmp_path: Path) -> None:
+def test_the_loss_next_to_the_baselines_is_the_loss_at_hidden_voxels(tmp_path: Path) -> None:
     everywhere = log()[["step", "loss", "val_loss", "loss_zero"]]
     hidden = everywhere.assign(loss_hidden=everywhere["loss"], val_loss_hidden=everywhere["val_loss"])
     loss_curves(everywhere, tmp_path / "everywhere.svg")

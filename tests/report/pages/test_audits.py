@@ -39,7 +39,7 @@ def test_the_overlap_page_shows_counts_pairs_and_protocol() -> None:
     assert "<script" not in page and "<link" not in page
 
 
-def test_what_only_the_image_tells_comes_first_and_the_rest_is_counted() -> None:
+def test_pairs_that_only_images_reveal_come_first_and_unlisted_pairs_are_counted() -> None:
     shared, known = tables("same", n=audit_pages.MAX_PAIRS + 3)
     both = pd.concat([known, tables("")[1]], ignore_index=True)
     page = audit_pages.overlap_page({"big": ("amaes", shared, both)}, 0.85, {})
@@ -51,7 +51,7 @@ def test_names_are_escaped() -> None:
     assert HOSTILE not in audit_pages.overlap_page({"c": ("strict", *tables(subject=HOSTILE))}, 0.85, {})
 
 
-def test_nothing_found_and_nothing_pretrained_are_said() -> None:
+def test_a_page_without_pairs_or_without_corpora_says_so() -> None:
     shared, pairs = tables()
     assert "No pair was found." in audit_pages.overlap_page({"c": ("strict", shared, pairs[:0])}, 0.85, {})
     assert "The study pretrains on nothing." in audit_pages.overlap_page({}, 0.85, {})

@@ -23,10 +23,16 @@ def test_a_value_that_a_page_needs_and_does_not_get_is_an_error() -> None:
         pages.render("licences", title="Licences", forbidden=None)
 
 
-def test_every_template_escapes_what_it_is_given() -> None:
-    """No value is marked as safe in a template: only `inline` does that, for figures."""
+def test_no_template_marks_a_value_as_safe() -> None:
+    """Only `inline` marks text as safe, for figures."""
     for path in Path(pages.__file__).with_name("templates").iterdir():
         assert not re.search(r"\|\s*safe|autoescape|Markup", path.read_text(encoding="utf-8")), path.name
+
+
+def test_every_table_and_figure_scrolls_by_itself_in_a_narrow_window() -> None:
+    templates = "".join(path.read_text(encoding="utf-8") for path in Path(pages.__file__).with_name("templates").iterdir())
+    for part in ("<table", "{{ figure }}"):
+        assert templates.count(part) == templates.count(f'<div class="scroll">{part}') > 0
 
 
 def test_only_columns_with_long_words_are_wrapped() -> None:

@@ -1,43 +1,53 @@
 """Model to predictions in native space, to scores per case and label, to one table of all scores."""
 
+PREDICTIONS = FOLD + "/{cohort}/predictions"
+SCORES = FOLD + "/{cohort}/scores.tsv"
+BIDS = STUDY + "/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}"
 
-rule predict:
+
+def fixed_subjects(wildcards):
+    """File of a cohort that is the same in every fold; `val` has none, since it is the rest of the pool."""
+    return [] if wildcards.cohort == "val" else subjects_of(wildcards.task, wildcards.cohort)
+
+
+rule predict_cohort:
     input:
-        unpack(fixed_inputs),
+        fixed=fixed_subjects,
         volumes=cohort_volumes,
         split=SPLIT,
         model=FOLD + "/model.safetensors",
     output:
-        directory(FOLD + "/{cohort}/predictions"),
+        directory(PREDICTIONS),
     log:
-        STUDY + "/logs/predict/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+        STUDY + "/logs/predict_cohort/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
     conda:
         "../envs/environment.yaml"
     threads: 4
     resources:
-        mem_mb=lambda wildcards, attempt: 16000 * attempt,
+        mem_mb=per_attempt(16000),
         runtime=240,
         gpu=1,
         launcher="",
         root=cohort_root,
     params:
-        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
-        fixed=fixed_option,
-        inference=lambda w: as_json(CONFIG.finetune[w.recipe].inference),
+        task=as_json(specs.task_prediction, "task"),
+        fixed=option("--fixed", "fixed"),
+        inference=as_json(specs.inference, "recipe"),
     shell:
-        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --volumes {input.volumes:q} --root {resources.root:q} --split {input.split:q}"
-        " --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
+        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --volumes {input.volumes:q}"
+        " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
+        " --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
 
 
-# no target asks for it: `snakemake -- results/<study>/bids/<task>/<backbone>/<init>/<recipe>/n<n_train>/fold<fold>/<cohort>`
+# no target needs it: `snakemake -- results/<study>/bids/<task>/<backbone>/<init>/<recipe>/n<n_train>/fold<fold>/<cohort>`
 rule bids:
     input:
-        unpack(fixed_inputs),
+        fixed=fixed_subjects,
         volumes=cohort_volumes,
         split=SPLIT,
         model=FOLD + "/model.safetensors",
-        predictions=FOLD + "/{cohort}/predictions",
+        predictions=PREDICTIONS,
     output:
         directory(BIDS),
     log:
@@ -48,9 +58,9 @@ rule bids:
     resources:
         root=cohort_root,
     params:
-        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences"),
-        fixed=fixed_option,
-        dataset=lambda w: module(cohort_dataset(w)),
+        task=as_json(specs.task_prediction, "task"),
+        fixed=option("--fixed", "fixed"),
+        dataset=lambda w: specs.module(CONFIG, CONFIG.tasks[w.task].dataset_of(w.cohort)),
     shell:
         "brainpretrain bids --predictions {input.predictions:q} --model {input.model:q} --volumes {input.volumes:q}"
         " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
@@ -59,34 +69,25 @@ rule bids:
 
 rule evaluate:
     input:
-        unpack(fixed_inputs),
+        fixed=fixed_subjects,
         volumes=cohort_volumes,
         split=SPLIT,
-        predictions=FOLD + "/{cohort}/predictions",
+        predictions=PREDICTIONS,
     output:
-        FOLD + "/{cohort}/scores.tsv",
+        SCORES,
     log:
         STUDY + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
     conda:
         "../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=per_attempt(4000),
         runtime=120,
         root=cohort_root,
     params:
-        task=lambda w: as_json(
-            CONFIG.tasks[w.task],
-            "sequences",
-            "labels",
-            "ignore",
-            "nsd_tolerance_mm",
-            "lesions",
-            "empty_masks",
-            "hd95_missed_mm",
-        ),
-        fixed=fixed_option,
-        run=lambda w: as_json({"study": CONFIG.study_name, **dict(w)}),
+        task=as_json(specs.task_scores, "task"),
+        fixed=option("--fixed", "fixed"),
+        run=lambda w: specs.as_json({"study": CONFIG.study_name, **w}),
     shell:
         "brainpretrain evaluate --predictions {input.predictions:q} --volumes {input.volumes:q} --root {resources.root:q}"
         " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q}"
