@@ -29,7 +29,7 @@ from brainpretrain.words import count
         help="config with the folders of raw files and with own data sets"),
     arg("--data-root", metavar="DIR", help="folder of the raw files, instead of the one in the config"),
     arg("--json", action="store_true", help="as JSON, with title, page, citation and problems of the files"),
-    arg("--markdown", action="store_true", help="as the table of docs/data_access.md, without a look at any file"),
+    arg("--markdown", action="store_true", help="as the table of docs/download.md, without a look at any file"),
 )  # fmt: skip
 def list_datasets(args: argparse.Namespace) -> None:
     """Prints every module in datasets/ and every data set of the config.

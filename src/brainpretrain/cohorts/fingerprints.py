@@ -2,7 +2,7 @@
 
 A fingerprint is a digest of the stored voxels, which only equal images share, and a unit vector, which hardly changes in a
 copy: the foreground averaged in 24^3 cells, minus the mean of the surrounding cells, so that the anatomy counts and not the
-outline of the head. The correlation of two volumes is the product of their vectors. docs/audit.md has measurements of
+outline of the head. The correlation of two volumes is the product of their vectors. docs/cohorts.md has measurements of
 altered copies and of different subjects.
 """
 
