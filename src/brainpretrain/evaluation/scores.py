@@ -14,7 +14,7 @@ import pandas as pd
 from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sources, volumes
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -35,13 +35,13 @@ def evaluate(
 
     Raises:
         UserError: a prediction is missing, extra or damaged, is on another grid than its reference, or contains a value
-            that is not a class of the task.
+            that is not a class of the task; or a label file is not the one that was stored (`sources.read_label`).
     """
     _require_same_cases({case.name for case in cases}, predictions)
     lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
-        reference = nifti.read_volume(raw / case.rows[0]["label"])
+        reference = sources.read_label(raw, case.folder, case.rows[0])
         predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
         classes = lookup[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)

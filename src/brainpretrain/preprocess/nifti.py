@@ -21,6 +21,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import xxhash
 from nibabel.spatialimages import HeaderDataError
 
 from brainpretrain.errors import UserError
@@ -84,7 +85,8 @@ class Volume:
         affine: 4x4 float64, voxel -> world in mm.
         spacing_mm: distance of voxels along i, j, k.
         path: the file it was read from.
-        facts: `dtype` (text), `qform_code`, `sform_code`, and `notes` (a list of remarks on the header).
+        facts: `dtype` (text), `qform_code`, `sform_code`, `notes` (a list of remarks on the header), and `checksum`: XXH3 (64
+            bits) of header, extensions and voxels, the same for a compressed file and an uncompressed one.
     """
 
     array: np.ndarray
@@ -111,7 +113,7 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
         _check_shape(header, limits, channel, path)
         grid.update(zip(("affine", "spacing_mm", "notes"), _affine(header, limits, path), strict=True))
 
-    header, array = _load(path, check)
+    header, array, checksum = _load(path, check)
     array = array.reshape(array.shape[:3] if channel is None else array.shape[:4], order="F")
     array = _values(header, array if channel is None else array[..., channel], path)
     facts = {
@@ -119,6 +121,7 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
         "qform_code": int(header["qform_code"]),
         "sform_code": int(header["sform_code"]),
         "notes": grid["notes"],
+        "checksum": checksum,
     }
     return Volume(array, grid["affine"], grid["spacing_mm"], path, facts)
 
@@ -153,7 +156,7 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
     content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
     with atomic(path, needs=len(content)) as temporary:
         temporary.write_bytes(content)
-        _, back = _load(temporary, lambda header: None)
+        _, back, _ = _load(temporary, lambda header: None)
         if back.dtype != stored.dtype or not np.array_equal(back, stored):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
 
@@ -172,12 +175,12 @@ def read_header(path: Path | str) -> nib.Nifti1Header:
         return _read_header(stream, path)[0]
 
 
-def _load(path: Path, check: Callable[[nib.Nifti1Header], None]) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Header and raw voxels (native byte order, Fortran layout, all dimensions). `check` may refuse the header."""
+def _load(path: Path, check: Callable[[nib.Nifti1Header], None]) -> tuple[nib.Nifti1Header, np.ndarray, str]:
+    """Header, raw voxels (native byte order, Fortran layout, all dimensions) and checksum. `check` may refuse the header."""
     with _open(path) as stream:
         header, first_bytes = _read_header(stream, path)
         check(header)
-        return header, _read_voxels(stream, header, first_bytes, path)
+        return header, *_read_voxels(stream, header, first_bytes, path)
 
 
 def _open(path: Path) -> Any:
@@ -229,8 +232,8 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
     return header, bytes(block[:n])
 
 
-def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> np.ndarray:
-    """Reads the rest of the stream into one buffer of exactly the size that the header states."""
+def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> tuple[np.ndarray, str]:
+    """Reads the rest of the stream into one buffer of exactly the size that the header states; voxels, and the checksum."""
     shape, dtype, offset = _shape(header), _dtype(header, path), int(header["vox_offset"])
     total = offset + math.prod(shape) * dtype.itemsize
     buffer = np.empty(total, np.uint8)
@@ -246,8 +249,9 @@ def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: 
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
     if surplus:
         raise BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
+    checksum = xxhash.xxh3_64_hexdigest(buffer.data)
     array = np.ndarray(shape, dtype, buffer, offset, order="F")
-    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return (array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))), checksum
 
 
 # ------------------------------------------------------------------------------------------------ header
