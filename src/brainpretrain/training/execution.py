@@ -30,7 +30,8 @@ def apply(networks: Sequence[nn.Module], execution: Sequence[str]) -> None:
 
 
 def parts(network: nn.Module) -> list[nn.Module]:
-    """The modules that a network runs one after another: its children, or those of its only child; lists and sequences are opened.
+    """The modules that a network runs one after another: its children, or those of its only child. Lists and sequences
+    are opened.
 
     A sequence of plain layers is one part, since checkpointing each layer would save nothing.
     """

@@ -33,7 +33,7 @@ from brainpretrain.files import atomic, parse_mapping, read_mapping, write_json
 BEAT_S = 10.0  # between two signs of life
 BEATS = 30  # number of signs of life that the speed is computed from
 SILENT_S = (
-    180.0  # a training without a sign of life for this long counts as dead; a network file system may show one a minute late
+    180.0  # a training counts as dead after this long without a sign of life, which a network file system may show a minute late
 )
 LINE = 300  # characters of an error that are kept
 
