@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,52 @@ def wave(*shape: int) -> torch.Tensor:
     return torch.from_numpy((0.5 + 0.5 * np.sin(0.11 * i + 0.23 * j + 0.31 * k)).astype(np.float32))[None, None]
 
 
-def assert_matches(found: torch.Tensor, expected: dict) -> None:
-    """To 1e-4 relative."""
+@dataclass(frozen=True)
+class Rounding:
+    """What float32 loses of a map, as a share of the deviation of its voxels: in its mean and deviation, and in its worst voxel."""
+
+    moments: float
+    voxel: float
+
+
+# By map, finest first, then the outputs of the decoder: the same network on the same input in float32 and in float64, the worst of
+# torch 2.13 with one and two threads, with oneDNN at its default (AVX2 on an AMD EPYC of Zen 3), at SSE41 and switched off, and of ATen
+# at its default and without vector instructions. Where a norm sees few voxels, it amplifies what the convolutions rounded.
+# Moments are never counted below the resolution of the float32 that they were recorded in.
+EPS = float(np.finfo(np.float32).eps)
+ROUNDING = {
+    "amaes_unet_b_lw_dec.json": [
+        Rounding(EPS, 2.1e-5), Rounding(EPS, 2.1e-4), Rounding(1.4e-7, 2.8e-4), Rounding(2.7e-6, 9.6e-4), Rounding(6.3e-6, 2.6e-3),
+        Rounding(1.1e-6, 1.3e-2),
+    ],
+    "amaes_mednext_m3_lw_dec.json": [
+        Rounding(EPS, 5.9e-6), Rounding(EPS, 2.2e-6), Rounding(EPS, 2.1e-6), Rounding(EPS, 1.5e-6), Rounding(EPS, 1.3e-6),
+    ],
+    "nnunet_resenc_small.json": [
+        Rounding(EPS, 1.1e-5), Rounding(EPS, 8.4e-6), Rounding(EPS, 1.2e-5), Rounding(4.6e-7, 1.2e-5),
+        Rounding(EPS, 1.6e-5), Rounding(EPS, 7.8e-6), Rounding(EPS, 6.3e-6),
+    ],
+}  # fmt: skip
+# What float64 rounded was 2e-12 at most between fixture and network, with the fixtures that were recorded in float64.
+DOUBLE = Rounding(1e-10, 1e-10)
+# Of a network in float64, against a fixture in float32: nothing on our side depends on the processor, and the fixture, which rounded on
+# another one than those above, is allowed three times what was measured there.
+ONE_ROUNDED = 3
+# Of a network in float32 against such a fixture: both rounded, each on its own processor.
+BOTH_ROUNDED = 10
+
+
+def deviation(found: torch.Tensor, expected: dict, rounding: Rounding, margin: float) -> float:
+    """How far a map is from the recorded one, in units of what is allowed: 1 is the limit."""
     assert list(found.shape) == expected["shape"]
-    scale = expected["std"]
-    assert abs(found.mean().item() - expected["mean"]) < 1e-4 * scale
-    assert abs(found.std().item() - expected["std"]) < 1e-4 * scale
-    np.testing.assert_allclose(found.flatten()[:8].numpy(), expected["first8"], rtol=1e-4, atol=1e-4 * scale)
+    found, first = found.double(), torch.tensor(expected["first8"], dtype=torch.float64)
+    moments = max(abs(found.mean().item() - expected["mean"]), abs(found.std().item() - expected["std"]))
+    voxel = (found.flatten()[:8] - first).abs().max().item()
+    return max(moments / rounding.moments, voxel / rounding.voxel) / (margin * expected["std"])
+
+
+def assert_matches(found: torch.Tensor, expected: dict, rounding: Rounding, margin: float = ONE_ROUNDED) -> None:
+    assert deviation(found, expected, rounding, margin) <= 1
 
 
 def stand_in(path: Path, tensors: dict[str, list[int]]) -> Path:
