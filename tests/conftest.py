@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+
+# Before torch is imported, and for every process that a test starts: sums have the same order whichever test ran before, and the two
+# workers of `make test` share two cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
 from helpers import ROOT
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Says which tests belong to one worker: those of a file, and all that look at the finished study, which is run once."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            together = "finished" if "finished" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(ROOT))
+            item.add_marker(pytest.mark.xdist_group(together))
 
 
 @pytest.fixture

@@ -61,10 +61,11 @@ ROUNDING = {
         Rounding(EPS, 1.6e-5), Rounding(EPS, 7.8e-6), Rounding(EPS, 6.3e-6),
     ],
 }  # fmt: skip
-# What float64 rounded was 2e-12 at most between fixture and network, with the fixtures that were recorded in float64.
-DOUBLE = Rounding(1e-10, 1e-10)
-# Of a network in float64, against a fixture in float32: nothing on our side depends on the processor, and the fixture, which rounded on
-# another one than those above, is allowed three times what was measured there.
+# Of fixtures that were recorded in float64: 2e-12 was measured. Input and weights are sines and cosines of numpy, rounded to float32,
+# and on another processor the rounding of one of 10^5 may fall to the other side, by 6e-8.
+DOUBLE = Rounding(1e-6, 1e-6)
+# Of a network in float64, against a fixture in float32: our side depends on no processor, and the fixture, which rounded on another one
+# than that above, is allowed three times what was measured there.
 ONE_ROUNDED = 3
 # Of a network in float32 against such a fixture: both rounded, each on its own processor.
 BOTH_ROUNDED = 10
