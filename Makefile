@@ -52,13 +52,13 @@ test: $(VENV)/installed
 faults: $(VENV)/installed
 	python tests/faults/run.py
 
-$(VENV)/fuzz: fuzz/requirements.txt $(VENV)/installed
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r fuzz/requirements.txt
+$(VENV)/fuzz: tests/fuzz/requirements.txt $(VENV)/installed
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/fuzz/requirements.txt
 	touch $@
 
 MINUTES ?= 4
 fuzz: $(VENV)/fuzz
-	python -m fuzz --minutes $(MINUTES)
+	PYTHONPATH=tests python -m fuzz --minutes $(MINUTES)
 
 # two clusters beside each other: most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed
@@ -71,13 +71,13 @@ bench-gpu: $(VENV)/installed
 	cp results/gpu/gpu.json docs/results/gpu.json && exit $$code
 
 lint: $(VENV)/installed
-	ruff check src tests bench fuzz
-	ruff format --check src tests bench fuzz
+	ruff check src tests bench
+	ruff format --check src tests bench
 	snakefmt --check Snakefile rules
 
 format: $(VENV)/installed
-	ruff check --fix src tests bench fuzz
-	ruff format src tests bench fuzz
+	ruff check --fix src tests bench
+	ruff format src tests bench
 	snakefmt Snakefile rules
 
 schema: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""Raw brain MRI to pretrained encoders, fine-tuned models and tables. See README.md."""
+"""Raw brain MRI to pretrained encoders, fine-tuned models and tables. See README.md; the rules: rules/README.md."""
 
 from snakemake.utils import min_version
 
@@ -7,26 +7,25 @@ min_version("9.20")
 import gc
 
 import brainpretrain.config
-import brainpretrain.plan
-import brainpretrain.splits
 from brainpretrain.errors import UserError
+from brainpretrain.plan import specs, tables
 
-# planning makes a million objects that all stay: to look through them again and again makes a dry run slower
+# planning makes a million objects, all of which stay: looking for garbage among them makes a dry run slower
 gc.disable()
 
-# settings may be given as `--config study=demo`; the YAML under config/ is read by the library, which runs no code from it
+# settings may be given as `--config study=demo`; the library reads the YAML under config/, and runs no code from it
 try:
     CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
-    PLAN = brainpretrain.plan.make(CONFIG)
+    PLAN = tables.make(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 
 def landing():
-    """The first page of a report, made when one is asked for; what it imports takes a third of a second."""
-    import brainpretrain.landing
+    """The first page of a report. Imported when a report is made, since the import takes a third of a second."""
+    import brainpretrain.report.landing
 
-    return brainpretrain.landing.text(PLAN, STUDY)
+    return brainpretrain.report.landing.text(PLAN, STUDY)
 
 
 config["landing"] = landing
@@ -39,26 +38,45 @@ report: "rules/report/workflow.rst"
 container: "envs/brainpretrain.sif"
 
 
+# each file uses names of the files above it only
+include: "rules/common.smk"
+include: "rules/startup.smk"
+include: "rules/download.smk"
+include: "rules/preprocess.smk"
+include: "rules/cohorts.smk"
+include: "rules/weights.smk"
+include: "rules/training.smk"
+include: "rules/evaluation.smk"
+include: "rules/report.smk"
+include: "rules/figures.smk"
+
+
+refuse_small_splits()
+
+
 onstart:
     gc.enable()
     refuse_second_copies()
-    tell_moved_data()
+    warn_of_moved_data()
 
 
-include: "rules/common.smk"
-include: "rules/download.smk"
-include: "rules/preprocess.smk"
-include: "rules/audit.smk"
-include: "rules/pretrain.smk"
-include: "rules/finetune.smk"
-include: "rules/evaluate.smk"
-include: "rules/report.smk"
-
-
-try:
-    refuse_what_splits_cannot_give()
-except UserError as error:
-    raise WorkflowError(str(error)) from None
+def table_targets(name):
+    """A table, its audits, and the figures of the runs behind it."""
+    table = PLAN.tables[name]
+    targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html"}
+    targets |= {f"{FIGURES}/{page}.html" for page in ("rejected", "overlap", "licences")}
+    if specs.sites_column(PLAN, name):
+        targets.add(f"{TABLES}/{name}_sites.html")
+    if table.has_budgets():
+        targets.add(f"{FIGURES}/{name}_budgets.html")
+    for evaluation in PLAN.table_evaluations(table):
+        figures = ("loss.svg", "run.html", f"{evaluation.cohort}.png")
+        targets |= {f"{FIGURES}/{evaluation.arm.path}/{figure}" for figure in figures}
+    for pretraining in PLAN.table_pretrainings(table):
+        targets |= {f"{FIGURES}/corpora/{pretraining.corpus}.png", f"{TABLES}/{pretraining.corpus}_composition.html"}
+        targets |= {f"{FIGURES}/{pretraining.path}/{figure}" for figure in ("loss.svg", "reconstruction.png", "run.html")}
+        targets.add(f"{STUDY}/{pretraining.path}/card.md")
+    return sorted(targets)
 
 
 rule all:
@@ -66,3 +84,15 @@ rule all:
     input:
         [table_targets(name) for name in PLAN.tables],
         STUDY + "/scores.tsv",
+
+
+for _table in PLAN.tables:
+    if workflow.is_rule(_table):
+        raise WorkflowError(f"a table cannot be called '{_table}', which is a step of the workflow: choose another name")
+
+    # `snakemake table4` builds one table of the study and all that it needs
+    rule:
+        name:
+            _table
+        input:
+            table_targets(_table),

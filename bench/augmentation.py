@@ -22,10 +22,11 @@ import numpy as np
 
 import harness
 import script
-from brainpretrain import config, shards
+from brainpretrain import config
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.preprocess import frames, shards
 from harness import NOT_MEASURED, ROOT, Party, Peer
 
 REAL = [
@@ -67,7 +68,7 @@ def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
     paths = []
     for row in read_tsv(work / "table.tsv").to_dict("records"):
         paths.append(str(work / f"{row['volume']}.npy"))
-        np.save(paths[-1], shards.load(work, row).astype(np.float32))
+        np.save(paths[-1], frames.load(work, row).astype(np.float32))
     return paths
 
 

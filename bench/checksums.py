@@ -3,7 +3,7 @@
     make bench-checksums
 
 Real volumes where they are, else phantoms, prepared with the recipe `amaes`. "Without" reads from the file only the pieces that a
-patch needs; "with" is how patches are read (`shards.load`).
+patch needs; "with" is how patches are read (`frames.load`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import numpy as np
 import harness
 import script
 from augmentation import phantoms
-from brainpretrain import config, shards
+from brainpretrain import config
+from brainpretrain.preprocess import frames, shards
 from harness import ROOT
 from preprocessing import REAL
 
@@ -53,11 +54,11 @@ def once(read: Any, folder: Path, row: Mapping[str, Any], side: int, repeats: in
 
 def measured(work: Path, row: Mapping[str, Any], side: int, rounds: int, repeats: int) -> dict[str, list[float]]:
     """CPU seconds per round of reading a patch without and with its check, and of the checksum of the file alone."""
-    ways = {"without": without, "with": shards.load}
+    ways = {"without": without, "with": frames.load}
     columns = {name: partial(once, read, work, row, side, repeats) for name, read in ways.items()}
     found = {name: [*map(harness.mean, times)] for name, times in harness.interleaved(columns, rounds).items()}
     whole = (work / row["file"]).read_bytes()
-    alone = [[harness.seconds(partial(shards.checksum_of, whole)) for _ in range(repeats)] for _ in range(rounds)]
+    alone = [[harness.seconds(partial(frames.checksum_of, whole)) for _ in range(repeats)] for _ in range(rounds)]
     return found | {"checksum": [*map(harness.mean, alone)]}
 
 

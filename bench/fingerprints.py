@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from brainpretrain import fingerprints
+from brainpretrain.cohorts import fingerprints
 from brainpretrain.config import load
-from brainpretrain.nifti import BadVolume, Volume, read_volume
-from brainpretrain.resampling import CUBIC, resize
-from brainpretrain.volumes import preprocess, to_ras
+from brainpretrain.preprocess.geometry import to_ras
+from brainpretrain.preprocess.nifti import BadVolume, Volume, read_volume
+from brainpretrain.preprocess.resampling import CUBIC, resize
+from brainpretrain.preprocess.volumes import preprocess
 
 
 def with_grid(array: np.ndarray, affine: np.ndarray, volume: Volume) -> Volume:

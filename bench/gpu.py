@@ -1,6 +1,6 @@
 """Measures pretraining on this machine's GPU, in less than ten minutes: rate, augmentation, waiting for data, memory.
 
-Every number comes from the training command itself (`training.pretrain`): real stored volumes (phantoms), loader
+Every number comes from the training command itself (`training.pretrain.pretrain`): real stored volumes (phantoms), loader
 processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. Beside the rate
 stands the floor: the operations of the step over the rate at which the device multiplies large matrices.
 
@@ -110,7 +110,11 @@ class Bench:
         """Two epochs of a pretraining; the second is measured."""
         import torch
 
-        from brainpretrain import files, trace, training
+        from brainpretrain import files
+        from brainpretrain.config import runs
+        from brainpretrain.training.log import read_log
+        from brainpretrain.training.machine import Machine
+        from brainpretrain.training.pretrain import pretrain
 
         on_gpu = torch.cuda.is_available()
         if on_gpu:
@@ -119,12 +123,13 @@ class Bench:
             work = Path(place)
             repeated = self.corpus.loc[self.corpus.index.repeat(-(-batch * steps // len(self.corpus)))]
             files.write_tsv(work / "corpus.tsv", repeated.head(batch * steps))
-            run = training.Run(
-                out=work / "out", work=work / "work", devices=1, nodes=1, threads=self.args.threads, workers=self.args.workers,
-                save_every=10**9, max_idle=1, tensorboard=False, execution=execution,
+            machine = Machine(
+                out=work / "out", work=work / "work", threads=self.args.threads, workers=self.args.workers,
+                save_every=10**9, max_idle=1, execution=execution,
             )  # fmt: skip
-            training.pretrain(work / "corpus.tsv", self.folder, self.recipe(backbone, batch), run)
-            row = trace.read_log(work / "out" / "log.csv")[-1]
+            run = runs.pretrain_run(self.recipe(backbone, batch), "benchmark")
+            pretrain(work / "corpus.tsv", self.folder, run, machine)
+            row = read_log(work / "out" / "log.csv")[-1]
             augmented = sum(span() for span in spans[-steps:])
         seconds = steps * batch / float(row["patches_per_s"])
         return {
@@ -136,18 +141,14 @@ class Bench:
 
     def recipe(self, backbone: str, batch: int) -> dict[str, Any]:
         """What `brainpretrain pretrain` is given, with another patch, batch and number of epochs."""
-        name = pretext_of(self.config, backbone)
-        pretext = self.config.pretext(name, backbone)
-        recipe = pretext.model_dump(mode="json", exclude={"per_backbone", "augmentation"})
-        phases = [recipe["phases"][0] | {"epochs": 2}]
-        return {
-            "name": f"{name}/{backbone}",
-            "seed": 0,
-            "recipe": recipe | {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases},
-            "backbone": self.config.backbones[backbone].model_dump(mode="json", include={"architecture", "options"}),
-            "policy": self.config.augmentations[pretext.augmentation].model_dump(mode="json"),
-            "preprocess": self.config.stored_as("amaes"),
-        }
+        from brainpretrain.plan import specs
+        from brainpretrain.plan.runs import Pretraining
+
+        pretraining = Pretraining("brains45k", pretext_of(self.config, backbone), backbone)
+        config = specs.pretrain_config(self.config, pretraining)
+        phases = [config["recipe"]["phases"][0] | {"epochs": 2}]
+        changes = {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases}
+        return config | {"seed": 0, "recipe": config["recipe"] | changes}
 
 
 def pretext_of(config: Any, backbone: str) -> str:
@@ -160,9 +161,11 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     """Makes phantoms, preprocesses and stores them as the workflow does, and returns the corpus of them."""
     import pandas as pd
 
-    from brainpretrain import datasets, shards, splits
-    from brainpretrain.datasets.base import index
-    from brainpretrain.datasets.fetch import fetch
+    from brainpretrain import datasets
+    from brainpretrain.cohorts.corpus import make_corpus
+    from brainpretrain.download.fetch import fetch
+    from brainpretrain.download.index import index
+    from brainpretrain.preprocess import shards
 
     phantom, options = datasets.load("phantom"), config.datasets["phantom"].options
     options = options | {"subjects": 0, "unlabelled_subjects": volumes, "sequences": ["T1w"]}
@@ -172,16 +175,16 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
     table = shards.build(index(phantom, folder / "raw"), folder / "raw", stored, config.stored_as("amaes"), 0, 1, workers)
     table = pd.DataFrame(table.assign(file="phantom/" + table["file"]))
     source = {"dataset": "phantom", "sequences": [], "subsets": [], "pool_of": None}
-    return splits.corpus({"phantom": table}, {"sources": [source], "val_fraction": 0}, {}, 0)
+    return make_corpus({"phantom": table}, {"sources": [source], "val_fraction": 0}, {}, 0)
 
 
 @contextmanager
 def stopwatch() -> Iterator[list[Callable[[], float]]]:
     """Inside, each call that augments a batch adds a function to the list, which returns its seconds on the device."""
-    from brainpretrain import training
+    from brainpretrain.training import modules
 
     spans: list[Callable[[], float]] = []
-    plain = training.Pretraining.augmented
+    plain = modules.Pretraining.augmented
 
     def timed(*args: Any, **options: Any) -> Any:
         start = mark()
@@ -189,11 +192,11 @@ def stopwatch() -> Iterator[list[Callable[[], float]]]:
         spans.append(between(start, mark()))
         return result
 
-    training.Pretraining.augmented = timed
+    modules.Pretraining.augmented = timed
     try:
         yield spans
     finally:
-        training.Pretraining.augmented = plain
+        modules.Pretraining.augmented = plain
 
 
 def mark() -> Any:
@@ -374,7 +377,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.device != "cuda":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks
 
-    from brainpretrain import config, counts, trace
+    from brainpretrain import config, provenance
+    from brainpretrain.training import counts
 
     loaded = config.load(harness.ROOT / "config")
     networks = []
@@ -395,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         if args.device == "cuda" and not torch.cuda.is_available():
             raise SystemExit("error: torch sees no GPU\n  fix:   --device cpu, or --device none for the tables alone")
-        results |= {"machine": trace.provenance(), "matrix_flops_per_s": matrix_rate(args.matrix)}
+        results |= {"machine": provenance.facts(), "matrix_flops_per_s": matrix_rate(args.matrix)}
         try:
             fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
         finally:  # also where it is ended from outside

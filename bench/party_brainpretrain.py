@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brainpretrain import data, shards
-from brainpretrain.augment import intensity, spatial
+from brainpretrain.augment import boxes, intensity, spatial
 from brainpretrain.augment.config import Elastic
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv
+from brainpretrain.preprocess import frames
+from brainpretrain.training import samples as data
 from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
@@ -18,7 +19,7 @@ FOLDER, PATCH, OUT = Path(GIVEN["work"]), [GIVEN["patch"]] * 3, Path(GIVEN["out"
 ROWS = read_tsv(Path(GIVEN["table"])).assign(dataset="bench")
 POLICIES = {name: Policy(fields) for name, fields in GIVEN["policies"].items()}
 PATCHES = {name: data.PretrainPatches(ROWS, FOLDER, PATCH, policy, seed=0) for name, policy in POLICIES.items()}
-MEMORY = [np.pad(shards.load(FOLDER, row), 2 * GIVEN["patch"]) for row in ROWS.to_dict("records")]
+MEMORY = [np.pad(frames.load(FOLDER, row), 2 * GIVEN["patch"]) for row in ROWS.to_dict("records")]
 
 
 def augmented(policy: str, first: int, count: int) -> list[float]:
@@ -38,7 +39,7 @@ def augmented_from_memory(policy: str, first: int, count: int) -> list[float]:
         patches = PATCHES[policy]
         volume = patches.volume_of(number)
         seed = data.sample_seed(0, number)
-        start = data.random_start(np.random.default_rng(seed), [n - 4 * GIVEN["patch"] for n in MEMORY[volume].shape], PATCH)
+        start = boxes.random_start(np.random.default_rng(seed), [n - 4 * GIVEN["patch"] for n in MEMORY[volume].shape], PATCH)
         drawn = POLICIES[policy].draw(seed, 1, PATCH)
         at = [2 * GIVEN["patch"] + first for first in start]
         box = tuple(slice(a + low, a + high) for a, (low, high) in zip(at, drawn.box, strict=True))

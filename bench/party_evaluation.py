@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from brainpretrain import metrics
+from brainpretrain.evaluation import metrics
 from harness import arguments, seconds, serve
 
 GIVEN = arguments()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain import resampling, shards, volumes
+from brainpretrain.preprocess import frames, nifti, resampling, shards, volumes
 from harness import arguments, patch_box, peak_memory, seconds, serve
 
 GIVEN = arguments()
@@ -44,7 +44,7 @@ def stored(names: list[str]) -> dict[str, Any]:
     table = _store(names)
     shards.check_rejected(table, 0)
     TABLES.update({row["volume"]: row for row in table.to_dict("records")})
-    array = shards.load(OUT, TABLES[names[0]])
+    array = frames.load(OUT, TABLES[names[0]])
     np.save(WORK / "stored.npy", array)
     KEPT.mkdir(exist_ok=True)
     for row in table.to_dict("records"):  # the shard is made anew for the next volume
@@ -59,7 +59,7 @@ def read(volume: str, first: int, count: int) -> list[float]:
     row = TABLES[volume]
     shape = [int(n) for n in row["shape"].split()]
     boxes = [patch_box(number, shape, PATCH) for number in range(first, first + count)]
-    return [seconds(lambda box=box: shards.load(KEPT, row, box)) for box in boxes]
+    return [seconds(lambda box=box: frames.load(KEPT, row, box)) for box in boxes]
 
 
 def least(names: list[str]) -> dict[str, float]:
@@ -67,7 +67,7 @@ def least(names: list[str]) -> dict[str, float]:
     found = {"bytes": 0.0, "operations": 0.0}
     for volume in names:
         path = RAW / f"{volume}_000.nii.gz"
-        native = volumes.read_volume(path)
+        native = nifti.read_volume(path)
         _, _, geometry, _ = volumes.preprocess(native, None, RECIPE)
         shape = list(geometry.box_shape)
         stored_bytes = TABLES[volume]["bytes"]
@@ -81,7 +81,7 @@ def least(names: list[str]) -> dict[str, float]:
 
 def image(volume: str) -> list[tuple[int, int]]:
     """Leaves the float32 image, as it is before storing, in ours.npy and returns its box in RAS."""
-    native = volumes.read_volume(RAW / f"{volume}_000.nii.gz")
+    native = nifti.read_volume(RAW / f"{volume}_000.nii.gz")
     array, _, geometry, _ = volumes.preprocess(native, None, RECIPE)
     np.save(WORK / "ours.npy", array)
     return list(geometry.box)

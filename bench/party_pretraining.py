@@ -1,7 +1,7 @@
 """This project's pretraining as a party. Arguments: `table` and `work` of stored volumes, `patch`, `recipe`, `policy`.
 
 The loop is the training's own without what surrounds it (checkpoints, log): items of the loader, its collate, the step of
-`training.Pretraining`, its optimiser.
+`training.modules.Pretraining`, its optimiser.
 """
 
 from collections.abc import Sequence
@@ -11,10 +11,14 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from brainpretrain import backbones, data, execution, pretext, schedule, training
+from brainpretrain import backbones, pretext
 from brainpretrain.augment.policy import Policy
-from brainpretrain.counts import parameters
+from brainpretrain.backbones.base import parameters
+from brainpretrain.config.sections import Pretext
 from brainpretrain.files import read_tsv
+from brainpretrain.training import execution, schedule
+from brainpretrain.training import samples as data
+from brainpretrain.training.modules import Pretraining
 from harness import arguments, seconds, serve
 
 torch.set_num_threads(1)
@@ -33,8 +37,8 @@ def network(options: dict[str, int], how: Sequence[str], mixed: bool) -> dict[st
     image = torch.zeros(1, 1, *PATCH)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         task(image, image, [0])
-    precision = {"precision": "bf16-mixed" if mixed else "32-true"}
-    module = training.Pretraining(task, RECIPE | precision, POLICY, schedule.stretches(RECIPE["phases"], 1))
+    recipe = Pretext.model_validate(RECIPE | {"precision": "bf16-mixed" if mixed else "32-true"})
+    module = Pretraining(task, recipe, POLICY, schedule.stretches(recipe.phases, 1))
     execution.apply([module.encoder, *module.decoders], how)
     MODULES["+".join(how)] = module, module.configure_optimizers()["optimizer"], mixed
     return {"parameters": parameters(task), "operations": 3 * counter.get_total_flops()}

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import torch
 
-from brainpretrain.inference import sliding_window
+from brainpretrain.evaluation.inference import sliding_window
 from harness import arguments, seconds, serve
 from small_unet import network
 

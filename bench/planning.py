@@ -1,7 +1,7 @@
 """What 45,000 volumes cost before the first of them is read: planning, indexes, splits, corpus, overlap.
 
 A fake corpus of the size of BRAINS-45K: indexes and tables of stored volumes of its nine sources with the published numbers of
-subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/test_bench_planning.py uses too.
+subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/bench/test_planning.py uses too.
 
     python bench/planning.py --out FOLDER            # prints seconds and memory of every step
 """
@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from brainpretrain import datasets, fingerprints
+from brainpretrain import datasets
+from brainpretrain.cohorts import fingerprints
 from brainpretrain.config import Config, load
 from brainpretrain.files import stable_hash, write_tsv
-from brainpretrain.shards import INDEX_COLUMNS, RECORD_COLUMNS
+from brainpretrain.preprocess.shards import INDEX_COLUMNS, RECORD_COLUMNS
 
 SEQUENCES = ("T1w", "T2w", "FLAIR", "PDw", "DWI", "ADC", "T1ce", "SWI")
 SOURCES = [name for name in datasets.names() if datasets.load(name).brains45k]

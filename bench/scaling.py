@@ -25,9 +25,16 @@ import pandas as pd
 
 import harness
 import script
-from brainpretrain import config, data, grids, metrics, plan, plots, shards
+from brainpretrain import config
 from brainpretrain.augment.policy import Policy
+from brainpretrain.evaluation import metrics
 from brainpretrain.files import read_json, write_tsv
+from brainpretrain.plan import tables as plan
+from brainpretrain.plan.runs import Plan
+from brainpretrain.preprocess import shards
+from brainpretrain.report import write
+from brainpretrain.report.figures.canvas import figure_at
+from brainpretrain.training import samples as data
 from harness import ROOT
 
 PICTURES = ROOT / "docs" / "benchmarks"
@@ -70,7 +77,7 @@ class Curve(NamedTuple):
         """A small picture, the points and the line."""
         x, y = self.medians
         slope, intercept, _ = self.line()
-        with plots.figure_at(folder / f"{self.name}.svg", 420, 280) as figure:
+        with figure_at(folder / f"{self.name}.svg", 420, 280) as figure:
             axes = figure.subplots()
             axes.plot(x, y, "o", color="#0b5cad")
             axes.plot([0, max(x)], [intercept, intercept + slope * max(x)], "-", color="#8c959f", linewidth=1)
@@ -145,14 +152,14 @@ def report(work: Path, cases: Sequence[int]) -> Curve:
         out = work / f"report{n}"
         out.mkdir()
         found = scores(made, n)
-        grids.write_table(out, found, spec, {})
-        plots.paired_cases(found, spec, out / f"{name}_cases.png")
+        write.write_table(out, found, spec, {})
+        cases.draw(found, spec, out / f"{name}_cases.png")
         kept = [*out.glob("*.html"), *out.glob("*_ranks.svg"), *out.glob("*_cases.png")]
         points[n] = [sum(os.path.getsize(path) for path in kept) / 1e6]
     return Curve("report", "report, pages and figure of a table", "cases", "MB", points)
 
 
-def scores(made: plan.Plan, cases: int) -> pd.DataFrame:
+def scores(made: Plan, cases: int) -> pd.DataFrame:
     """Random scores of every evaluation of a study."""
     rng, rows = np.random.default_rng(0), []
     for evaluation in made.evaluations:

@@ -22,7 +22,8 @@ import numpy as np
 import harness
 import script
 from augmentation import phantoms
-from brainpretrain import config, volumes
+from brainpretrain import config
+from brainpretrain.preprocess import nifti, volumes
 from harness import ROOT, Party, Peer
 
 PEERS = {
@@ -49,7 +50,7 @@ def crops(files: Mapping[str, Path], patch: int, overlap: float, recipe: Mapping
     """Windows of each volume brought to 1 mm, whole and cropped to its box; the images of the latter (x y z)."""
     found = []
     for name, path in files.items():
-        read = volumes.read_volume(path)
+        read = nifti.read_volume(path)
         whole = volumes.preprocess(read, None, dict(recipe) | {"crop": "none"})[0]
         image = volumes.preprocess(read, None, dict(recipe) | {"crop": "nonzero"})[0]
         counts = {"whole": windows(whole.shape, patch, overlap), "box": windows(image.shape, patch, overlap)}

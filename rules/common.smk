@@ -1,28 +1,27 @@
-"""Paths, wildcards, and look-ups into the plan. No number of the method stands in any rule."""
-
-import itertools
-import json
-import shutil
-import subprocess
-import sys
-from collections import Counter
-from pathlib import Path
+"""Paths, wildcards, and helpers that rules of several stages use. No rule states a number of the method."""
 
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
-STORED = DATA + "/{dataset}/{preprocess}"
-STORED_VOLUMES = STORED + "/volumes.tsv"
 WORK = f"{RESULTS}/work"
+INDEX = DATA + "/{dataset}/index.tsv"
+STORED = DATA + "/{dataset}/{preprocess}"
+VOLUMES = STORED + "/volumes.tsv"
+FINGERPRINTS = STORED + "/fingerprints.npz"
 RELEASE = RESULTS + "/weights/{release}/{backbone}"
+CORPUS = STUDY + "/corpora/{corpus}/corpus.tsv"
+OVERLAP = STUDY + "/corpora/{corpus}/overlap.tsv"
+SUBJECTS = STUDY + "/splits/{task}/subjects.json"
+OOD = STUDY + "/splits/{task}/ood.json"
+SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
-BIDS = STUDY + "/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}"
-SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
+TABLES = STUDY + "/tables"
+FIGURES = STUDY + "/figures"
 
 # a report sorts its sections by name
-CORPUS, OVERLAP, TRAINING, RESULTS_SECTION, CASES = (
+CORPUS_SECTION, OVERLAP_SECTION, TRAINING_SECTION, RESULTS_SECTION, CASES_SECTION = (
     "1 Corpus",
     "2 Overlap and licences",
     "3 Training",
@@ -48,101 +47,47 @@ wildcard_constraints:
     table="|".join(PLAN.tables),
 
 
-def as_json(entry, *fields):
-    """An entry of the config as JSON text for a command line: all of it, or only the fields that shape this result."""
-    content = entry.model_dump(mode="json") if hasattr(entry, "model_dump") else entry
-    return json.dumps({key: content[key] for key in fields} if fields else content, sort_keys=True)
+def as_json(spec, *wildcard_names):
+    """A param: the JSON of a function of plan/specs.py, called with the values of these wildcards."""
+    return lambda wildcards: specs.as_json(spec(CONFIG, *(wildcards[name] for name in wildcard_names)))
 
 
-def module(dataset):
-    """Module of a data set: its entry in the config if it has one, else its name."""
-    return CONFIG.datasets[dataset].module if dataset in CONFIG.datasets else dataset
+def per_attempt(amount, most=None):
+    """A resource that grows with every attempt, up to attempt `most`."""
+    return lambda wildcards, attempt: amount * min(attempt, most or attempt)
 
 
-def options(dataset):
-    """What a data set of the project's or the user's own is described with, as JSON."""
-    return as_json(CONFIG.datasets[dataset].options if dataset in CONFIG.datasets else {})
+def option(flag, name):
+    """A param: `flag` with the input `name`, or nothing if the job has no such input."""
+    return lambda wildcards, input: [flag, input[name]] if input[name] else []
 
 
-def stored_volumes(dataset, preprocess):
-    """The table of the stored volumes of a data set."""
-    return STORED_VOLUMES.format(dataset=dataset, preprocess=preprocess)
+def shown(path, section, caption, labels=None, **words):
+    """An output that the report shows in a section, with a caption of rules/report/; `labels`: a function of the wildcards."""
+    return report(path, category=section, caption=f"report/{caption}.rst", labels=labels or words)
 
 
-def cohort_dataset_of(task, cohort):
-    """The data set that a cohort of a task lies in."""
-    entry = CONFIG.tasks[task]
-    return entry.ood.dataset if cohort == "ood" else entry.dataset
+def data_root(wildcards):
+    """Folder of the raw files of a data set. A resource, since data that moved are the same data."""
+    return CONFIG.data_root(wildcards.dataset)
 
 
-def cohort_dataset(wildcards):
-    return cohort_dataset_of(wildcards.task, wildcards.cohort)
+def of_corpus(pattern):
+    """An input or param: `pattern` for every data set of the corpus."""
 
+    def paths(wildcards):
+        corpus = CONFIG.corpora[wildcards.corpus]
+        return expand(pattern, dataset=corpus.datasets, preprocess=corpus.preprocess)
 
-def corpus_datasets(corpus):
-    """The data sets of a corpus."""
-    return sorted({source.dataset for source in corpus.sources})
-
-
-def fingerprints_of(dataset, preprocess):
-    """The fingerprints of the stored volumes of a data set."""
-    return f"{DATA}/{dataset}/{preprocess}/fingerprints.npz"
-
-
-def cohort_file(task, cohort):
-    """The file that the subjects of a cohort stand in; `val` is what a fold leaves of the pool."""
-    return f"{STUDY}/splits/{task}/{'ood' if cohort == 'ood' else 'subjects'}.json"
-
-
-def fixed_inputs(wildcards):
-    """The subjects of a cohort that is the same in every fold."""
-    return {} if wildcards.cohort == "val" else {"fixed": cohort_file(wildcards.task, wildcards.cohort)}
-
-
-def fixed_option(wildcards, input):
-    return [] if wildcards.cohort == "val" else ["--fixed", input.fixed]
+    return paths
 
 
 def cohort_volumes(wildcards):
-    """The stored volumes that a cohort of a task is taken from."""
-    return stored_volumes(cohort_dataset(wildcards), CONFIG.tasks[wildcards.task].preprocess)
+    """Table of the stored volumes of the data set of a cohort."""
+    task = CONFIG.tasks[wildcards.task]
+    return VOLUMES.format(dataset=task.dataset_of(wildcards.cohort), preprocess=task.preprocess)
 
 
 def cohort_root(wildcards):
-    """The raw files of a cohort, for labels and headers."""
-    return CONFIG.data_root(cohort_dataset(wildcards))
-
-
-def tell_moved_data():
-    """A line for every data set that was indexed at another place than the config says now."""
-    for dataset in PLAN.datasets:
-        source = Path(f"{DATA}/{dataset}/source.json")
-        root = Path(CONFIG.data_root(dataset)).absolute()
-        if source.exists() and Path(json.loads(source.read_text())["root"]) != root:
-            print(
-                f"{dataset}: its index was made from {json.loads(source.read_text())['root']}, files are now read from {root};"
-                " if other files are there, take them up with --forcerun fetch",
-                file=sys.stderr,
-            )
-
-
-def refuse_what_splits_cannot_give():
-    """Before any job, in a dry run too: that a split which is made already has too few subjects for the study."""
-    for task in PLAN.tasks:
-        subjects = Path(f"{STUDY}/splits/{task}/subjects.json")
-        if subjects.exists():
-            brainpretrain.splits.check_asked(json.loads(subjects.read_text()), PLAN.asked(task), subjects)
-
-
-def refuse_second_copies():
-    """Jobs of an earlier Snakemake in this folder are still in Slurm's queue: each would be submitted a second time."""
-    if not shutil.which("squeue"):
-        return
-    listed = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %T %k|%Z"], capture_output=True, text=True)
-    here = [line.split("|")[0] for line in listed.stdout.splitlines() if line.endswith(f"|{Path.cwd()}") and " rule_" in line]
-    if here:
-        numbers = " ".join(line.split()[0] for line in here)
-        raise WorkflowError(
-            f"{len(here)} jobs of an earlier Snakemake in this folder are still in Slurm's queue, the first: {here[0]}. Let them"
-            f" end (what they finish counts), or cancel them (trainings save and continue later): scancel {numbers}"
-        )
+    """Raw files of a cohort, for labels and headers."""
+    return CONFIG.data_root(CONFIG.tasks[wildcards.task].dataset_of(wildcards.cohort))

@@ -1,27 +1,37 @@
-"""Scores to tables, figures and pages: what `snakemake --report` shows, and nothing that a training waits for."""
+"""Tables and pages of the report: what `snakemake --report` shows, and nothing that a training waits for."""
 
-TABLES = STUDY + "/tables"
-FIGURES = STUDY + "/figures"
+COMPOSITION = TABLES + "/{corpus}_composition"
+SITES = TABLES + "/{table}_sites"
+PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
+ARM_FIGURES = FIGURES + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
+
+ARM_TITLES = specs.arm_titles(PLAN)
+
+
+def arm_title(wildcards):
+    """What the tables call an arm."""
+    return ARM_TITLES[arm_of(wildcards)]
+
+
+def table_spec(wildcards):
+    """A table as JSON."""
+    return specs.as_json(PLAN.tables[wildcards.table])
 
 
 def table_scores(wildcards):
     """Scores of the runs of one table, so that it waits for no other."""
-    spec = PLAN.tables[wildcards.table]
-    return [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.table_evaluations(spec)]
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])]
 
 
 def table_overlaps(wildcards):
     """The audits of the corpora behind a table: a strict corpus that shares a subject with a cohort gets no table."""
-    arms = (evaluation.arm for evaluation in PLAN.table_evaluations(PLAN.tables[wildcards.table]))
-    corpora = sorted({arm.pretraining.corpus for arm in arms if arm.pretraining})
-    return [f"{STUDY}/corpora/{corpus}/overlap.tsv" for corpus in corpora]
+    pretrainings = PLAN.table_pretrainings(PLAN.tables[wildcards.table])
+    return [OVERLAP.format(corpus=corpus) for corpus in sorted({pretraining.corpus for pretraining in pretrainings})]
 
 
-TABLE_PARTS = ("", "_labels", "_metrics", "_ranks")
-
-
+# a param that is a function of the input is no trigger of its own
 def audits(wildcards, input):
-    """The audits behind a table, each with its corpus, which is the name of its folder."""
+    """CORPUS=FILE of every audit behind a table; the corpus is the name of the folder."""
     return [f"{Path(path).parent.name}={path}" for path in input.overlaps]
 
 
@@ -30,45 +40,26 @@ rule table:
         scores=table_scores,
         overlaps=table_overlaps,
     output:
-        files=[f"{TABLES}/{{table}}{part}.{kind}" for part in TABLE_PARTS for kind in ("tsv", "md", "tex", "txt")],
+        files=expand(
+            TABLES + "/{{table}}{part}.{kind}",
+            part=["", "_labels", "_metrics", "_ranks"],
+            kind=["tsv", "md", "tex", "txt"],
+        ),
         ranks_png=TABLES + "/{table}_ranks.png",
-        html=report(
-            TABLES + "/{table}.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "results"},
-            caption="report/results.rst",
+        html=shown(TABLES + "/{table}.html", RESULTS_SECTION, "results", table="{table}", shows="results"),
+        label_html=shown(
+            TABLES + "/{table}_labels.html", RESULTS_SECTION, "per_label", table="{table}", shows="per label and fold"
         ),
-        label_html=report(
-            TABLES + "/{table}_labels.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "per label and fold"},
-            caption="report/per_label.rst",
-        ),
-        metrics_html=report(
-            TABLES + "/{table}_metrics.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "all metrics"},
-            caption="report/metrics.rst",
-        ),
-        ranks_html=report(
-            TABLES + "/{table}_ranks.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "ranks"},
-            caption="report/ranks.rst",
-        ),
-        ranks_svg=report(
-            TABLES + "/{table}_ranks.svg",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "ranks, drawn"},
-            caption="report/rank_plot.rst",
-        ),
+        metrics_html=shown(TABLES + "/{table}_metrics.html", RESULTS_SECTION, "metrics", table="{table}", shows="all metrics"),
+        ranks_html=shown(TABLES + "/{table}_ranks.html", RESULTS_SECTION, "ranks", table="{table}", shows="ranks"),
+        ranks_svg=shown(TABLES + "/{table}_ranks.svg", RESULTS_SECTION, "rank_plot", table="{table}", shows="ranks, drawn"),
     log:
         STUDY + "/logs/table/{table}.log",
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        spec=lambda w: as_json(PLAN.tables[w.table]),
+        spec=table_spec,
         overlaps=audits,
         out=subpath(output.html, parent=True),
     shell:
@@ -76,128 +67,119 @@ rule table:
         " > {log:q} 2>&1"
 
 
-rule plot_cases:
+def sites_inputs(wildcards):
+    """Scores of the cohort that is shown by site, the sites of its subjects, and those of the task's pool."""
+    name = specs.sites_column(PLAN, wildcards.table).task
+    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    return {
+        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (name, "ood")],
+        "index": INDEX.format(dataset=CONFIG.tasks[name].dataset_of("ood")),
+        "task_index": INDEX.format(dataset=CONFIG.tasks[name].dataset),
+        "subjects": SUBJECTS.format(task=name),
+    }
+
+
+rule table_sites:
     input:
-        table_scores,
+        unpack(sites_inputs),
+        overlaps=table_overlaps,
     output:
-        report(
-            FIGURES + "/{table}_cases.png",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "every case"},
-            caption="report/paired_cases.rst",
-        ),
+        tsv=SITES + ".tsv",
+        md=SITES + ".md",
+        tex=SITES + ".tex",
+        text=SITES + ".txt",
+        html=shown(SITES + ".html", RESULTS_SECTION, "sites", table="{table}", shows="Dice by site"),
     log:
-        STUDY + "/logs/plot_cases/{table}.log",
+        STUDY + "/logs/table_sites/{table}.log",
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        spec=lambda w: as_json(PLAN.tables[w.table]),
+        spec=lambda w: specs.as_json(specs.sites_table(PLAN, w.table)),
+        overlaps=audits,
     shell:
-        "brainpretrain plot-cases --scores {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain table-sites --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q}"
+        " --index {input.index:q} --task-index {input.task_index:q} --subjects {input.subjects:q} --out {output:q} > {log:q} 2>&1"
 
 
-def table_runs(wildcards):
-    """run.json of every training behind a table."""
-    spec = PLAN.tables[wildcards.table]
-    evaluations = PLAN.table_evaluations(spec)
-    places = {f"{evaluation.arm.path}/fold{evaluation.fold}" for evaluation in evaluations}
-    places |= {evaluation.arm.pretraining.path for evaluation in evaluations if evaluation.arm.pretraining}
-    return [f"{STUDY}/{place}/run.json" for place in sorted(places)]
-
-
-rule plot_costs:
+rule composition:
     input:
-        scores=table_scores,
-        runs=table_runs,
+        corpus=CORPUS,
+        volumes=of_corpus(VOLUMES),
     output:
-        html=report(
-            FIGURES + "/{table}_costs.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "hours and memory"},
-            caption="report/costs.rst",
-        ),
-        tsv=FIGURES + "/{table}_costs.tsv",
-        svg=FIGURES + "/{table}_costs.svg",
+        tsv=COMPOSITION + ".tsv",
+        md=COMPOSITION + ".md",
+        tex=COMPOSITION + ".tex",
+        text=COMPOSITION + ".txt",
+        html=shown(COMPOSITION + ".html", CORPUS_SECTION, "counts", shows="counts of {corpus} by source"),
     log:
-        STUDY + "/logs/plot_costs/{table}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    params:
-        spec=lambda w: as_json(PLAN.tables[w.table]),
-        out=subpath(output.html, parent=True),
-    shell:
-        "brainpretrain plot-costs --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
-
-
-rule plot_budgets:
-    input:
-        scores=table_scores,
-        runs=table_runs,
-    output:
-        html=report(
-            FIGURES + "/{table}_budgets.html",
-            category=RESULTS_SECTION,
-            labels={"table": "{table}", "shows": "label budgets"},
-            caption="report/budgets.rst",
-        ),
-        tsv=FIGURES + "/{table}_budgets.tsv",
-        svg=FIGURES + "/{table}_budgets.svg",
-        matched=FIGURES + "/{table}_matched.tsv",
-    log:
-        STUDY + "/logs/plot_budgets/{table}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    params:
-        spec=lambda w: as_json(PLAN.tables[w.table]),
-        bootstrap=as_json(CONFIG.settings.bootstrap),
-        out=subpath(output.html, parent=True),
-    shell:
-        "brainpretrain plot-budgets --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q}"
-        " --bootstrap {params.bootstrap:q} --out {params.out:q} > {log:q} 2>&1"
-
-
-rule plot_composition:
-    input:
-        corpus=STUDY + "/corpora/{corpus}/corpus.tsv",
-        volumes=lambda w: [table for _, table in corpus_volumes(w)],
-    output:
-        report(
-            FIGURES + "/corpora/{corpus}.png",
-            category=CORPUS,
-            labels={"shows": "composition of {corpus}"},
-            caption="report/composition.rst",
-        ),
-    log:
-        STUDY + "/logs/plot_composition/{corpus}.log",
+        STUDY + "/logs/composition/{corpus}.log",
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        volumes=lambda w: [f"{name}={table}" for name, table in corpus_volumes(w)],
+        volumes=of_corpus("{dataset}=" + VOLUMES),
+        modules=as_json(specs.corpus_modules, "corpus"),
     shell:
-        "brainpretrain plot-composition --corpus {input.corpus:q} --volumes {params.volumes:q} --data {params.data:q}"
-        " --out {output:q} > {log:q} 2>&1"
+        "brainpretrain composition --corpus {input.corpus:q} --name {wildcards.corpus} --volumes {params.volumes:q}"
+        " --data {params.data:q} --modules {params.modules:q} --out {output:q} > {log:q} 2>&1"
 
 
-def study_volumes():
-    """Pairs (data set, table of its stored volumes) of everything the study reads."""
-    return [(name, stored_volumes(name, preprocess)) for name, preprocess in PLAN.preprocessed]
+rule table1:
+    input:
+        expand(COMPOSITION + ".html", corpus=PLAN.corpora),
+
+
+rule licences:
+    output:
+        tsv=STUDY + "/licences.tsv",
+        page=shown(FIGURES + "/licences.html", OVERLAP_SECTION, "licences", shows="licences"),
+    log:
+        STUDY + "/logs/licences.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        uses=specs.as_json(specs.dataset_uses(PLAN)),
+        releases=specs.as_json(specs.releases(PLAN)),
+    shell:
+        "brainpretrain licences --uses {params.uses:q} --releases {params.releases:q} --out {output.tsv:q} --page {output.page:q}"
+        " > {log:q} 2>&1"
+
+
+rule page_overlap:
+    input:
+        overlaps=expand(OVERLAP, corpus=PLAN.corpora),
+        pairs=expand(STUDY + "/corpora/{corpus}/pairs.tsv", corpus=PLAN.corpora),
+        splits=expand(SUBJECTS, task=PLAN.tasks),
+    output:
+        shown(FIGURES + "/overlap.html", OVERLAP_SECTION, "overlap", shows="subjects of a corpus that are scored too"),
+    log:
+        STUDY + "/logs/page_overlap.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        audits=expand("{corpus}=" + OVERLAP, corpus=PLAN.corpora),
+        protocols=[f"{corpus}={CONFIG.corpora[corpus].protocol}" for corpus in PLAN.corpora],
+        splits=expand("{task}=" + SUBJECTS, task=PLAN.tasks),
+        near=CONFIG.settings.near_copy,
+    shell:
+        "brainpretrain page-overlap --audits {params.audits:q} --protocols {params.protocols:q} --splits {params.splits:q}"
+        " --near {params.near} --out {output:q} > {log:q} 2>&1"
+
+
+def of_study(pattern):
+    """`pattern` for all stored volumes that the study reads."""
+    return [pattern.format(dataset=dataset, preprocess=preprocess) for dataset, preprocess in PLAN.preprocessed]
 
 
 rule page_rejected:
     input:
-        [table for _, table in study_volumes()],
+        of_study(VOLUMES),
     output:
-        report(
-            FIGURES + "/rejected.html",
-            category=CORPUS,
-            labels={"shows": "rejected volumes of all data sets"},
-            caption="report/rejected.rst",
-        ),
+        shown(FIGURES + "/rejected.html", CORPUS_SECTION, "rejected", shows="rejected volumes of all data sets"),
     log:
         STUDY + "/logs/page_rejected.log",
     localrule: True
@@ -205,72 +187,24 @@ rule page_rejected:
         "../envs/environment.yaml"
     params:
         data=DATA,
-        volumes=[f"{name}={table}" for name, table in study_volumes()],
+        volumes=of_study("{dataset}=" + VOLUMES),
     shell:
         "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
 
 
-rule plot_pretraining:
-    input:
-        log=PRETRAIN + "/log.csv",
-    output:
-        report(
-            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/loss.svg",
-            category=TRAINING,
-            labels={
-                "training": "{pretext} on {corpus}, {backbone}",
-                "shows": "curves",
-            },
-            caption="report/loss.rst",
-        ),
-    log:
-        STUDY + "/logs/plot_pretraining/{corpus}/{pretext}/{backbone}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    params:
-        title="{pretext} on {corpus}, {backbone}",
-    shell:
-        "brainpretrain plot-loss {input.log:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
-
-
-rule plot_reconstructions:
-    input:
-        PRETRAIN + "/reconstruction.npz",
-    output:
-        report(
-            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/reconstruction.png",
-            category=TRAINING,
-            labels={
-                "training": "{pretext} on {corpus}, {backbone}",
-                "shows": "reconstruction",
-            },
-            caption="report/reconstructions.rst",
-        ),
-    log:
-        STUDY + "/logs/plot_reconstructions/{corpus}/{pretext}/{backbone}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    shell:
-        "brainpretrain plot-reconstructions {input:q} --out {output:q} > {log:q} 2>&1"
-
-
-rule page_pretraining:
+rule page_run_pretraining:
     input:
         PRETRAIN + "/run.json",
     output:
-        report(
-            FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}/run.html",
-            category=TRAINING,
-            labels={
-                "training": "{pretext} on {corpus}, {backbone}",
-                "shows": "run card",
-            },
-            caption="report/run_card.rst",
+        shown(
+            PRETRAIN_FIGURES + "/run.html",
+            TRAINING_SECTION,
+            "run_card",
+            training="{pretext} on {corpus}, {backbone}",
+            shows="run card",
         ),
     log:
-        STUDY + "/logs/page_pretraining/{corpus}/{pretext}/{backbone}.log",
+        STUDY + "/logs/page_run_pretraining/{corpus}/{pretext}/{backbone}.log",
     localrule: True
     conda:
         "../envs/environment.yaml"
@@ -278,172 +212,15 @@ rule page_pretraining:
         "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
 
 
-def arm_titles():
-    """Arm -> what the tables call it. A report shows only one of two entries with the same labels, so no two are called the same."""
-    titles = {}
-    for spec in PLAN.tables.values():
-        for column, row in itertools.product(spec["columns"], spec["rows"]):
-            arm = brainpretrain.plan.Arm(column["task"], *(row[name] for name in ("backbone", "init", "recipe", "n_train")))
-            titles.setdefault(arm, f"{column['title']}: {row['title']}")
-    twice = {title for title, count in Counter(titles.values()).items() if count > 1}
-    return {arm: f"{title} ({arm.path})" if title in twice else title for arm, title in titles.items()}
-
-
-ARM_TITLES = arm_titles()
-
-
-def arm_title(wildcards):
-    return ARM_TITLES[brainpretrain.plan.Arm(*(wildcards[name] for name in ("task", "backbone", "init", "recipe", "n_train")))]
-
-
-ARM_FIGURE = ARM.replace(STUDY + "/finetune", FIGURES + "/finetune")
-FOLDS = range(CONFIG.study.folds)
-
-
-rule plot_finetuning:
-    input:
-        [f"{ARM}/fold{fold}/log.csv" for fold in FOLDS],
-    output:
-        report(
-            ARM_FIGURE + "/loss.svg",
-            category=TRAINING,
-            labels=lambda w: {"training": arm_title(w), "shows": "curves"},
-            caption="report/loss.rst",
-        ),
-    log:
-        STUDY + "/logs/plot_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    params:
-        title="{task}, {backbone}, {init}, n={n_train}",
-    shell:
-        "brainpretrain plot-loss {input:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
-
-
-rule page_finetuning:
+use rule page_run_pretraining as page_run_finetuning with:
     input:
         ARM + "/fold0/run.json",
     output:
-        report(
-            ARM_FIGURE + "/run.html",
-            category=TRAINING,
-            labels=lambda w: {"training": arm_title(w), "shows": "run card of fold 0"},
-            caption="report/run_card.rst",
+        shown(
+            ARM_FIGURES + "/run.html",
+            TRAINING_SECTION,
+            "run_card",
+            lambda w: {"training": arm_title(w), "shows": "run card of fold 0"},
         ),
     log:
-        STUDY + "/logs/page_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    shell:
-        "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
-
-
-def overlay_inputs(wildcards):
-    folds = [f"{ARM}/fold{fold}/{{cohort}}".format(**wildcards) for fold in FOLDS]
-    results = {part: [f"{fold}/{part}" for fold in folds] for part in ("scores.tsv", "predictions")}
-    return {
-        "scores": results["scores.tsv"],
-        "predictions": results["predictions"],
-    }
-
-
-rule plot_overlays:
-    input:
-        unpack(overlay_inputs),
-        volumes=cohort_volumes,
-    output:
-        report(
-            ARM_FIGURE + "/{cohort}.png",
-            category=CASES,
-            labels=lambda w: {"arm": f"{arm_title(w)} ({w.cohort})"},
-            caption="report/overlays.rst",
-        ),
-    log:
-        STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
-    conda:
-        "../envs/environment.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=30,
-        root=cohort_root,
-    params:
-        folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
-        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
-    shell:
-        "brainpretrain plot-overlays --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
-        " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
-
-
-OVERLAYS = STUDY + "/overlays"
-
-
-rule overlay_cases:
-    input:
-        unpack(overlay_inputs),
-        volumes=cohort_volumes,
-    output:
-        OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js",
-    log:
-        STUDY + "/logs/overlay_cases/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
-    conda:
-        "../envs/environment.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=30,
-        root=cohort_root,
-    params:
-        folders=lambda w, input: [path.removesuffix("/scores.tsv") for path in input.scores],
-        task=lambda w: as_json(CONFIG.tasks[w.task], "sequences", "labels", "ignore"),
-        title=lambda w: f"{arm_title(w)} ({w.cohort})",
-    shell:
-        "brainpretrain overlay-cases --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
-        " --task {params.task:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
-
-
-# beside the report and asked for by name, since it needs NiiVue's bundle and holds whole volumes
-rule overlays:
-    input:
-        sorted({f"{OVERLAYS}/{e.arm.path}/{e.cohort}.js".replace("/finetune/", "/") for e in PLAN.evaluations}),
-    output:
-        page=OVERLAYS + "/index.html",
-    log:
-        STUDY + "/logs/overlays.log",
-    localrule: True
-    conda:
-        "../envs/environment.yaml"
-    resources:
-        bundle=f"{CONFIG.settings.data_root}/niivue/niivue.umd.js",
-    params:
-        title=CONFIG.study.title,
-    shell:
-        "brainpretrain page-overlays {input:q} --bundle {resources.bundle:q} --title {params.title:q} --out {output.page:q} > {log:q} 2>&1"
-
-
-def table_targets(name):
-    """Everything that belongs to a table: the table itself and the figures of the runs behind it."""
-    targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html", f"{FIGURES}/rejected.html"}
-    targets |= audit_targets(name)
-    if brainpretrain.plan.has_budgets(PLAN.tables[name]):
-        targets.add(f"{FIGURES}/{name}_budgets.html")
-    for evaluation in PLAN.table_evaluations(PLAN.tables[name]):
-        arm = evaluation.arm
-        targets |= {f"{FIGURES}/{arm.path}/{file}" for file in ("loss.svg", "run.html", f"{evaluation.cohort}.png")}
-        if arm.pretraining:
-            targets.add(f"{FIGURES}/corpora/{arm.pretraining.corpus}.png")
-            targets |= {f"{FIGURES}/{arm.pretraining.path}/{file}" for file in ("loss.svg", "reconstruction.png", "run.html")}
-            targets.add(f"{STUDY}/{arm.pretraining.path}/card.md")
-    return sorted(targets)
-
-
-for _table in PLAN.tables:
-    if workflow.is_rule(_table):
-        raise WorkflowError(f"a table cannot be called '{_table}', which is a step of the workflow: choose another name")
-
-    # `snakemake table4` builds one table of the study and what it needs
-    rule:
-        name:
-            _table
-        input:
-            table_targets(_table),
+        STUDY + "/logs/page_run_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",

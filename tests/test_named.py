@@ -22,7 +22,10 @@ def test_names_import_nothing_heavy():
 
 
 def test_monai_is_imported_only_where_needed():
-    assert not loads("monai", "from brainpretrain import decoders, inference; from brainpretrain.backbones import swinunetr")
+    assert not loads(
+        "monai",
+        "from brainpretrain import decoders; from brainpretrain.evaluation import inference; from brainpretrain.backbones import swinunetr",
+    )
 
 
 def test_an_unknown_name():

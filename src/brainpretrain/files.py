@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import csv
 import errno
+import gzip
 import hashlib
 import json
+import lzma
 import math
 import os
 import shutil
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +26,11 @@ if TYPE_CHECKING:
     import pandas as pd  # takes a third of a second, and half of the commands write no table
 
 
+# What the standard library raises for a damaged zip or tar: its own errors, and those that escape from parsing a damaged field.
+UNREADABLE_ARCHIVE = (
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error),
+    *(ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
+)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, a quota, a limit on the size of files
 
 
@@ -43,9 +54,9 @@ def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            _sync(temporary)
+            sync(temporary)
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -60,11 +71,10 @@ def atomic_folder(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             temporary.mkdir(parents=True)
             yield temporary
-            for file in temporary.iterdir():
-                _sync(file)
+            sync_tree(temporary)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(temporary, path)
-            _sync(path.parent)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -143,15 +153,6 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
-def _sync(path: Path) -> None:
-    """Makes a file, or a rename in a folder, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def link(path: Path, where: Path) -> None:
     """The same file under a second name, or a copy where the file system has no such thing."""
     try:
@@ -211,6 +212,23 @@ def _finite(text: str) -> float:
     return value
 
 
+def parse_mapping(text: str) -> dict[str, Any]:
+    """The JSON mapping in `text`; an empty one if the text is cut or holds anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The JSON mapping in a file that another process may be replacing; an empty one if there is none."""
+    try:
+        return parse_mapping(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:
     """Writes a table as TSV, atomically. `columns` fixes names and order, also for a table without rows."""
     import pandas as pd
@@ -258,6 +276,11 @@ def sync_tree(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Brings a file, or the names in a folder, to the disk; nothing, where a link leads nowhere."""
-    if path.exists():
-        _sync(path)
+    """Makes a file, or the names in a folder, survive a power cut; does nothing for a link to a missing file."""
+    if not path.exists():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

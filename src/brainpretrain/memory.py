@@ -1,9 +1,9 @@
-"""What to try where memory ran out, of a GPU or of the machine."""
+"""Memory of a GPU or of the machine: its peak, whether an error means that it ran out, and what to try then."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import resource
+from collections.abc import Sequence
 
 import torch
 
@@ -25,29 +25,43 @@ class OutOfMemory(UserError):
     """A training needs more memory than there is."""
 
 
+def peak_gb() -> float:
+    """Peak memory so far in GiB: of the GPU if there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory could not be had."""
+    """True if an error means that memory could not be allocated."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error) for word in _WORDS)
 
 
 def advice(
-    error: BaseException, recipe: Mapping[str, Any], divisor: int, devices: int, workers: int, execution: Sequence[str]
+    error: BaseException,
+    global_batch: int,
+    patch: Sequence[int],
+    divisor: int,
+    devices: int,
+    workers: int,
+    execution: Sequence[str],
 ) -> OutOfMemory:
-    """The error of a training that needs more memory than there is: which batch and patch it was, and which to try.
+    """The error of a training that needs more memory than there is; it names the batch and the patch, and smaller ones to try.
 
     Args:
-        error: what was raised.
-        recipe: with `global_batch` and `patch_size` in voxels.
+        error: the error that was raised.
+        global_batch: patches per step over all devices.
+        patch: size of a patch in voxels.
         divisor: every side of a patch is a multiple of it.
-        devices: that share a batch.
+        devices: number of devices that share a batch.
         workers: loader processes per device.
-        execution: see `execution.apply`.
+        execution: see `training.execution.apply`.
     """
-    batch, patch = recipe["global_batch"], list(recipe["patch_size"])
-    own, gpu = batch // devices, torch.cuda.is_available()
-    same = []  # what changes no result
+    patch = list(patch)
+    own, gpu = global_batch // devices, torch.cuda.is_available()
+    same = []  # changes that leave the result as it is
     if "checkpointing" not in execution:
         same.append("execution: [checkpointing]")
     if gpu and own > 1:

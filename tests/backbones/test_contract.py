@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainpretrain import backbones, config, decoders, execution, weights
+from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones.base import stem
 from brainpretrain.errors import UserError
+from brainpretrain.training import execution
+from brainpretrain.weights import store as weights
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
 pytestmark = pytest.mark.parametrize("architecture", backbones.names())
@@ -38,7 +40,7 @@ def test_features_have_the_declared_channels_and_strides(architecture):
 def test_published_or_declared_counts_are_there_to_compare_with(architecture):
     known = [entry.expected for entry in ENTRIES.values() if entry.architecture == architecture]
     assert any(network.parameters for networks in known for network in networks), (
-        f"state the parameters of a {architecture} under 'expected:' in config/backbones.yaml; tests/test_counts.py compares"
+        f"state the parameters of a {architecture} under 'expected:' in config/backbones.yaml; tests/training/test_counts.py compares"
     )
 
 

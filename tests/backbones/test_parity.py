@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from brainpretrain import backbones, config, decoders
 from brainpretrain.backbones import mednext, resenc, swinunetr, unet
+from brainpretrain.decoders import unet as unet_decoder
 from reference import ONE_ROUNDED, ROUNDING, assert_matches, deviation, fixture, reference_tensor, wave
 
 ENTRIES = config.load(Path(__file__).parents[2] / "config").backbones
@@ -33,7 +34,7 @@ def amaes(backbone: str) -> tuple[torch.nn.Module, torch.nn.Module, list[torch.T
     encoder = backbones.build(entry.architecture, 1, **entry.options)
     decoder = decoders.build("unet", encoder, 1, convs_per_stage=1, skips=False)
     used = fill(encoder, "model.encoder.", module.reference_name, known)
-    used |= fill(decoder, "model.rec_head.", decoders.reference_name, known)
+    used |= fill(decoder, "model.rec_head.", unet_decoder.reference_name, known)
     assert used == set(known)  # every tensor of the checkpoint has its place
     encoder.double()
     return encoder, decoder.double(), encoder(wave().double())

@@ -19,10 +19,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from brainpretrain import config, datasets, shards, splits
-from brainpretrain.datasets.base import Dataset, Layout, index, scan
-from brainpretrain.datasets.fetch import fetch
+from brainpretrain import config, datasets
+from brainpretrain.cohorts import splits
+from brainpretrain.datasets.base import Dataset, Layout
+from brainpretrain.download.fetch import fetch
+from brainpretrain.download.index import index, scan
 from brainpretrain.errors import UserError
+from brainpretrain.preprocess import frames, shards
 from helpers import ROOT
 
 NAMES = datasets.names()
@@ -352,7 +355,7 @@ def test_ct_needs_the_recipe_ct(tmp_path: Path) -> None:
         name: shards.build(rows, tmp_path / "raw", tmp_path / name, recipes[name].model_dump(), 0, 1) for name in ("amaes", "ct")
     }
     assert built["amaes"]["reason"].tolist() == ["negative"] and built["ct"]["shape"].tolist() == ["20 18 16"]
-    assert (shards.load(tmp_path / "ct", built["ct"].iloc[0])[:4] == 0).all()
+    assert (frames.load(tmp_path / "ct", built["ct"].iloc[0])[:4] == 0).all()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import NotInPlace, index
+from brainpretrain.datasets.base import NotInPlace
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 
 ANAT = "ds000117/sub-01/ses-mri/anat/sub-01_ses-mri_acq-mprage_T1w.nii.gz"

@@ -12,7 +12,7 @@ import pytest
 from nibabel.affines import voxel_sizes
 
 from brainpretrain.datasets import phantom
-from brainpretrain.datasets.base import index
+from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_json
 
@@ -142,7 +142,7 @@ def test_it_is_made_again_and_old_files_go(tmp_path: Path, damage: str) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "sub-001").mkdir()
-    with pytest.raises(UserError, match="holds no phantom"):
+    with pytest.raises(UserError, match="does not hold a phantom"):
         phantom.generate(tmp_path, **OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["sub-001"]
 

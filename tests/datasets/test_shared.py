@@ -1,4 +1,4 @@
-"""The index against the manifest of the openly licensed volumes that lie beside the repository, where they do."""
+"""The index compared with the manifest of the openly licensed volumes in shared/, if that folder exists."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import index, scan
+from brainpretrain.download.index import index, scan
 from helpers import SHARED
 
 SOURCES = {

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["pytest", "brainpretrain.cli", "brainpretrain.training"])
+CONTEXT.set_forkserver_preload(["pytest", "brainpretrain.cli", "brainpretrain.training.run"])
 PATIENCE_S = 120
 STARTED: list[Command] = []
 
@@ -85,16 +85,16 @@ def _run(line: list[str], said: Path, before: Callable[[], None] | None) -> None
 
 def _at_step(step: int, act: Callable[[], None]) -> None:
     """Calls `act` in the middle of a training step, counted from 1."""
-    from brainpretrain import training
+    from brainpretrain.training import modules
 
-    train = training.Pretraining.training_step
+    train = modules.Pretraining.training_step
 
     def stepped(self, batch, number):
         if self.global_step == step - 1:
             act()
         return train(self, batch, number)
 
-    training.Pretraining.training_step = stepped
+    modules.Pretraining.training_step = stepped
 
 
 def signalled(step: int, number: int) -> None:
@@ -104,7 +104,8 @@ def signalled(step: int, number: int) -> None:
 
 def killed_while_saving(step: int, place: str) -> None:
     """Dies in the checkpoint of a step: 'tensors' (half of them are written), 'json' (they are whole), 'rename' (all is)."""
-    from brainpretrain import checkpoints, files
+    from brainpretrain import files
+    from brainpretrain.training import checkpoints
 
     write, dump, rename = checkpoints.save_file, checkpoints.json.dumps, files.os.replace
 
@@ -157,16 +158,16 @@ def limited_memory(more: int, step: int) -> None:
 
 def killed_while_reading(volume: str) -> None:
     """A loader process dies when it reads a volume."""
-    from brainpretrain import shards
+    from brainpretrain.preprocess import frames
 
-    load = shards.load
+    load = frames.load
 
     def dying(folder, row, box=None):
         if row["volume"] == volume:
             os.kill(os.getpid(), signal.SIGKILL)
         return load(folder, row, box)
 
-    shards.load = dying
+    frames.load = dying
 
 
 def on_node(host: str, job: str, step: int) -> None:

@@ -23,12 +23,12 @@ MISTAKES = [
     ("pretext.yaml", "decay: cosine", "decays: cosine", "phases.0.decays: unknown key; did you mean 'decay'?"),
     ("tables.yaml", "recipe: amaes", "recipe: amas", "no entry 'amas' in 'finetune'"),
     ("studies/amaes.yaml", "folds: 6", "fold: 6", "unknown key 'fold'"),
-    ("preprocess.yaml", "crop: nonzero", "crop: nonzero\n    crop: none", "key 'crop' stands twice"),
-    ("finetune.yaml", "lr: 1.0e-4", "lr: '1,0e-4'", "phases.0.lr: '1,0e-4' is no number; write it as 0.5 or 1.0e-4"),
-    ("finetune.yaml", "lr: 1.0e-4", "lr: fast", "phases.0.lr: 'fast' is no number; write it as 0.5 or 1.0e-4"),
-    ("finetune.yaml", "lr: 1.0e-4", "lr: yes", "phases.0: 'lr' is neither on nor off"),
-    ("finetune.yaml", "steps: 2500", "steps: 2.5k", "phases.0.steps: '2.5k' is no whole number; write it as 1000"),
-    ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: much", "options.mask_ratio: 'much' is no number"),
+    ("preprocess.yaml", "crop: nonzero", "crop: nonzero\n    crop: none", "key 'crop' is given twice"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: '1,0e-4'", "phases.0.lr: '1,0e-4' is not a number; write it as 0.5 or 1.0e-4"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: fast", "phases.0.lr: 'fast' is not a number; write it as 0.5 or 1.0e-4"),
+    ("finetune.yaml", "lr: 1.0e-4", "lr: yes", "phases.0: 'lr' cannot be true or false"),
+    ("finetune.yaml", "steps: 2500", "steps: 2.5k", "phases.0.steps: '2.5k' is not a whole number; write it as 1000"),
+    ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: much", "options.mask_ratio: 'much' is not a number"),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Faults 1 to 8: hosts, lines and archives that go wrong, met by `brainpretrain download`."""
+"""Faults 1 to 8: `brainpretrain download` with faulty hosts, connections and archives."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from brainpretrain import archives, cli, datasets
-from brainpretrain import download as transfer
+from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive
+from brainpretrain.download import archives
+from brainpretrain.download import http as transfer
+from download.test_archives import contents, make_tar, make_zip
+from download.test_download import BRAINS, packed
 from faulty_server import Server, saying, serving
-from test_archives import contents, make_tar, make_zip
-from test_obtain import BRAINS, packed
 
 VOLUME = "sub1/T1w.nii.gz"
 GOOD = packed(VOLUME, "sub2/T1w.nii.gz")
@@ -29,7 +30,7 @@ LOGIN = b"<!DOCTYPE html><html><head><title>\n Sign in </title></head></html>"
 
 
 class Place:
-    """A data set whose archives are got by the command: its folder, and where archives are put."""
+    """A data set that the command downloads: its folder, and the folder for its archives."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture) -> None:
         self.root, self.incoming, self.out = (
@@ -46,12 +47,12 @@ class Place:
         return path
 
     def get(self, name: str = "one.zip", url: str = "", **known) -> None:
-        """Succeeds: the archive becomes a folder with two volumes."""
+        """The command succeeds: the archive becomes a folder with two volumes."""
         assert self.ask(name, url, **known) == 0
         assert (self.root / archives.stem(name) / VOLUME).exists() and self.out.exists()
 
     def refused(self, words: str, name: str = "one.zip", url: str = "", **known) -> None:
-        """Fails with these words, and nothing but the folder of archives is changed."""
+        """The command fails with these words, and changes only the folder of archives."""
         before = self.files()
         assert self.ask(name, url, **known) == 2
         said = self.capfd.readouterr().err
@@ -65,7 +66,7 @@ class Place:
         return cli.main([*line, "--out", str(self.out)])
 
     def files(self) -> dict[str, bytes]:
-        """All files but those of the folder of archives, and the folders."""
+        """All files and folders except those in the folder of archives."""
         paths = (
             path for path in self.out.parent.rglob("*") if self.incoming not in path.parents and path.name != ".digests.json"
         )
@@ -74,7 +75,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path, monkeypatch, capfd):
-    """No proxy between the tests and their server, and no waiting."""
+    """Removes proxies, and the waiting time between attempts."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(transfer, "FIRST_WAIT_S", 0.01)
     return Place(tmp_path, monkeypatch, capfd)
@@ -107,7 +108,7 @@ def test_01_a_cut_archive_of_unknown_size_is_refused(place, name):
 
 
 def test_01_a_cut_answer_of_a_host_is_kept_as_a_part_and_continued(place):
-    """Without a length the end of a connection looks like the end of the file; the size on record tells."""
+    """Without a length, the end of the connection looks like the end of the file; the size on record shows the difference."""
     cut = saying(200, GOOD[:HALF], Content_Length="", ETag='"v1"')
     with Server(cut) as server:
         place.refused(rf"given up after 6 attempts: the connection ended at byte {HALF} of {len(GOOD)}", url=server.url, **KNOWN)
@@ -162,7 +163,7 @@ def test_03_a_login_page_saved_as_archive_is_called_one(place, name, known):
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_04_a_passing_error_of_a_host_is_waited_out(place, monkeypatch, status):
+def test_04_a_passing_error_of_a_host_is_repeated_after_a_wait(place, monkeypatch, status):
     waits = []
     monkeypatch.setattr(transfer.time, "sleep", waits.append)
     with Server(saying(status), saying(status), serving(GOOD)) as server:
@@ -170,7 +171,7 @@ def test_04_a_passing_error_of_a_host_is_waited_out(place, monkeypatch, status):
     assert len(server.asked) == 3 and waits == [0.01, 0.02]
 
 
-def test_05_a_connection_broken_at_half_goes_on_at_its_byte(place):
+def test_05_a_connection_broken_at_half_continues_at_its_byte(place):
     broken = saying(200, GOOD[:HALF], Content_Length=str(len(GOOD)), ETag='"v1"')
     with Server(broken, serving(GOOD)) as server:
         place.get(url=server.url)
@@ -260,7 +261,7 @@ def test_08_a_bomb_is_refused_by_the_size_on_record_or_by_its_ratio(bombs, place
     place.refused(rf"it unpacks to more than {limit} (.|\n)*as a zip bomb does", name, **known)
 
 
-def test_08_the_ratio_of_real_masks_raises_no_alarm(place):
+def test_08_the_ratio_of_real_masks_is_accepted(place):
     """MSSEG and others hold masks that compress a hundredfold: 70 MB of them in less than 1 MB."""
     mask = (os.urandom(1000) + bytes(99_000)) * 10
     files = {VOLUME: mask, "sub2/T1w.nii.gz": b""} | {f"{n}.nii": mask for n in range(69)}

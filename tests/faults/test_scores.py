@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import cli, data
+from brainpretrain import cli
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.files import read_tsv
+from evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
 from report_fixtures import spec
-from test_evaluation import RUN, labels_as_predictions, nothing, same, save
 
 
 @pytest.fixture(scope="module")
 def scored(cohort):
-    found = data.cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     return [found[name][0] for name in ("s4", "s5")]
 
 
@@ -53,10 +54,10 @@ BAD = {
     "truncated": (lambda a, m, p: p.write_bytes(p.read_bytes()[:-5]), r"s4\.nii\.gz"),
     "cut in half": (lambda a, m, p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), r"s4\.nii\.gz"),
     "no volume": (lambda a, m, p: p.write_bytes(b"<html>"), r"s4\.nii\.gz"),
-    "header shifted by 20 mm": (shifted_header, r"not on the grid of its reference: it lies up to 20\.00 mm off"),
+    "header shifted by 20 mm": (shifted_header, r"not on the grid of its reference: it is up to 20\.00 mm off"),
     "other spacing": (
         lambda a, m, p: save(a, m @ np.diag([1, 1, 1.2, 1]), p),
-        r"not on the grid of its reference: it lies up to",
+        r"not on the grid of its reference: it is up to",
     ),
     "other shape": (
         lambda a, m, p: save(a[:-1], m, p),
@@ -66,7 +67,7 @@ BAD = {
     "mirrored": (mirrored, r"not on the grid[\s\S]*its axes are L.., those of the reference R"),
     "unknown values": (lambda a, m, p: save(7 + 2 * (1 - a), m, p), r"holds 7 9, no class of the task[\s\S]*label file: 1"),
     "an ignored value": (lambda a, m, p: save(2 * a, m, p), r"holds 2, no class of the task"),
-    "no integers": (lambda a, m, p: save(a * np.float32(0.5), m, p), r"label values are no integers[\s\S]*s4\.nii\.gz"),
+    "no integers": (lambda a, m, p: save(a * np.float32(0.5), m, p), r"label values are not integers[\s\S]*s4\.nii\.gz"),
     "negative": (lambda a, m, p: save(a.astype(np.int16) - 1, m, p), r"label values -1 to 0[\s\S]*s4\.nii\.gz"),
     "not finite": (lambda a, m, p: save(np.where(a, np.nan, np.float32(0)), m, p), r"s4\.nii\.gz"),
     "four-dimensional": (lambda a, m, p: save(np.stack([a, a], -1), m, p), r"s4\.nii\.gz"),
@@ -134,7 +135,7 @@ def test_48_an_empty_mask_has_a_defined_score_and_is_counted_in_the_table(cohort
         [{"title": "t", "task": "t", "cohort": "test"}],
         [{"title": "arm", "backbone": "b", "init": "scratch", "recipe": "r", "n_train": "4"}],
     )
-    table = json.dumps(spec(name="tiny", columns=columns, rows=rows, folds=[0]))
+    table = spec(name="tiny", columns=columns, rows=rows, folds=[0]).model_dump_json()
     assert cli.main(["table", "--scores", str(tmp_path / "scores.tsv"), "--spec", table, "--out", str(tmp_path / "tables")]) == 0
     said = (tmp_path / "tables" / "tiny.md").read_text()
     assert mean in said and words in said, said

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 import tiny
-from brainpretrain import cli, shards
+from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_json, write_tsv
-from test_shards import RECIPE, changed, content, source, stamps
+from brainpretrain.preprocess import shards
+from preprocess.test_shards import RECIPE, changed, content, source, stamps
 
 __all__ = ["source"]  # a fixture
 
@@ -29,17 +30,17 @@ __all__ = ["source"]  # a fixture
 
 @pytest.fixture
 def stored(tmp_path: Path) -> tiny.Cohort:
-    """A cohort to damage, as the workflow lays it out, with a blank in its path."""
+    """A cohort with the folders of the workflow, and a blank in its path, for the tests to damage."""
     cohort = tiny.make(tmp_path / "co hort", subjects=4)
     index = read_tsv(cohort.table)[list(shards.INDEX_COLUMNS)]
     write_json(cohort.data / "tiny/source.json", {"root": str(cohort.raw)})
     write_tsv(cohort.data / "tiny/index.tsv", index)
-    os.utime(cohort.data / "tiny/index.tsv", ns=(1, 1))  # older than all that was made of it
+    os.utime(cohort.data / "tiny/index.tsv", ns=(1, 1))  # older than every file that depends on it
     return cohort
 
 
 def flip(path: Path) -> None:
-    """One wrong bit in the middle."""
+    """Flips a bit in the middle of a file."""
     block = bytearray(path.read_bytes())
     block[len(block) // 2] ^= 1
     path.write_bytes(block)
@@ -69,7 +70,7 @@ def pretrain_line(cohort: tiny.Cohort, out: Path, workers: int) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_37_a_pretraining_stops_at_a_wrong_bit_and_goes_on_after_the_command_it_names(
+def test_37_a_pretraining_stops_at_a_wrong_bit_and_continues_after_the_command_it_names(
     stored: tiny.Cohort, tmp_path: Path, capsys: Any, workers: int
 ) -> None:
     assert cli.main(pretrain_line(stored, tmp_path / "clean", 0)) == 0
@@ -131,7 +132,7 @@ def test_37_fine_tuning_and_prediction_stop_too(stored: tiny.Cohort, tmp_path: P
     assert len(list((tmp_path / "predictions").glob("*.nii.gz"))) == 2
 
 
-def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_repair_restores_damaged_files_and_nothing_else(stored: tiny.Cohort, capsys: Any) -> None:
     clean, before = content(stored.folder), stamps(stored.folder)
     volumes = stored.folder / "volumes"
     flip(volumes / "s0_T1w.b2nd")
@@ -143,7 +144,7 @@ def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Coho
     for line in (
         "s0_T1w (shard000): s0_T1w.b2nd is damaged: its checksum is",
         "s1_T1w (shard000): s1_T1w.label.b2nd is damaged",
-        "s2_T1w (shard000): s2_T1w.b2nd is missing. Made anew from s2_T1w.nii.gz",
+        "s2_T1w (shard000): s2_T1w.b2nd is missing. Restored from s2_T1w.nii.gz",
         "4 stored volumes looked at: 3 repaired, 0 left",
     ):
         assert line in said
@@ -155,14 +156,14 @@ def test_37_repair_makes_anew_what_is_damaged_and_nothing_else(stored: tiny.Coho
     assert stamps(stored.folder) == before
 
 
-def test_37_what_cannot_be_made_anew_is_named_and_the_rest_is(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_what_cannot_be_restored_is_named_and_the_rest_is_restored(stored: tiny.Cohort, capsys: Any) -> None:
     clean, volumes = content(stored.folder), stored.folder / "volumes"
     for name in ("s0_T1w.b2nd", "s1_T1w.b2nd", "s2_T1w.b2nd"):
         flip(volumes / name)
     gone, other = stored.raw / "s0_T1w.nii.gz", stored.raw / "s1_T1w.nii.gz"
     whole = {path: path.read_bytes() for path in (gone, other)}
     gone.unlink()
-    shutil.copyfile(stored.raw / "s3_T1w.nii.gz", other)  # it would make another volume
+    shutil.copyfile(stored.raw / "s3_T1w.nii.gz", other)  # it gives another volume
     (stored.raw / "s1_label.nii.gz").rename(stored.raw / "kept")
     shutil.copyfile(stored.raw / "s3_label.nii.gz", stored.raw / "s1_label.nii.gz")
     damaged = (volumes / "s1_T1w.b2nd").read_bytes()
@@ -182,18 +183,18 @@ def test_37_what_cannot_be_made_anew_is_named_and_the_rest_is(stored: tiny.Cohor
 
 
 @pytest.mark.parametrize("fault", ["missing", "cut", "empty", "no table"])
-def test_37_a_table_is_put_together_again_and_looks_no_newer(stored: tiny.Cohort, capsys: Any, fault: str) -> None:
+def test_37_a_table_is_rebuilt_and_is_not_newer(stored: tiny.Cohort, capsys: Any, fault: str) -> None:
     clean, time_ns = stored.shard.read_bytes(), stored.shard.stat().st_mtime_ns
     if fault == "missing":
         stored.shard.unlink()
     else:
         stored.shard.write_bytes({"cut": clean[: len(clean) // 2], "empty": b"", "no table": b"\x93\x00\xff" * 99}[fault])
     assert repair(stored.folder) == 0
-    assert "Put together again from the records of 4 volumes" in capsys.readouterr().out
+    assert "Rebuilt from the records of 4 volumes" in capsys.readouterr().out
     assert stored.shard.read_bytes() == clean and stored.shard.stat().st_mtime_ns <= time_ns
 
 
-def test_37_where_the_recipe_is_lost_one_is_named(stored: tiny.Cohort, capsys: Any) -> None:
+def test_37_without_a_recipe_on_record_one_must_be_given(stored: tiny.Cohort, capsys: Any) -> None:
     clean = content(stored.folder)
     kept = stored.folder / shards.RECIPE
     kept.unlink()
@@ -208,7 +209,7 @@ def test_37_where_the_recipe_is_lost_one_is_named(stored: tiny.Cohort, capsys: A
 
 
 def test_37_after_a_repair_no_job_runs_again(finished: Any, capsys: Any) -> None:
-    """In a whole study: a damaged volume of the corpus, a lost one of the task, a lost table, a cut one."""
+    """In a complete study: a damaged volume of the corpus, a missing one of the task, a missing table, a truncated one."""
     folder = finished.root / "results/data/phantom_tiny/coarse_4mm"
     before = content(folder)
     tables = sorted(folder.glob("shard*.tsv"))
@@ -226,7 +227,7 @@ def test_37_after_a_repair_no_job_runs_again(finished: Any, capsys: Any) -> None
     assert finished.planned() == {}
 
 
-def test_37_a_table_that_is_cut_stops_what_reads_it(stored: tiny.Cohort, tmp_path: Path, capsys: Any) -> None:
+def test_37_a_truncated_table_stops_every_step_that_reads_it(stored: tiny.Cohort, tmp_path: Path, capsys: Any) -> None:
     cut(stored.table)
     spec = json.dumps({"sources": [{"dataset": "tiny", "sequences": [], "subsets": [], "pool_of": None}], "val_fraction": 0.5})
     corpus = ["corpus", "--volumes", f"tiny={stored.table}", "--data", str(stored.data), "--corpus", spec, "--seed", "0"]
@@ -244,7 +245,7 @@ def test_37_a_volume_that_an_earlier_version_stored_is_not_repaired(stored: tiny
     table = read_tsv(stored.shard)
     table.loc[0, "checksum"] = f"{zlib.crc32(path.read_bytes()):08x}"
     write_tsv(stored.shard, table)
-    assert repair(stored.folder) == 0  # whole, by the checksum of then
+    assert repair(stored.folder) == 0  # intact, according to the checksum of the earlier version
     flip(path)
     assert repair(stored.folder) == 2
     said = capsys.readouterr().err
@@ -255,7 +256,7 @@ def test_37_a_volume_that_an_earlier_version_stored_is_not_repaired(stored: tiny
 
 
 def command(root: Path, out: Path, *options: str) -> list[str]:
-    """The command line of a shard of `source`, with its index beside `out`."""
+    """The command line that builds a shard of `source`, with its index next to `out`."""
     line = [
         sys.executable,
         "-m",
@@ -271,30 +272,30 @@ def command(root: Path, out: Path, *options: str) -> list[str]:
 
 
 def alive(process: int) -> bool:
-    """Whether a process runs; one that ended may be left as a zombie where nobody collects orphans."""
+    """Whether a process runs. A process that ended may remain as a zombie if nothing collects orphans."""
     status = Path(f"/proc/{process}/stat")
     return status.exists() and status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def waiting(out: Path, volume: str, done: int) -> bool:
-    """Whether so many volumes have a record and `volume` alone is worked on."""
-    with contextlib.suppress(FileNotFoundError):  # a note that goes while it is looked for
+    """Whether `done` volumes have a record and only `volume` is being processed."""
+    with contextlib.suppress(FileNotFoundError):  # a note may disappear while it is read
         return len(list(out.glob("volumes/*.json"))) == done and shards.interrupted(out, 0) == [volume]
     return False
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_46_killed_at_60_percent_it_goes_on_and_nothing_tells(source: Any, tmp_path: Path, workers: str) -> None:
-    """A real process and SIGKILL: table and stored files are, byte for byte, those of a run that was left alone."""
+def test_46_killed_at_60_percent_it_continues_with_the_same_result(source: Any, tmp_path: Path, workers: str) -> None:
+    """A real process gets SIGKILL. Table and stored files equal, byte for byte, those of an uninterrupted run."""
     (root, rows), killed, whole = source, tmp_path / "killed", tmp_path / "whole"
     for out in (killed, whole):
         write_tsv(out.with_suffix(".index.tsv"), rows)
     hangs = root / rows[4]["path"]
     content_of_it = hangs.read_bytes()
     hangs.unlink()
-    os.mkfifo(hangs)  # the process waits here, with the volumes before it done
+    os.mkfifo(hangs)  # the process waits here, after it has finished the volumes before
     process = subprocess.Popen(command(root, killed, "--workers", workers), stdout=subprocess.DEVNULL, start_new_session=True)
-    left = {"sub-04", "sub-05"} if workers == "1" else {"sub-04"}  # a second worker goes past the volume that waits
+    left = {"sub-04", "sub-05"} if workers == "1" else {"sub-04"}  # a second worker continues with the next volume
     done = len(rows) - len(left)
     deadline = time.monotonic() + 60
     while not waiting(killed, rows[4]["volume"], done) and time.monotonic() < deadline:

@@ -13,10 +13,11 @@ import pandas as pd
 import pytest
 
 import tiny
-from brainpretrain import cli, shards
+from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from brainpretrain.preprocess import shards
+from cohorts.test_splits import indexed
 from helpers import edit
-from test_splits import indexed
 
 # ------------------------------------------------------------------------------------------------ 25
 
@@ -44,8 +45,8 @@ def test_25_every_missing_sequence_and_label_is_listed(tmp_path, capfd):
         assert cli.main([command, *line, str(out)]) == 2 and out.read_bytes() == before
         said = capfd.readouterr().err
         assert "6 problems in the files of 'wmh':" in said and f"where: {root}" in said and "unpack the archive again" in said
-        assert "T1w missing of 0 (beside training/Utrecht/0/pre/FLAIR.nii.gz)" in said
-        assert "FLAIR missing of 50 (beside training/Singapore/50/pre/T1.nii.gz)" in said
+        assert "T1w missing of 0 (next to training/Utrecht/0/pre/FLAIR.nii.gz)" in said
+        assert "FLAIR missing of 50 (next to training/Singapore/50/pre/T1.nii.gz)" in said
         for label in GONE[2:]:
             assert f"label missing: {label}.nii.gz (of {label[:-3]}pre/" in said
     for name in GONE:

@@ -22,9 +22,12 @@ import torch.nn.functional as F
 
 import tiny
 import workflow_fixture
-from brainpretrain import checkpoints, cli, history, shards, training
+from brainpretrain import cli
 from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.trace import exit_code, read_log
+from brainpretrain.preprocess import frames
+from brainpretrain.training import checkpoints, history, modules
+from brainpretrain.training.callbacks import exit_code
+from brainpretrain.training.log import read_log
 from faults import processes
 from faults.processes import Command
 from helpers import edit
@@ -179,14 +182,14 @@ def test_32_killed_at_a_random_step_it_ends_in_the_same_state(cohort, straight, 
 
 def test_32_what_a_network_draws_by_itself_is_drawn_again(cohort, tmp_path, monkeypatch, capsys):
     """Dropout knows no seed but that of torch."""
-    step, interrupt = training.Pretraining.training_step, []
+    step, interrupt = modules.Pretraining.training_step, []
 
     def with_dropout(self, batch, number):
         if interrupt and self.global_step == interrupt[0]:
             os.kill(os.getpid(), signal.SIGTERM)
         return step(self, batch | {"image": [F.dropout(image.float()) for image in batch["image"]]}, number)
 
-    monkeypatch.setattr(training.Pretraining, "training_step", with_dropout)
+    monkeypatch.setattr(modules.Pretraining, "training_step", with_dropout)
     config = tiny.pretrain_config(7)
     for name in ("straight", "again"):
         (tmp_path / name).mkdir()
@@ -228,7 +231,7 @@ def test_34_a_disk_that_is_full_at_a_checkpoint_costs_this_checkpoint(cohort, tm
 
 
 def test_34_a_disk_that_is_full_at_the_log_ends_the_training_in_order(cohort, tmp_path, finishes, monkeypatch, capsys):
-    step = training.Pretraining.training_step
+    step = modules.Pretraining.training_step
 
     def filled(self, batch, number):
         if self.global_step == 4:
@@ -236,7 +239,7 @@ def test_34_a_disk_that_is_full_at_the_log_ends_the_training_in_order(cohort, tm
         return step(self, batch, number)
 
     with monkeypatch.context() as patched, ExitStack() as limits:
-        patched.setattr(training.Pretraining, "training_step", filled)
+        patched.setattr(modules.Pretraining, "training_step", filled)
         said = train(cohort, tmp_path, capsys, every=100, code=2)
     where = work_of(tmp_path) / "log.csv"
     assert re.search(rf"error: disk full: .*\(File too large\)\n  where: {where}\n  fix:   make room", said), said
@@ -392,7 +395,7 @@ def test_39_out_of_gpu_memory_says_which_batch_and_patch_to_try(cohort, tmp_path
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     with monkeypatch.context() as patched:
-        patched.setattr(training.Pretraining, "training_step", step)
+        patched.setattr(modules.Pretraining, "training_step", step)
         said = train(cohort, tmp_path, capsys, code=2)
     assert (
         "error: out of memory with 2 patch(es) of 16x16x16 per device (CUDA out of memory. Tried to allocate 2.00 GiB.)" in said
@@ -403,7 +406,7 @@ def test_39_out_of_gpu_memory_says_which_batch_and_patch_to_try(cohort, tmp_path
 
 def test_39_out_of_memory_on_a_cpu_is_told_alike(cohort, tmp_path):
     config = tiny.pretrain_config(4, patch_size=[48, 48, 48])
-    config["backbone"] = tiny.BACKBONE | {"options": tiny.BACKBONE["options"] | {"width": 64}}
+    config["backbone"] = {"architecture": "unet", "options": tiny.BACKBONE["options"] | {"width": 64}}
     command = start(cohort, tmp_path, config=config, before=partial(processes.limited_memory, 2**26, 1))
     assert command.ended() == 2, command.said
     assert re.search(r"error: out of memory with 2 patch\(es\) of 48x48x48 per device \(.+\)\n", command.said), command.said
@@ -415,12 +418,12 @@ def poisoned(cohort, tmp_path):
     """A corpus one volume of which holds NaN, as none that was preprocessed here can."""
     corpus, rows = tmp_path / "corpus.tsv", read_tsv(cohort.corpus)
     row = rows.index[rows["volume"] == "s3_T1w"][0]
-    image = shards.load(cohort.data, rows.loc[row].to_dict()).copy()
+    image = frames.load(cohort.data, rows.loc[row].to_dict()).copy()
     image[:] = np.nan
     folder = Path(shutil.copytree(cohort.data, tmp_path / "data"))
-    frame = shards._compressed(image)
-    shards.write_frame(folder / rows.at[row, "file"], frame)
-    rows.loc[row, "checksum"] = shards.checksum_of(frame)
+    frame = frames.compress(image)
+    frames.write(folder / rows.at[row, "file"], frame)
+    rows.loc[row, "checksum"] = frames.checksum_of(frame)
     write_tsv(corpus, rows)
     return tiny.Cohort(tmp_path), corpus
 
@@ -444,13 +447,13 @@ def test_40_a_loss_of_nan_ends_the_training_with_the_volumes_of_the_batch(poison
 
 
 def test_40_bad_steps_that_pass_do_not_end_it_and_are_not_saved(cohort, tmp_path, monkeypatch, capsys):
-    step = training.Pretraining.training_step
+    step = modules.Pretraining.training_step
 
     def sometimes(self, batch, number):
         scalars = step(self, batch, number)
         return scalars | {"loss": scalars["loss"] + (torch.nan if self.global_step in (2, 3, 6) else 0)}
 
-    monkeypatch.setattr(training.Pretraining, "training_step", sometimes)
+    monkeypatch.setattr(modules.Pretraining, "training_step", sometimes)
     train(cohort, tmp_path, capsys, "--max-nonfinite-steps", "3", config=tiny.pretrain_config(10), every=4)
     events = [json.loads(line) for line in (tmp_path / "out" / "history.jsonl").read_text().splitlines()]
     assert [event["step"] for event in events if event["event"] == "save"] == [5, 8]

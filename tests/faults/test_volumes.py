@@ -1,4 +1,4 @@
-"""Faults 11 to 24: volumes and labels that are not what they should be, given to the command that preprocesses them."""
+"""Faults 11 to 24: the command `shard` with unusable volumes and labels."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainpretrain import cli, shards
+from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.geometry import Geometry
-from test_shards import RECIPE, SHAPE, content, row, verify
+from brainpretrain.preprocess import frames
+from brainpretrain.preprocess.geometry import Geometry
+from preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
-BAD = 1  # the subject that something happens to, between two good ones
+BAD = 1  # the subject with the fault, between two good ones
 Damage = Callable[[Path], Any]
 
 
 @dataclass
 class Collection:
-    """Three labelled subjects as a user has them, and the command that makes a shard of them."""
+    """Three labelled subjects in the folder of a user, and the command that builds a shard from them."""
 
     root: Path
     capsys: Any
@@ -53,7 +54,7 @@ class Collection:
         return self.root / "raw" / self.rows[BAD]["label"]
 
     def shard(self, out: str, max_rejected: str = "0") -> tuple[int, str]:
-        """Exit code and all that was said."""
+        """The exit code and all output."""
         index = self.root / "index.tsv"
         write_tsv(index, self.rows)
         line = ["shard", "--index", str(index), "--root", str(self.root / "raw"), "--shard", "0", "--n-shards", "1"]
@@ -72,7 +73,7 @@ def collection(tmp_path: Path, capsys: pytest.CaptureFixture) -> Collection:
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE, **header: Any) -> None:
-    """A file with the header fields given, whatever nibabel thinks of them."""
+    """Writes a file with the given header fields, which nibabel would not accept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = nib.Nifti1Image(array, affine)
     image.set_qform(affine, 1)
@@ -90,8 +91,8 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def assert_refused(collection: Collection, path: Path, damage: Damage, reason: str, *words: str) -> None:
-    """The file is named with what is wrong; a corpus goes on without it if told to; the other volumes are kept, and so is the way
-    back: with the file mended, all is as if it had never been broken."""
+    """The error names the file and the problem. If the recipe accepts rejections, the shard continues without the file, and the
+    other volumes are kept. Once the file is repaired, the result is that of a shard without the fault."""
     assert collection.shard("clean")[0] == 0
     whole = path.read_bytes()
     damage(path)
@@ -167,11 +168,11 @@ def one_slice(path: Path) -> None:
     [
         (lambda path: save(path, np.zeros(SHAPE, np.int16)), "constant", "every voxel is 0"),
         (lambda path: save(path, np.full(SHAPE, 7, np.int16)), "constant", "every voxel is 7"),
-        (one_slice, "too_small", "all voxels above 0 lie in one slice"),
+        (one_slice, "too_small", "all voxels above 0 are in one slice"),
         (lambda path: save(path, voxels(path)[..., 9:10]), "too_small", "an axis of 1 voxels"),
     ],
 )
-def test_15_nothing_to_see_is_refused(collection: Collection, damage: Damage, reason: str, words: str) -> None:
+def test_15_a_volume_without_content_is_refused(collection: Collection, damage: Damage, reason: str, words: str) -> None:
     assert_refused(collection, collection.image, damage, reason, words)
 
 
@@ -198,7 +199,7 @@ def test_16_a_channel_of_a_4d_file_is_taken_where_the_index_names_it(collection:
 
 
 @pytest.mark.parametrize("step", [0, np.nan, -1.3, 50])
-def test_17_a_spacing_that_cannot_be_is_refused(collection: Collection, step: float) -> None:
+def test_17_an_implausible_spacing_is_refused(collection: Collection, step: float) -> None:
     def write(path: Path) -> None:
         pixdim = [1, step, 1, 1.3, 0, 0, 0, 0]
         save(path, voxels(path), pixdim=pixdim, **({"srow_x": [-50, 0, 0, 0]} if step == 50 else {}))
@@ -215,7 +216,7 @@ def test_17_the_limits_are_those_of_the_recipe(collection: Collection) -> None:
 
 
 def assert_remarked(collection: Collection, words: str) -> dict[str, Any]:
-    """The volume is taken, and what is odd about it is said at once, in its row, and in the report. Returns the row."""
+    """The volume is accepted, with a remark in the output, in its row, and in the report. Returns the row."""
     code, said = collection.shard("out")
     assert code == 0 and f"remark on {collection.rows[BAD]['path']}: {words}" in said, said
     found = collection.table("out")[BAD]
@@ -226,7 +227,7 @@ def assert_remarked(collection: Collection, words: str) -> dict[str, Any]:
     return found
 
 
-def test_18_without_qform_and_sform_the_spacing_is_used_and_it_is_said(collection: Collection) -> None:
+def test_18_without_qform_and_sform_the_spacing_is_used_and_a_remark_says_so(collection: Collection) -> None:
     for path in (collection.image, collection.label):
         save(path, voxels(path), qform_code=0, sform_code=0)
     found = assert_remarked(collection, "neither qform nor sform: orientation unknown, pixdim used")
@@ -266,20 +267,20 @@ def turned(degrees: Iterable[float]) -> np.ndarray:
 def test_20_a_point_of_an_oblique_volume_lands_where_it_was(collection: Collection, degrees: tuple[float, ...]) -> None:
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = turned(degrees) @ np.diag([-1.3, 1.0, 2.0]), [12, -7, 30]
-    point = np.array([14.0, 20.0, 11.0])  # a voxel of the file
+    point = np.array([14.0, 20.0, 11.0])  # in voxels of the file
     squared = ((np.indices(SHAPE) - point[:, None, None, None]) * np.array([1.3, 1, 2])[:, None, None, None]) ** 2
-    image = (50 + 1000 * np.exp(-squared.sum(axis=0) / (2 * 2.5**2))).astype(np.float32)  # brightest there, in mm round about it
+    image = (50 + 1000 * np.exp(-squared.sum(axis=0) / (2 * 2.5**2))).astype(np.float32)  # brightest at `point`; distances in mm
     save(collection.image, image, affine)
     save(collection.label, (squared.sum(axis=0) < 9).astype(np.uint8), affine)
     assert collection.shard("out")[0] == 0
     found = collection.table("out")[BAD]
     geometry = Geometry.from_json(found["geometry"])
     expected = geometry.world_to_stored(affine[:3, :3] @ point + affine[:3, 3])
-    stored = shards.load(collection.root / "out", found).astype(float)
+    stored = frames.load(collection.root / "out", found).astype(float)
     weight = np.where(stored > 0.6, stored, 0)
     centre = (np.indices(stored.shape) * weight).sum(axis=(1, 2, 3)) / weight.sum()
     assert np.abs(centre - expected).max() < 0.5
-    label = shards.load_label(collection.root / "out", found)
+    label = frames.load_label(collection.root / "out", found)
     assert np.abs(np.argwhere(label).mean(axis=0) - expected).max() < 0.5
 
 
@@ -291,12 +292,12 @@ def test_20_a_point_of_an_oblique_volume_lands_where_it_was(collection: Collecti
         ({"srow_x": [np.nan, 0, 0, 0]}, "affine", "NaN or Inf in the affine"),
     ],
 )
-def test_21_an_affine_without_a_sense_is_refused(collection: Collection, header: dict, reason: str, words: str) -> None:
+def test_21_a_meaningless_affine_is_refused(collection: Collection, header: dict, reason: str, words: str) -> None:
     assert_refused(collection, collection.image, lambda path: save(path, voxels(path), **header), reason, words)
 
 
 def claiming(shape: tuple[int, int, int], members: int) -> bytes:
-    """A .nii.gz with so many times 16 MiB of zeros, whatever `shape` its header claims for its bytes."""
+    """A .nii.gz that holds a multiple of 16 MiB of zeros, with any `shape` in its header."""
     header = nib.Nifti1Header()
     header.set_data_dtype(np.uint8)
     header["dim"] = [3, *shape, 1, 1, 1, 1]
@@ -305,7 +306,7 @@ def claiming(shape: tuple[int, int, int], members: int) -> bytes:
     return gzip.compress(header.binaryblock + bytes(4)) + members * gzip.compress(bytes(1 << 24), 9)
 
 
-# the command, and the most memory that its process has had; what the kernel tells a parent counts the parent's as well
+# prints the peak memory of the command's own process, since the kernel counts the parent's memory as well for a parent
 PEAK = """
 import sys
 from brainpretrain import cli
@@ -320,13 +321,13 @@ sys.exit(code)
     [
         ((30000, 30000, 30000), 0, "too_large", "27000000000000 voxels (30000, 30000, 30000), more than max_voxels"),
         ((1024, 1024, 1024), 64, "too_large", "1073741824 voxels (1024, 1024, 1024), more than max_voxels"),
-        ((20, 20, 20), 64, "length", "more than the 8352 bytes that its header says"),
+        ((20, 20, 20), 64, "length", "more than the 8352 bytes that its header states"),
     ],
 )
 def test_22_a_bomb_is_refused_before_memory_is_taken(
     collection: Collection, claim: tuple[int, int, int], members: int, reason: str, words: str
 ) -> None:
-    """A process of its own, so that its memory can be seen."""
+    """The command runs in a process of its own, whose memory can be measured."""
     block = claiming(claim, members)
     assert len(block) < 1.2e6
     collection.image.write_bytes(block)
@@ -337,14 +338,14 @@ def test_22_a_bomb_is_refused_before_memory_is_taken(
     assert done.returncode == 0, done.stdout + done.stderr
     found = collection.table("out")
     assert [each["reason"] for each in found] == ["", reason, ""] and words in found[BAD]["detail"]
-    assert int(done.stdout.split()[-2]) < 200 * 1024, done.stdout  # kB, of the whole process with its libraries
+    assert int(done.stdout.split()[-2]) < 200 * 1024, done.stdout  # kB of the whole process, including its libraries
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lambda path: save(path, voxels(path)[1:]), "shape (31, 36, 28) on a grid of (32, 36, 28)"),
-        (lambda path: save(path, voxels(path), AFFINE + np.eye(4, k=3) * 20), "it lies up to 20.00 mm off the grid of its image"),
+        (lambda path: save(path, voxels(path), AFFINE + np.eye(4, k=3) * 20), "it is up to 20.00 mm off the grid of its image"),
         (lambda path: save(path, voxels(path), AFFINE @ np.diag([-1, 1, 1, 1])), "off the grid of its image"),
         (lambda path: save(path, voxels(path), AFFINE @ np.diag([1.1, 1, 1, 1])), "off the grid of its image"),
     ],
@@ -356,13 +357,13 @@ def test_23_a_label_on_another_grid_is_refused(collection: Collection, damage: D
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (0.5, "1 label values are no integers"),
+        (0.5, "1 label values are not integers"),
         (-1, "label values -1 to 1"),
         (7, "holds 7, which the data set does not name (its labels: 1)"),
         (70000, "label values 0 to 70000"),
     ],
 )
-def test_24_a_label_with_a_value_that_cannot_be_is_refused(collection: Collection, value: float, words: str) -> None:
+def test_24_a_label_with_an_impossible_value_is_refused(collection: Collection, value: float, words: str) -> None:
     def spoil(path: Path) -> None:
         array = voxels(path).astype(np.float32)
         array[9, 9, 9] = value
@@ -384,7 +385,7 @@ def test_24_an_empty_label_is_remarked(collection: Collection) -> None:
 
 
 def test_00_good_files_are_taken_without_a_remark(collection: Collection) -> None:
-    """Else all of the above would prove nothing."""
+    """Without this, the tests above would prove nothing."""
     code, said = collection.shard("out")
     assert code == 0 and "remark" not in said and "3 volumes stored, 0 rejected" in said
     assert len(content(collection.root / "out")) == 3 * 3 + 2

@@ -149,6 +149,6 @@ def test_52_a_read_only_tree_no_home_and_no_network_are_enough(copied):
     finally:
         for path in paths:
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
-    assert all(f"(Rule: {rule})" in said for rule in ("shard", "finetune", "predict", "evaluate"))
+    assert all(f"(Rule: {rule})" in said for rule in ("shard", "finetune", "predict_cohort", "evaluate"))
     assert len(rows) >= 1 and (copied.root / target).read_bytes() == scores
     assert {path: path.stat().st_mtime_ns for path in [data, *data.rglob("*")]} == before

@@ -32,7 +32,7 @@ def study(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> OnSlurm
     profile = found.root / "slurm" / "config.yaml"
     # all nodes are one small machine
     text = profile.read_text().replace("workers: 7", "workers: 0")
-    profile.write_text(text + "set-threads: {pretrain: 1, finetune: 1, predict: 1}\n")
+    profile.write_text(text + "set-threads: {pretrain: 1, finetune: 1, predict_cohort: 1}\n")
     found.run()
     return found
 

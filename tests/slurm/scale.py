@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 def make(folder: Path) -> dict[str, str]:
     """The study's folder and the replaced commands; returns the variables that they need."""
     sys.path.insert(0, str(ROOT / "src"))
-    from brainpretrain import config, datasets, plan
+    from brainpretrain import config, datasets
+    from brainpretrain.plan import tables as plan
 
     for name in ("config", "rules", "slurm", "envs", "Snakefile"):
         (folder / name).symlink_to(ROOT / name)

@@ -15,7 +15,7 @@ WHOLE = {
     "overlap": 1,
     "pretrain": 1,
     "finetune": 4,
-    "predict": 4,
+    "predict_cohort": 4,
     "evaluate": 4,
     "plot_overlays": 2,
 }
@@ -60,7 +60,7 @@ def test_a_touched_study_submits_nothing(again):
 def test_edited_resources_submit_nothing(again):
     edit(again.root / "slurm" / "config.yaml", "gpu: 2 ", "gpu: 1 ")
     edit(again.root / "slurm" / "config.yaml", "runtime: 60", "runtime: 30")
-    edit(again.root / "rules" / "finetune.smk", "24000", "12000")
+    edit(again.root / "rules" / "training.smk", "24000", "12000")
     again.run()
     assert again.counts() == {}
 
@@ -89,7 +89,7 @@ def test_another_row_of_the_table_is_its_own_jobs(again):
         "init: [scratch, amaes_tiny]}\n      - {backbone: unet_micro, n_train: 1}",
     )
     again.run()
-    assert again.counts() == {"finetune": 2, "predict": 2, "evaluate": 2, "plot_overlays": 1}
+    assert again.counts() == {"finetune": 2, "predict_cohort": 2, "evaluate": 2, "plot_overlays": 1}
 
 
 def test_two_nodes_by_the_profile_alone(again):

@@ -11,7 +11,7 @@ from pathlib import Path
 from on_slurm import LONG, until
 
 from brainpretrain.files import read_json
-from brainpretrain.trace import read_log
+from brainpretrain.training.log import read_log
 from helpers import edit
 
 FOLDER = "results/tiny/pretrain/tiny_unlabelled/amaes_tiny/unet_micro"

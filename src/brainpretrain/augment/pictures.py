@@ -12,7 +12,7 @@ import torch
 from brainpretrain.augment import intensity
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.augment.policy import Draws, Policy
-from brainpretrain.data import crop_box
+from brainpretrain.training.samples import crop_box
 
 
 class Picture(NamedTuple):

@@ -27,3 +27,8 @@ def stem(encoder: Encoder) -> nn.Conv3d:
     No other tensor depends on the number of input channels.
     """
     return next(module for module in encoder.modules() if isinstance(module, nn.Conv3d))
+
+
+def parameters(module: nn.Module) -> int:
+    """Number of parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())

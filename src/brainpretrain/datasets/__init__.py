@@ -1,6 +1,6 @@
 """A name is a file: `datasets/<name>.py` describes the data set `<name>` in its `DATASET`.
 
-`bids.py`, `nnunet.py` and `csv.py` describe a user's own data from options, with a function `describe`.
+The templates for a user's own data are the files of `own/`; each has a function `describe` that takes options.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from typing import Any
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 
-TEMPLATES = ("bids", "csv", "nnunet")
-_HELPERS = ("base", "check", "fetch", "listing", "nrrd", "own")
+_FOLDER = Path(__file__).parent
+TEMPLATES = tuple(sorted(path.stem for path in (_FOLDER / "own").glob("[a-z]*.py") if path.stem != "options"))
 
 
 def names() -> list[str]:
-    """All data sets that have a module."""
-    modules = (path.stem for path in Path(__file__).parent.glob("[a-z]*.py"))
-    return sorted(name for name in modules if name not in (*_HELPERS, *TEMPLATES))
+    """The names of all data sets that have a module."""
+    return sorted(path.stem for path in _FOLDER.glob("[a-z]*.py") if path.stem != "base")
 
 
-@functools.cache  # asked for once per job of a plan
+@functools.cache  # a plan calls it once per job
 def load(name: str) -> Dataset:
     """The description of one data set.
 
     Raises:
-        UserError: there is no such module; names the nearest one.
+        UserError: there is no such module; the message names the nearest one.
     """
     if name not in names():
         raise UserError(f"no data set '{name}'", where="datasets", fix=nearest(name, [*names(), *TEMPLATES]))
@@ -37,15 +36,16 @@ def load(name: str) -> Dataset:
 
 
 def describe(module: str, options: Mapping[str, Any]) -> Dataset:
-    """The description of a data set that may be the user's own.
+    """The description of a data set, which may be the user's own.
 
     Args:
         module: a name of `names()`, or one of TEMPLATES.
-        options: what a template needs to know. Of another module they are its own affair (`generate` of an embedded one).
+        options: arguments of a template. They do not change the description of any other module; an embedded data set passes its
+            options to `generate`.
 
     Raises:
-        UserError: no such module, or options that do not fit the template.
+        UserError: there is no such module, or the options do not fit the template.
     """
     if module in TEMPLATES:
-        return importlib.import_module(f"{__name__}.{module}").describe(**options)
+        return importlib.import_module(f"{__name__}.own.{module}").describe(**options)
     return load(module)

@@ -1,7 +1,7 @@
 """ABCD: T1w and T2w of children, minimally processed (release 5), unpacked from the packages of the NIH data hub.
 
-Since June 2025 new requests go to the NBDC Data Hub. How many volumes a download holds depends on the request, so no
-count is stated; publications that pretrain on it name some 41,000, which the number of shards is for.
+Since June 2025 new requests go to the NBDC Data Hub. The number of volumes depends on the request, so no
+count is stated. Publications that pretrain on ABCD use about 41,000 volumes, for which the number of shards is chosen.
 """
 
 from brainpretrain.datasets.base import Dataset, Layout, Pattern

@@ -1,6 +1,6 @@
-"""ADNI: the collection that a user has put together at LONI. Every series counts, as in BRAINS-45K.
+"""ADNI: the collection that a user has compiled at LONI. Every series is used, as in BRAINS-45K.
 
-Series that come as DICOM are read once they are converted: below `nifti/`, on the path of the series.
+DICOM series are read after their conversion: below `nifti/`, on the path of the series.
 """
 
 from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence

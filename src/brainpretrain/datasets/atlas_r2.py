@@ -1,7 +1,7 @@
 """ATLAS R2.0: T1w after a stroke in MNI space (1 mm), 655 with lesion masks and 300 whose masks are withheld.
 
-The archive is encrypted; the password comes with the answer to the request form. How the folder of the 300 is divided
-further is not certain, so any folders below `Testing/` are accepted.
+The archive is encrypted; the owners send the password after a request form. The subfolders of the 300 are not documented, so any
+folders below `Testing/` are accepted.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

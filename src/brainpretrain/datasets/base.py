@@ -1,11 +1,10 @@
-"""What a data set is: access, licence, layouts of files, labels; and `index`, which reads file names."""
+"""The description of a data set: access, licence, layouts of its files, labels; and what data sets of one kind share."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +13,13 @@ from brainpretrain.errors import UserError
 
 Access = Literal["auto", "credential", "place", "embedded"]
 SourceFormat = Literal["nifti", "nrrd", "dicom"]
-Row = dict[str, Any]
+Row = dict[str, Any]  # of the index; `download.index.index` lists the keys
 
 EXTENSIONS = (".nii.gz", ".nii")
-CONVERTED = "nifti"  # folder below the root with what was converted, paths as those of the sources
+CONVERTED = "nifti"  # folder below the root for converted files, on the paths of their sources
+UNPACK_AGAIN = "unpack the archive again, restore the names of the release, and remove copies"
 
-# In this order: the first rule that is found in a scanner's name of a series decides.
+# From a scanner's name of a series to the sequence. The first rule that matches decides.
 SERIES_RULES = (
     (r"minip", "minIP"),
     (r"t1.*flair", "T1w"),
@@ -37,13 +37,16 @@ SERIES_RULES = (
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download or to ask for. Size in bytes; size and checksums are None where none has been read.
+    """A file to download or to request. Size and checksums are None where they are not on record.
 
-    `url`: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>,
-    zenodo:<server>/<record> (all files of the record), or '' where only a person can get it.
-    `also`: checksums (sha256 or md5) of other versions, which are taken where a user has them.
-    `unpacked_size`: bytes of all its files; None where not on record.
-    `scans`: types of the scans to take, of an XNAT project.
+    Attributes:
+        name: file name, as the host has it.
+        url: https://..., synapse:<id>, xnat:<server>/<project>, hf:<owner>/<name>, dataverse:<server>/<doi>,
+            zenodo:<server>/<record> (all files of the record), or '' if only a person can get it.
+        size: bytes.
+        also: checksums (sha256 or md5) of other versions, which are accepted if a user has them.
+        unpacked_size: bytes of all files in the archive.
+        scans: scan types to download, for an XNAT project.
     """
 
     name: str
@@ -58,20 +61,22 @@ class Archive:
 
 @dataclass(frozen=True)
 class Pattern:
-    """One family of image files within a layout.
+    """A group of image files within a layout that follow one naming scheme.
 
-    `image`: a regular expression for the path below the root, without the folders that lead to it and without
-    the extension `.nii.gz` or `.nii`. Named groups: `subject`; optional `session`, `site`, `sequence`, `series`,
-    and one or more `run...`, which tell apart volumes of one subject, session and sequence.
-    `sequence`: a fixed name, or the name for each value of the group `sequence` (another value is no match),
-    or a function of that group.
-    `label`: path of the label file, without extension, in terms of the groups (`{top}` is what leads to the
-    image); None for an unlabelled family. `partly`: an image without its label file is of the subset `unlabelled`,
-    and no error.
-    `required`: sequences that every subject and session of the family has.
-    `channels`: sequences of a 4-D file, one row for each.
-    `accept`, `reject`: substrings of the group `series` in lower case; a volume is used if it holds one of
-    `accept` (or `accept` is empty) and none of `reject`.
+    Attributes:
+        image: regular expression for the path below the root, without leading folders and without the extension `.nii.gz` or
+            `.nii`. Named groups: `subject`; optionally `session`, `site`, `sequence`, `series`, and groups that begin with `run`,
+            which distinguish volumes of the same subject, session and sequence.
+        subset: name of the subset that the files belong to.
+        sequence: a fixed name; or the name for each value of the group `sequence` (other values do not match); or a function of
+            that group.
+        label: path of the label file without extension, in terms of the groups (`{top}` is the part before the match); None for
+            unlabelled files.
+        partly: an image without its label file belongs to the subset `unlabelled`; otherwise a missing label is an error.
+        required: sequences that every subject and session must have.
+        channels: sequences of a 4-D file; each channel gets a row.
+        accept, reject: substrings of the lower-case group `series`; a volume is used if its series contains one of `accept` (or
+            `accept` is empty) and none of `reject`.
     """
 
     image: str
@@ -87,10 +92,13 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which the files of a data set are laid out.
+    """One arrangement of the files of a data set.
 
-    `examples`: the files of one or two subjects.
-    `unused`: regular expressions for whole paths, of files that come with the release and are not used.
+    Attributes:
+        name: of the layout, for messages.
+        patterns: tried in this order for each file.
+        examples: the files of one or two subjects.
+        unused: regular expressions for whole paths of files that belong to the release but are not used.
     """
 
     name: str
@@ -101,25 +109,29 @@ class Layout:
 
 @dataclass(frozen=True)
 class Dataset:
-    """All that the project knows about a source of volumes; one module each.
+    """The description of one source of volumes; each module in this folder defines one.
 
-    `expected`: volumes, and subjects where counted, of the complete release (None where a config decides, or where
-    the count is not known).
-    `brains45k`: subjects, sessions and volumes that the source gives to BRAINS-45K (AMAES, Table 1).
-    `labels`: all values that a label file may hold beside 0, with their names; a file with another one is rejected. Empty where
-    they are not known.
-    `n_shards`: a constant, so that jobs can be planned before there are data; one for 256 expected volumes.
-    `label_sequences`: the sequences on whose grid the label file lies.
-    `ignore`: values of the label file that neither train nor score.
-    `redistribution`: what is made from the volumes may be passed on, under the licence's own terms (attribution, no
-    commerce, share alike).
-    `aliases`: further names of one patient; the value is the name to use.
-    `source_format`: of the raw files. What is not NIfTI is converted into the folder `CONVERTED` below the root, by
-    `fetch` (nrrd) or by the download step (dicom), and read from there.
-    `convert`: regular expression for the paths of the NRRD files that are converted.
-    `lister`: how volumes are found where a table lists them and no layout can.
-    `whole`: no volume is left out for its size or a negative voxel: `min_size` and `allow_negative` of a preprocess recipe do
-    not hold. So BRAINS-45K takes those of its sources that were prepared for a challenge.
+    Attributes:
+        name: name of the module.
+        access: 'auto' (open), 'credential' (an account), 'place' (a person must request the files), 'embedded' (generated here).
+        redistribution: whether derived files may be passed on under the licence's own terms (attribution, non-commercial use,
+            share alike).
+        archives: the files of the release.
+        layouts: the accepted arrangements of files; the first one that fits is used.
+        labels: names of all values other than 0 that a label file may hold; a file with another value is rejected. Empty if the
+            values are not known.
+        label_sequences: sequences on whose grid the label file is defined.
+        expected: `volumes`, and `subjects` if counted, of the complete release; None if a config decides or the count is unknown.
+        n_shards: a constant, so that jobs can be planned before the data exist; one for every 256 expected volumes.
+        brains45k: `subjects`, `sessions` and `volumes` that the source contributes to BRAINS-45K (AMAES, Table 1).
+        ignore: label values that neither train nor score.
+        aliases: for patients with several names, the name to use for each further name.
+        source_format: format of the raw files. Files that are not NIfTI are converted into the folder CONVERTED, NRRD by `fetch`
+            and DICOM by the download, and are read from there.
+        convert: regular expression for the paths of the NRRD files to convert.
+        lister: finds the volumes if a table lists them and no layout can.
+        whole: `min_size` and `allow_negative` of a preprocess recipe do not apply. BRAINS-45K takes all volumes of those of its
+            sources that were prepared for a challenge.
     """
 
     name: str
@@ -147,7 +159,15 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Scan:
-    """What is under a root: index rows, paths that no row uses, images left out by `accept` and `reject`, links to nothing."""
+    """The files under a root.
+
+    Attributes:
+        layout: name of the layout that fits.
+        rows: of the index.
+        unexpected: paths that no row uses.
+        left_out: images that `accept` and `reject` exclude.
+        dangling: broken links.
+    """
 
     layout: str
     rows: list[Row]
@@ -157,61 +177,150 @@ class Scan:
 
 
 class NotInPlace(UserError):
-    """The files of a data set are not where they should be."""
+    """The files of a data set are not where they are expected."""
 
 
-def index(dataset: Dataset, root: Path | str) -> list[Row]:
-    """The volumes of a data set under `root`, read off file names; no file is opened.
+# ------------------------------------------------------------------------------------------------ data sets of one kind
 
-    Returns:
-        One row per volume, sorted by `volume`: volume (unique id, parts joined by `_`), subject, patient (the subject, or
-        the name to use where one patient has several), session ('' if none), sequence, subset, site, path, label (''
-        if none), channel (index into a 4-D file, else ''), source_bytes (size of the image and its label: a file that
-        was replaced changes the index).
-        Paths are relative to `root`, POSIX. Links to nothing are left out; `scan` names them.
 
-    Raises:
-        NotInPlace: no layout matches any file.
-        UserError: two files make the same volume, a labelled image lacks its label, or a subject a sequence; lists
-            all of them.
+def brats2023(*, code: str, synapse: str, **facts: Any) -> Dataset:
+    """A data set of the BraTS 2023 challenge: four skull-stripped sequences at 1 mm, cases BraTS-<code>-<subject>-<session>.
+
+    Args:
+        code: the letters of the cohort in the names of cases and archive, such as SSA.
+        synapse: number of the challenge's data page.
+        facts: the remaining fields of `Dataset`.
     """
-    return with_sizes(scan(dataset, root).rows, root)
-
-
-def with_sizes(rows: list[Row], root: Path | str) -> list[Row]:
-    """The rows with `source_bytes`."""
-    for row in rows:
-        row["source_bytes"] = sum((Path(root) / row[name]).stat().st_size for name in ("path", "label") if row[name])
-    return rows
-
-
-def scan(dataset: Dataset, root: Path | str) -> Scan:
-    """As `index`, with the name of the layout and the files that were not used."""
-    root = Path(root)
-    if dataset.lister:
-        return dataset.lister(dataset, root)
-    files, dangling = list_files(root)
-    for layout in dataset.layouts:
-        candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
-        found = [(path, *matched) for path in candidates if (matched := _first_match(layout, path))]
-        if found:
-            return _scan_layout(dataset, layout, root, candidates, set(files), found, dangling)
-    raise NotInPlace(
-        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}",
-        where=root,
-        fix=how_to_place(dataset, root),
+    sequences = {"t1n": "T1w", "t1c": "T1ce", "t2w": "T2w", "t2f": "FLAIR"}
+    folder, page = f"ASNR-MICCAI-BraTS2023-{code}-Challenge-TrainingData", f"https://www.synapse.org/Synapse:{synapse}"
+    pattern = Pattern(
+        image=rf"(?P<subject>BraTS-{code}-\d+)-(?P<session>\d+)/BraTS-{code}-\d+-\d+-(?P<sequence>[a-z0-9]+)",
+        subset="train",
+        sequence=sequences,
+        label="{top}{subject}-{session}/{subject}-{session}-seg",
+        required=tuple(sequences.values()),
+    )
+    case = f"{folder}/BraTS-{code}-00002-000/BraTS-{code}-00002-000"
+    examples = tuple(f"{case}-{name}.nii.gz" for name in (*sequences, "seg"))
+    return Dataset(
+        access="credential",
+        page=page,
+        licence="registration and terms of the BraTS 2023 challenge",
+        licence_url=page,
+        redistribution=False,
+        archives=(Archive(name=f"{folder}.zip", url=f"synapse:{synapse}"),),
+        layouts=(Layout(name="synapse, 2023", patterns=(pattern,), examples=examples),),
+        label_sequences=pattern.required,
+        **facts,
     )
 
 
-def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
-    """Name of the first layout that some path fits, or ''."""
-    paths = list(paths)
-    fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
-    return next((layout.name for layout in fitting), "")
+def decathlon(
+    *, task: str, case: str, examples: tuple[str, str], sequences: tuple[str, ...], sha256: str, md5: str, **facts: Any
+) -> Dataset:
+    """A task of the Medical Segmentation Decathlon.
+
+    Args:
+        task: name of the archive without its suffix, such as Task04_Hippocampus.
+        case: the part of a case's name before its number.
+        examples: the number of a labelled and of an unlabelled case.
+        sequences: one sequence, or the sequences of the channels of 4-D files.
+        sha256, md5: checksums of the archive.
+        facts: the remaining fields of `Dataset`.
+    """
+    contents: dict[str, Any] = {"channels": sequences} if len(sequences) > 1 else {"sequence": sequences[0]}
+    subject = rf"(?P<subject>{case}_\d+)"
+    train = Pattern(image=f"imagesTr/{subject}", subset="train", label="{top}labelsTr/{subject}", **contents)
+    test = Pattern(image=f"imagesTs/{subject}", subset="unlabelled", **contents)
+    paths = tuple(f"{folder}/{case}_{examples[folder == 'imagesTs']}.nii.gz" for folder in ("imagesTr", "labelsTr", "imagesTs"))
+    url = f"https://msd-for-monai.s3-us-west-2.amazonaws.com/{task}.tar"
+    return Dataset(
+        title=f"MSD {task.replace('_', ' ')}",
+        access="auto",
+        page="http://medicaldecathlon.com",
+        licence="CC BY-SA 4.0",
+        licence_url="https://creativecommons.org/licenses/by-sa/4.0/",
+        citation="Antonelli et al., Segmentation Decathlon, Nat Commun 2022, doi:10.1038/s41467-022-30695-9",
+        redistribution=True,
+        archives=(Archive(name=f"{task}.tar", url=url, sha256=sha256, md5=md5),),
+        layouts=(Layout(name="decathlon", patterns=(train, test), examples=paths),),
+        label_sequences=sequences,
+        **facts,
+    )
+
+
+def oasis(
+    number: int, *, scans: tuple[str, ...], pattern: Pattern, examples: tuple[str, ...], unused: tuple[str, ...], **facts: Any
+) -> Dataset:
+    """OASIS-3 or OASIS-4, as the official scripts arrange the sessions of the XNAT project.
+
+    Args:
+        number: 3 or 4.
+        scans: the scan types to download.
+        pattern, examples, unused: see `Layout`.
+        facts: the remaining fields of `Dataset`.
+    """
+    return Dataset(
+        name=f"oasis{number}",
+        title=f"OASIS-{number}",
+        access="credential",
+        page=f"https://sites.wustl.edu/oasisbrains/home/oasis-{number}/",
+        licence="OASIS data use agreement",
+        licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
+        redistribution=False,
+        archives=(Archive(name=f"OASIS{number}", url=f"xnat:www.nitrc.org/ir/OASIS{number}", scans=scans),),
+        layouts=(Layout(name="oasis-scripts", patterns=(pattern,), examples=examples, unused=unused),),
+        labels={},
+        label_sequences=(),
+        **facts,
+    )
+
+
+# ------------------------------------------------------------------------------------------------ helpers of listers and messages
+
+
+def guess_sequence(text: str) -> str:
+    """The BIDS sequence for a scanner's free name of a series; 'unknown' if no rule applies."""
+    return next((name for rule, name in SERIES_RULES if re.search(rule, text.lower())), "unknown")
+
+
+def volume_id(*parts: str) -> str:
+    """Unique name of a volume: its parts, reduced to letters, digits, `.` and `-`, joined by `_`."""
+    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts if part)
+
+
+def duplicates(rows: list[Row]) -> list[str]:
+    """A line for every volume that appears in several rows."""
+    paths = defaultdict(list)
+    for row in rows:
+        paths[row["volume"]].append(row["path"])
+    repeated = {volume: same for volume, same in sorted(paths.items()) if len(same) > 1}
+    return [f"volume '{volume}' more than once: {', '.join(same)}" for volume, same in repeated.items()]
+
+
+def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], fix: str = UNPACK_AGAIN) -> None:
+    """Raises a UserError that lists all `problems` of the data set `name`, and unused volumes, which may be the missing ones.
+
+    Without problems it does nothing.
+    """
+    if not problems:
+        return
+    count = len(problems)
+    volumes = [path for path in unexpected if path.endswith(EXTENSIONS)]
+    if volumes:
+        problems = [*problems, f"unused volumes: {some(volumes)}"]
+    lines = [f"{count} problem{'s' * (count > 1)} in the files of '{name}':", *problems]
+    raise UserError("\n  ".join(lines), where=where, fix=fix)
+
+
+def some(paths: list[str], most: int = 5) -> str:
+    """The first `most` items of a list, and the number of the remaining ones."""
+    more = f" and {len(paths) - most} more" if len(paths) > most else ""
+    return ", ".join(paths[:most]) + more
 
 
 def how_to_place(dataset: Dataset, root: Path | str) -> str:
-    """What a user does to get the files of a data set and where they go."""
+    """Instructions for a user: how to get the files of a data set, and where to put them."""
     if dataset.access == "embedded":
         return "make it: run the fetch step of the workflow"
     get = {
@@ -225,200 +334,12 @@ def how_to_place(dataset: Dataset, root: Path | str) -> str:
         lines.append(f"  or run {rule}, which also takes archives from {incoming}")
     for archive in dataset.archives:
         facts = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}
-        known = [f"{name} {value}" for name, value in facts.items() if value]
-        lines.append("  archive " + " ".join(filter(None, [archive.name, archive.url, *known])))
+        on_record = [f"{name} {value}" for name, value in facts.items() if value]
+        lines.append("  archive " + " ".join(filter(None, [archive.name, archive.url, *on_record])))
     if dataset.source_format != "nifti":
-        by = "by this step" if dataset.source_format == "nrrd" else "by the download step"
-        lines.append(f"  files come as {dataset.source_format.upper()} and are converted into {CONVERTED}/ {by}")
+        step = "by this step" if dataset.source_format == "nrrd" else "by the download step"
+        lines.append(f"  files come as {dataset.source_format.upper()} and are converted into {CONVERTED}/ {step}")
     for layout in dataset.layouts:
         lines.append(f"  files, layout '{layout.name}':")
         lines += [f"    {example}" for example in layout.examples]
     return "\n".join(lines)
-
-
-def guess_sequence(text: str) -> str:
-    """BIDS sequence for a scanner's free name of a series; 'unknown' when no rule applies."""
-    return next((name for rule, name in SERIES_RULES if re.search(rule, text.lower())), "unknown")
-
-
-def list_files(root: Path) -> tuple[list[str], list[str]]:
-    """Relative POSIX paths of all files, and of links to nothing, as datalad leaves them for files that it has not fetched.
-
-    Links are followed once, hidden files (`._*` of macOS too) are left out.
-    """
-    found, dangling, seen, above = [], set(), set(), len(os.fspath(root))
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        here = os.stat(folder)
-        if (here.st_dev, here.st_ino) in seen:
-            subfolders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        below = folder[above:].lstrip("/")
-        paths = {name: f"{below}/{name}" if below else name for name in names if not name.startswith(".")}
-        with os.scandir(folder) as entries:  # knows links without asking for each file
-            links = [entry.name for entry in entries if entry.name in paths and entry.is_symlink()]
-        dangling |= {paths[name] for name in links if not os.path.exists(os.path.join(folder, name))}
-        found += paths.values()
-    return sorted(set(found) - dangling), sorted(dangling)
-
-
-def to_fetch(dangling: list[str]) -> str:
-    """A line that names links to nothing."""
-    return f"{len(dangling)} links to nothing, left out: fetch them first (datalad get): {some(dangling)}"
-
-
-def _first_match(layout: Layout, path: str) -> tuple[Pattern, re.Match[str]] | None:
-    for pattern in layout.patterns:
-        match = re.fullmatch(rf"(?P<top>(?:.+/)?){pattern.image}\.nii(?:\.gz)?", path)
-        if match and (not isinstance(pattern.sequence, Mapping) or match["sequence"] in pattern.sequence):
-            return pattern, match
-    return None
-
-
-def _scan_layout(
-    dataset: Dataset,
-    layout: Layout,
-    root: Path,
-    candidates: list[str],
-    present: set[str],
-    found: list,
-    dangling: list[str],
-) -> Scan:
-    used, rows, left_out, problems = set(), [], [], []
-    for path, pattern, match in found:
-        used.add(path)
-        if not _selected(pattern, match):
-            left_out.append(path)
-            continue
-        label, wanted = _label(pattern, match, present)
-        used.add(label)
-        for row in _rows(dataset, pattern, match, path):
-            on_grid = row["sequence"] in dataset.label_sequences
-            row["label"] = label if on_grid else ""
-            if wanted and not label and pattern.partly:
-                row["subset"] = "unlabelled"
-            elif wanted and not label and on_grid:
-                problems.append(f"label missing: {wanted} (of {path})")
-            rows.append(row)
-    unexpected = [path for path in candidates if path not in used]
-    problems = [*dict.fromkeys(problems), *_incomplete(found), *duplicates(rows)]
-    if problems and dangling:
-        problems.append(to_fetch(dangling))
-    refuse(dataset.name, root, problems, unexpected)
-    rows.sort(key=lambda row: row["volume"])
-    return Scan(layout.name, rows, unexpected, left_out, dangling)
-
-
-UNPACK_AGAIN = "unpack the archive again, rename what has another name, and remove copies"
-
-
-def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], fix: str = UNPACK_AGAIN) -> None:
-    """Raises UserError with all `problems`, if there are any, and volumes that may be what is missing."""
-    if not problems:
-        return
-    volumes = [path for path in unexpected if path.endswith(EXTENSIONS)]
-    if volumes:
-        problems = [*problems, f"volumes that nothing uses: {some(volumes)}"]
-    count = len(problems) - bool(volumes)
-    raise UserError(
-        "\n  ".join([f"{count} problem{'s' * (count > 1)} in the files of '{name}':", *problems]),
-        where=where,
-        fix=fix,
-    )
-
-
-def some(paths: list[str], most: int = 5) -> str:
-    """The first few of a list, and how many more there are."""
-    more = f" and {len(paths) - most} more" if len(paths) > most else ""
-    return ", ".join(paths[:most]) + more
-
-
-def _incomplete(found: list) -> list[str]:
-    """A line for every subject and session that lacks a sequence which its family requires."""
-    have: dict[tuple, set[str]] = defaultdict(set)
-    example = {}
-    for path, pattern, match in found:
-        if pattern.required:
-            groups = match.groupdict(default="")
-            key = (pattern.required, groups["top"], groups["subject"], groups.get("session", ""))
-            have[key].add(_sequence(pattern, groups))
-            example.setdefault(key, path)
-    lines = []
-    for (required, top, subject, session), sequences in sorted(have.items()):
-        for name in (name for name in required if name not in sequences):
-            who = f"{subject}, session {session}" if session else subject
-            lines.append(f"{name} missing of {who} (beside {example[required, top, subject, session]})")
-    return lines
-
-
-def _selected(pattern: Pattern, match: re.Match[str]) -> bool:
-    if not (pattern.accept or pattern.reject):
-        return True
-    series = match["series"].lower()
-    accepted = not pattern.accept or any(word in series for word in pattern.accept)
-    return accepted and not any(word in series for word in pattern.reject)
-
-
-def _label(pattern: Pattern, match: re.Match[str], present: set[str]) -> tuple[str, str]:
-    """Path of the label ('' if there is none), and where it should be ('' for an unlabelled family)."""
-    if pattern.label is None:
-        return "", ""
-    stem = pattern.label.format(**match.groupdict(default=""))
-    candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.string[-3:])
-    return next((path for path in candidates if path in present), ""), candidates[0]
-
-
-def _rows(dataset: Dataset, pattern: Pattern, match: re.Match[str], path: str) -> Iterable[Row]:
-    groups = match.groupdict(default="")
-    subject, session = groups["subject"].replace("/", "-"), groups.get("session", "").replace("/", "-")
-    run = "-".join(value for name, value in groups.items() if name.startswith("run") and value)
-    sequences = pattern.channels or (_sequence(pattern, groups),)
-    for channel, sequence in enumerate(sequences):
-        yield {
-            "volume": volume_id(subject, session, run, sequence),
-            "subject": subject,
-            "patient": dataset.aliases.get(subject, subject),
-            "session": session,
-            "sequence": sequence,
-            "subset": pattern.subset,
-            "site": groups.get("site", ""),
-            "path": path,
-            "label": "",
-            "channel": channel if pattern.channels else "",
-        }
-
-
-def volume_id(*parts: str) -> str:
-    """Unique name of a volume: its parts in letters, digits, `.` and `-`, joined by `_`."""
-    return "_".join(_clean(part) for part in parts if part)
-
-
-def _sequence(pattern: Pattern, groups: dict[str, str]) -> str:
-    if isinstance(pattern.sequence, str):
-        return pattern.sequence
-    if isinstance(pattern.sequence, Mapping):
-        return pattern.sequence[groups["sequence"]]
-    return pattern.sequence(groups["sequence"])
-
-
-def _clean(part: str) -> str:
-    """A part of a volume id: letters, digits, `.` and `-` only; `_` is left to join the parts."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-")
-
-
-def duplicates(rows: list[Row]) -> list[str]:
-    """A line for every volume that several rows make."""
-    paths = defaultdict(list)
-    for row in rows:
-        paths[row["volume"]].append(row["path"])
-    twice = {volume: same for volume, same in sorted(paths.items()) if len(same) > 1}
-    return [f"volume '{volume}' more than once: {', '.join(same)}" for volume, same in twice.items()]
-
-
-def _summary(files: list[str], dangling: list[str]) -> str:
-    if dangling:
-        return to_fetch(dangling)
-    if not files:
-        return "there are no files"
-    return f"none of {len(files)} files fits a layout, such as {', '.join(files[:3])}"

@@ -1,7 +1,7 @@
 """Stanford BrainMetShare: four skull-stripped sequences of 156 studies, 105 of them with labelled metastases.
 
-Only the release as NIfTI is read. The older one, slices as PNG below `mets_stanford_releaseMask_train/`, has no spacing
-in its files and is not.
+Only the NIfTI release is read. The older release consists of PNG slices below `mets_stanford_releaseMask_train/`, without a
+voxel spacing, and is not supported.
 """
 
 from brainpretrain.datasets.base import Dataset, Layout, Pattern

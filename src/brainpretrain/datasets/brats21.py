@@ -43,10 +43,10 @@ DATASET = Dataset(
     labels={1: "necrotic", 2: "oedema", 4: "enhancing"},
     label_sequences=("T1w", "T1ce", "T2w", "FLAIR"),
     expected={"subjects": 1251, "volumes": 5004},
-    # The subjects of the supervised split that are not in its test set.
+    # The subjects of the supervised split outside its test set.
     brains45k={"subjects": 938, "sessions": 938, "volumes": 3752},
     n_shards=20,
     whole=True,
-    # The same patients under two numbers.
+    # Patients who appear under two numbers.
     aliases={"BraTS2021_00557": "BraTS2021_00639", "BraTS2021_00758": "BraTS2021_00626"},
 )

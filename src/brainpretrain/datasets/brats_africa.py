@@ -1,45 +1,18 @@
 """BraTS-Africa 2023 (BraTS-SSA): gliomas from sub-Saharan Africa, prepared like BraTS21.
 
-Counts are those of the first release, later ones are larger. Sessions are the last three digits of a case. The Synapse
-number is that of the challenge's page of the data; size and checksum have not been read.
+The counts are those of the first release; later releases are larger. The Synapse number is that of the challenge's data page;
+size and checksum of the archive are not on record.
 """
 
-from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
+from brainpretrain.datasets.base import brats2023
 
-SEQUENCES = {"t1n": "T1w", "t1c": "T1ce", "t2w": "T2w", "t2f": "FLAIR"}
-FOLDER = "ASNR-MICCAI-BraTS2023-SSA-Challenge-TrainingData"
-CASE = f"{FOLDER}/BraTS-SSA-00002-000/BraTS-SSA-00002-000"
-
-DATASET = Dataset(
+DATASET = brats2023(
+    code="SSA",
+    synapse="syn51514109",
     name="brats_africa",
     title="BraTS-Africa 2023",
-    access="credential",
-    page="https://www.synapse.org/Synapse:syn51514109",
-    licence="registration and terms of the BraTS 2023 challenge",
-    licence_url="https://www.synapse.org/Synapse:syn51514109",
     citation="Adewole et al., BraTS-Africa, arXiv:2305.19369",
-    redistribution=False,
-    archives=(Archive(name=f"{FOLDER}.zip", url="synapse:syn51514109"),),
-    layouts=(
-        Layout(
-            name="synapse, 2023",
-            patterns=(
-                Pattern(
-                    image=(
-                        r"(?P<subject>BraTS-SSA-\d+)-(?P<session>\d+)/"
-                        r"BraTS-SSA-\d+-\d+-(?P<sequence>[a-z0-9]+)"
-                    ),
-                    subset="train",
-                    sequence=SEQUENCES,
-                    label="{top}{subject}-{session}/{subject}-{session}-seg",
-                    required=tuple(SEQUENCES.values()),
-                ),
-            ),
-            examples=tuple(f"{CASE}-{name}.nii.gz" for name in (*SEQUENCES, "seg")),
-        ),
-    ),
     labels={1: "necrotic", 2: "oedema", 3: "enhancing"},
-    label_sequences=tuple(SEQUENCES.values()),
     expected={"subjects": 60, "volumes": 240},
     n_shards=1,
 )

@@ -1,6 +1,6 @@
-"""BTCV (Beyond the Cranial Vault), abdomen: CT of 50 patients, 13 organs labelled in 30. Not a brain: a test of transfer.
+"""BTCV (Beyond the Cranial Vault), abdomen: CT of 50 patients, with 13 organs labelled in 30.
 
-CT has values below 0, which the recipe `amaes` rejects; use the recipe `ct`.
+It is used to test transfer to another organ. CT has values below 0, which the recipe `amaes` rejects; use the recipe `ct`.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

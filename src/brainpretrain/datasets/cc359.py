@@ -1,8 +1,8 @@
-"""Calgary-Campinas-359: T1w of healthy adults, three vendors at 1.5 and 3 T. Read without labels.
+"""Calgary-Campinas-359: T1w of healthy adults, three vendors at 1.5 and 3 T, without labels.
 
-The name `CC0001_philips_15_55_M` is id, vendor, field (15 means 1.5 T), age and sex; vendor and field are the site. Brain
-masks come with the release; they are probabilities (STAPLE) or machine-made (`_ss`), so no task of this project is built
-on them. The makers' page asks for registration, so the archive is not fetched though a public mirror holds it.
+The name `CC0001_philips_15_55_M` is id, vendor, field (15 means 1.5 T), age and sex; vendor and field are the site. The
+brain masks of the release are probabilities (STAPLE) or automatic (`_ss`), so no task of this project uses them. The owners' page
+asks for registration, so the archive is not downloaded from a public mirror.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

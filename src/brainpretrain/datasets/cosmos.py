@@ -1,8 +1,8 @@
-"""COSMOS: carotid vessel wall MRI, 50 training cases. DICOM, converted before it is read; without labels.
+"""COSMOS: carotid vessel wall MRI, 50 training cases, DICOM that is converted before it is read; without labels.
 
-Labels are contours, which no step of this project turns into masks. Certain is that a case is a folder of DICOM below
-`Training_dataset/`. Names, sizes and checksums of the record's files are not known here: its host tells them. The name of
-the sequence has not been read, so it is `unknown`.
+The labels are contours, which no step of this project converts to masks. A case is a folder of DICOM files below
+`Training_dataset/`. The host states names, sizes and checksums of the files of its record. The name of the sequence is not
+documented, so it is `unknown`.
 """
 
 from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, Layout, Pattern

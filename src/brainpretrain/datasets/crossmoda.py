@@ -61,7 +61,7 @@ DATASET = Dataset(
     ),
     labels={1: "vestibular_schwannoma", 2: "cochlea"},
     label_sequences=("T1ce",),
-    # Of 2022: 210 each of the two sequences, of different patients.
+    # Of the release of 2022: 210 volumes of each sequence, from different patients.
     expected={"subjects": 420, "volumes": 420},
     n_shards=2,
 )

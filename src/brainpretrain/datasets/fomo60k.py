@@ -1,8 +1,8 @@
-"""FOMO60K: skull-stripped brain MRI from many public sources, sequences of a session on one grid. Without labels.
+"""FOMO60K: skull-stripped brain MRI from many public sources, sequences of a session on one grid, without labels.
 
-Each source keeps its licence, and some need an agreement of their own; the texts lie in the sources' folders. Sources
-such as OASIS-1 and IXI are data sets here as well, under other names. Two layouts: subjects below the folder of their source,
-or (as first published) all in one folder. The number of scans is not stated by a page that was read, so none is expected.
+Each source keeps its licence, and some need an agreement of their own; the texts are in the folders of the sources. Some sources,
+such as OASIS-1 and IXI, are also data sets of this project, under other names. There are two layouts: subjects below the folder
+of their source, or (as first published) all in one folder. The number of scans is not on record, so no count is expected.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

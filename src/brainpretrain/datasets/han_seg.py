@@ -1,8 +1,8 @@
-"""HaN-Seg: CT and T1w of the head and neck of 42 patients. NRRD, converted before it is read; without labels.
+"""HaN-Seg: CT and T1w of the head and neck of 42 patients, NRRD that is converted before it is read; without labels.
 
-The 30 organs are labelled on the CT, one file each, and CT and MR do not lie on one grid. No label is read: a task on the
-T1w would need a registration first. The licence forbids to share what is made from the files. CT has values below 0, which
-the recipe `amaes` rejects; use the recipe `ct`.
+The 30 organs are labelled on the CT, one file each, and CT and MR are not on the same grid. No label is read, since a task on the
+T1w would need a registration first. The licence forbids sharing derived files. CT has values below 0, which the recipe `amaes`
+rejects; use the recipe `ct`.
 """
 
 from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, Layout, Pattern

@@ -1,7 +1,7 @@
 """HNTS-MRG 2024: T2w of the head and neck before and during radiotherapy, tumour and nodes labelled on both.
 
-The two time points are sessions of one subject, so a split keeps them together. Empty masks are right: subjects 21, 25,
-29 and 42 have one in the second session. The first session resampled to the second comes with the release and is left.
+The two time points are sessions of one subject, so a split keeps them together. The empty masks of subjects 21, 25, 29 and 42 in
+the second session are correct. The release also holds the first session resampled to the second, which is not used.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

@@ -1,7 +1,7 @@
 """ISLES 2022: DWI, ADC and FLAIR after an ischaemic stroke, infarct labelled on the grid of DWI and ADC.
 
-Three layouts of the release are in use, and one of sample cases, which come with the challenge's code under CC BY-SA 4.0. An
-older record, Zenodo 7153326, holds an archive of the same name, which is taken where a user has it.
+Three layouts of the release exist, and one of the sample cases that are part of the challenge's code (CC BY-SA 4.0). The archive
+of the older record Zenodo 7153326 has the same name and is accepted if a user has it.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
@@ -50,7 +50,7 @@ DATASET = Dataset(
             also=("302ee280373cdd5c190ab763d72a7a50",),  # md5 of the archive of Zenodo 7153326
         ),
     ),
-    # The release without a folder above the subjects comes last: it fits the files of the others too.
+    # The layout without a folder above the subjects is last, since it also fits the files of the others.
     layouts=(
         _bids("rawdata", "rawdata/", "derivatives/"),
         _bids("images", "images/", "labels_derivatives/"),

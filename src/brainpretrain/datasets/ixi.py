@@ -6,7 +6,7 @@ SEQUENCES = {"T1": "T1w", "T2": "T2w", "PD": "PDw"}
 SUBJECT = r"(?P<subject>IXI\d+-(?P<site>HH|Guys|IOP)-\d+)"
 DOWNLOADS = "http://biomedic.doc.ic.ac.uk/brain-development/downloads/IXI"
 
-# DLMUSE label values, named as in the MUSE dictionary, which lacks 46 and 69.
+# DLMUSE label values with their names in the MUSE dictionary, which lacks 46 and 69.
 MIDLINE = {
     1: "CortCSF",
     4: "3rdVentricle",

@@ -1,6 +1,6 @@
 """Ljubljana MS lesions, cross-sectional: 30 patients, lesion mask by consensus of three raters.
 
-Resampling has left a few voxels below 0 in all volumes of the layout in MNI space, so none is left out for them.
+Resampling has left a few voxels below 0 in all volumes of the layout in MNI space, so negative voxels are accepted.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

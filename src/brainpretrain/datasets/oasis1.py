@@ -1,10 +1,10 @@
 """OASIS-1 as neurite-OASIS: T1w of 414 subjects with FreeSurfer labels of 35 structures.
 
-Each session gives two volumes on one grid: `orig` with skull and `norm` without. The label read is `seg35`; `seg4`
-(4 tissues) is that of `oasis1_seg4`, and everything `aligned_*` (a common grid) is left. The names of the labels
-follow FreeSurfer's order without CSF, in which 19 and 35 are the choroid plexus, as does a list in public code; the list
-in the release, `seg35_labels.txt`, has not been read, so compare before you name classes. The 20 subjects of OASIS-TRT-20
-are in OASIS-1 too, under other names.
+Each session has two volumes on one grid: `orig` with skull and `norm` without. The label is `seg35`; the label `seg4` (4 tissues)
+belongs to `oasis1_seg4`, and the files `aligned_*` (a common grid) are not used. The names of the labels follow FreeSurfer's
+order without CSF, in which 19 and 35 are the choroid plexus, as in public code. They have not been compared with the list of the
+release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1, under other
+names.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern

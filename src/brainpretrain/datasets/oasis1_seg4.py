@@ -1,9 +1,9 @@
-"""OASIS-1 as neurite-OASIS, with its labels of 4 tissues (`seg4`) in place of the 35 structures; all else is as in `oasis1`.
+"""OASIS-1 as neurite-OASIS, with its labels of 4 tissues (`seg4`) instead of the 35 structures of `oasis1`.
 
-A task of Zhang et al. The release makes `seg4` from `seg35`. The names of the classes are those that public code gives to it; the
-list in the release, `seg4_labels.txt`, has not been read. To have the files once, set `data_roots: {oasis1_seg4: ...}` to the
-folder of `oasis1`. The volumes are those of `oasis1`: a corpus with that must leave out the subjects that are scored here; the
-audit of overlap knows them by their images, since a subject's name counts within one data set.
+Zhang et al. use it as a task. The release derives `seg4` from `seg35`. The names of the classes come from public code and have
+not been compared with the list of the release, `seg4_labels.txt`. To store the files only once, set the data root of
+`oasis1_seg4` to the folder of `oasis1`. The volumes are those of `oasis1`, so a corpus with `oasis1` must leave out the subjects
+that are scored here. The overlap audit finds them by their images, since names of subjects are compared within a data set only.
 """
 
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""OASIS-3: sessions as the official script leaves them, with the selection of scans of BRAINS-45K."""
+"""OASIS-3: sessions as the official script arranges them, with the selection of scans of BRAINS-45K."""
 
-from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
+from brainpretrain.datasets.base import Pattern, oasis
 
-# XNAT's types of scans; no time series, and no asl and fieldmap, which the selection below leaves out.
+# The scan types of XNAT, without time series and without asl and fieldmap, which the selection below leaves out.
 SCANS = ("T1w", "T2w", "FLAIR", "T2star", "swi", "GRE", "minIP", "dwi", "angio")
 SUFFIXES = {
     "T1w": "T1w",
@@ -17,42 +17,27 @@ SUFFIXES = {
     "angio": "angio",
 }
 
-DATASET = Dataset(
-    name="oasis3",
-    title="OASIS-3",
-    access="credential",
-    page="https://sites.wustl.edu/oasisbrains/home/oasis-3/",
-    licence="OASIS data use agreement",
-    licence_url="https://sites.wustl.edu/oasisbrains/home/access/",
-    citation="LaMontagne et al., OASIS-3, medRxiv 2019, doi:10.1101/2019.12.13.19014902",
-    redistribution=False,
-    archives=(Archive(name="OASIS3", url="xnat:www.nitrc.org/ir/OASIS3", scans=SCANS),),
-    layouts=(
-        Layout(
-            name="oasis-scripts",
-            patterns=(
-                Pattern(
-                    image=(
-                        r"(?P<subject>OAS3\d{4})_MR_(?P<session>d\d+)/(?P<run>(?P<series>[^/]+))/"
-                        r"(?:[^/]+/)*sub-[^_/]+_sess?-[^_/]+(?P<run_entities>(?:_[a-z]+-[A-Za-z0-9]+)*)"
-                        r"_(?P<sequence>[A-Za-z0-9]+)"
-                    ),
-                    subset="unlabelled",
-                    sequence=lambda suffix: SUFFIXES.get(suffix, "unknown"),
-                    accept=("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa", "anat"),
-                    reject=("fmri", "func"),
-                ),
-            ),
-            examples=(
-                "OAS30001_MR_d0129/anat1/sub-OAS30001_ses-d0129_run-01_T1w.nii.gz",
-                "OAS30001_MR_d0129/anat2/sub-OAS30001_ses-d0129_run-02_T1w.nii.gz",
-                "OAS30001_MR_d0757/anat1/sub-OAS30001_ses-d0757_FLAIR.nii.gz",
-            ),
-            unused=(r".*\.json", r"(?:.+/)?0AS_data_files/.+"),
+DATASET = oasis(
+    3,
+    scans=SCANS,
+    pattern=Pattern(
+        image=(
+            r"(?P<subject>OAS3\d{4})_MR_(?P<session>d\d+)/(?P<run>(?P<series>[^/]+))/"
+            r"(?:[^/]+/)*sub-[^_/]+_sess?-[^_/]+(?P<run_entities>(?:_[a-z]+-[A-Za-z0-9]+)*)"
+            r"_(?P<sequence>[A-Za-z0-9]+)"
         ),
+        subset="unlabelled",
+        sequence=lambda suffix: SUFFIXES.get(suffix, "unknown"),
+        accept=("t1", "t2", "mprage", "flair", "gre", "dwi", "swi", "grappa", "anat"),
+        reject=("fmri", "func"),
     ),
-    labels={},
-    label_sequences=(),
+    examples=(
+        "OAS30001_MR_d0129/anat1/sub-OAS30001_ses-d0129_run-01_T1w.nii.gz",
+        "OAS30001_MR_d0129/anat2/sub-OAS30001_ses-d0129_run-02_T1w.nii.gz",
+        "OAS30001_MR_d0757/anat1/sub-OAS30001_ses-d0757_FLAIR.nii.gz",
+    ),
+    unused=(r".*\.json", r"(?:.+/)?0AS_data_files/.+"),
+    citation="LaMontagne et al., OASIS-3, medRxiv 2019, doi:10.1101/2019.12.13.19014902",
     expected={"subjects": 1376, "volumes": 15872},
     brains45k={"subjects": 1376, "sessions": 2839, "volumes": 15872},
     n_shards=62,

@@ -2,7 +2,7 @@
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
-# Values of FreeSurfer, and Mindboggle's supplement to it. Cerebral white matter is not labelled.
+# Values of FreeSurfer, with the additions of Mindboggle. Cerebral white matter is not labelled.
 SUBCORTEX = {
     4: "Left-Lateral-Ventricle",
     5: "Left-Inf-Lat-Vent",

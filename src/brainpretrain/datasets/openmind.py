@@ -1,7 +1,7 @@
-"""OpenMind: 114 thousand 3-D volumes of head and neck from 800 data sets of OpenNeuro. Without labels.
+"""OpenMind: 114 thousand 3-D volumes of head and neck from 800 data sets of OpenNeuro, without labels.
 
-The release has masks beside the volumes, so its table `openneuro_metadata.csv` says what is a volume and of which
-sequence; a part of the release may be in place. Maps computed from diffusion volumes (ADC, FA, MD, TRACE) are in it.
+The release also holds masks, so the volumes and their sequences are read from its table `openneuro_metadata.csv`. Only a part of
+the release needs to be in place. It includes maps computed from diffusion volumes (ADC, FA, MD, TRACE).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _list(dataset: Dataset, root: Path) -> Scan:
 
 
 def _row(line: dict[str, Any], top: Path) -> Row:
-    """One line of the table; the path is `<OpenNeuro data set>/<subject>[/<session>]/.../<file>`."""
+    """The index row of a line of the table, whose path is `<OpenNeuro data set>/<subject>[/<session>]/.../<file>`."""
     parts = line["image_path"].split("/")
     subject = f"{parts[0]}-{parts[1]}"
     session = parts[2].removeprefix("ses-") if parts[2].startswith("ses-") else ""

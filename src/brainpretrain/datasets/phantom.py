@@ -1,4 +1,4 @@
-"""The embedded cohort: synthetic volumes in a BIDS-like tree, made from a seed. It is always called synthetic."""
+"""The embedded data set: synthetic volumes in a BIDS-like tree, generated from a seed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from brainpretrain.files import atomic, read_json, stable_hash, write_json
 if TYPE_CHECKING:
     import nibabel as nib
 
-    from brainpretrain.synthetic import Recipe
+    from brainpretrain.preprocess.synthetic import Recipe
 
-REVISION = 1  # raised whenever the same arguments give other voxels
+REVISION = 1  # raise it when the same arguments give other voxels
 STATE = "phantom.json"
 NOTICE = "Synthetic volumes made by brainpretrain from the ICBM152 2009a maps. No patient, no measurement."
 
@@ -73,21 +73,21 @@ def generate(
     grid: Mapping[str, Any],
     signal: Mapping[str, Any],
 ) -> int:
-    """Writes the cohort below `root`; the same arguments give the same bytes, and nothing to do the second time.
+    """Writes the data set below `root`. The same arguments give the same bytes; if it exists already, nothing is written.
 
     Args:
-        root: a folder that is empty or that this function has filled before.
-        subjects, unlabelled_subjects: how many with labels (`sub-001` ...) and without (`sub-u001` ...).
-        sequences: one volume each per subject, of those named in `signal.contrasts`.
+        root: a folder that is empty, or that an earlier call has filled.
+        subjects, unlabelled_subjects: number of subjects with labels (`sub-001` ...) and without (`sub-u001` ...).
+        sequences: the sequences of each subject, from the keys of `signal.contrasts`.
         lesions_per_subject: lowest and highest number.
-        seed: of everything drawn. A subject depends on it and on its own name, not on the number of subjects.
-        anatomy, grid, signal: fields of the classes of these names in `brainpretrain.synthetic`.
+        seed: seed of all random numbers. A subject depends on the seed and on its own name, not on the number of subjects.
+        anatomy, grid, signal: fields of the classes `Anatomy`, `Grid` and `Signal` in `preprocess.synthetic`.
 
     Returns:
-        Number of volumes written, 0 if all were there.
+        The number of volumes that were written; 0 if all existed.
 
     Raises:
-        UserError: arguments that make no sense, or files under `root` that are not a phantom's.
+        UserError: the arguments are not valid, or `root` holds files that are not part of a phantom.
     """
     options = {"lesions_per_subject": lesions_per_subject, "anatomy": anatomy, "grid": grid, "signal": signal}
     recipe = _recipe(options, sequences)
@@ -109,10 +109,10 @@ def generate(
 
 
 def _recipe(options: dict[str, Any], sequences: list[str]) -> Recipe:
-    # Imported here and below: nibabel and scipy are slow to import, and a plan of jobs needs DATASET alone.
+    # Imported here and below, since nibabel and scipy are slow to import and a plan of jobs needs only DATASET.
     from pydantic import ValidationError
 
-    from brainpretrain.synthetic import Recipe
+    from brainpretrain.preprocess.synthetic import Recipe
 
     try:
         recipe = Recipe.model_validate(options)
@@ -121,14 +121,14 @@ def _recipe(options: dict[str, Any], sequences: list[str]) -> Recipe:
         raise UserError("; ".join(problems), where="options of the phantom", fix="correct them") from error
     unknown = [name for name in sequences if name not in recipe.signal.contrasts]
     if unknown:
-        known = ", ".join(recipe.signal.contrasts)
+        contrasts = ", ".join(recipe.signal.contrasts)
         problem = f"no contrast for the sequences {', '.join(unknown)}"
-        raise UserError(problem, where="options of the phantom", fix=f"describe them beside: {known}")
+        raise UserError(problem, where="options of the phantom", fix=f"add them to signal.contrasts, which has: {contrasts}")
     return recipe
 
 
 def _paths(name: str, sequence: str) -> list[str]:
-    """Image, and label for a labelled subject."""
+    """Path of the image, and for a labelled subject the path of the label."""
     stem = f"{name}/anat/{name}_{sequence}"
     return [f"{stem}.nii.gz"] + ([] if name.startswith("sub-u") else [f"{stem}_dseg.nii.gz"])
 
@@ -136,7 +136,7 @@ def _paths(name: str, sequence: str) -> list[str]:
 def _volumes(names: list[str], sequences: list[str], seed: int, recipe: Recipe) -> Iterator[tuple[str, nib.Nifti1Image]]:
     import numpy as np
 
-    from brainpretrain.synthetic import draw_subject, load_template, render
+    from brainpretrain.preprocess.synthetic import draw_subject, load_template, render
 
     template = load_template(max(1, int(recipe.grid.spacing_mm[0])))
     for name in names:
@@ -150,14 +150,14 @@ def _is_current(root: Path, arguments: dict[str, Any], plan: list[str]) -> bool:
     if not (root / STATE).exists():
         return False
     state = read_json(root / STATE)
-    wanted = {"notice": NOTICE, "arguments": arguments, "files": plan, "complete": True}
-    return state == wanted and all((root / path).exists() for path in plan)
+    expected = {"notice": NOTICE, "arguments": arguments, "files": plan, "complete": True}
+    return state == expected and all((root / path).exists() for path in plan)
 
 
 def _clear(root: Path) -> None:
-    """Removes the files of an earlier phantom, which the state file lists; refuses a folder of anything else."""
+    """Removes the files of an earlier phantom, which the state file lists; refuses a folder with any other files."""
     if (root / STATE).exists():
         for path in read_json(root / STATE)["files"]:
             (root / path).unlink(missing_ok=True)
     elif root.exists() and any(not path.name.startswith(".") for path in root.iterdir()):
-        raise UserError("the folder is not empty and holds no phantom", where=root, fix="name another data root")
+        raise UserError("the folder is not empty and does not hold a phantom", where=root, fix="name another data root")

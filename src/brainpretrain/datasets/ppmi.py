@@ -1,6 +1,6 @@
-"""PPMI: the collection that a user has put together at LONI, with the selection of series of BRAINS-45K.
+"""PPMI: the collection that a user has compiled at LONI, with the selection of series of BRAINS-45K.
 
-Series that come as DICOM are read once they are converted: below `nifti/`, on the path of the series.
+DICOM series are read after their conversion: below `nifti/`, on the path of the series.
 """
 
 from brainpretrain.datasets.base import CONVERTED, Dataset, Layout, Pattern, guess_sequence

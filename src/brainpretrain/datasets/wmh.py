@@ -1,13 +1,13 @@
 """WMH 2017: FLAIR and T1w with white matter hyperintensities labelled, from five scanners.
 
-The host tells size and md5 of each file, 8.76 GB together. A `dataverse_files.zip` from its page is taken as well.
+The host states size and md5 of each file, 8.76 GB in all. A `dataverse_files.zip` from its page is accepted as well.
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
 SEQUENCES = {"FLAIR": "FLAIR", "T1": "T1w"}
-# `pre` holds the bias-corrected images; its T1 is registered to the FLAIR, on whose grid the label lies.
-# A site is a folder, or two in Amsterdam, one of which is spelled `Philips_VU .PETMR_01.` in the release.
+# `pre` holds the bias-corrected images. Its T1 is registered to the FLAIR, and the label is on the grid of the FLAIR.
+# A site is a folder; Amsterdam has two, one of which is spelled `Philips_VU .PETMR_01.` in the release.
 IMAGE = r"(?P<site>Utrecht|Singapore|Amsterdam/[^/]+)/(?P<subject>\d+)/pre/(?P<sequence>[A-Z0-9]+)"
 
 DATASET = Dataset(

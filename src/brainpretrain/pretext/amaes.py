@@ -34,7 +34,7 @@ def build(
         mask_size: side of a hidden block in voxels.
         mask_ratio: share of blocks that are hidden, 0..1, or [low, high] to draw it for every sample.
         loss_on: `all` voxels, or the `hidden` ones only.
-        decoder: kind of decoder, see `decoders.build`.
+        decoder: a file of `decoders/`.
         decoder_options: its options; the paper's light decoder is {convs_per_stage: 1, skips: false}.
         normalize_target: reconstruct what is left when each block's mean is subtracted and its deviation divided by
             (He et al. 2022); not in AMAES.

@@ -1,0 +1,152 @@
+"""Index and stored volumes to who trains and who is scored: splits, corpora, and the audit of their overlap."""
+
+
+def subjects_of(task, cohort):
+    """File with the subjects of a cohort; `val` is the part of the pool that a fold leaves."""
+    return (OOD if cohort == "ood" else SUBJECTS).format(task=task)
+
+
+def fingerprints_of(task, cohort):
+    """Fingerprints of the data set of a cohort."""
+    entry = CONFIG.tasks[task]
+    return FINGERPRINTS.format(dataset=entry.dataset_of(cohort), preprocess=entry.preprocess)
+
+
+rule split:
+    input:
+        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset),
+    output:
+        SUBJECTS,
+    log:
+        STUDY + "/logs/split/{task}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        # a check that does not shape the split
+        asked=lambda w: " ".join(":".join(pair) for pair in PLAN.draws(w.task)),
+    params:
+        task=as_json(specs.task_split, "task"),
+    shell:
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule ood:
+    input:
+        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset_of("ood")),
+        subjects=SUBJECTS,
+    output:
+        OOD,
+    log:
+        STUDY + "/logs/ood/{task}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        task=as_json(specs.task_ood, "task"),
+    shell:
+        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q} --out {output:q}"
+        " > {log:q} 2>&1"
+
+
+rule fold:
+    input:
+        SUBJECTS,
+    output:
+        SPLIT,
+    log:
+        STUDY + "/logs/fold/{task}/{fold}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        block=lambda w: CONFIG.tasks[w.task].split.block,
+    shell:
+        "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
+
+
+def of_pools(pattern):
+    """An input or param: `pattern` for every task to whose pool a source of the corpus is limited."""
+    return lambda wildcards: expand(pattern, task=CONFIG.corpora[wildcards.corpus].pools)
+
+
+rule corpus:
+    input:
+        volumes=of_corpus(VOLUMES),
+        pools=of_pools(SUBJECTS),
+    output:
+        CORPUS,
+    log:
+        STUDY + "/logs/corpus/{corpus}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        data=DATA,
+        corpus=as_json(specs.corpus, "corpus"),
+        volumes=of_corpus("{dataset}=" + VOLUMES),
+        pools=of_pools("{task}=" + SUBJECTS),
+        seed=CONFIG.study.seed,
+    shell:
+        "brainpretrain corpus --volumes {params.volumes:q} --pools {params.pools:q} --data {params.data:q}"
+        " --corpus {params.corpus:q} --seed {params.seed} --out {output:q} > {log:q} 2>&1"
+
+
+rule fingerprint:
+    input:
+        VOLUMES,
+    output:
+        FINGERPRINTS,
+    log:
+        RESULTS + "/logs/fingerprint/{dataset}/{preprocess}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=per_attempt(120),
+    shell:
+        "brainpretrain fingerprint --volumes {input:q} --out {output:q} > {log:q} 2>&1"
+
+
+def audit_indexes(pattern):
+    """An input or param: `pattern` for every data set of the corpus and of the cohorts."""
+    scored = {CONFIG.tasks[task].dataset_of(cohort) for task, cohort in PLAN.cohorts}
+    return lambda wildcards: expand(pattern, dataset=sorted({*CONFIG.corpora[wildcards.corpus].datasets, *scored}))
+
+
+def audit_fingerprints(wildcards):
+    """Fingerprints of the data sets of the corpus and of the cohorts."""
+    return sorted({*of_corpus(FINGERPRINTS)(wildcards), *(fingerprints_of(*cohort) for cohort in PLAN.cohorts)})
+
+
+rule overlap:
+    input:
+        corpus=CORPUS,
+        subjects=sorted({subjects_of(*cohort) for cohort in PLAN.cohorts}),
+        indexes=audit_indexes(INDEX),
+        fingerprints=audit_fingerprints,
+    output:
+        overlap=OVERLAP,
+        pairs=STUDY + "/corpora/{corpus}/pairs.tsv",
+    log:
+        STUDY + "/logs/overlap/{corpus}.log",
+    # no training waits for the audit, but it goes first, and no table is made without it: see README.md
+    priority: 100
+    conda:
+        "../envs/environment.yaml"
+    threads: 4
+    resources:
+        mem_mb=per_attempt(8000),
+        runtime=per_attempt(60),
+    params:
+        cohorts=[f"{task}:{cohort}={subjects_of(task, cohort)}" for task, cohort in PLAN.cohorts],
+        indexes=audit_indexes("{dataset}=" + INDEX),
+        fingerprints=of_corpus("{dataset}=" + FINGERPRINTS),
+        scored=[f"{task}:{cohort}={fingerprints_of(task, cohort)}" for task, cohort in PLAN.cohorts],
+        near=CONFIG.settings.near_copy,
+        protocol=lambda w: CONFIG.corpora[w.corpus].protocol,
+    shell:
+        "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --indexes {params.indexes:q}"
+        " --fingerprints {params.fingerprints:q} --cohort-fingerprints {params.scored:q} --near {params.near}"
+        " --protocol {params.protocol} --out {output.overlap:q} --pairs {output.pairs:q} > {log:q} 2>&1"

@@ -1,0 +1,108 @@
+"""Model to predictions in native space, to scores per case and label, to one table of all scores."""
+
+PREDICTIONS = FOLD + "/{cohort}/predictions"
+SCORES = FOLD + "/{cohort}/scores.tsv"
+BIDS = STUDY + "/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}"
+
+
+def fixed_subjects(wildcards):
+    """File of a cohort that is the same in every fold; `val` has none, since it is the rest of the pool."""
+    return [] if wildcards.cohort == "val" else subjects_of(wildcards.task, wildcards.cohort)
+
+
+rule predict_cohort:
+    input:
+        fixed=fixed_subjects,
+        volumes=cohort_volumes,
+        split=SPLIT,
+        model=FOLD + "/model.safetensors",
+    output:
+        directory(PREDICTIONS),
+    log:
+        STUDY + "/logs/predict_cohort/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
+    threads: 4
+    resources:
+        mem_mb=per_attempt(16000),
+        runtime=240,
+        gpu=1,
+        launcher="",
+        root=cohort_root,
+    params:
+        task=as_json(specs.task_prediction, "task"),
+        fixed=option("--fixed", "fixed"),
+        inference=as_json(specs.inference, "recipe"),
+    shell:
+        "{resources.launcher} brainpretrain predict-cohort --model {input.model:q} --volumes {input.volumes:q}"
+        " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
+        " --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
+        " --threads {threads} --out {output:q} > {log:q} 2>&1"
+
+
+# no target needs it: `snakemake -- results/<study>/bids/<task>/<backbone>/<init>/<recipe>/n<n_train>/fold<fold>/<cohort>`
+rule bids:
+    input:
+        fixed=fixed_subjects,
+        volumes=cohort_volumes,
+        split=SPLIT,
+        model=FOLD + "/model.safetensors",
+        predictions=PREDICTIONS,
+    output:
+        directory(BIDS),
+    log:
+        STUDY + "/logs/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        root=cohort_root,
+    params:
+        task=as_json(specs.task_prediction, "task"),
+        fixed=option("--fixed", "fixed"),
+        dataset=lambda w: specs.module(CONFIG, CONFIG.tasks[w.task].dataset_of(w.cohort)),
+    shell:
+        "brainpretrain bids --predictions {input.predictions:q} --model {input.model:q} --volumes {input.volumes:q}"
+        " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
+        " --cohort {wildcards.cohort} {params.fixed:q} --dataset {params.dataset} --out {output:q} > {log:q} 2>&1"
+
+
+rule evaluate:
+    input:
+        fixed=fixed_subjects,
+        volumes=cohort_volumes,
+        split=SPLIT,
+        predictions=PREDICTIONS,
+    output:
+        SCORES,
+    log:
+        STUDY + "/logs/evaluate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=120,
+        root=cohort_root,
+    params:
+        task=as_json(specs.task_scores, "task"),
+        fixed=option("--fixed", "fixed"),
+        run=lambda w: specs.as_json({"study": CONFIG.study_name, **w}),
+    shell:
+        "brainpretrain evaluate --predictions {input.predictions:q} --volumes {input.volumes:q} --root {resources.root:q}"
+        " --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q}"
+        " --run {params.run:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule scores:
+    input:
+        [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.evaluations],
+    output:
+        STUDY + "/scores.tsv",
+    log:
+        STUDY + "/logs/scores.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "brainpretrain scores {input:q} --out {output:q} > {log:q} 2>&1"

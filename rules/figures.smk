@@ -1,0 +1,232 @@
+"""Figures of the report, and the viewer of whole volumes next to it."""
+
+OVERLAYS = STUDY + "/overlays"
+OVERLAY_CASES = OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js"
+FOLDS = range(CONFIG.study.folds)
+
+
+def table_runs(wildcards):
+    """run.json of every training behind a table."""
+    table = PLAN.tables[wildcards.table]
+    trainings = {evaluation.training for evaluation in PLAN.table_evaluations(table)}
+    trainings |= {pretraining.path for pretraining in PLAN.table_pretrainings(table)}
+    return [f"{STUDY}/{training}/run.json" for training in sorted(trainings)]
+
+
+rule plot_cases:
+    input:
+        table_scores,
+    output:
+        shown(FIGURES + "/{table}_cases.png", RESULTS_SECTION, "paired_cases", table="{table}", shows="every case"),
+    log:
+        STUDY + "/logs/plot_cases/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain plot-cases --scores {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule plot_costs:
+    input:
+        scores=table_scores,
+        runs=table_runs,
+    output:
+        html=shown(FIGURES + "/{table}_costs.html", RESULTS_SECTION, "costs", table="{table}", shows="hours and memory"),
+        tsv=FIGURES + "/{table}_costs.tsv",
+        svg=FIGURES + "/{table}_costs.svg",
+    log:
+        STUDY + "/logs/plot_costs/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        out=subpath(output.html, parent=True),
+    shell:
+        "brainpretrain plot-costs --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q} --out {params.out:q}"
+        " > {log:q} 2>&1"
+
+
+rule plot_budgets:
+    input:
+        scores=table_scores,
+        runs=table_runs,
+    output:
+        html=shown(FIGURES + "/{table}_budgets.html", RESULTS_SECTION, "budgets", table="{table}", shows="label budgets"),
+        tsv=FIGURES + "/{table}_budgets.tsv",
+        svg=FIGURES + "/{table}_budgets.svg",
+        matched=FIGURES + "/{table}_matched.tsv",
+    log:
+        STUDY + "/logs/plot_budgets/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        bootstrap=specs.as_json(CONFIG.settings.bootstrap),
+        out=subpath(output.html, parent=True),
+    shell:
+        "brainpretrain plot-budgets --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q}"
+        " --bootstrap {params.bootstrap:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule plot_composition:
+    input:
+        corpus=CORPUS,
+        volumes=of_corpus(VOLUMES),
+    output:
+        shown(FIGURES + "/corpora/{corpus}.png", CORPUS_SECTION, "composition", shows="composition of {corpus}"),
+    log:
+        STUDY + "/logs/plot_composition/{corpus}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        data=DATA,
+        volumes=of_corpus("{dataset}=" + VOLUMES),
+    shell:
+        "brainpretrain plot-composition --corpus {input.corpus:q} --volumes {params.volumes:q} --data {params.data:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
+rule plot_loss_pretraining:
+    input:
+        PRETRAIN + "/log.csv",
+    output:
+        shown(
+            PRETRAIN_FIGURES + "/loss.svg",
+            TRAINING_SECTION,
+            "loss",
+            training="{pretext} on {corpus}, {backbone}",
+            shows="curves",
+        ),
+    log:
+        STUDY + "/logs/plot_loss_pretraining/{corpus}/{pretext}/{backbone}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        title="{pretext} on {corpus}, {backbone}",
+    shell:
+        "brainpretrain plot-loss {input:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
+
+
+use rule plot_loss_pretraining as plot_loss_finetuning with:
+    input:
+        expand(FOLD + "/log.csv", fold=FOLDS, allow_missing=True),
+    output:
+        shown(
+            ARM_FIGURES + "/loss.svg",
+            TRAINING_SECTION,
+            "loss",
+            lambda w: {"training": arm_title(w), "shows": "curves"},
+        ),
+    log:
+        STUDY + "/logs/plot_loss_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
+    params:
+        title="{task}, {backbone}, {init}, n={n_train}",
+
+
+rule plot_reconstructions:
+    input:
+        PRETRAIN + "/reconstruction.npz",
+    output:
+        shown(
+            PRETRAIN_FIGURES + "/reconstruction.png",
+            TRAINING_SECTION,
+            "reconstructions",
+            training="{pretext} on {corpus}, {backbone}",
+            shows="reconstruction",
+        ),
+    log:
+        STUDY + "/logs/plot_reconstructions/{corpus}/{pretext}/{backbone}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    shell:
+        "brainpretrain plot-reconstructions {input:q} --out {output:q} > {log:q} 2>&1"
+
+
+def evaluation_folders(wildcards, input):
+    """Folders of the scores and predictions of an arm, one for each fold."""
+    return [str(Path(path).parent) for path in input.scores]
+
+
+rule plot_overlays:
+    input:
+        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
+        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        volumes=cohort_volumes,
+    output:
+        shown(
+            ARM_FIGURES + "/{cohort}.png",
+            CASES_SECTION,
+            "overlays",
+            lambda w: {"arm": f"{arm_title(w)} ({w.cohort})"},
+        ),
+    log:
+        STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=30,
+        root=cohort_root,
+    params:
+        folders=evaluation_folders,
+        task=as_json(specs.task_overlays, "task"),
+    shell:
+        "brainpretrain plot-overlays --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
+        " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule overlay_cases:
+    input:
+        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
+        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        volumes=cohort_volumes,
+    output:
+        OVERLAY_CASES,
+    log:
+        STUDY + "/logs/overlay_cases/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=30,
+        root=cohort_root,
+    params:
+        folders=evaluation_folders,
+        task=as_json(specs.task_overlays, "task"),
+        title=lambda w: f"{arm_title(w)} ({w.cohort})",
+    shell:
+        "brainpretrain overlay-cases --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
+        " --task {params.task:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
+
+
+# next to the report and only by request, since it needs NiiVue's bundle and holds whole volumes
+rule page_overlays:
+    input:
+        sorted({OVERLAY_CASES.format(cohort=e.cohort, **vars(e.arm)) for e in PLAN.evaluations}),
+    output:
+        page=OVERLAYS + "/index.html",
+    log:
+        STUDY + "/logs/page_overlays.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    resources:
+        bundle=f"{CONFIG.settings.data_root}/niivue/niivue.umd.js",
+    params:
+        title=CONFIG.study.title,
+    shell:
+        "brainpretrain page-overlays {input:q} --bundle {resources.bundle:q} --title {params.title:q} --out {output.page:q}"
+        " > {log:q} 2>&1"
+
+
+rule overlays:
+    input:
+        rules.page_overlays.output,

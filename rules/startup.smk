@@ -1,0 +1,47 @@
+"""Checks and warnings before any job: small splits also in a dry run, the others when a run starts."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from brainpretrain.cohorts import splits
+
+
+def refuse_small_splits():
+    """Ends if an existing split has too few subjects for the study."""
+    for task in PLAN.tasks:
+        subjects = Path(SUBJECTS.format(task=task))
+        if subjects.exists():
+            try:
+                splits.check_asked(json.loads(subjects.read_text()), PLAN.draws(task), subjects)
+            except UserError as error:
+                raise WorkflowError(str(error)) from None
+
+
+def warn_of_moved_data():
+    """One line for every data set whose index was made from another folder than the config has now."""
+    for dataset in PLAN.datasets:
+        source = Path(f"{DATA}/{dataset}/source.json")
+        root = Path(CONFIG.data_root(dataset)).absolute()
+        if source.exists() and Path(indexed := json.loads(source.read_text())["root"]) != root:
+            print(
+                f"{dataset}: its index was made from {indexed}, files are now read from {root}; if the files there are others,"
+                " index them with --forcerun fetch",
+                file=sys.stderr,
+            )
+
+
+def refuse_second_copies():
+    """Ends if jobs of an earlier Snakemake in this folder are still in Slurm's queue: each would be submitted a second time."""
+    if not shutil.which("squeue"):
+        return
+    queue = subprocess.run(["squeue", "--me", "--noheader", "--format=%i %T %k|%Z"], capture_output=True, text=True)
+    jobs = [line.split("|")[0] for line in queue.stdout.splitlines() if line.endswith(f"|{Path.cwd()}") and " rule_" in line]
+    if jobs:
+        numbers = " ".join(job.split()[0] for job in jobs)
+        raise WorkflowError(
+            f"{len(jobs)} jobs of an earlier Snakemake in this folder are still in Slurm's queue, the first: {jobs[0]}. Let them"
+            f" end (what they finish counts), or cancel them (trainings save and continue later): scancel {numbers}"
+        )

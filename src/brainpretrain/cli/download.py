@@ -1,0 +1,121 @@
+"""Commands of the stage download: from a host to files that are in place and listed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from brainpretrain import config, datasets
+from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
+from brainpretrain.download import check as module
+from brainpretrain.download import listing
+from brainpretrain.download.archives import markers
+from brainpretrain.download.download import download as download_dataset
+from brainpretrain.download.fetch import fetch as run
+from brainpretrain.download.index import scan, to_fetch, with_sizes
+from brainpretrain.errors import UserError
+from brainpretrain.files import write_json, write_tsv
+
+
+@command(
+    "datasets",
+    arg("--config-folder", type=Path, default=Path("config"), metavar="DIR", help="says where raw files are, and names own data"),
+    arg("--data-root", metavar="DIR", help="where raw files are instead"),
+    arg("--json", action="store_true", help="as JSON, with title, page, citation and what is wrong with the files"),
+    arg("--markdown", action="store_true", help="as the table of docs/data_access.md; looks at no file"),
+)  # fmt: skip
+def list_datasets(args: argparse.Namespace) -> None:
+    """Prints every module in datasets/ and every data set of the config.
+
+    Subjects and volumes are those of the complete release; BRAINS-45K are the volumes that it gives to that corpus. What is in
+    place is read off file names; nothing is opened. A pipe gets 200 columns unless COLUMNS says otherwise.
+    """
+    if args.markdown:
+        print(listing.markdown(datasets.names()), end="")
+        return
+    known = config.load(args.config_folder, {"data_root": args.data_root, "data_roots": {}} if args.data_root else None)
+    modules = {name: (name, {}) for name in datasets.names()}
+    modules |= {name: (entry.module, entry.options) for name, entry in known.datasets.items()}
+    places = {name: (datasets.describe(*entry), Path(known.data_root(name))) for name, entry in modules.items()}
+    rows = listing.listing(places)
+    if args.json:
+        print(json.dumps(rows, indent=2))
+        return
+    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200)
+    console.print(listing.table(rows, console.width))
+
+
+@command(
+    "check",
+    arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or a CSV that lists them"),
+    arg("--json", action="store_true", help="as JSON"),
+)  # fmt: skip
+def check(args: argparse.Namespace) -> None:
+    """Prints format, subjects, sequences, labels, spacing, problems, and the YAML that makes it a data set.
+
+    Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
+    """
+    facts = module.check(args.folder)
+    print(json.dumps(facts, indent=2) if args.json else module.report(facts))
+    if facts["problems"]:
+        found = len(facts["problems"])
+        raise UserError(f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="mend them, then check again")
+
+
+@command(
+    "fetch",
+    DATASET, ROOT, OPTIONS, OUT,
+)  # fmt: skip
+def fetch(args: argparse.Namespace) -> None:
+    """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here, NRRD is converted."""
+    described = datasets.describe(args.dataset, args.options)
+    facts = run(described, args.root, **({} if args.dataset in datasets.TEMPLATES else args.options))
+    write_json(args.out, facts | {"archives": markers(args.root)})
+    print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
+    if facts["unexpected"]:
+        print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
+    if facts["left_out"]:
+        print(f"{facts['left_out']} volumes left out by the selection of series")
+    if facts["dangling"]:
+        print(to_fetch(facts["dangling"]))
+    if facts["note"]:
+        print(facts["note"])
+
+
+@command("index", DATASET, ROOT, OPTIONS, OUT)
+def index(args: argparse.Namespace) -> None:
+    """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes."""
+    found = scan(datasets.describe(args.dataset, args.options), args.root)
+    rows = with_sizes(found.rows, args.root)
+    write_tsv(args.out, rows)
+    if found.dangling:
+        print(to_fetch(found.dangling))
+    print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
+
+
+@command(
+    "download",
+    DATASET,
+    ROOT,
+    arg("--incoming", type=Path, metavar="DIR",
+        help="where you put archives, and where downloads go (default: incoming/<data set> beside the folder of the raw files)"),
+    arg("--mirror", type=folder, metavar="DIR", help="folder that is searched for archives before the network is asked"),
+    arg("--out", type=Path, metavar="FILE", help="also write what was found as JSON"),
+)  # fmt: skip
+def download(args: argparse.Namespace) -> None:
+    """Continues where it broke off. What is in place already is only looked at, and what you placed is not touched.
+
+    Credentials come from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
+    """
+    incoming = args.incoming or args.root.absolute().parent / "incoming" / args.dataset
+    facts = download_dataset(datasets.load(args.dataset), args.root, incoming, args.mirror)
+    if args.out:
+        write_json(args.out, facts)
+    print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
+    if facts["note"]:
+        print(facts["note"])

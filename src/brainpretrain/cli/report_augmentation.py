@@ -1,0 +1,34 @@
+"""The command `plot-augmentation`. It has its own file, since it imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.augment.pictures import pictures
+from brainpretrain.cli.arguments import OUT, arg, command, entry
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.report.figures.slices import augmentations
+
+
+@command(
+    "plot-augmentation",
+    arg("volume", type=Path, metavar="NIFTI", help="volume to show"),
+    arg("--policy", type=entry("augmentations"), required=True, metavar="NAME",
+        help="entry of config/augmentations.yaml (or JSON, or @file.yaml)"),
+    arg("--preprocess", type=entry("preprocess"), required=True, metavar="NAME",
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
+    arg("--patch-size", type=int, nargs=3, required=True, metavar="N", help="voxels"),
+    arg("--seed", type=int, default=0, help="of the sample"),
+    arg("--title", default="", help="above the figure"),
+    arg("--credit", default="", help="below the figure: whose image it is, and its licence"),
+    OUT,
+)  # fmt: skip
+def plot_augmentation(args: argparse.Namespace) -> None:
+    """Each transform by itself, sure to fire: the middle axial slice before, after, and the difference."""
+    recipe = args.preprocess
+    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
+    found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
+    augmentations(found, args.out, args.title, args.credit)

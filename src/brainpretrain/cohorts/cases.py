@@ -1,0 +1,95 @@
+"""The labelled cases of a task, each with all sequences on one stored grid, and the table from label values to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainpretrain.cohorts import corpus
+from brainpretrain.errors import UserError
+from brainpretrain.preprocess import frames
+
+IGNORED = 255  # class of a voxel that is used neither in training nor in scoring
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject and session of a task: one row of the table of stored volumes per sequence, in the task's order."""
+
+    name: str
+    subject: str
+    session: str
+    rows: tuple[Mapping[str, Any], ...]
+    folder: Path
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z of the stored grid."""
+        return tuple(int(n) for n in self.rows[0]["shape"].split())  # type: ignore[return-value]
+
+    def image(self, box: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Float16 (c, x, y, z), or the part of it inside `box`."""
+        return np.stack([frames.load(self.folder, row, box) for row in self.rows])
+
+    def label(self, lookup: np.ndarray, box: tuple[slice, ...] | None = None) -> np.ndarray:
+        """Classes uint8 (x, y, z): 0 background, then the task's classes in order, `IGNORED`."""
+        return lookup[frames.load_label(self.folder, self.rows[0], box)]
+
+
+def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
+    """Complete labelled cases by subject: every sequence accepted, stored on one grid, label on the first sequence.
+
+    Args:
+        table: the stored volumes of the data set.
+        folder: the folder that the table's `file` column is relative to.
+        sequences: the task's sequences.
+
+    Raises:
+        UserError: a session has several volumes of one sequence; the sequences of a case are on different grids; or two
+            patients have the same image, so that one could train and the other be scored.
+    """
+    by_subject: dict[str, list[Case]] = {}
+    usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
+    for (subject, session), group in usable.groupby(["subject", "session"], sort=True):
+        if group["sequence"].duplicated().any():
+            raise UserError(
+                f"several volumes of one sequence in one session: {' '.join(group['volume'])}",
+                where=folder,
+                fix="choose one of them: leave the others out of the data set",
+            )
+        by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
+        if set(by_sequence) != set(sequences) or not by_sequence[sequences[0]]["label_file"]:
+            continue
+        rows = tuple(by_sequence[sequence] for sequence in sequences)
+        if len({row["geometry"] for row in rows}) > 1:
+            raise UserError(
+                f"the sequences {' '.join(sequences)} of one case are stored on different grids or crops",
+                where=rows[0]["volume"],
+                fix="use a preprocess recipe with 'crop: none', register them first, or use one sequence",
+            )
+        name = f"{subject}_{session}" if session else str(subject)
+        by_subject.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
+    _refuse_copies(by_subject, folder)
+    return by_subject
+
+
+def _refuse_copies(by_subject: Mapping[str, Sequence[Case]], folder: Path) -> None:
+    rows = [row for cases in by_subject.values() for case in cases for row in case.rows]
+    if rows and (groups := corpus.copies(pd.DataFrame(rows).assign(dataset=""))):
+        pairs = "; ".join(" = ".join(name.removeprefix("/") for name in names) for names in groups)
+        fix = "leave out all but one, or name them as one patient (`aliases` of the data set's module, `patient` in a table)"
+        raise UserError(f"the same image under several names, voxel for voxel: {pairs}", where=folder, fix=fix)
+
+
+def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
+    """Table from label-file values (0 .. 65535) to classes: uint8, background 0, `IGNORED` for ignored values."""
+    lookup = np.zeros(65536, np.uint8)
+    for number, values in enumerate(labels.values(), start=1):
+        lookup[list(values)] = number
+    lookup[list(ignore)] = IGNORED
+    return lookup

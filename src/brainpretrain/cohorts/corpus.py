@@ -1,0 +1,88 @@
+"""The corpus of a pretraining: its volumes, split by patient into training and validation, and copies of one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainpretrain.cohorts import splits
+from brainpretrain.errors import UserError
+
+_IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
+CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
+
+
+def make_corpus(
+    tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]], seed: int
+) -> pd.DataFrame:
+    """The volumes that a pretraining reads, each with its role (train or val), split by patient.
+
+    Args:
+        tables: by data set, the table of its stored volumes (status, subset, sequence ...); `file` is relative to the data
+            folder.
+        spec: the corpus entry of the config.
+        pools: for each task named by a `pool_of`, the subjects that may be used.
+        seed: draws the validation subjects.
+
+    Returns:
+        CORPUS_COLUMNS, sorted by data set and volume.
+
+    Raises:
+        UserError: no volume or no training subject is left, or a subject in `exclude` is not in the table.
+    """
+    rows = _selected(tables, spec, pools)
+    if rows.empty:
+        raise UserError(
+            "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
+        )
+    names = keys = rows["dataset"] + "/" + splits.patients(rows)
+    for group in copies(rows):  # one image under several names is one patient
+        merged = set(keys[names.isin(group)])
+        keys = keys.where(~keys.isin(merged), min(merged))
+    subjects = sorted(set(keys))
+    n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
+    if n_val >= len(subjects):
+        raise UserError(f"{len(subjects)} subject(s) leave none to train on", fix="lower val_fraction or add subjects")
+    validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
+    rows["role"] = np.where(keys.isin(validation), "val", "train")
+    return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)
+
+
+def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]]) -> pd.DataFrame:
+    """The accepted volumes of all sources of a corpus, each once.
+
+    Raises:
+        UserError: a subject in `exclude` is not in the table.
+    """
+    parts = []
+    for source in spec["sources"]:
+        table = tables[source["dataset"]]
+        keep = table["status"] == "ok"
+        if source["sequences"]:
+            keep &= table["sequence"].isin(source["sequences"])
+        if source["subsets"]:
+            keep &= table["subset"].isin(source["subsets"])
+        if source["pool_of"]:
+            keep &= table["subject"].isin(pools[source["pool_of"]])
+        excluded = source.get("exclude", [])
+        if missing := sorted(set(excluded) - set(table["subject"])):
+            raise UserError(
+                f"no subject {', '.join(missing)} to leave out", where=f"exclude of {source['dataset']}", fix="correct the names"
+            )
+        keep &= ~table["subject"].isin(excluded)
+        parts.append(table[keep].assign(dataset=source["dataset"]))
+    return pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
+
+
+def copies(rows: pd.DataFrame) -> list[list[str]]:
+    """Different patients with a bitwise equal stored volume, in groups of `<data set>/<patient>`.
+
+    Args:
+        rows: of tables of stored volumes, with the column `dataset`.
+    """
+    keys = rows["dataset"] + "/" + splits.patients(rows)
+    groups = keys.groupby([rows[name] for name in _IMAGE]).agg(lambda names: sorted(set(names)))
+    return sorted({tuple(names): list(names) for names in groups if len(names) > 1}.values())

@@ -1,0 +1,185 @@
+"""The typed config of a study, from the YAML under `config/`. Imports neither torch nor Snakemake.
+
+Every file maps *sections* (`backbones:`, `pretexts:`, `tables:` ...) to named entries. An entry may start from another one
+with `like:` and give only the differences. A study file adds `title`, `seed`, `folds` and `build`, may have entries of its
+own, and changes a catalogue entry for this study alone by starting from it under the same name. No YAML file runs code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from brainpretrain import datasets
+from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.merging import Catalogue, merge
+from brainpretrain.config.options import check_modules
+from brainpretrain.config.reading import read_yaml
+from brainpretrain.config.sections import (
+    SECTIONS,
+    Backbone,
+    Corpus,
+    Dataset,
+    Finetune,
+    Inference,
+    Preprocess,
+    Pretext,
+    Release,
+    Settings,
+    Study,
+    Table,
+    Task,
+)
+from brainpretrain.datasets.base import Dataset as Description
+from brainpretrain.errors import UserError, nearest
+
+
+class Config(BaseModel):
+    """All settings and entries that a study can use, validated."""
+
+    model_config = ConfigDict(frozen=True)
+    settings: Settings
+    study_name: str
+    study: Study
+    datasets: dict[str, Dataset]
+    preprocess: dict[str, Preprocess]
+    corpora: dict[str, Corpus]
+    tasks: dict[str, Task]
+    backbones: dict[str, Backbone]
+    augmentations: dict[str, PolicyConfig]
+    pretexts: dict[str, Pretext]
+    finetune: dict[str, Finetune]
+    weights: dict[str, Release]
+    tables: dict[str, Table]
+
+    def get(self, section: str, name: str, named_in: str) -> Any:
+        """Entry `name` of `section`; `named_in` is the place that names it, for the message.
+
+        Raises:
+            UserError: there is no such entry; gives the nearest name.
+        """
+        entries = getattr(self, section)
+        if name not in entries:
+            raise UserError(f"no entry '{name}' in '{section}'", where=named_in, fix=nearest(name, list(entries)))
+        return entries[name]
+
+    def data_root(self, dataset: str) -> str:
+        """Folder of the raw files of a data set."""
+        return self.settings.data_roots.get(dataset) or str(Path(self.settings.data_root) / dataset)
+
+    def incoming(self, dataset: str) -> str:
+        """Folder for the archives of a data set, from a user or a download."""
+        return str(Path(self.settings.data_root) / "incoming" / dataset)
+
+    def described(self, dataset: str) -> Description:
+        """The description of a data set: from its options if it is the user's own, else from its module.
+
+        Raises:
+            UserError: there is no such data set.
+        """
+        entry = self.datasets.get(dataset)
+        return datasets.describe(entry.module, entry.options) if entry else datasets.load(dataset)
+
+    def stored_as(self, preprocess: str, dataset: str = "") -> dict[str, Any]:
+        """A preprocess recipe without its tolerance for rejected volumes, which changes no stored volume.
+
+        With a data set: the recipe for its volumes. From a data set that is taken `whole`, no volume is left out by size or sign.
+        """
+        recipe = self.preprocess[preprocess].model_dump(mode="json", exclude={"max_rejected_fraction"})
+        if dataset and self.described(dataset).whole:
+            recipe |= {"min_size": 1, "allow_negative": True}
+        return recipe
+
+    def release(self, name: str, backbone: str) -> dict[str, Any]:
+        """The facts that an import needs about the file of a release for one backbone.
+
+        Raises:
+            UserError: no such release, or none of its files is for this backbone.
+        """
+        release = self.get("weights", name, f"backbone {backbone}")
+        if backbone not in release.files:
+            raise UserError(
+                f"the release '{name}' has no file for the backbone '{backbone}'",
+                where=f"weights.{name}.files",
+                fix=nearest(backbone, list(release.files)),
+            )
+        self.get("preprocess", release.preprocess, f"weights.{name}")
+        facts = release.model_dump(mode="json", exclude={"files"}) | {"preprocess": self.stored_as(release.preprocess)}
+        return {"release": name, **facts, **release.files[backbone].model_dump(mode="json")}
+
+    def pretext(self, name: str, backbone: str) -> Pretext:
+        """The pretext recipe with its `per_backbone` changes for `backbone`.
+
+        Raises:
+            UserError: there is no such pretext, or the changes make an invalid recipe.
+        """
+        recipe = self.get("pretexts", name, f"backbone {backbone}")
+        changes = recipe.per_backbone.get(backbone)
+        if not changes:
+            return recipe
+        return validate(Pretext, merge(recipe.model_dump(), changes), f"pretexts.{name}.per_backbone.{backbone}")
+
+
+def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Settings of a sliding window from outside the catalogue, checked as an entry is.
+
+    Raises:
+        UserError: a key is missing, unknown or out of range.
+    """
+    return validate(Inference, dict(settings), where).model_dump(mode="json")
+
+
+def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None) -> Config:
+    """Reads `config.yaml`, the catalogue files next to it and the chosen study.
+
+    Args:
+        folder: the config folder.
+        overrides: settings given on the command line (`snakemake --config study=demo`).
+
+    Raises:
+        UserError: an error in a file, with file, key and the nearest valid key.
+    """
+    folder = Path(folder)
+    settings = validate(Settings, read_yaml(folder / "config.yaml") | dict(overrides or {}), str(folder / "config.yaml"))
+    study_file = study_path(folder, settings.study)
+    catalogue = Catalogue(SECTIONS)
+    head: dict[str, Any] = {}
+    for path in [*sorted(path for path in folder.glob("*.yaml") if path.name != "config.yaml"), study_file]:
+        for key, content in read_yaml(path).items():
+            if key in SECTIONS:
+                catalogue.add(key, content, path)
+            elif path == study_file and key in Study.model_fields:
+                head[key] = content
+            else:
+                keys = [*SECTIONS, *(Study.model_fields if path == study_file else ())]
+                raise UserError(f"unknown key '{key}'", where=path, fix=nearest(key, keys))
+    study = validate(Study, head, str(study_file))
+    entries = {
+        section: {
+            name: validate(model, catalogue.resolve(section, name), catalogue.where(section, name))
+            for name in catalogue.entries[section]
+        }
+        for section, model in SECTIONS.items()
+    }
+    config = Config(settings=settings, study_name=study_file.stem, study=study, **entries)
+    check_modules(config, catalogue)
+    return config
+
+
+def study_path(folder: Path, study: str) -> Path:
+    """File of a study, which is given as a name in `config/studies/` or as a path.
+
+    Raises:
+        UserError: there is no study of that name; gives the nearest one.
+    """
+    if study.endswith((".yaml", ".yml")):
+        return Path(study)
+    path = folder / "studies" / f"{study}.yaml"
+    if not path.exists():
+        names = sorted(p.stem for p in (folder / "studies").glob("*.yaml"))
+        raise UserError(f"no study '{study}'", where=folder / "studies", fix=nearest(study, names))
+    return path

@@ -1,0 +1,108 @@
+"""Everything that one training is a function of, typed: the rules write it, `--config` reads it, the training takes it.
+
+The JSON of a run (`plain`) is the job's parameter in the workflow. Its fingerprint names the work folder, and the result
+keeps it as config.yaml. So it must not change for a run that exists: a field that comes later needs a default, and
+`exclude_if` for this default, as `stem` has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+
+from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.options import check_backbone, check_pretext
+from brainpretrain.config.sections import (
+    Backbone,
+    Count,
+    Encoder,
+    FinetuneRecipe,
+    Phase,
+    PreprocessRecipe,
+    PretrainRecipe,
+    Segmentation,
+    check_n_train,
+)
+
+
+def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> float:
+    """A number checked as a float; an int stays an int, since JSON writes 0 and 0.0 differently."""
+    number = check(value)
+    return value if type(value) is int else number
+
+
+class RunPhase(Phase):
+    """A phase as the JSON of a run has it: `warmup_epochs` is the int 0 where the config does not give it."""
+
+    warmup_epochs: Annotated[float, Field(ge=0), WrapValidator(_as_written)] = 0
+
+
+class PretrainRunRecipe(PretrainRecipe):
+    """A pretraining recipe as the JSON of a run has it."""
+
+    phases: Annotated[list[RunPhase], Field(min_length=1)]  # type: ignore[assignment]
+
+
+class FinetuneRunRecipe(FinetuneRecipe):
+    """A fine-tuning recipe as the JSON of a run has it."""
+
+    phases: Annotated[list[RunPhase], Field(min_length=1)]  # type: ignore[assignment]
+
+
+class Run(BaseModel):
+    """Fields that both kinds of training share. Unknown keys are refused at every level."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    name: str
+    seed: Annotated[int, Field(ge=0)]
+    policy: PolicyConfig
+    preprocess: PreprocessRecipe
+
+    def plain(self) -> dict[str, Any]:
+        """The run as JSON has it."""
+        return self.model_dump(mode="json")
+
+
+class PretrainRun(Run):
+    """One pretraining, except for its corpus."""
+
+    recipe: PretrainRunRecipe
+    backbone: Encoder
+
+
+class FinetuneRun(Run):
+    """One fine-tuning, except for its cases and its initial encoder."""
+
+    fold: Annotated[int, Field(ge=0)]
+    n_train: Annotated[Count | str, BeforeValidator(check_n_train)] = Field(
+        description="subjects; 'all', or a number, often as text"
+    )
+    task: Segmentation
+    recipe: FinetuneRunRecipe
+    backbone: Backbone
+
+
+def pretrain_run(content: Mapping[str, Any], where: str) -> PretrainRun:
+    """A pretraining from plain data.
+
+    Args:
+        content: the JSON of a run, or the config.yaml of a result.
+        where: its file or its argument, for messages.
+
+    Raises:
+        UserError: a key is unknown, missing or out of range; or a module does not exist or does not take its options.
+    """
+    run = validate(PretrainRun, content, where)
+    check_backbone(run.backbone, f"{where}: backbone")
+    check_pretext(run.recipe, f"{where}: recipe")
+    return run
+
+
+def finetune_run(content: Mapping[str, Any], where: str) -> FinetuneRun:
+    """A fine-tuning from plain data; arguments and errors as `pretrain_run`."""
+    run = validate(FinetuneRun, content, where)
+    check_backbone(run.backbone, f"{where}: backbone")
+    return run

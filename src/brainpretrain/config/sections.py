@@ -1,0 +1,470 @@
+"""The models of all entries of `config/*.yaml`. Unknown keys are refused."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from brainpretrain.augment.config import PolicyConfig
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Label = Annotated[int, Field(ge=1, le=65535)]
+Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
+NTrain = Count | Literal["all"]
+
+
+def check_n_train(value: Any) -> Any:
+    """One message for a bad number of training cases; pydantic would give one for each type of the union."""
+    for number in value if isinstance(value, list) else [value]:
+        if number not in (None, "all") and not (str(number).isdigit() and int(number) > 0):
+            raise ValueError("a number from 1, or 'all'")
+    return value
+
+
+class Section(BaseModel):
+    """Base of every entry: unknown keys are refused, `note` is free text that changes nothing."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    note: str = Field("", exclude=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, content: Any) -> Any:
+        """YAML reads `yes` as true, which would count as 1."""
+        for key, value in content.items() if isinstance(content, dict) else ():
+            if isinstance(value, bool) and key in cls.model_fields and cls.model_fields[key].annotation is not bool:
+                raise ValueError(f"'{key}' cannot be true or false (YAML reads yes, no, on and off as these)")
+        return content
+
+
+class Dataset(Section):
+    """A data set with options: one that the project makes itself, or the user's own (`datasets/<module>.py`)."""
+
+    module: Name = Field(description="a module of datasets/; `bids`, `nnunet` and `csv` describe data of your own")
+    options: dict[str, Any] = Field({}, description="arguments of the module's `generate` or `describe`")
+
+
+class PreprocessRecipe(Section):
+    """Raw volume to stored array (AMAES section 3.1, Appendix A)."""
+
+    spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    upper_quantile: Annotated[float, Field(gt=0, le=1)]
+    crop: Literal["nonzero", "none"]
+    antialias: bool
+    min_size: Count
+    allow_negative: bool
+    max_voxels: Count
+    spacing_range_mm: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    revision: int = 1
+
+
+class Preprocess(PreprocessRecipe):
+    """A recipe, and the share of a data set's volumes that it may reject."""
+
+    max_rejected_fraction: Share
+
+
+class Source(Section):
+    """The volumes that one data set contributes to a corpus."""
+
+    dataset: Name
+    sequences: list[str] = []
+    subsets: list[str] = []
+    pool_of: Name | None = Field(None, description="only subjects of this task's pool: its fixed test set stays out")
+    exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
+
+
+class Corpus(Section):
+    """The volumes of a pretraining: their sources, and the recipe that they are stored with."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    preprocess: Name
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    protocol: Literal["strict", "amaes"] = Field(
+        description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "
+        "amaes: as published, such subjects are counted, and the tables mark the arm as transductive"
+    )
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets that contribute volumes."""
+        return sorted({source.dataset for source in self.sources})
+
+    @property
+    def pools(self) -> list[str]:
+        """Tasks to whose pool a source is limited."""
+        return sorted({source.pool_of for source in self.sources if source.pool_of})
+
+
+class Split(Section):
+    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+
+    seed: Annotated[int, Field(ge=0)]
+    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
+
+
+class OutOfDistribution(Section):
+    """A second cohort, from another subset or data set, for the cohort name `ood`."""
+
+    dataset: Name
+    subsets: list[str] = []
+    by_site: bool = Field(
+        False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
+    )
+
+
+class Segmentation(Section):
+    """Input and output of a segmentation network: its sequences and its classes."""
+
+    sequences: Annotated[list[str], Field(min_length=1)]
+    labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(
+        min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
+    )
+    ignore: list[Label] = Field([], description="label values that neither train nor score")
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Segmentation:
+        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"label values occur twice in 'labels' and 'ignore': {twice}")
+        return self
+
+
+class Task(Segmentation):
+    """A segmentation task: one data set, the network's input and output, and how its segmentations are scored."""
+
+    dataset: Name
+    subsets: list[str] = []
+    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still count as one (docs/metrics.md: how to choose)")
+    lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
+    empty_masks: Literal["nan", "one"] = Field(
+        "nan", description="scores where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
+    )
+    hd95_missed_mm: Positive | None = Field(
+        None, description="HD95 where only one of reference and prediction holds a label; null leaves it out of means"
+    )
+    preprocess: Name
+    split: Split
+    ood: OutOfDistribution | None = None
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets with the cohorts of the task."""
+        return sorted({self.dataset, self.dataset_of("ood")})
+
+    def dataset_of(self, cohort: str) -> str:
+        """The data set of a cohort."""
+        return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
+
+    @model_validator(mode="after")
+    def _lesions_are_labels(self) -> Task:
+        if unknown := [name for name in self.lesions if name not in self.labels]:
+            raise ValueError(f"'lesions' lists names that are not in 'labels': {', '.join(unknown)}")
+        return self
+
+
+class Network(Section):
+    """Published counts of one network: of a pretext, of a segmentation network for `classes`, or else of the encoder."""
+
+    pretext: Name | None = None
+    classes: Count | None = None
+    parameters: Count
+    gflop: Positive | None = Field(None, description="10^9 floating-point operations of one forward pass, 2 per multiply-add")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Network:
+        if self.pretext and self.classes:
+            raise ValueError("a network has either 'pretext' or 'classes', not both")
+        return self
+
+
+class Encoder(Section):
+    """`backbones/<architecture>.py` with its options."""
+
+    architecture: Name
+    options: dict[str, Any] = {}
+
+
+class Backbone(Encoder):
+    """An encoder, and the decoder used for fine-tuning, which is `decoders/<decoder>.py` with its options."""
+
+    decoder: Name
+    decoder_options: dict[str, Any] = {}
+    expected: list[Network] = Field(
+        [],
+        exclude=True,
+        description="counts of the published network (of your own: by hand); tests and the command `params` compare them",
+    )
+
+
+class AdamW(Section):
+    """Fields as in torch.optim.AdamW."""
+
+    name: Literal["adamw"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    betas: Annotated[list[Share], Field(min_length=2, max_length=2)]
+    eps: Positive
+    amsgrad: bool
+
+
+class SGD(Section):
+    """Fields as in torch.optim.SGD."""
+
+    name: Literal["sgd"]
+    weight_decay: Annotated[float, Field(ge=0)]
+    momentum: Share
+    nesterov: bool
+
+
+class Phase(Section):
+    """A stretch of training with one learning-rate curve: linear warm-up from 0, then decay to 0."""
+
+    steps: Count | None = None
+    epochs: Positive | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0
+    lr: Positive
+    decay: Literal["cosine", "poly", "constant"]
+    exponent: Positive | None = Field(None, description="of the decay 'poly'")
+    train: Literal["all", "all_but_stem", "decoder", "decoder_and_stem"] = Field(
+        "all", description="the rest is frozen; the stem is the convolution of the encoder that reads the image"
+    )
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Phase:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("a phase needs either 'steps' or 'epochs'")
+        if self.warmup_steps and self.warmup_epochs:
+            raise ValueError("a phase takes 'warmup_steps' or 'warmup_epochs', not both")
+        if self.warmup_steps > (self.steps or math.inf) or self.warmup_epochs > (self.epochs or math.inf):
+            raise ValueError("the warm-up is a part of its phase and cannot be longer")
+        if (self.decay == "poly") != (self.exponent is not None):
+            raise ValueError("'exponent' goes with the decay 'poly', and 'poly' needs it")
+        return self
+
+
+class Training(Section):
+    """Fields that pretraining and fine-tuning share."""
+
+    patch_size: Size3
+    global_batch: Count = Field(description="patches per optimiser step over all devices together")
+    phases: Annotated[list[Phase], Field(min_length=1)]
+    optimizer: Annotated[AdamW | SGD, Field(discriminator="name")]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    gradient_clip: Positive | None = None
+    revision: int = 1
+
+
+class PretrainRecipe(Training):
+    """`pretext/<method>.py` with its options, and how it is trained."""
+
+    method: Name
+    options: dict[str, Any] = {}
+    val_every_epochs: Count = 1
+
+
+class Pretext(PretrainRecipe):
+    """A pretraining recipe, its augmentation policy, and what differs for some backbones."""
+
+    augmentation: Name
+    per_backbone: dict[Name, dict[str, Any]] = {}
+
+
+class Inference(Section):
+    """Sliding window (AMAES: constant weights, overlap 0.5, no mirroring)."""
+
+    overlap: Annotated[float, Field(ge=0, lt=1)]
+    weights: Literal["constant", "gaussian"]
+    batch: Count
+    mirror: list[Literal["x", "y", "z"]] = Field(
+        json_schema_extra={"uniqueItems": True}, description="logits are the mean over all flips along these axes; none: []"
+    )
+
+    @model_validator(mode="after")
+    def _each_axis_once(self) -> Inference:
+        if len(set(self.mirror)) < len(self.mirror):
+            raise ValueError("an axis occurs twice in 'mirror'")
+        return self
+
+
+class Loss(Section):
+    """A loss of `training/losses.py`; `smooth` keeps the Dice of an absent class defined."""
+
+    name: Literal["dice_ce", "squared_dice_ce"]
+    smooth: Positive
+
+
+class FinetuneRecipe(Training):
+    """How a segmentation network is trained."""
+
+    loss: Loss
+    stem: Literal["divide", "repeat"] = Field(
+        "divide",
+        exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
+        description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
+    )
+    foreground_fraction: Share
+
+    @model_validator(mode="after")
+    def _in_steps(self) -> FinetuneRecipe:
+        if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
+            raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
+        return self
+
+
+class Finetune(FinetuneRecipe):
+    """A fine-tuning recipe, and the parts of it that the arm, prediction or the log use; `inference` is prediction's."""
+
+    decoder: Name | None = Field(None, description="a decoder to use instead of the backbone's own, such as 'linear'")
+    decoder_options: dict[str, Any] = {}
+    augmentation: Name = Field(description="policy when the encoder was pretrained")
+    augmentation_scratch: Name = Field(description="policy when training starts from scratch")
+    log_every_steps: Count
+    inference: Inference
+
+    @model_validator(mode="after")
+    def _options_of_a_decoder(self) -> Finetune:
+        if self.decoder_options and not self.decoder:
+            raise ValueError("'decoder_options' goes with 'decoder'; the backbone's entry has the options of its own decoder")
+        return self
+
+
+class ReleasedFile(Section):
+    """One file of a release; a checksum is None if none is on record."""
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    url: str
+    bytes: Count | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+
+class Release(Section):
+    """Encoders that others have published, a file per backbone. Its name is an `init`."""
+
+    page: str
+    licence: str | None = Field(description="null if it is not known")
+    citation: str
+    corpus: str = Field(description="what they were pretrained on, in words")
+    preprocess: Name
+    patch_size: Size3
+    files: dict[Name, ReleasedFile] = Field(min_length=1, description="by backbone")
+
+
+class Column(Section):
+    """A task and the cohort to score; `val` is the pool without the training cases of the fold."""
+
+    title: str
+    task: Name
+    cohort: Literal["val", "test", "ood"]
+
+
+class Row(Section):
+    """One row, or several: a list in any field multiplies."""
+
+    title: str = ""
+    backbone: Name | list[Name]
+    init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
+    n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
+    recipe: Name | list[Name] | None = None
+    corpus: Name | None = None
+
+
+MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
+
+
+class PublishedRow(Section):
+    """Published values of one arm: by column title, the value and, if known, its SD, as printed (Dice x 100)."""
+
+    backbone: Name
+    init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
+    n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
+    cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+
+
+class Published(Section):
+    """Published values of a table's cells, and the protocol behind them, so that the table can mark differences."""
+
+    source: str
+    corpus: Name
+    recipe: Name
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
+    folds: Count
+    metric: MetricName = Field("dice", description="a table of another metric does not show the values")
+    notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
+    rows: Annotated[list[PublishedRow], Field(min_length=1)]
+
+
+class Table(Section):
+    """A table of results; `corpus`, `recipe` and `n_train` are the defaults of its rows."""
+
+    title: str
+    columns: Annotated[list[Column], Field(min_length=1)]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    corpus: Name
+    recipe: Name
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
+    metric: MetricName = "dice"
+    published: Published | None = None
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "datasets": Dataset,
+    "preprocess": Preprocess,
+    "corpora": Corpus,
+    "tasks": Task,
+    "backbones": Backbone,
+    "augmentations": PolicyConfig,
+    "pretexts": Pretext,
+    "finetune": Finetune,
+    "weights": Release,
+    "tables": Table,
+}
+
+
+class Bootstrap(Section):
+    """Resampling behind the intervals and ranks of the tables (docs/statistics.md) and of the label budgets."""
+
+    resamples: Count
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    seed: Annotated[int, Field(ge=0)]
+
+
+class Settings(Section):
+    """`config/config.yaml`: where things are, and which study to build."""
+
+    study: str
+    data_root: str
+    data_roots: dict[str, str] = {}
+    mirror: str = Field("", description="a folder that is searched for archives before the network is asked")
+    results: str
+    bootstrap: Bootstrap
+    save_every_steps: Count = Field(description="optimiser steps between two checkpoints: the most that a killed training loses")
+    max_idle_attempts: Count = Field(
+        description="after this many attempts in a row without a new checkpoint, a training refuses to start"
+    )
+    max_nonfinite_steps: Count = Field(5, description="a training ends after this many steps in a row with a loss of NaN or Inf")
+    near_copy: Share = Field(
+        description="correlation of fingerprints from which on two volumes count as one image (docs/audit.md)"
+    )
+    tensorboard: bool = False
+    execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
+        [], description="how training computes networks (training/execution.py): changes speed and memory, not the result"
+    )
+
+
+class Study(Section):
+    """The head of a study file."""
+
+    title: str
+    seed: Annotated[int, Field(ge=0)]
+    folds: Annotated[int, Field(ge=1, le=1000)]
+    build: Annotated[list[Name], Field(min_length=1)]

@@ -1,0 +1,238 @@
+"""Recognises the format of a folder of volumes (a known data set, BIDS, nnU-Net, or a table) and writes the YAML for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from brainpretrain import datasets
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, some
+from brainpretrain.datasets.own import bids
+from brainpretrain.datasets.own.csv import separator
+from brainpretrain.download.index import list_files, recognises, scan, to_fetch
+from brainpretrain.errors import UserError
+from brainpretrain.preprocess.nifti import BadVolume, read_header
+
+PROBED = 2000  # number of files that are compared with the layouts of all data sets
+PRINTED = 20  # largest number of problems, and of remarks, in the report
+SHOWN = 12  # largest number of sequences, subsets and labels in the report
+VOLUMES_PER_SHARD = 256
+# sequences for the free names of channels in nnU-Net, in lower case
+CHANNELS = {"t1": "T1w", "t1w": "T1w", "t1gd": "T1ce", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2w", "t2w": "T2w",
+            "flair": "FLAIR", "dwi": "DWI", "adc": "ADC", "pd": "PDw", "swi": "SWI", "ct": "CT"}  # fmt: skip
+
+
+def check(folder: Path | str) -> dict[str, Any]:
+    """Describes a folder of volumes, or a table of paths. It reads headers but no voxels.
+
+    Returns:
+        - folder; format (in words); module and options for the YAML; layout
+        - volumes, subjects, sessions, sites, labelled: counts
+        - sequences and subsets: counts by name; labels: names by value, if stated
+        - spacing_mm and shape: lowest and highest value of each axis
+        - unexpected (unused files), left_out (count), dangling (broken links)
+        - problems and remarks: texts; yaml: lines to paste into a config
+
+    Raises:
+        UserError: no format is recognised; the message says which ones would be.
+    """
+    folder = Path(folder)
+    root = folder.parent if folder.is_file() else folder
+    words, module, options = _format(folder)
+    dataset = datasets.describe(module, options)
+    problems: list[str] = []
+    try:
+        files = scan(dataset, root)
+    except UserError as error:
+        files, problems = Scan("", [], [], []), [str(error)]
+    is_template = module in datasets.TEMPLATES
+    spacing, shape, bad_headers, remarks = _grids(root, files.rows, allow_4d=not is_template)
+    if module == "nnunet":
+        remarks += _regions(root)
+    count = {key: len({row[key] for row in files.rows} - {""}) for key in ("subject", "session", "site")}
+    if is_template:
+        options = options | {"n_shards": max(1, math.ceil(len(files.rows) / VOLUMES_PER_SHARD))}
+    return {
+        "folder": str(folder),
+        "format": words,
+        "module": module,
+        "options": options,
+        "layout": files.layout,
+        "volumes": len(files.rows),
+        "subjects": count["subject"],
+        "sessions": len({(row["subject"], row["session"]) for row in files.rows}),
+        "sites": count["site"],
+        "labelled": sum(bool(row["label"]) for row in files.rows),
+        "sequences": dict(sorted(Counter(row["sequence"] for row in files.rows).items())),
+        "subsets": dict(sorted(Counter(row["subset"] for row in files.rows).items())),
+        "labels": {str(value): name for value, name in dataset.labels.items()},
+        "spacing_mm": spacing,
+        "shape": shape,
+        "unexpected": files.unexpected,
+        "left_out": len(files.left_out),
+        "dangling": files.dangling,
+        "problems": problems + bad_headers,
+        "remarks": remarks,
+        "yaml": _yaml(root, dataset, module, options),
+    }
+
+
+def report(facts: Mapping[str, Any]) -> str:
+    """The result of `check` as text."""
+    lines = [f"{facts['folder']}: {facts['format']}" + (f", layout '{facts['layout']}'" if facts["layout"] else "")]
+    counts = (f"{facts[key]:,} {key}" for key in ("subjects", "sessions", "volumes", "labelled"))
+    lines.append("  " + ", ".join(counts))
+    for key in ("sequences", "subsets", "labels"):
+        if facts[key]:
+            lines.append(f"  {key + ':':11}" + some([f"{name} {value}" for name, value in facts[key].items()], SHOWN))
+    for key, unit in (("spacing_mm", "mm"), ("shape", "voxels")):
+        if facts[key]:
+            ranges = " x ".join(f"{low:g}" if low == high else f"{low:g}..{high:g}" for low, high in facts[key])
+            lines.append(f"  {key.removesuffix('_mm') + ':':11}{ranges} {unit}")
+    if facts["left_out"]:
+        lines.append(f"  {facts['left_out']} volumes are excluded by the selection of series")
+    if facts["unexpected"]:
+        lines.append(f"  unused:    {some(facts['unexpected'])}")
+    if facts["dangling"]:
+        lines.append(f"  {to_fetch(facts['dangling'])}")
+    for key in ("problems", "remarks"):
+        if facts[key]:
+            lines.append(f"  {len(facts[key])} {key if facts[key][1:] else key[:-1]}:")
+            lines += [f"    {text}".replace("\n", "\n    ") for text in facts[key][:PRINTED]]
+    return "\n".join([*lines, "To use it, in config/datasets.yaml and config/config.yaml:", "", facts["yaml"]])
+
+
+# ------------------------------------------------------------------------------------------------ which format
+
+
+def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
+    """Format in words, and module and options of the YAML, for a folder or table."""
+    if folder.is_file() and folder.suffix in (".csv", ".tsv"):
+        return "a table of paths", "csv", {"file": folder.name}
+    if not folder.is_dir():
+        raise UserError(
+            "this is neither a folder nor a table (.csv, .tsv)" if folder.exists() else "there is no such folder or table",
+            where=folder,
+            fix="give the folder that holds the volumes",
+        )
+    files, dangling = list_files(folder)
+    if tables := [path for path in files if path.endswith((".csv", ".tsv")) and "/" not in path and _is_list(folder / path)]:
+        return "a table of paths", "csv", {"file": tables[0]}
+    volumes = [path for path in (*files, *dangling) if path.endswith(EXTENSIONS)]
+    step = max(1, len(volumes) // PROBED)
+    for name in datasets.names():
+        dataset = datasets.load(name)
+        if dataset.access != "embedded" and recognises(dataset, volumes[::step]):
+            return f"the data set '{name}' ({dataset.title})", name, {}
+    if "dataset.json" in files and any(path.startswith("imagesTr/") for path in volumes):
+        return "nnU-Net's raw data", "nnunet", _nnunet(folder, volumes)
+    if recognises(bids.describe(), volumes[::step]):
+        return "BIDS", "bids", _bids(volumes)
+    raise UserError(
+        f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else ""),
+        where=folder,
+        fix=_hint(folder, files, volumes),
+    )
+
+
+def _hint(folder: Path, files: list[str], volumes: list[str]) -> str:
+    """A fix for a folder in which no format is recognised."""
+    nested = [path.removesuffix("/dataset.json") for path in files if re.fullmatch(r"[^/]+/dataset\.json", path)]
+    if nested:
+        return f"nnU-Net's raw data are one level down: check {folder / nested[0]}"
+    if not volumes and any(path.lower().endswith((".dcm", ".ima", ".nrrd")) for path in files):
+        return "convert DICOM and NRRD to NIfTI first"
+    return "arrange it as BIDS or nnU-Net's raw data, or list the volumes in a CSV with the columns subject, sequence, path"
+
+
+def _is_list(table: Path) -> bool:
+    """True if the first line of a CSV file names the columns that a list of volumes needs."""
+    with open(table, newline="", encoding="utf-8-sig", errors="replace") as stream:
+        first = stream.readline()
+    return {"subject", "sequence", "path"} <= set(next(csv.reader([first], delimiter=separator(first)), []))
+
+
+def _nnunet(folder: Path, volumes: list[str]) -> dict[str, Any]:
+    """The options for channels and labels of dataset.json, in the form of nnU-Net 1 or 2."""
+    try:
+        stated = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        channels = stated.get("channel_names") or stated.get("modality") or {}
+        names = [str(channels[key]) for key in sorted(channels, key=int)]
+        labels = dict(sorted(filter(None, (_label(*pair) for pair in stated.get("labels", {}).items()))))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"dataset.json cannot be read: {error}", where=folder / "dataset.json", fix="correct it") from error
+    options: dict[str, Any] = {"sequences": [CHANNELS.get(name.lower(), name) for name in names] or ["unknown"]}
+    if labels and not _regions(folder):  # a region has values without a name, and a label file may hold named values only
+        options["labels"] = labels
+    if any(path.startswith("labelsTs/") for path in volumes):
+        options["test_labels"] = True
+    return options
+
+
+def _label(key: Any, value: Any) -> tuple[int, str] | None:
+    """A label as (value, name), written as `name: value` or, before nnU-Net 2, `value: name`; None for the background."""
+    number, name = (value, key) if isinstance(value, int) else (key, value)
+    if isinstance(value, list):  # a region consists of the values of other labels
+        return None
+    return (int(number), str(name)) if int(number) > 0 else None
+
+
+def _regions(folder: Path) -> list[str]:
+    """A remark for each label of dataset.json that is a region, that is a list of values."""
+    stated = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("labels", {})
+    return [
+        f"label '{name}' is a region (values {', '.join(map(str, values))}) and is left out, since classes must not overlap"
+        for name, values in stated.items()
+        if isinstance(values, list)
+    ]
+
+
+def _bids(volumes: list[str]) -> dict[str, Any]:
+    """The option `sequences` of a BIDS folder. The option `label` is left to the user, since any derivative may hold masks."""
+    stems = [path.removesuffix(".gz").removesuffix(".nii") for path in volumes if not path.startswith("derivatives/")]
+    present = {suffix: name for suffix, name in bids.SEQUENCES.items() if any(stem.endswith(f"_{suffix}") for stem in stems)}
+    return {"sequences": present}
+
+
+# ------------------------------------------------------------------------------------------------ headers and YAML
+
+
+def _grids(root: Path, rows: list[Row], allow_4d: bool) -> tuple[list[list[float]], list[list[int]], list[str], list[str]]:
+    """Lowest and highest spacing and size of each axis; problems with headers; and remarks.
+
+    An unlabelled 4-D volume is a problem, or, with `allow_4d`, a remark: known data sets expect that the selection leaves it out.
+    """
+    spacings, shapes, problems, remarks = [], [], [], []
+    for path, row in {row["path"]: row for row in rows}.items():
+        try:
+            header = read_header(root / path)
+        except BadVolume as error:
+            problems.append(f"{path}: {error.problem}")
+            continue
+        size = [int(n) for n in header["dim"][1 : 1 + max(3, int(header["dim"][0]))]]
+        if math.prod(size[3:]) > 1 and row["channel"] == "":
+            text = f"{path}: {len(size)}-D {tuple(size)} where 3-D is needed"
+            if allow_4d and not row["label"]:
+                remarks.append(f"{text}; it will be left out")
+            else:
+                problems.append(text)
+        shapes.append(size[:3])
+        spacings.append([round(float(v), 4) for v in header["pixdim"][1:4]])
+    axes = [[min(axis), max(axis)] for axis in zip(*spacings, strict=True)]
+    return axes, [[min(axis), max(axis)] for axis in zip(*shapes, strict=True)], problems, remarks
+
+
+def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:
+    name = module if module not in datasets.TEMPLATES else "mydata"
+    entry = (
+        "" if module == name else yaml.safe_dump({"datasets": {name: {"module": module, "options": options}}}, sort_keys=False)
+    )
+    return entry + yaml.safe_dump({"data_roots": {name: str(root.resolve())}})

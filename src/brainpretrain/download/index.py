@@ -1,0 +1,229 @@
+"""Finds the volumes of a data set by their file names; no file is opened."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from brainpretrain.datasets.base import (
+    EXTENSIONS,
+    Dataset,
+    Layout,
+    NotInPlace,
+    Pattern,
+    Row,
+    Scan,
+    duplicates,
+    how_to_place,
+    refuse,
+    some,
+    volume_id,
+)
+
+
+class Match(NamedTuple):
+    """An image file that fits a pattern of a layout."""
+
+    path: str
+    pattern: Pattern
+    groups: re.Match[str]
+
+
+def index(dataset: Dataset, root: Path | str) -> list[Row]:
+    """Lists the volumes of a data set under `root`.
+
+    Returns:
+        One row per volume, sorted by `volume`, with paths relative to `root` (POSIX):
+
+        - volume: unique id, its parts joined by `_`
+        - subject, and patient: the subject, or the common name of a patient who appears as several subjects
+        - session ('' if there is none), sequence, subset, site
+        - path, and label ('' if there is none)
+        - channel: index into a 4-D file, else ''
+        - source_bytes: size of image and label, so that replacing a file changes the index
+
+        Broken links are left out; `scan` names them.
+
+    Raises:
+        NotInPlace: no file fits a layout.
+        UserError: two files give the same volume, a labelled image lacks its label, or a subject lacks a required sequence; the
+            message lists all of these.
+    """
+    return with_sizes(scan(dataset, root).rows, root)
+
+
+def with_sizes(rows: list[Row], root: Path | str) -> list[Row]:
+    """Adds `source_bytes` to index rows, in place, and returns them."""
+    for row in rows:
+        row["source_bytes"] = sum((Path(root) / row[name]).stat().st_size for name in ("path", "label") if row[name])
+    return rows
+
+
+def scan(dataset: Dataset, root: Path | str) -> Scan:
+    """As `index`, without the sizes, together with the name of the layout and the files that were not used."""
+    root = Path(root)
+    if dataset.lister:
+        return dataset.lister(dataset, root)
+    files, dangling = list_files(root)
+    for layout in dataset.layouts:
+        candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
+        matches = [match for path in candidates if (match := _first_match(layout, path))]
+        if matches:
+            return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling)
+    raise NotInPlace(
+        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}",
+        where=root,
+        fix=how_to_place(dataset, root),
+    )
+
+
+def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
+    """Name of the first layout that at least one path fits, or ''."""
+    paths = list(paths)
+    fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
+    return next((layout.name for layout in fitting), "")
+
+
+def list_files(root: Path) -> tuple[list[str], list[str]]:
+    """Relative POSIX paths of all files, and of broken links, which datalad leaves for files that it has not fetched.
+
+    Each linked folder is visited once. Hidden files, such as the `._*` of macOS, are left out.
+    """
+    files, dangling, visited, prefix = [], set(), set(), len(os.fspath(root))
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        here = os.stat(folder)
+        if (here.st_dev, here.st_ino) in visited:
+            subfolders.clear()
+            continue
+        visited.add((here.st_dev, here.st_ino))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        below = folder[prefix:].lstrip("/")
+        paths = {name: f"{below}/{name}" if below else name for name in names if not name.startswith(".")}
+        with os.scandir(folder) as entries:  # recognises links without a system call per file
+            links = [entry.name for entry in entries if entry.name in paths and entry.is_symlink()]
+        dangling |= {paths[name] for name in links if not os.path.exists(os.path.join(folder, name))}
+        files += paths.values()
+    return sorted(set(files) - dangling), sorted(dangling)
+
+
+def to_fetch(dangling: list[str]) -> str:
+    """A line that names broken links and how to fetch their files."""
+    return f"{len(dangling)} links to nothing, left out: fetch them first (datalad get): {some(dangling)}"
+
+
+def _first_match(layout: Layout, path: str) -> Match | None:
+    for pattern in layout.patterns:
+        groups = re.fullmatch(rf"(?P<top>(?:.+/)?){pattern.image}\.nii(?:\.gz)?", path)
+        if groups and (callable(pattern.sequence) or isinstance(pattern.sequence, str) or groups["sequence"] in pattern.sequence):
+            return Match(path, pattern, groups)
+    return None
+
+
+def _scan_layout(
+    dataset: Dataset,
+    layout: Layout,
+    root: Path,
+    candidates: list[str],
+    present: set[str],
+    matches: list[Match],
+    dangling: list[str],
+) -> Scan:
+    used, rows, left_out, problems = set(), [], [], []
+    for match in matches:
+        used.add(match.path)
+        if not _selected(match):
+            left_out.append(match.path)
+            continue
+        label, expected_label = _label(match, present)
+        used.add(label)
+        for row in _rows(dataset, match):
+            on_grid = row["sequence"] in dataset.label_sequences
+            row["label"] = label if on_grid else ""
+            if expected_label and not label and match.pattern.partly:
+                row["subset"] = "unlabelled"
+            elif expected_label and not label and on_grid:
+                problems.append(f"label missing: {expected_label} (of {match.path})")
+            rows.append(row)
+    unexpected = [path for path in candidates if path not in used]
+    problems = [*dict.fromkeys(problems), *_incomplete(matches), *duplicates(rows)]
+    if problems and dangling:
+        problems.append(to_fetch(dangling))
+    refuse(dataset.name, root, problems, unexpected)
+    rows.sort(key=lambda row: row["volume"])
+    return Scan(layout.name, rows, unexpected, left_out, dangling)
+
+
+def _incomplete(matches: list[Match]) -> list[str]:
+    """A line for every subject and session that lacks a sequence required by its pattern."""
+    present: dict[tuple, set[str]] = defaultdict(set)
+    example = {}
+    for path, pattern, match in matches:
+        if pattern.required:
+            groups = match.groupdict(default="")
+            key = (pattern.required, groups["top"], groups["subject"], groups.get("session", ""))
+            present[key].add(_sequence(pattern, groups))
+            example.setdefault(key, path)
+    lines = []
+    for (required, top, subject, session), sequences in sorted(present.items()):
+        for name in (name for name in required if name not in sequences):
+            where = f"{subject}, session {session}" if session else subject
+            lines.append(f"{name} missing of {where} (next to {example[required, top, subject, session]})")
+    return lines
+
+
+def _selected(match: Match) -> bool:
+    pattern = match.pattern
+    if not (pattern.accept or pattern.reject):
+        return True
+    series = match.groups["series"].lower()
+    accepted = not pattern.accept or any(word in series for word in pattern.accept)
+    return accepted and not any(word in series for word in pattern.reject)
+
+
+def _label(match: Match, present: set[str]) -> tuple[str, str]:
+    """Path of the label ('' if it is missing), and the expected path ('' for an unlabelled pattern)."""
+    if match.pattern.label is None:
+        return "", ""
+    stem = match.pattern.label.format(**match.groups.groupdict(default=""))
+    candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.path[-3:])
+    return next((path for path in candidates if path in present), ""), candidates[0]
+
+
+def _rows(dataset: Dataset, match: Match) -> Iterable[Row]:
+    pattern, groups = match.pattern, match.groups.groupdict(default="")
+    subject, session = groups["subject"].replace("/", "-"), groups.get("session", "").replace("/", "-")
+    run = "-".join(value for name, value in groups.items() if name.startswith("run") and value)
+    sequences = pattern.channels or (_sequence(pattern, groups),)
+    for channel, sequence in enumerate(sequences):
+        yield {
+            "volume": volume_id(subject, session, run, sequence),
+            "subject": subject,
+            "patient": dataset.aliases.get(subject, subject),
+            "session": session,
+            "sequence": sequence,
+            "subset": pattern.subset,
+            "site": groups.get("site", ""),
+            "path": match.path,
+            "label": "",
+            "channel": channel if pattern.channels else "",
+        }
+
+
+def _sequence(pattern: Pattern, groups: dict[str, str]) -> str:
+    if isinstance(pattern.sequence, str):
+        return pattern.sequence
+    if callable(pattern.sequence):
+        return pattern.sequence(groups["sequence"])
+    return pattern.sequence[groups["sequence"]]
+
+
+def _summary(files: list[str], dangling: list[str]) -> str:
+    if dangling:
+        return to_fetch(dangling)
+    if not files:
+        return "there are no files"
+    return f"none of {len(files)} files fits a layout, such as {', '.join(files[:3])}"

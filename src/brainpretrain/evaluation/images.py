@@ -1,0 +1,289 @@
+"""Segmentation of any NIfTI files: each case is prepared as `model.json` says, or refused by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from brainpretrain import config, memory, provenance
+from brainpretrain.errors import UserError
+from brainpretrain.evaluation import bids
+from brainpretrain.evaluation.model import load_model, predict_native
+from brainpretrain.files import read_json, sha256, write_json
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess.geometry import Geometry, to_ras
+
+
+def predict_images(
+    model: Path,
+    cases: Sequence[Sequence[Path]],
+    out: Path,
+    window: Mapping[str, Any],
+    *,
+    as_bids: bool,
+    force: bool,
+    device: str | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Segments NIfTI files; each label file has the header of its image, and a JSON sidecar that says how it was made.
+
+    A segmentation that was made from the same images by the same model with the same settings is kept. A case that cannot be
+    predicted does not stop the others.
+
+    Args:
+        model: see `load_model`.
+        cases: for each case the images of its channels, in the order of the model's sequences.
+        out: folder of the results; with `as_bids` a BIDS derivative dataset.
+        window: overlap, weights, batch and mirror of the sliding window; None stands for the model's setting.
+        as_bids: name and describe the results as a BIDS derivative dataset.
+        force: replace segmentations that were made from other images, by another model or with other settings.
+        device: see `load_model`.
+        tell: called with a line per case.
+
+    Raises:
+        UserError: the model or a setting is unusable; or, after all cases, a list of those that could not be predicted.
+    """
+    network, facts = load_model(model, device)
+    window = _window(facts, window, Path(model).with_suffix(".json"))
+    commit, checksum = provenance.commit(), sha256(Path(model).with_suffix(".safetensors"))
+    placed = place(cases, out, as_bids)
+    if as_bids:
+        source = bids.root(cases[0][0])
+        bids.describe(out, facts, commit, {"URL": source.as_uri()}, os.path.relpath(source, out))
+    else:
+        bids.write_classes(out / "dseg.tsv", facts["task"]["labels"])
+    errors = list(placed.errors)
+    for target in placed.targets:
+        try:
+            sidecar = bids.sidecar(facts, checksum, window, target.sources) | _origin(target, commit)
+            outcome = "kept" if _is_done(target, sidecar, force) else _segment(network, facts, target, window, sidecar)
+            tell(f"{target.path}: {outcome}")
+        except (UserError, RuntimeError, MemoryError) as error:
+            if not (isinstance(error, UserError) or memory.ran_out(error)):
+                raise
+            errors.append(_of_case(error, target))
+            tell(f"{target.images[0]}: failed: {errors[-1].problem}")
+    if errors:
+        lines = [f"\n  {error.where}: {error.problem}" + (f"\n    fix: {error.fix}" if error.fix else "") for error in errors]
+        raise UserError(f"{len(errors)} of {len(cases)} cases were not predicted:{''.join(lines)}")
+
+
+def _window(facts: Mapping[str, Any], options: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """Settings of the sliding window: the options that are given, else those of the model."""
+    window = dict(facts.get("inference") or {}) | {key: value for key, value in options.items() if value is not None}
+    if missing := [key for key in config.Inference.model_fields if key not in window and key != "note"]:
+        flags = " ".join(f"--{key}" for key in missing)
+        raise UserError(f"it does not say how to predict: {', '.join(missing)}", where=where, fix=f"give {flags}")
+    return config.inference(window, "sliding window")
+
+
+# ------------------------------------------------------------------------------------------------ places
+
+
+@dataclass(frozen=True)
+class Target:
+    """A case and the place of its segmentation.
+
+    Attributes:
+        images: one per channel.
+        path: the segmentation.
+        sources: the images as its sidecar names them.
+    """
+
+    images: tuple[Path, ...]
+    path: Path
+    sources: tuple[str, ...]
+
+    @property
+    def sidecar(self) -> Path:
+        return bids.sidecar_of(self.path)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Cases that have a place for their segmentation, and an error for each of the others."""
+
+    targets: list[Target] = field(default_factory=list)
+    errors: list[UserError] = field(default_factory=list)
+
+
+def place(cases: Sequence[Sequence[Path]], out: Path, as_bids: bool) -> Placed:
+    """The place of each segmentation: `<image>_dseg.nii.gz` in `out`, or with `as_bids` as in `bids.place`.
+
+    Args:
+        cases: for each case the images of its channels.
+
+    Returns:
+        With `as_bids`, a case has an error if its images have no BIDS names or are of different subjects or sessions.
+
+    Raises:
+        UserError: two cases have one place, or the images are of several BIDS datasets.
+    """
+    placed = Placed()
+    roots = {bids.root(image) for images in cases for image in images} if as_bids else set()
+    if len(roots) > 1:
+        names = " ".join(map(str, sorted(roots)))
+        raise UserError(f"the images are of several datasets: {names}", fix="predict each into a dataset of its own")
+    for images in cases:
+        try:
+            placed.targets.append(_bids_target(images, out, *roots) if as_bids else _target(images, out))
+        except UserError as error:
+            placed.errors.append(error)
+    taken: dict[Path, Target] = {}
+    for target in placed.targets:
+        if (other := taken.setdefault(target.path, target)) is not target:
+            raise UserError(
+                f"two cases would be written to this file: {other.images[0]} and {target.images[0]}",
+                where=target.path,
+                fix="give each of them an --out of its own, or use --bids",
+            )
+    return placed
+
+
+def _target(images: Sequence[Path], out: Path) -> Target:
+    name = images[0].name.removesuffix(".gz").removesuffix(".nii")
+    return Target(tuple(images), out / f"{name}_dseg.nii.gz", tuple(image.name for image in images))
+
+
+def _bids_target(images: Sequence[Path], out: Path, source: Path) -> Target:
+    entities = [bids.entities(image) for image in images]
+    for image, own in zip(images, entities, strict=True):
+        if [own.get(key) for key in ("sub", "ses")] != [entities[0].get(key) for key in ("sub", "ses")]:
+            raise UserError(
+                "the images of one case are of different subjects or sessions",
+                where=image,
+                fix="join the images of one subject and session by commas",
+            )
+    return Target(tuple(images), out / bids.place(entities[0]), tuple(bids.uri(image, source) for image in images))
+
+
+# ------------------------------------------------------------------------------------------------ one case
+
+
+def _origin(target: Target, commit: str) -> dict[str, Any]:
+    """Checksums of the images, and the version of the program.
+
+    Raises:
+        UserError: an image is missing.
+    """
+    for image in target.images:
+        if not image.is_file():
+            raise UserError("file not found", where=image, fix="give the path of a NIfTI file")
+    return {"SourceSHA256": [sha256(image) for image in target.images], "Version": bids.release(commit)}
+
+
+def _is_done(target: Target, sidecar: Mapping[str, Any], force: bool) -> bool:
+    """True if the segmentation exists, `sidecar` describes it, and it is not to be replaced.
+
+    Raises:
+        UserError: a file exists that must not be replaced.
+    """
+    if not target.path.exists():
+        return False
+    if not (target.sidecar.exists() and "ModelSHA256" in (existing := read_json(target.sidecar))):
+        raise UserError("a file is there that is no prediction", where=target.path, fix="move it away, or give another --out")
+    if force or existing == sidecar:
+        return not force
+    raise UserError(
+        "a file is there that was made from other images, by another model or in another way",
+        where=target.path,
+        fix="use --force to replace it, or another --out",
+    )
+
+
+def _segment(
+    network: torch.nn.Module, facts: Mapping[str, Any], target: Target, window: Mapping[str, Any], sidecar: Mapping[str, Any]
+) -> str:
+    """Predicts a case, writes labels and sidecar, and returns a summary: labelled voxels, and notes on the headers."""
+    image, geometry, notes = prepare(target.images, facts)
+    labels = predict_native(network, facts, image, geometry, window)
+    target.sidecar.unlink(missing_ok=True)  # a sidecar exists only next to the complete file that it describes
+    nifti.write_volume(target.path, labels, like=target.images[0])
+    write_json(target.sidecar, sidecar)
+    return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])
+
+
+def _of_case(error: UserError | RuntimeError | MemoryError, target: Target) -> UserError:
+    """The error with the image that it is about."""
+    if not isinstance(error, UserError):
+        return UserError("out of memory", where=target.images[0], fix="use --batch 1, or --device cpu if a GPU ran out")
+    return error if error.where else UserError(error.problem, where=target.images[0], fix=error.fix)
+
+
+# ------------------------------------------------------------------------------------------------ preparing
+
+
+def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, Geometry, list[str]]:
+    """The images of one case, preprocessed as those that the model was trained on; equal to what the workflow stores of them.
+
+    With `crop: nonzero` the box is the one around the voxels above 0 of all channels.
+
+    Args:
+        images: NIfTI files on one grid, one per sequence of the model, in its order.
+        facts: the model's facts.
+
+    Returns:
+        float16 (c, x, y, z) in [0, 1], its geometry, and notes on the headers.
+
+    Raises:
+        UserError: wrong number or order of channels, different grids, unknown orientation, or a volume that
+            `volumes.preprocess` refuses.
+    """
+    _check_channels(images, facts["task"]["sequences"])
+    recipe = facts["preprocess"]
+    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    channels = [nifti.read_volume(image, limits=limits) for image in images]
+    for volume in channels:
+        _check_grid(volume, channels[0])
+    box = _common_box(channels) if recipe["crop"] == "nonzero" else None
+    with threadpool_limits(limits=1, user_api="blas"):  # as in a shard: the result must not depend on the number of threads
+        stored = [volumes.preprocess(volume, None, recipe, box) for volume in channels]
+    notes = [f"{image.name}: {note}" for image, (*_, record) in zip(images, stored, strict=True) for note in record["notes"]]
+    return np.stack([volumes.to_float16(image) for image, *_ in stored]), stored[0][2], notes
+
+
+def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:
+    """Refuses another number of images than sequences, and a name that ends in another sequence than the one of its place."""
+    if len(images) != len(sequences):
+        fix = "give each case as one word: " + ",".join(f"{name}.nii.gz" for name in sequences) if len(sequences) > 1 else ""
+        raise UserError(f"{len(images)} image(s) for a model of {' '.join(sequences)}", where=images[0], fix=fix)
+    for image, sequence in zip(images, sequences, strict=True):
+        suffix = image.name.split(".")[0].rsplit("_", 1)[-1]
+        if suffix in sequences and suffix != sequence:
+            raise UserError(
+                f"it is called {suffix}, but the model expects {sequence} in its place",
+                where=image,
+                fix=f"give the images in this order: {','.join(sequences)}",
+            )
+
+
+def _check_grid(volume: nifti.Volume, first: nifti.Volume) -> None:
+    """Refuses an unknown orientation, and another grid than that of the first channel."""
+    if not volume.facts["qform_code"] and not volume.facts["sform_code"]:
+        raise UserError(
+            "neither qform nor sform is set: left and right cannot be told",
+            where=volume.path,
+            fix="write an affine into the header (sform_code 1), if you know how the head lay",
+        )
+    try:
+        volumes.require_same_grid(first, volume, volume.path)
+    except nifti.BadVolume as error:
+        raise UserError(
+            f"it is not on the grid of {first.path.name}: {error.problem}",
+            where=volume.path,
+            fix=f"register and resample it to the grid of {first.path.name}",
+        ) from error
+
+
+def _common_box(channels: Iterable[nifti.Volume]) -> tuple[slice, ...] | None:
+    """The box around the voxels above 0 of all channels, in RAS; None if there is none."""
+    boxes = [volumes.foreground_box(to_ras(volume.array, volume.affine)[0]) for volume in channels]
+    sides = list(zip(*(box for box in boxes if box), strict=True))
+    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides) or None

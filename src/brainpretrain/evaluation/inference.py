@@ -1,0 +1,134 @@
+"""Networks applied to whole volumes: logits from overlapping patches, or the feature maps of an encoder in one pass."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from brainpretrain.backbones.base import Encoder
+from brainpretrain.errors import UserError
+from brainpretrain.preprocess import nifti, volumes
+
+
+@torch.no_grad()
+def sliding_window(
+    network: Callable[[torch.Tensor], torch.Tensor],
+    image: torch.Tensor,
+    patch_size: Sequence[int],
+    overlap: float,
+    weights: str,
+    batch_size: int,
+    mirror: Sequence[str],
+) -> torch.Tensor:
+    """Logits of a volume: at each voxel the weighted mean over all patches that contain it. Computed by MONAI.
+
+    A volume smaller than the patch is padded with 0 on both sides, and the padding is removed again; the last patch along
+    an axis ends where the volume ends.
+
+    Args:
+        network: patch (b c x y z) -> logits (b classes x y z).
+        image: (1 c x y z).
+        patch_size: (x y z).
+        overlap: share of a patch that its neighbour contains too, 0 <= overlap < 1.
+        weights: `constant`, or `gaussian` (voxels far from the patch centre count less).
+        batch_size: patches per call of the network.
+        mirror: axes out of `x y z`. The logits of a patch are the mean over all flips along them: 2 ** len(mirror) calls.
+
+    Returns:
+        (1 classes x y z), float32.
+    """
+    from monai.inferers.utils import sliding_window_inference  # here, since importing MONAI takes seconds
+
+    logits = sliding_window_inference(
+        image, tuple(patch_size), batch_size, _mirrored(network, mirror), overlap=overlap, mode=weights, cval=0.0
+    )
+    return cast(torch.Tensor, logits)
+
+
+def _mirrored(network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """`network` averaged over the flips of a patch, as float32: half precision is too coarse for weighted sums."""
+    axes = [2 + "xyz".index(axis) for axis in mirror]
+    flips = [flip for n in range(1, len(axes) + 1) for flip in itertools.combinations(axes, n)]
+
+    def mean(patch: torch.Tensor) -> torch.Tensor:
+        total = network(patch).float()
+        for flip in flips:
+            total = total + network(patch.flip(flip)).flip(flip)
+        return total / (1 + len(flips)) if flips else total
+
+    return mean
+
+
+@torch.inference_mode()
+def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
+    """Feature maps of a volume, finest first.
+
+    A side that is no multiple of the encoder's divisor is padded at its end with 0, the value of the background. Cells of a
+    map that cover nothing but padding are removed, so a side of n voxels gives ceil(n / stride) cells.
+
+    Args:
+        encoder: in evaluation mode.
+        image: (b c x y z).
+
+    Returns:
+        One map (b channels[i] x/strides[i] ...) per level.
+
+    Raises:
+        UserError: the volume is so small that the coarsest map would be one voxel.
+    """
+    size = image.shape[2:]
+    padding = [-n % encoder.divisor for n in size]
+    maps = encoder(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]))
+    return [level[:, :, *(slice(-(-n // stride)) for n in size)] for level, stride in zip(maps, encoder.strides, strict=True)]
+
+
+def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
+    """A volume as the input of an encoder, (b c x y z), float32.
+
+    Args:
+        path: NIfTI, or an array (x y z), (c x y z) or (b c x y z) in a `.npy` file.
+        facts: the encoder's facts.
+        raw: use the values unchanged. Otherwise a NIfTI is prepared with the encoder's preprocess recipe: RAS, cropped,
+            scaled to 0..1, resampled; an array is refused, since it has neither spacing nor orientation.
+
+    Raises:
+        UserError: the file is missing or damaged, or the encoder cannot take its shape or values.
+    """
+    if path.suffix == ".npy":
+        array = _read_array(path, raw)
+    elif raw:
+        array = nifti.read_volume(path).array
+    elif facts["preprocess"] is None:
+        raise UserError(
+            "the encoder's JSON does not say how its volumes were prepared",
+            where=path,
+            fix="import it with --preprocess, or use --raw",
+        )
+    else:
+        recipe = facts["preprocess"]
+        limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+        array = volumes.preprocess(nifti.read_volume(path, limits=limits), None, recipe)[0]
+    image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    image = image[(None,) * (5 - image.ndim)]
+    if image.shape[1] != facts["in_channels"] or not image.isfinite().all():
+        problem = f"shape {list(array.shape)}, but the encoder takes {facts['in_channels']} channel(s) of finite values"
+        raise UserError(problem, where=path, fix="give (x y z), (c x y z) or (b c x y z)")
+    return image
+
+
+def _read_array(path: Path, raw: bool) -> np.ndarray:
+    if not raw:
+        raise UserError("an array has neither spacing nor orientation", where=path, fix="use --raw, or give a NIfTI file")
+    try:
+        array = np.load(path)
+    except (OSError, ValueError, EOFError) as error:  # ValueError: it contains objects, which would need pickle
+        raise UserError(f"no readable array: {error}", where=path, fix="save it with numpy.save, as numbers") from error
+    if array.ndim not in (3, 4, 5) or array.dtype.kind not in "fiub":
+        raise UserError(f"{array.ndim} axes of {array.dtype}", where=path, fix="give numbers (x y z), (c x y z) or (b c x y z)")
+    return array

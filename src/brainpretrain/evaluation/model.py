@@ -1,0 +1,144 @@
+"""A fine-tuned model: its network and facts, checked against each other, and what it predicts for one stored image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from brainpretrain import decoders
+from brainpretrain.errors import UserError
+from brainpretrain.evaluation import inference
+from brainpretrain.preprocess import volumes
+from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.weights import store
+
+# what model.json must contain before anything can be predicted
+_FACTS = {
+    "": ("name", "backbone", "in_channels", "task", "recipe", "preprocess"),
+    "backbone": ("architecture", "options", "decoder", "decoder_options"),
+    "task": ("sequences", "labels"),
+    "recipe": ("patch_size", "precision"),
+    "preprocess": volumes.RECIPE_KEYS,
+}
+
+
+def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """A fine-tuned network in evaluation mode, and its facts (task, recipe, classes ...).
+
+    Args:
+        path: `model.safetensors`, with `model.json` next to it.
+        device: such as `cpu` or `cuda:1`; by default the GPU if there is one.
+
+    Raises:
+        UserError: a file is missing or incomplete, tensors and JSON do not match, or there is no such device.
+    """
+    if not (Path(path).is_file() or Path(path).with_suffix(".safetensors").exists()):
+        encoder = Path(path).with_name("encoder.safetensors").exists()
+        fix = "fine-tune it first: this is an encoder" if encoder else "give the folder that `brainpretrain finetune` wrote"
+        raise UserError("there is no model.safetensors", where=Path(path).parent, fix=fix)
+    tensors, facts = store.load(path)
+    _check_facts(facts, Path(path).with_suffix(".json"))
+    labels = facts["task"]["labels"]  # the keys of a JSON file are sorted; `classes` has the order of the network's outputs
+    facts["task"]["labels"] = {name: labels[name] for name in facts.get("classes", labels)}
+    network = decoders.build_network(facts["backbone"], facts["in_channels"], len(facts["task"]["labels"]) + 1)
+    _fill(network, tensors, Path(path).with_suffix(".safetensors"))
+    return network.eval().to(_device(device)), facts
+
+
+def class_values(labels: Mapping[str, Sequence[int]]) -> np.ndarray:
+    """Value written to a label file for each class: 0, then the first value of each entry of the task."""
+    return np.array([0, *(values[0] for values in labels.values())], np.uint16)
+
+
+@torch.inference_mode()
+def predict_native(
+    network: torch.nn.Module, facts: Mapping[str, Any], image: np.ndarray, geometry: Geometry, window: Mapping[str, Any]
+) -> np.ndarray:
+    """Label values on the native grid, uint16.
+
+    Args:
+        image: stored image (c, x, y, z) in [0, 1].
+        geometry: the steps from the native grid to the stored one.
+        window: overlap, weights, batch and mirror of the sliding window.
+
+    Raises:
+        UserError: the network gives NaN or Inf.
+    """
+    device = next(network.parameters()).device
+    tensor = torch.from_numpy(image.astype(np.float32))[None].to(device)
+    mixed = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(facts["recipe"]["precision"])
+    with torch.autocast(device.type, mixed, enabled=mixed is not None and (device.type == "cuda" or mixed is torch.bfloat16)):
+        (logits,) = inference.sliding_window(
+            network,
+            tensor,
+            facts["recipe"]["patch_size"],
+            window["overlap"],
+            window["weights"],
+            window["batch"],
+            window["mirror"],
+        )
+    if not logits.isfinite().all():
+        raise UserError("the network gives NaN or Inf", fix="if it was trained in 16-mixed, predict with --device cpu")
+    return class_values(facts["task"]["labels"])[geometry.argmax_to_native(channel.cpu().numpy() for channel in logits)]
+
+
+def _check_facts(facts: Any, path: Path) -> None:
+    """Refuses facts that are incomplete or not those of a segmentation model.
+
+    Raises:
+        UserError: naming the missing keys or the contradiction.
+    """
+    kind = facts.get("kind") if isinstance(facts, dict) else None
+    if kind != "model":
+        raise UserError(f"this is no segmentation model but of kind '{kind}'", where=path, fix="fine-tune it first")
+    missing = [
+        f"{part}.{key}".lstrip(".")
+        for part, keys in _FACTS.items()
+        for key in keys
+        if key not in (facts.get(part, {}) if part else facts)
+    ]
+    problem = f"it does not say {', '.join(missing)}" if missing else _contradiction(facts)
+    if problem:
+        raise UserError(problem, where=path, fix="take the json that was written with the tensors")
+
+
+def _contradiction(facts: Mapping[str, Any]) -> str:
+    """The fact that contradicts another one; '' if there is none."""
+    sequences, labels = facts["task"]["sequences"], facts["task"]["labels"]
+    if sorted(facts.get("classes", labels)) != sorted(labels):
+        return f"classes {' '.join(facts['classes'])}, but labels {' '.join(labels)}"
+    if facts["in_channels"] != len(sequences):
+        return f"{facts['in_channels']} channels, but {len(sequences)} sequences"
+    return ""
+
+
+def _fill(network: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Loads all tensors.
+
+    Raises:
+        UserError: naming the tensors that are missing, left over or of another shape.
+    """
+    own = network.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in tensors]
+    problems += [f"left over: {name}" for name in tensors if name not in own]
+    problems += filter(None, (store.misfit(name, own[name], tensors[name]) for name in own.keys() & tensors.keys()))
+    if problems:
+        raise UserError(
+            f"the tensors are not those of the json, {len(problems)} problems:\n  " + "\n  ".join(sorted(problems)[:20]),
+            where=path,
+            fix="keep model.safetensors and model.json of one training together",
+        )
+    network.load_state_dict(dict(tensors), strict=True)
+
+
+def _device(name: str | None) -> torch.device:
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"no device '{name}': {str(error).splitlines()[0]}", where="--device", fix="use cpu") from error
+    return torch.device(name)

@@ -1,0 +1,194 @@
+"""The part of the config that shapes the result of one job, as plain data for its command line.
+
+Rules pass these as `params`, and Snakemake runs a job again if the text of its params changes. So a spec holds every field
+that changes the result, and no other: no note, no place, no tolerance, no setting of the machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from typing import Any
+
+from brainpretrain import datasets
+from brainpretrain.config import Config
+from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
+from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
+
+# fine-tuning recipe: fields that shape its prediction, name the policy, only log, or are merged into the backbone
+_NOT_IN_RECIPE = {"inference", "augmentation", "augmentation_scratch", "log_every_steps", "decoder", "decoder_options"}
+
+
+def as_json(content: Any) -> str:
+    """JSON text of plain data or of an entry of the config, its keys sorted: the same content is always the same text."""
+    return json.dumps(content.model_dump(mode="json") if hasattr(content, "model_dump") else content, sort_keys=True)
+
+
+# --- trainings
+
+
+def pretrain_config(config: Config, pretraining: Pretraining) -> dict[str, Any]:
+    """`--config` of `brainpretrain pretrain`."""
+    recipe = config.pretext(pretraining.pretext, pretraining.backbone)
+    return {
+        "name": f"{pretraining.init}/{pretraining.backbone}",
+        "seed": config.study.seed,
+        "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
+        "backbone": backbone(config, pretraining.backbone),
+        "policy": config.augmentations[recipe.augmentation].model_dump(mode="json"),
+        "preprocess": config.stored_as(config.corpora[pretraining.corpus].preprocess),
+    }
+
+
+def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
+    """`--config` of `brainpretrain finetune`.
+
+    The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
+    """
+    recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
+    policy = recipe.augmentation_scratch if arm.init == SCRATCH else recipe.augmentation
+    network = config.backbones[arm.backbone].model_dump(mode="json")
+    if recipe.decoder:
+        network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
+    return {
+        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
+        "seed": config.study.seed,
+        "fold": fold,
+        "n_train": arm.n_train,
+        "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
+        "recipe": recipe.model_dump(mode="json", exclude=_NOT_IN_RECIPE),
+        "backbone": network,
+        "policy": config.augmentations[policy].model_dump(mode="json"),
+        "preprocess": config.stored_as(task.preprocess, task.dataset),
+    }
+
+
+def backbone(config: Config, name: str) -> dict[str, Any]:
+    """An encoder, without the decoder of fine-tuning."""
+    return config.backbones[name].model_dump(mode="json", include={"architecture", "options"})
+
+
+def inference(config: Config, recipe: str) -> dict[str, Any]:
+    """The sliding window of a fine-tuning recipe."""
+    return config.finetune[recipe].inference.model_dump(mode="json")
+
+
+# --- cohorts
+
+
+def corpus(config: Config, name: str) -> dict[str, Any]:
+    """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction"})
+    for source in content["sources"]:
+        if not source["exclude"]:
+            del source["exclude"]
+    return content
+
+
+def task_split(config: Config, task: str) -> dict[str, Any]:
+    """What shapes the pool and the test set of a task. `block` shapes folds only, and `ood` neither."""
+    entry = config.tasks[task]
+    split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
+    return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
+
+
+def task_ood(config: Config, task: str) -> dict[str, Any]:
+    """What shapes the out-of-distribution cohort of a task."""
+    return config.tasks[task].model_dump(mode="json", include={"sequences", "ood"})
+
+
+def task_prediction(config: Config, task: str) -> dict[str, Any]:
+    """What shapes predictions, besides the model."""
+    return config.tasks[task].model_dump(mode="json", include={"sequences"})
+
+
+def task_scores(config: Config, task: str) -> dict[str, Any]:
+    """What shapes the scores of predictions."""
+    fields = {"sequences", "labels", "ignore", "nsd_tolerance_mm", "lesions", "empty_masks", "hd95_missed_mm"}
+    return config.tasks[task].model_dump(mode="json", include=fields)
+
+
+def task_overlays(config: Config, task: str) -> dict[str, Any]:
+    """What shapes pictures of predictions over their images."""
+    return config.tasks[task].model_dump(mode="json", include={"sequences", "labels", "ignore"})
+
+
+# --- data sets and releases
+
+
+def module(config: Config, dataset: str) -> str:
+    """Module of a data set: that of its entry in the config if it has one, else its name."""
+    return config.datasets[dataset].module if dataset in config.datasets else dataset
+
+
+def options(config: Config, dataset: str) -> dict[str, Any]:
+    """Options of a data set that the project makes or that is the user's own; empty for all others."""
+    return config.datasets[dataset].options if dataset in config.datasets else {}
+
+
+def described(config: Config, dataset: str) -> dict[str, Any]:
+    """What a command needs for the description of a data set: its module, and the options of the user's own data."""
+    own = module(config, dataset) in datasets.TEMPLATES
+    return {"module": module(config, dataset), "options": options(config, dataset) if own else {}}
+
+
+def corpus_modules(config: Config, corpus: str) -> dict[str, Any]:
+    """`described` of every data set of a corpus."""
+    return {name: described(config, name) for name in config.corpora[corpus].datasets}
+
+
+def dataset_uses(plan: Plan) -> dict[str, Any]:
+    """`described` of every data set of the study, with what the study uses it `for`."""
+    config = plan.config
+    uses = {name: {**described(config, name), "for": []} for name in plan.datasets}
+    for corpus in plan.corpora:
+        for name in config.corpora[corpus].datasets:
+            uses[name]["for"].append(f"pretraining ({corpus})")
+    for task in plan.tasks:
+        for name in config.tasks[task].datasets:
+            uses[name]["for"].append(f"task {task}")
+    return uses
+
+
+def releases(plan: Plan) -> dict[str, Any]:
+    """Licence, page and citation of every release of weights that an arm of the study starts from."""
+    names = sorted({e.arm.init for e in plan.evaluations} & set(plan.config.weights))
+    return {name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation"}) for name in names}
+
+
+# --- tables
+
+
+def sites_column(plan: Plan, table: str) -> ColumnSpec | None:
+    """The column of a table whose out-of-distribution cohort is also shown by site, if there is one."""
+    for column in plan.tables[table].columns:
+        ood = plan.config.tasks[column.task].ood
+        if column.cohort == "ood" and ood and ood.by_site:
+            return column
+    return None
+
+
+def sites_table(plan: Plan, table: str) -> TableSpec:
+    """A table with three columns of that cohort: all sites, sites seen in training, other sites.
+
+    Raises:
+        LookupError: no column of the table is to be shown by site.
+    """
+    column = sites_column(plan, table)
+    if column is None:
+        raise LookupError(f"no column of table '{table}' is shown by site")
+    parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
+    columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
+    spec = plan.tables[table]
+    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns})
+
+
+def arm_titles(plan: Plan) -> dict[Arm, str]:
+    """Titles of all arms, from the tables. A report shows one of two entries with the same labels, so no title occurs twice."""
+    titles: dict[Arm, str] = {}
+    for table in plan.tables.values():
+        for column, row in itertools.product(table.columns, table.rows):
+            titles.setdefault(Arm(column.task, *row.arm), f"{column.title}: {row.title}")
+    counts = Counter(titles.values())
+    return {arm: f"{title} ({arm.path})" if counts[title] > 1 else title for arm, title in titles.items()}

@@ -1,0 +1,131 @@
+"""What defines one table of results: its rows, columns, folds and baseline, with every name resolved.
+
+The plan makes it from an entry of `config/tables.yaml`, rules pass it to commands as JSON, and everything in `report` takes it.
+It shapes the results of the jobs that get it: a new key with a value in every table makes all tables again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.sections import Bootstrap, MetricName
+
+
+class _Part(BaseModel):
+    """Base of the parts of a table: immutable, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+class ColumnSpec(_Part):
+    """A column: the results of one task in one cohort. `cohort` may also be a part of a cohort, such as `ood_seen`."""
+
+    title: str
+    task: str
+    cohort: str
+
+
+class RowSpec(_Part):
+    """A row: what the fine-tunings in all its cells have in common. `title` is what readers see."""
+
+    title: str
+    backbone: str
+    init: str = Field(description="scratch, <pretext>-on-<corpus>, or a release of `weights`")
+    recipe: str
+    n_train: str = Field(description="number of labelled training subjects, or 'all'")
+
+    @property
+    def arm(self) -> tuple[str, str, str, str]:
+        """(backbone, init, recipe, n_train): what identifies the arm in tables of scores."""
+        return self.backbone, self.init, self.recipe, self.n_train
+
+    @property
+    def corpus(self) -> str:
+        """The corpus on which the initial encoder was pretrained in this study, or ''."""
+        return self.init.partition("-on-")[2]
+
+
+class PublishedCell(_Part):
+    """A published mean and, if the publication has it, SD, in printed units (Dice x 100), for the cell of a row and column."""
+
+    backbone: str
+    init: str
+    n_train: str
+    column: str = Field(description="title of the column")
+    value: float
+    sd: float | None
+    differs: str = Field(description="how the row of this study differs from the published protocol; '' if it does not")
+
+
+class PublishedValues(_Part):
+    """The published values of a table's cells, with their source and notes for readers."""
+
+    source: str
+    notes: tuple[str, ...]
+    cells: tuple[PublishedCell, ...]
+
+
+class TableSpec(_Part):
+    """A table of results: a cell for each row and column, and its score is the mean over the folds.
+
+    Attributes:
+        name: of the entry in `config/tables.yaml`; files are named after it.
+        title: what readers see.
+        folds: numbers of the folds that a complete cell needs.
+        columns, rows: in the order in which they are printed.
+        baseline: the init with which the other rows are compared.
+        metric: a column of scores.tsv.
+        published: None if nothing is published for this table and metric.
+        bootstrap: resamples, confidence and seed of intervals and ranks.
+    """
+
+    name: str
+    title: str
+    folds: tuple[int, ...]
+    columns: tuple[ColumnSpec, ...]
+    rows: tuple[RowSpec, ...]
+    baseline: str
+    metric: MetricName = "dice"
+    published: PublishedValues | None = None
+    bootstrap: Bootstrap
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any], where: str = "--spec") -> TableSpec:
+        """The table that `content` (parsed JSON or YAML) describes.
+
+        Raises:
+            UserError: a key is unknown or missing, or a value has the wrong type.
+        """
+        return validate(cls, content, where)
+
+    @property
+    def fold_names(self) -> list[str]:
+        """The folds as they are written in tables of scores."""
+        return [str(fold) for fold in self.folds]
+
+    def baseline_of(self, row: RowSpec) -> RowSpec | None:
+        """The row with which `row` is compared: init `baseline`, the same backbone and n_train.
+
+        Among several it is the one with the same recipe, else the first, since both arms may have a recipe of their own.
+        None for a baseline itself, and if the table has no such row.
+        """
+        if row.init == self.baseline:
+            return None
+        baselines = [
+            other
+            for other in self.rows
+            if (other.init, other.backbone, other.n_train) == (self.baseline, row.backbone, row.n_train)
+        ]
+        return next((other for other in baselines if other.recipe == row.recipe), baselines[0] if baselines else None)
+
+    def has_budgets(self) -> bool:
+        """True if an arm has more than one n_train, so that its score can be drawn over the number of labelled subjects."""
+        return len({row.arm[:3] for row in self.rows}) < len({row.arm for row in self.rows})
+
+    def with_metric(self, metric: str) -> TableSpec:
+        """The same table of another metric, without published values, which hold for one metric alone."""
+        return self.model_copy(update={"metric": metric, "published": None})

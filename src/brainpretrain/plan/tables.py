@@ -1,0 +1,216 @@
+"""The tables of a study, from their entries in the config to rows of runs; every name and size behind them is checked here.
+
+No torch, no files read, no Snakemake.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from brainpretrain import backbones
+from brainpretrain.config import Config
+from brainpretrain.config.sections import Published, Row, Table
+from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
+from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
+from brainpretrain.sizes import check_size, ratio_range, token_grid
+
+RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
+
+
+def make(config: Config) -> Plan:
+    """The plan of the study in `config`.
+
+    Raises:
+        UserError: a table names something that does not exist, such as a cohort of a task; a row occurs twice; or a patch or
+            mask does not fit its network.
+    """
+    if config.study_name in RESERVED:
+        raise UserError(f"a study cannot be called '{config.study_name}'", where=config.settings.results, fix="rename its file")
+    if both := sorted(({SCRATCH} | set(config.pretexts)) & set(config.weights)):
+        raise UserError(
+            f"{', '.join(both)}: both a release and another init", where="weights", fix="give the release another name"
+        )
+    tables = {}
+    for name in config.study.build:
+        table = config.get("tables", name, f"study '{config.study_name}', build")
+        tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
+    plan = Plan(config, tables)
+    _check_names(plan)
+    _check_sizes(plan)
+    return plan
+
+
+def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
+    """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
+    arms = set()
+    for row in table.rows:
+        where = f"tables.{name}.rows"
+        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+        for backbone, init, recipe, n_train in itertools.product(*choices):
+            config.get("backbones", backbone, where)
+            config.get("finetune", recipe, where)
+            full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
+            title = _title(table, row, backbone, init, recipe, n_train)
+            if row.corpus not in (None, table.corpus) and full_init != init:
+                title += f", on {row.corpus}"
+            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+            if spec.arm in arms:  # it would count twice in ranks and in corrections
+                raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
+            arms.add(spec.arm)
+            yield spec
+
+
+def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
+    """The full name of an init, after a check that everything it names exists."""
+    if init == SCRATCH:
+        return init
+    if init in config.weights:
+        config.release(init, backbone)
+        return init
+    _check_init(config, init, where)
+    config.pretext(init, backbone)
+    config.get("corpora", corpus, where)
+    return Pretraining(corpus, init, backbone).init
+
+
+def _check_init(config: Config, init: str, where: str) -> None:
+    inits = [SCRATCH, *config.pretexts, *config.weights]
+    if init not in inits:
+        raise UserError(f"no entry '{init}' in 'pretexts' or 'weights'", where=where, fix=nearest(init, inits))
+
+
+def _title(table: Table, row: Row, backbone: str, init: str, recipe: str, n_train: int | str) -> str:
+    """Title of a row: its own or its names, and every value that comes from a list or differs from the table's default."""
+    parts = [row.title] if row.title else [backbone, init]
+    if row.title and isinstance(row.backbone, list):
+        parts.append(backbone)
+    if row.title and isinstance(row.init, list):
+        parts.append(init)
+    if isinstance(row.n_train, list) or n_train != table.n_train:
+        parts.append(f"n={n_train}")
+    if isinstance(row.recipe, list) or recipe != table.recipe:
+        parts.append(recipe)
+    return ", ".join(parts)
+
+
+def _many(value: Any) -> list:
+    return value if isinstance(value, list) else [value]
+
+
+def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> TableSpec:
+    """The table with every name resolved, after a check of its columns."""
+    _check_columns(config, name, table, rows)
+    return TableSpec(
+        name=name,
+        title=table.title,
+        folds=tuple(range(config.study.folds)),
+        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        rows=tuple(rows),
+        baseline=SCRATCH,
+        metric=table.metric,
+        published=_published(config, name, table, rows),
+        bootstrap=config.settings.bootstrap,
+    )
+
+
+def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
+    """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
+    for column in table.columns:
+        task = config.get("tasks", column.task, f"tables.{name}.columns")
+        if column.cohort == "ood" and task.ood is None:
+            raise UserError(
+                f"task '{column.task}' has no 'ood' cohort", where=f"tables.{name}.columns", fix="add 'ood:' to the task"
+            )
+        if column.cohort == "test" and not task.split.test_fraction:
+            raise UserError(
+                f"task '{column.task}' has no fixed test set",
+                where=f"tables.{name}.columns",
+                fix="use 'cohort: val' or a test_fraction",
+            )
+        if table.metric == "lesion_f1" and not task.lesions:
+            raise UserError(
+                f"task '{column.task}' names no lesions, so lesion_f1 is never defined",
+                where=f"tables.{name}.metric",
+                fix="name its 'lesions', or choose another metric",
+            )
+        if column.cohort == "val" and any(row.n_train == "all" for row in rows):
+            raise UserError(
+                f"n_train 'all' leaves no case of task '{column.task}' for the cohort 'val'",
+                where=f"tables.{name}",
+                fix="use 'cohort: test' and a test_fraction",
+            )
+
+
+def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
+    """The published values of the rows of a table, one entry for each cell; values of other rows or metrics are left out."""
+    published, where = table.published, f"tables.{name}.published"
+    if published is None or published.metric != table.metric:
+        return None
+    config.get("corpora", published.corpus, where)
+    config.get("finetune", published.recipe, where)
+    titles = [column.title for column in table.columns]
+    cells = []
+    for line in published.rows:
+        config.get("backbones", line.backbone, where)
+        for column in line.cells:
+            if column not in titles:
+                raise UserError(f"the table has no column '{column}'", where=where, fix=nearest(column, titles))
+        for init, row in itertools.product(_many(line.init), rows):
+            _check_init(config, init, where)
+            n_train = str(line.n_train or published.n_train)
+            if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
+                cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
+    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells))
+
+
+def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
+    """A published value (and its SD, if there are two `values`), with how the run of `row` differs from the publication."""
+    differs = [f"corpus {row.corpus}"] if row.corpus not in ("", published.corpus) else []
+    differs += [f"recipe {row.recipe}"] if row.recipe != published.recipe else []
+    differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
+    value, sd = values[0], values[1] if len(values) > 1 else None
+    arm = {"backbone": row.backbone, "init": row.init, "n_train": row.n_train}
+    return PublishedCell(**arm, column=column, value=value, sd=sd, differs=", ".join(differs))
+
+
+def _check_names(plan: Plan) -> None:
+    """Every name that the runs need has an entry: data sets, preprocess recipes, policies, tasks of pools."""
+    config = plan.config
+    for corpus in plan.corpora:
+        where = f"corpora.{corpus}"
+        config.get("preprocess", config.corpora[corpus].preprocess, where)
+        for source in config.corpora[corpus].sources:
+            if source.pool_of:
+                config.get("tasks", source.pool_of, where)
+    for task in plan.tasks:
+        config.get("preprocess", config.tasks[task].preprocess, f"tasks.{task}")
+    for pretraining in plan.pretrainings:
+        config.get("augmentations", config.pretexts[pretraining.pretext].augmentation, f"pretexts.{pretraining.pretext}")
+    for recipe in {e.arm.recipe for e in plan.evaluations}:
+        for policy in (config.finetune[recipe].augmentation, config.finetune[recipe].augmentation_scratch):
+            config.get("augmentations", policy, f"finetune.{recipe}")
+    for dataset in plan.datasets:
+        plan.n_shards(dataset)
+
+
+def _check_sizes(plan: Plan) -> None:
+    """Every patch fits its networks and the blocks of its mask, and mask ratios are shares or ranges of shares."""
+    config = plan.config
+    patches = set()
+    for pretraining in plan.pretrainings:
+        recipe, where = config.pretext(pretraining.pretext, pretraining.backbone), f"pretexts.{pretraining.pretext}"
+        patches.add((tuple(recipe.patch_size), pretraining.backbone, where))
+        if "mask_size" in recipe.options:
+            token_grid(recipe.patch_size, recipe.options["mask_size"], f"{where}: mask_size")
+        if "mask_ratio" in recipe.options:
+            ratio_range(recipe.options["mask_ratio"], f"{where}: mask_ratio")
+    for arm in {evaluation.arm for evaluation in plan.evaluations}:
+        patches.add((tuple(config.finetune[arm.recipe].patch_size), arm.backbone, f"finetune.{arm.recipe}"))
+    for patch, name, where in sorted(patches):
+        backbone = config.backbones[name]
+        divisor = backbones.divisor(backbone.architecture, backbone.options)
+        if divisor:
+            check_size(patch, divisor, f"{where}: patch_size, for backbone '{name}'")

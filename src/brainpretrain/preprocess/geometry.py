@@ -1,0 +1,192 @@
+"""The geometry of a stored volume: world coordinates of its voxels, and the way back from the stored to the native grid.
+
+Native voxels become RAS voxels by a permutation and flips of the axes; RAS voxels are cropped to a box; the box is resized to the
+stored shape. Each step is affine. Oblique volumes are not rotated: their affine keeps the tilt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from brainpretrain.files import dump_json
+from brainpretrain.preprocess.resampling import LINEAR, NEAREST, resize
+
+OUTSIDE_LOGIT = 20.0  # background minus other classes outside the box; its softmax is 1 to within 1e-8
+
+
+@dataclass(frozen=True)
+class Orientation:
+    """RAS axis r is native axis `axes[r]`, read backwards where `flips[r]`."""
+
+    axes: tuple[int, ...]
+    flips: tuple[bool, ...]
+
+    def to_ras(self, array: np.ndarray) -> np.ndarray:
+        """A view of `array` (..., native axes) with its last three axes in RAS order."""
+        lead = array.ndim - 3
+        return array.transpose(*range(lead), *(lead + a for a in self.axes))[self._reversed]
+
+    def from_ras(self, array: np.ndarray) -> np.ndarray:
+        """The exact inverse of `to_ras`, a view too."""
+        lead = array.ndim - 3
+        return array[self._reversed].transpose(*range(lead), *(lead + int(a) for a in np.argsort(self.axes)))
+
+    def voxel_matrix(self, native_shape: tuple[int, ...]) -> np.ndarray:
+        """4x4 float64, RAS voxel -> native voxel."""
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for ras, (native, flip) in enumerate(zip(self.axes, self.flips, strict=True)):
+            matrix[native, ras] = -1 if flip else 1
+            matrix[native, 3] = native_shape[native] - 1 if flip else 0
+        return matrix
+
+    @property
+    def _reversed(self) -> tuple:
+        return (..., *(slice(None, None, -1 if flip else 1) for flip in self.flips))
+
+
+def to_ras(array: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray, Orientation]:
+    """Reorders and flips the axes of a volume so that they are nearest to right, anterior and superior.
+
+    Args:
+        array: (i, j, k), any axis order and direction.
+        affine: 4x4, voxel -> world in mm.
+
+    Returns:
+        A view of `array` (x, y, z), its affine, and the orientation that `from_ras` takes back.
+    """
+    target = nib.io_orientation(affine)  # per native axis: its RAS axis and direction
+    axes = np.argsort(target[:, 0])
+    orientation = Orientation(tuple(int(a) for a in axes), tuple(bool(target[a, 1] < 0) for a in axes))
+    return orientation.to_ras(array), affine @ orientation.voxel_matrix(array.shape), orientation
+
+
+def from_ras(array: np.ndarray, orientation: Orientation) -> np.ndarray:
+    """The exact inverse of `to_ras`: a view of `array` (..., x, y, z) in native axis order and direction."""
+    return orientation.from_ras(array)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The steps from the native grid of one volume to its stored array. Tables hold them as JSON.
+
+    Attributes:
+        native_shape: voxels of the file.
+        native_affine: rows of the 4x4 affine, native voxel -> world in mm.
+        axes, flips: see `Orientation`.
+        box: for each RAS axis, the first voxel that is kept and the one after the last.
+        stored_shape: voxels (x, y, z) after resampling.
+    """
+
+    native_shape: tuple[int, ...]
+    native_affine: tuple[tuple[float, ...], ...]
+    axes: tuple[int, ...]
+    flips: tuple[bool, ...]
+    box: tuple[tuple[int, int], ...]
+    stored_shape: tuple[int, ...]
+
+    @property
+    def orientation(self) -> Orientation:
+        return Orientation(self.axes, self.flips)
+
+    @property
+    def box_shape(self) -> tuple[int, ...]:
+        return tuple(high - low for low, high in self.box)
+
+    @property
+    def stored_spacing_mm(self) -> tuple[float, ...]:
+        """Distance of stored voxels: the recipe's spacing up to the rounding of the shape."""
+        return tuple(round(float(n), 6) for n in np.linalg.norm(self.stored_affine[:3, :3], axis=0))
+
+    @cached_property
+    def stored_affine(self) -> np.ndarray:
+        """4x4 float64, stored voxel -> world in mm."""
+        box = np.array(self.box, dtype=float)
+        scale = (box[:, 1] - box[:, 0]) / self.stored_shape
+        stored_to_ras = np.diag([*scale, 1.0])
+        stored_to_ras[:3, 3] = box[:, 0] + 0.5 * scale - 0.5  # outer faces of the edge voxels coincide
+        return np.array(self.native_affine) @ self.orientation.voxel_matrix(self.native_shape) @ stored_to_ras
+
+    def stored_to_world(self, ijk: np.ndarray) -> np.ndarray:
+        """World coordinates in mm (..., 3) of stored voxel positions (..., 3), fractions allowed."""
+        return np.asarray(ijk) @ self.stored_affine[:3, :3].T + self.stored_affine[:3, 3]
+
+    def world_to_stored(self, xyz_mm: np.ndarray) -> np.ndarray:
+        """The inverse of `stored_to_world`."""
+        return (np.asarray(xyz_mm) - self.stored_affine[:3, 3]) @ np.linalg.inv(self.stored_affine[:3, :3]).T
+
+    def to_native(self, logits: np.ndarray) -> np.ndarray:
+        """Logits on the native grid, by linear resizing and pasting (AMAES).
+
+        Args:
+            logits: (c, x, y, z) on the stored grid; channel 0 is the background, and c is at least 2.
+
+        Returns:
+            (c, *native_shape) float32. Outside the crop box the background wins.
+        """
+        ras_shape = tuple(self.native_shape[a] for a in self.axes)
+        native = np.full((len(logits), *ras_shape), -OUTSIDE_LOGIT / 2, np.float32)
+        native[0] = OUTSIDE_LOGIT / 2
+        for channel, target in zip(logits, native, strict=True):
+            target[self._slices] = resize(channel, self.box_shape, LINEAR)
+        return self.orientation.from_ras(native)
+
+    def argmax_to_native(self, logits: Iterable[np.ndarray]) -> np.ndarray:
+        """`to_native(logits).argmax(0)` as uint16, in memory for two channels however many classes there are.
+
+        Args:
+            logits: channels (x, y, z) on the stored grid, each taken once from the iterable; the first is the background.
+        """
+        channels = iter(logits)
+        best = resize(next(channels), self.box_shape, LINEAR).copy()
+        labels = np.zeros(self.box_shape, np.uint16)
+        for number, channel in enumerate(channels, start=1):
+            value = resize(channel, self.box_shape, LINEAR)
+            better = value > best
+            np.copyto(best, value, where=better)
+            np.copyto(labels, number, where=better)
+        return self._paste(labels)
+
+    def labels_to_native(self, labels: np.ndarray) -> np.ndarray:
+        """A label map (x, y, z) of the stored grid on the native grid (nearest voxel); 0 outside the crop box."""
+        return self._paste(resize(labels, self.box_shape, NEAREST))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content as JSON values, with `stored_spacing_mm` for people who read the table."""
+        return asdict(self) | {"stored_spacing_mm": self.stored_spacing_mm}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Geometry:
+        """The inverse of `to_dict`."""
+
+        return cls(**{field.name: _frozen(content[field.name]) for field in fields(cls)})
+
+    def to_json(self) -> str:
+        """Canonical JSON text of `to_dict`."""
+        return dump_json(self.to_dict())
+
+    @classmethod
+    def from_json(cls, text: str) -> Geometry:
+        """The inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    @property
+    def _slices(self) -> tuple[slice, ...]:
+        return tuple(slice(low, high) for low, high in self.box)
+
+    def _paste(self, labels: np.ndarray) -> np.ndarray:
+        ras = np.zeros(tuple(self.native_shape[a] for a in self.axes), labels.dtype)
+        ras[self._slices] = labels
+        return self.orientation.from_ras(ras)
+
+
+def _frozen(value: Any) -> Any:
+    """Turns lists, as JSON returns them, back into tuples."""
+    return tuple(_frozen(v) for v in value) if isinstance(value, list | tuple) else value

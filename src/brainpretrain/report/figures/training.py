@@ -1,0 +1,134 @@
+"""Curves of a training: loss with its baselines, validation Dice, learning rate, throughput, waiting, memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from brainpretrain.report.figures import learning_rates
+from brainpretrain.report.figures.canvas import BLUE, DARK, GREEN, GREY, ORANGE, figure_at, write_message
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MAX_POINTS = 400
+SMALL_PANELS = [  # column, title, scale
+    ("lr", "Learning rate", 1),
+    ("patches_per_s", "Patches per second", 1),
+    ("data_wait", "Time waiting for data (%)", 100),
+    ("peak_memory_gb", "Peak memory (GB)", 1),
+]
+LOSSES = [  # column, label, colour, line style, width
+    ("loss_zero", "predicting zero (training)", GREY, (0, (1, 1.5)), 1.2),
+    ("val_loss_zero", "predicting zero (validation)", GREY, "-.", 1.5),
+    ("loss_mean", "predicting the local mean (training)", GREEN, (0, (1, 1.5)), 1.2),
+    ("val_loss_mean", "predicting the local mean (validation)", GREEN, "-.", 1.5),
+    ("loss_dice", "Dice part (training)", GREEN, "-.", 1.5),
+    ("loss_ce", "cross-entropy part (training)", GREY, (0, (1, 1.5)), 1.5),
+    ("loss", "training loss", BLUE, "-", 1.8),
+    ("val_loss", "validation loss", ORANGE, "--", 2.0),
+]
+
+
+def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: pd.DataFrame | None = None) -> None:
+    """Draws loss with its trivial baselines, validation Dice, learning rate, throughput, waiting and memory over steps.
+
+    Where loss_hidden is logged, loss_hidden and val_loss_hidden are drawn as the loss, since the baselines are
+    computed at hidden voxels too.
+
+    Args:
+        log: what `read_curves` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
+            val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
+            peak_memory_gb.
+        path: .svg or .png.
+        title: above the figure.
+        schedule: planned learning rates (schedule.tsv), drawn behind the logged ones, with what is frozen.
+    """
+    log, rows_per_point = _thinned(log)
+    note = f"each point is the mean of {rows_per_point} lines of the log" if rows_per_point > 1 else ""
+    with figure_at(path, 1100, 620) as figure:
+        figure.suptitle("\n".join(filter(None, [title, note])), x=0.01, ha="left")
+        left, right = figure.subfigures(1, 2, width_ratios=[2, 1])
+        if _is_logged(log, "val_dice"):
+            loss, dice = left.subplots(2, 1, height_ratios=[2, 1], sharex=True)
+            _draw_series(dice, log, "val_dice", 100, BLUE)
+            dice.set_title("Validation Dice x 100", loc="left")
+        else:
+            loss = left.subplots()
+        _draw_loss(loss, log)
+        left.supxlabel("step", fontsize=10)
+        _draw_small_panels(right, log, schedule)
+
+
+def _thinned(log: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """At most MAX_POINTS rows, each the mean of equally many consecutive rows, so that a long log stays a small file."""
+    rows_per_point = -(-len(log) // MAX_POINTS)
+    if rows_per_point <= 1:
+        return log, 1
+    return log.groupby(np.arange(len(log)) // rows_per_point).mean(), rows_per_point
+
+
+def _is_logged(log: pd.DataFrame, column: str) -> bool:
+    return column in log and bool(log[column].notna().any())
+
+
+def _draw_small_panels(figure: Figure, log: pd.DataFrame, schedule: pd.DataFrame | None) -> None:
+    logged = [panel for panel in SMALL_PANELS if _is_logged(log, panel[0])]
+    if not logged:
+        return
+    for axes, (column, title, scale) in zip(figure.subplots(len(logged), squeeze=False)[:, 0], logged, strict=True):
+        _draw_series(axes, log, column, scale, DARK)
+        axes.set_title(title, loc="left", fontsize=10)
+        top = log[column].max()
+        if column == "lr" and schedule is not None:
+            _draw_planned(axes, schedule)
+            top = max(top, schedule["lr"].max())
+        axes.set_ylim(0, 1.1 * scale * top or 1)
+        axes.yaxis.set_major_formatter("{x:g}")
+    figure.supxlabel("step", fontsize=10)
+
+
+def _draw_planned(axes: Axes, schedule: pd.DataFrame) -> None:
+    """The planned learning rate as a line behind the logged one, which becomes dots: a log may have too few rows for a curve."""
+    axes.lines[0].set(linestyle="none", marker=".", markersize=4)
+    shades = learning_rates.draw_curve(axes, schedule, color=BLUE, linewidth=1, zorder=1)
+    if shades:
+        axes.legend(list(shades.values()), list(shades), loc="upper right", fontsize=8)
+
+
+def _draw_loss(axes: Axes, log: pd.DataFrame) -> None:
+    from matplotlib.ticker import LogLocator
+
+    title = "Loss"
+    if _is_logged(log, "loss_hidden"):
+        title = "Loss at hidden voxels"
+        log = log.drop(columns=["loss", "val_loss"], errors="ignore")
+        log = log.rename(columns={"loss_hidden": "loss", "val_loss_hidden": "val_loss"})
+    values = []
+    for column, label, colour, style, width in LOSSES:
+        if _is_logged(log, column):
+            _draw_series(axes, log, column, 1, colour, label=label, linestyle=style, linewidth=width)
+            values.append(log[column].replace([np.inf, -np.inf], np.nan).dropna())
+    axes.set_title(title, loc="left")
+    if not values:
+        write_message(axes, "no loss was logged")
+        return
+    axes.legend(frameon=True, framealpha=0.9, edgecolor="none")
+    finite = pd.concat(values)
+    if len(finite) and finite.min() > 0 and finite.max() > 20 * finite.min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=[1, 2, 5]))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.minorticks_off()
+
+
+def _draw_series(axes: Axes, log: pd.DataFrame, column: str, scale: float, colour: str, **style: Any) -> None:
+    """One column over steps; few points of a validation are marked, and so is a single point."""
+    points = log[["step", column]].dropna()
+    marker = "o" if len(points) <= (30 if column in ("val_loss", "val_dice") else 1) else None
+    axes.plot(points["step"], scale * points[column], color=colour, marker=marker, markersize=3.5, **style)
+    axes.set_xlim(left=0)

@@ -1,0 +1,103 @@
+"""The first page of a report, as reStructuredText: what the study compares, which runs are finished and which are missing.
+
+This module reads the files of a study and writes none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from brainpretrain.files import read_json
+from brainpretrain.plan.runs import Evaluation, Plan
+from brainpretrain.words import count, duration
+
+
+def text(plan: Plan, study: Path | str) -> str:
+    """What the study compares; a line per table with its missing runs; number, hours, machines and dates of the trainings.
+
+    Args:
+        plan: of the study.
+        study: its folder of results; files that do not exist yet are counted as missing.
+    """
+    study = Path(study)
+    title = escaped(plan.config.study.title)
+    head = ["", title, "=" * max(4, len(title)), "", *_summary(plan)]
+    ran = ["", "**What ran**", "", *_tables(plan, study), "", *_runs(plan, study)]
+    return "\n".join([*head, *ran]) + "\n"
+
+
+def escaped(words: str) -> str:
+    """Text in which no character has a special meaning in reStructuredText."""
+    return "".join(f"\\{c}" if c in "\\*`_|:<>[]" else c for c in words)
+
+
+def _summary(plan: Plan) -> Iterator[str]:
+    """One paragraph: the study with its encoders, arms, tasks and folds."""
+    arms = {evaluation.arm for evaluation in plan.evaluations}
+    encoders = [f"{p.pretext} on {p.corpus} ({p.backbone})" for p in plan.pretrainings]
+    tasks = {column.title for spec in plan.tables.values() for column in spec.columns}
+    pretrained = f"pretrains {count(len(encoders), 'encoder')}: {_listed(encoders)}; it " if encoders else ""
+    words = (
+        f"The study {plan.config.study_name} {pretrained}fine-tunes {count(len(arms), 'arm')} in"
+        f" {count(plan.config.study.folds, 'fold')} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
+        " did not train on. An arm is a network, what it starts from, a recipe and a number of labelled subjects."
+    )
+    yield escaped(words)
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _tables(plan: Plan, study: Path) -> Iterator[str]:
+    for name, spec in plan.tables.items():
+        evaluations = list(dict.fromkeys(plan.table_evaluations(spec)))
+        missing = [evaluation for evaluation in evaluations if not (study / evaluation.path / "scores.tsv").exists()]
+        page = quote(f"{study}/tables/{name}.html")
+        size = f"{count(len(spec.rows), 'row')}, {count(len(spec.columns), 'column')}"
+        folds = count(len(spec.folds), "fold")
+        link = f"`{escaped(spec.title)} <javascript:app.showResultInfo('{page}')>`__"
+        yield f"- {link}: {size}, {folds}; {_missing(evaluations, missing)}"
+
+
+def _missing(evaluations: list[Evaluation], missing: list[Evaluation]) -> str:
+    if not missing:
+        return f"all {len(evaluations)} runs are scored."
+    arms = Counter(f"{e.arm.backbone}, {e.arm.init}, n={e.arm.n_train}, {e.arm.task} ({e.cohort})" for e in missing)
+    named = [f"{arm}: {count(folds, 'fold')}" for arm, folds in arms.items()]
+    return f"**{len(missing)} of {len(evaluations)} runs are missing**: {escaped(_listed(named))}."
+
+
+def _runs(plan: Plan, study: Path) -> Iterator[str]:
+    """Number and hours of the trainings of each kind, then their machines, commits and dates."""
+    arms = {(evaluation.arm, evaluation.fold) for evaluation in plan.evaluations}
+    places = {
+        "pretraining": [p.path for p in plan.pretrainings],
+        "fine-tuning": [f"{arm.path}/fold{fold}" for arm, fold in sorted(arms)],
+    }
+    finished: list[Mapping[str, Any]] = []
+    for kind, paths in places.items():
+        runs = [read_json(study / path / "run.json") for path in paths if (study / path / "run.json").exists()]
+        finished += runs
+        if paths:
+            took = f", {duration(sum(run['seconds'] for run in runs))} in all" if runs else ""
+            yield f"- {kind.capitalize()}s: {len(runs)} of {len(paths)} finished{took}."
+    if finished:
+        yield f"- Hardware: {escaped(_named(run.get('hardware') for run in finished))}. Commit: {escaped(_commits(finished))}."
+        days = sorted(datetime.fromisoformat(run["finished"]).date().isoformat() for run in finished)
+        yield f"- Finished: {days[0]}" + (f" to {days[-1]}." if days[0] != days[-1] else ".")
+
+
+def _commits(runs: list[Mapping[str, Any]]) -> str:
+    return _named(run["commit"][:12] if run.get("commit") else None for run in runs)
+
+
+def _named(values: Iterable[Any]) -> str:
+    """Each value once, the most frequent first; 'not known' for a missing one."""
+    return ", ".join(value for value, _ in Counter(str(value or "not known") for value in values).most_common())

@@ -1,0 +1,333 @@
+"""Tables for readers: lays out the numbers of `results` as grids, which `printers` print.
+
+Scores are shown in printed units (Dice x 100, HD95 in mm) with two decimals. A delta is recognised by its sign as well as by
+its colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.report import numbers
+from brainpretrain.report.grid import Cell, Grid
+from brainpretrain.report.metrics import METRICS, Metric, metric_of
+from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
+from brainpretrain.words import count
+
+EMPTY_WORDS = {
+    "both_empty": "both masks empty",
+    "reference_empty": "only the reference empty",
+    "prediction_empty": "only the prediction empty",
+}
+FOLD_SCORE = "mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases"
+SEEN, OTHERWISE = "†", "*"  # marks: pretrained on subjects of the cohort; differs from the published protocol
+
+
+# --- results
+
+
+def results_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.build` returned: a row per arm, a column per task and cohort."""
+    rows, columns, records = spec.rows, spec.columns, cells.to_dict("records")
+    lines = [records[i * len(columns) : (i + 1) * len(columns)] for i in range(len(rows))]
+    uneven = [len(_numbers_of_cases(records[j :: len(columns)])) > 1 for j in range(len(columns))]
+    metric = metric_of(spec)
+    body = [
+        (Cell(row.title), *(_result(cell, metric, counted) for cell, counted in zip(line, uneven, strict=True)))
+        for row, line in zip(rows, lines, strict=True)
+    ]
+    header = [Cell("Model")]
+    header += [Cell(column.title, _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
+    starts = {i for i in range(1, len(rows)) if rows[i].backbone != rows[i - 1].backbone}
+    starts = set() if len(starts) == len(rows) - 1 else starts  # a line between every two rows would show no groups
+    notes = tuple(_result_notes(cells, spec))
+    return Grid(spec.title, tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
+
+
+def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:
+    """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
+    published = ""
+    if pd.notna(cell["published"]):
+        published = numbers.mean_sd(cell["published"], cell["published_sd"], metric)
+        published += f" {OTHERWISE}" if cell["differs"] else ""
+    if pd.isna(cell["value"]):
+        return Cell(_missing(cell["folds"], cell["folds_expected"]), tone="missing", published=published)
+    text = (f"{SEEN} " if cell["shared"] != 0 else "") + numbers.mean_sd(cell["value"], cell["sd"], metric)
+    ends = [numbers.shown(cell[end], metric) for end in ("low", "high")]
+    under = [numbers.interval(*ends)] if pd.notna(cell["low"]) else []
+    under += [f"{cell['cases']:,} cases"] if counted else []
+    if pd.isna(cell["delta"]):
+        return Cell(text, under=tuple(under), published=published)
+    change, tone = _change(cell["delta"], metric)
+    return Cell(text, change, tone, tuple(under), tuple(_test(cell, metric)), published)
+
+
+def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
+    """The interval of a delta, and the test behind it."""
+    if pd.notna(cell["delta_low"]):
+        yield numbers.interval(numbers.signed(cell["delta_low"], metric), numbers.signed(cell["delta_high"], metric))
+    if not cell["pairs"]:
+        yield "no paired case"
+    elif cell["zeros"] == cell["pairs"]:
+        yield "no case differs"
+    else:
+        yield f"{numbers.p_value(cell['p_holm'])}, r = {cell['biserial']:+.2f}".replace("-", numbers.MINUS)
+    if cell["pairs"] != cell["cases"]:
+        yield f"n = {cell['pairs']:,}"
+
+
+def _change(delta: float, metric: Metric) -> tuple[str, str]:
+    """A delta as it is printed, and its tone: 'up' if it is better, whatever its sign."""
+    change = numbers.signed(delta, metric)
+    if change.startswith("±"):
+        return change, "same"
+    return change, "up" if change.startswith("+") == metric.higher else "down"
+
+
+def _missing(folds: int, expected: int) -> str:
+    return f"– ({folds} of {count(expected, 'fold')})"
+
+
+def _shared(column: list[Mapping[str, Any]]) -> str:
+    """What the cells of a column have in common: cohort, cases, folds."""
+    cases = _numbers_of_cases(column) or [0]
+    number = count(cases[-1], "case") if len(cases) == 1 else f"{cases[0]:,} to {cases[-1]:,} cases"
+    return f"{column[0]['cohort']}, {number}, {count(column[0]['folds_expected'], 'fold')}"
+
+
+def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
+    return sorted({cell["cases"] for cell in column if cell["cases"]})
+
+
+# --- notes
+
+
+def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    metric, confidence = metric_of(spec), numbers.share(spec.bootstrap.confidence)
+    yield f"{_unit(metric)}: {FOLD_SCORE}."
+    if not metric.higher:
+        yield "Lower is better."
+    if cells["low"].notna().any():
+        yield (
+            f"In brackets: {confidence} interval, bootstrap over subjects ({spec.bootstrap.resamples:,} samples,"
+            " percentiles). The trained models are taken as given; how much trainings differ is in the SD."
+        )
+    yield from _delta_note(spec)
+    yield from _test_notes(cells, spec)
+    n_train = {row.n_train for row in spec.rows}
+    if len(n_train) == 1:
+        yield f"Training cases (n_train): {n_train.pop()}."
+    yield from _published_notes(cells, spec)
+    yield from _seen_notes(cells)
+    yield _left_out_note(metric, cells["left_out"].sum(), cells["label_scores"].sum())
+    yield from _empty_notes(cells)
+    missing = int(cells["value"].isna().sum())
+    if missing:
+        cells_missing = f"{missing} of {count(len(cells), 'cell')}"
+        yield f"– means that runs are missing ({cells_missing}); in brackets: the folds scored."
+
+
+def _unit(metric: Metric) -> str:
+    return f"{metric.title} {metric.unit}" if metric.unit.startswith("x") else f"{metric.title} in {metric.unit}"
+
+
+def _delta_note(spec: TableSpec) -> Iterator[str]:
+    if any(spec.baseline_of(row) for row in spec.rows):
+        yield f"Signed: the difference to '{spec.baseline}' with the same backbone and n_train."
+
+
+def _test_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    tested = cells[cells["p"].notna()]
+    if tested.empty:
+        return
+    tests = sorted(set(tested["tests"]))
+    number = count(tests[0], "test") if len(tests) == 1 else f"{tests[0]} to {tests[-1]} tests"
+    yield (
+        "p: two-sided Wilcoxon signed-rank test on n subjects (n = cases, if not given), each the mean over its labels and"
+        f" folds; Holm's correction for {number} in its column. r: rank-biserial correlation, −1 to 1."
+    )
+    unpaired = tested[tested["unpaired"] > 0]
+    if len(unpaired):
+        most = count(int(unpaired["unpaired"].max()), "score")
+        cells_unpaired = count(len(unpaired), "cell")
+        yield f"Defined in one of the two arms alone, so in its value but not in the test: up to {most} in {cells_unpaired}."
+    few = tested[(tested["smallest_p"] > 1 - spec.bootstrap.confidence) & (tested["zeros"] < tested["pairs"])]
+    if len(few):
+        level = numbers.share(round(1 - spec.bootstrap.confidence, 9))
+        yield f"Too few subjects differ in {count(len(few), 'cell')} for any p below {level}, whatever the scores."
+
+
+def _published_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    if spec.published is None or cells["published"].isna().all():
+        return
+    yield f"Published: {spec.published.source}."
+    yield from spec.published.notes
+    differences = sorted(set(filter(None, cells["differs"])))
+    if differences:
+        yield f"{OTHERWISE} differs from the published protocol: {'; '.join(differences)}."
+
+
+def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
+    """The corpora that hold scored subjects, and those of which this is not known."""
+    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
+    if known:
+        shared = [f"{line['column']}: {count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known]
+        yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
+    for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
+        yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
+
+
+def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
+    kept = {words: int(cells[status].sum()) for status, words in EMPTY_WORDS.items()}
+    if any(kept.values()):
+        counts = "; ".join(f"{words}: {number:,}" for words, number in kept.items() if number)
+        yield f"Counted in spite of an empty mask: {counts}."
+
+
+def _left_out_note(metric: Metric, left_out: int, scores: int) -> str:
+    why = "empty masks" if metric != METRICS["lesion_f1"] else "empty masks, labels that are not lesions"
+    return f"Left out, as their {metric.title} is undefined ({why}): {left_out:,} of {scores:,} scores."
+
+
+# --- by label, by metric, ranks
+
+
+def per_label_grid(labels: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.per_label` returned: a row per data, label and arm; a column per fold."""
+    metric = metric_of(spec)
+    body: list[tuple[Cell, ...]] = []
+    starts = []
+    for column in spec.columns:
+        of_column = labels[(labels["task"] == column.task) & (labels["cohort"] == column.cohort)]
+        for label in sorted(of_column["label"].unique()) or ["–"]:
+            starts.append(len(body))
+            names = (Cell(column.title), Cell(label))
+            lines = label_scores(of_column, column, label, spec)
+            body += [(*names, Cell(row.title), *_by_folds(line, metric)) for row, line in zip(spec.rows, lines, strict=True)]
+    header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec.folds), "all folds"]
+    notes = [f"{_unit(metric)}. A fold: mean over cases. All folds: mean ± SD (n - 1) over the folds."]
+    notes += [*_delta_note(spec), _left_out_note(metric, labels["left_out"].sum(), labels["cases"].sum())]
+    title = f"{spec.title}: {metric.title} per label"
+    return Grid(title, tuple(map(Cell, header)), tuple(body), tuple(notes), stub=3, starts=frozenset(starts[1:]))
+
+
+def _by_folds(scores: LabelScores, metric: Metric) -> Iterator[Cell]:
+    """The cells of one label and arm: one for each fold, then the mean over folds and its delta."""
+    for value in scores.by_fold:
+        yield Cell("–", tone="missing") if pd.isna(value) else Cell(numbers.shown(value, metric))
+    if pd.isna(scores.mean):
+        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold)), tone="missing")
+    else:
+        change = _change(scores.delta, metric) if pd.notna(scores.delta) else ()
+        yield Cell(numbers.mean_sd(scores.mean, scores.sd, metric), *change)
+
+
+def per_metric_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out the metrics of `results.everything`: a row per data and arm, a column per metric."""
+    names = list(dict.fromkeys(cells["metric"]))
+    lines = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
+    body = [
+        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name]) for name in names))
+        for column in spec.columns
+        for row in spec.rows
+    ]
+    header = [Cell("Data"), Cell("Model")]
+    header += [Cell(METRICS[name].title, f"{METRICS[name].unit} {'↑' if METRICS[name].higher else '↓'}") for name in names]
+    starts = range(len(spec.rows), len(body), len(spec.rows))
+    notes = [f"{FOLD_SCORE[0].upper()}{FOLD_SCORE[1:]}."]
+    notes += ["↑ higher is better, ↓ lower is better.", *_delta_note(spec)]
+    undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
+    notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names if undefined.loc[name, "left_out"]]
+    title = f"{spec.title}: all metrics"
+    return Grid(title, tuple(header), tuple(body), tuple(notes), stub=2, starts=frozenset(starts), narrow=True)
+
+
+def _arm(line: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(line[name]) for name in ARM)
+
+
+def _plain(cell: Mapping[str, Any]) -> Cell:
+    """Mean, SD and delta, without interval and test."""
+    metric = METRICS[cell["metric"]]
+    if pd.isna(cell["value"]):
+        undefined = cell["label_scores"] and cell["left_out"] == cell["label_scores"]
+        return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"]), tone="missing")
+    change = _change(cell["delta"], metric) if pd.notna(cell["delta"]) else ()
+    return Cell(numbers.mean_sd(cell["value"], cell["sd"], metric), *change)
+
+
+def rank_grid(ranks: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `results.rank` returned: the rows from the best to the worst, in groups of one n_train."""
+    titles = [column.title for column in spec.columns]
+    several = len(titles) > 1
+    by_cell = {(*_arm(line), line["column"]): line for line in ranks.to_dict("records")}
+    order = ranks[ranks["column"] == ALL].assign(place=lambda r: r.groupby("n_train", sort=False).ngroup())
+    lines = order.sort_values(["place", "rank"], kind="stable", na_position="last").to_dict("records")
+    body = [
+        (
+            Cell(line["row"]),
+            *(_rank_cell(by_cell.get((*_arm(line), title))) for title in (titles if several else [])),
+            *_rank_summary(line, several),
+        )
+        for line in lines
+    ]
+    header = [
+        Cell("Model"),
+        *map(Cell, titles if several else []),
+        Cell("rank", f"mean over {len(titles)} columns" if several else ""),
+    ]
+    header += [Cell("rank", "bootstrap over columns")] if several else []
+    header += [Cell("first", "share of samples"), Cell("rank by case")]
+    starts = (i for i in range(1, len(lines)) if lines[i]["n_train"] != lines[i - 1]["n_train"])
+    notes = tuple(_rank_notes(ranks, spec))
+    return Grid(f"{spec.title}: ranks", tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
+
+
+def _rank_cell(line: Mapping[str, Any] | None) -> Cell:
+    if line is None or pd.isna(line["rank"]):
+        return Cell("–", tone="missing")
+    return Cell(numbers.rank(line["rank"]), under=(_rank_interval(line["low"], line["high"]),))
+
+
+def _rank_interval(low: float, high: float) -> str:
+    return numbers.interval(numbers.rank(low), numbers.rank(high))
+
+
+def _rank_summary(line: Mapping[str, Any], several: bool) -> Iterator[Cell]:
+    if pd.isna(line["rank"]):
+        yield from [Cell("not ranked", tone="missing"), *[Cell("–", tone="missing")] * (3 if several else 2)]
+        return
+    yield Cell(f"{line['rank']:.2f}", under=(_rank_interval(line["low"], line["high"]),))
+    if several:
+        yield Cell(_rank_interval(line["columns_low"], line["columns_high"]))
+    yield Cell(f"{100 * line['first']:.0f} %")
+    yield Cell("–", tone="missing") if pd.isna(line["case_rank"]) else Cell(f"{line['case_rank']:.2f}")
+
+
+def _rank_notes(ranks: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    metric, bootstrap, confidence = metric_of(spec), spec.bootstrap, numbers.share(spec.bootstrap.confidence)
+    yield (
+        f"Ranks by {metric.title}, 1 is best, ties share their mean rank; among the rows of the same n_train that are scored"
+        " in all folds of all columns."
+    )
+    yield (
+        f"In brackets: {confidence} interval of the rank in {bootstrap.resamples:,} bootstrap samples"
+        " of the subjects; first: how often the row is the best of them."
+    )
+    if len(spec.columns) > 1:
+        yield "Bootstrap over columns: data sets are drawn, not subjects. With few columns it says little."
+    yield "Rank: mean over cases first, then ranked. Rank by case: ranked for each subject, then the mean."
+    whole = ranks[(ranks["column"] == ALL) & (ranks["rows_ranked"] > 1)].drop_duplicates("n_train")
+    for line in whole.to_dict("records"):
+        if pd.notna(line["tau"]):
+            yield (
+                f"n_train {line['n_train']}: Kendall's tau of the bootstrap rankings with this one is {line['tau']:.2f} on"
+                f" average ({line['rows_ranked']:.0f} rows)."
+            )
+    if ranks.loc[ranks["column"] == ALL, "rank"].isna().any():
+        yield "Not ranked: rows with missing runs."

@@ -1,0 +1,114 @@
+"""Fine-tuning: from labelled cases, and an encoder unless it starts from scratch, to a segmentation model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+
+from brainpretrain import decoders
+from brainpretrain.augment.policy import Policy
+from brainpretrain.backbones.base import Encoder, parameters
+from brainpretrain.cohorts import splits
+from brainpretrain.cohorts.cases import label_lookup, labelled_cases
+from brainpretrain.config.runs import FinetuneRun
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, sha256, write_tsv
+from brainpretrain.training import schedule
+from brainpretrain.training.machine import Machine
+from brainpretrain.training.modules import Finetuning
+from brainpretrain.training.run import Attempt
+from brainpretrain.training.samples import FinetunePatches, sample_seed
+from brainpretrain.weights import store as weights
+
+
+def finetune(
+    table: pd.DataFrame,
+    folder: Path,
+    split: Path,
+    init: Path | None,
+    run: FinetuneRun,
+    machine: Machine,
+    log_every: int,
+    inference: Mapping[str, Any] | None = None,
+) -> None:
+    """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
+
+    Args:
+        table: the stored volumes of the task's data set.
+        folder: the folder that the table is relative to.
+        split: JSON of the fold.
+        init: encoder file of a pretraining, or None from scratch.
+        run: everything else that the result is a function of.
+        machine: where it runs.
+        log_every: optimiser steps between two rows of log.csv; with few cases, epochs mean nothing.
+        inference: settings of the sliding window, for model.json; training does not use them.
+
+    Raises:
+        UserError: too few cases, an encoder that does not fit, or a training that cannot go on.
+    """
+    torch.set_num_threads(machine.threads)
+    recipe, task = run.recipe, run.task
+    by_subject = labelled_cases(table, folder, task.sequences)
+    subjects = splits.training_subjects(read_json(split), set(by_subject), str(run.n_train))
+    cases = [case for subject in subjects for case in by_subject[subject]]
+    seed = sample_seed(run.seed, run.fold) % 2**32
+    L.seed_everything(seed, verbose=False)
+    plain = run.plain()
+    network = decoders.build_network(plain["backbone"], len(task.sequences), len(task.labels) + 1)
+    report = load_init(network.encoder, init, run)
+    policy, lookup = Policy(run.policy), label_lookup(task.labels, task.ignore)
+    train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
+    module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
+    made_from = {
+        "config": plain,
+        "cases": [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows],
+        "init": sha256(init) if init else "scratch",
+        "log_every_steps": log_every,
+    }
+    facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
+    with Attempt(module, made_from, machine, log_every) as attempt:
+        if not attempt.fit(train) or not attempt.is_first:
+            return
+        about = {"kind": "model", "in_channels": len(task.sequences), "commit": attempt.facts["commit"], **plain, **facts}
+        about |= {"classes": list(task.labels), "inference": inference}
+        weights.save(machine.out / "model", network.state_dict(), about)
+        write_tsv(machine.out / "transfer.tsv", report, ["tensor", "shape", "status"])
+        attempt.finish(run, facts)
+
+
+def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dict[str, str]]:
+    """Loads a pretrained encoder, once it is clear that its volumes were prepared as those of the task.
+
+    Returns:
+        A row per tensor for transfer.tsv: tensor, shape, status; none from scratch.
+
+    Raises:
+        UserError: another architecture, or other preprocessing, or unknown preprocessing.
+    """
+    if init is None:
+        return []
+    tensors, facts = weights.load(init)
+    weights.check_facts(facts, init.with_suffix(".json"))
+    if facts["preprocess"] is None:
+        raise UserError(
+            "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
+        )
+    for part in ("spacing_mm", "upper_quantile", "crop"):
+        pretrained, stored = facts["preprocess"][part], getattr(run.preprocess, part)
+        if pretrained != stored:
+            raise UserError(
+                f"the encoder was pretrained with {part} {pretrained}, the task is prepared with {stored}",
+                where=init,
+                fix="give the task and the corpus the same preprocess recipe",
+            )
+    report = weights.load_encoder(encoder, tensors, run.recipe.stem == "divide", init)
+    repeated = sum(row["status"] != "loaded" for row in report)
+    print(
+        f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
+    )
+    return report

@@ -1,0 +1,217 @@
+"""From stored volumes to patches. Every random choice is a function of (seed, sample number) alone.
+
+So a sample does not depend on the number of workers, devices or restarts: resuming at step s means asking for the
+samples from s * global_batch on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset, get_worker_info
+
+from brainpretrain.augment.boxes import crop_box, random_start, start_around
+from brainpretrain.augment.policy import Policy
+from brainpretrain.cohorts.cases import IGNORED, Case
+from brainpretrain.errors import UserError
+from brainpretrain.preprocess import frames
+
+# enough places to draw a foreground patch from, few enough to keep for every case (6 bytes each)
+_MAX_FOREGROUND_VOXELS = 20_000
+
+
+def sample_seed(seed: int, number: int) -> int:
+    """Seed of sample `number` of a training with `seed`, for augmentation and masks."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]], lead: int) -> np.ndarray:
+    """Reads a box and pads with 0, which is the minimum of a stored image and the background of a label."""
+    return np.pad(load(box), [(0, 0)] * lead + padding)
+
+
+class PretrainPatches(Dataset):
+    """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
+
+    Items: image float16 (1 x y z), the box that `policy` needs, its draws, seed, volume (its name).
+    """
+
+    def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int) -> None:
+        self.rows, self.folder = rows.to_dict("records"), Path(folder)
+        self.patch, self.policy, self.seed = list(patch), policy, seed
+        self._epoch, self._order = -1, np.arange(0)
+
+    def volume_of(self, number: int) -> int:
+        """Which row sample `number` comes from."""
+        epoch, place = divmod(number, len(self.rows))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return int(self._order[place])
+
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and file of the volume that sample `number` comes from."""
+        row = self.rows[self.volume_of(number)]
+        return f"{row['dataset']}/{row['volume']}", self.folder / row["file"]
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        row = self.rows[self.volume_of(number)]
+        seed = sample_seed(self.seed, number)
+        shape = [int(n) for n in row["shape"].split()]
+        start = random_start(np.random.default_rng(seed), shape, self.patch)
+        draws = self.policy.draw(seed, 1, self.patch)
+        box, padding = crop_box(start, draws.box, shape)
+        image = _read(lambda b: frames.load(self.folder, row, b)[None], box, padding, lead=1)
+        return {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
+
+
+@dataclass
+class FinetunePatches(Dataset):
+    """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
+
+    Items: image float16 (c x y z) and label uint8 (x y z), the box that `policy` needs, its draws, seed, volume (the case).
+    """
+
+    cases: list[Case]
+    lookup: np.ndarray
+    patch: list[int]
+    policy: Policy
+    foreground_fraction: float
+    seed: int
+    _foreground: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def foreground(self, number: int) -> np.ndarray:
+        """Voxels (n, 3) of case `number` that carry a class, thinned; read once."""
+        if number not in self._foreground:
+            label = self.cases[number].label(self.lookup)
+            voxels = np.argwhere((label > 0) & (label != IGNORED))
+            step = max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)
+            self._foreground[number] = voxels[::step].astype(np.int16)
+        return self._foreground[number]
+
+    def case_of(self, number: int) -> int:
+        """Which case sample `number` comes from: every case once per round, in an order of its own."""
+        round_number, place = divmod(number, len(self.cases))
+        return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and first file of the case that sample `number` comes from."""
+        case = self.cases[self.case_of(number)]
+        return case.name, case.folder / case.rows[0]["file"]
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        which = self.case_of(number)
+        case = self.cases[which]
+        seed = sample_seed(self.seed, number)
+        rng = np.random.default_rng(seed)
+        start = random_start(rng, case.shape, self.patch)
+        if rng.random() < self.foreground_fraction and len(self.foreground(which)):
+            voxel = self.foreground(which)[rng.integers(len(self.foreground(which)))]
+            start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
+        draws = self.policy.draw(seed, len(case.rows), self.patch)
+        box, padding = crop_box(start, draws.box, case.shape)
+        image = _read(case.image, box, padding, lead=1)
+        label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
+        item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
+        return item | {"volume": case.name}
+
+
+class StepSampler:
+    """Batches of sample numbers for the steps left in an epoch; each rank takes its share of a global batch.
+
+    Args:
+        global_batch: samples per step over all ranks.
+        epoch_steps: steps of an epoch; nothing is loaded beyond its end, since the next epoch asks anew.
+        total_steps: steps of the whole training.
+        current_step: asked at the start of every epoch, so a resumed training goes on where it was.
+    """
+
+    def __init__(
+        self,
+        global_batch: int,
+        epoch_steps: int,
+        total_steps: int,
+        current_step: Callable[[], int],
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if global_batch % world:
+            raise UserError(
+                f"global_batch {global_batch} cannot be divided by {world} processes",
+                fix="use a number of devices that divides it",
+            )
+        self.global_batch, self.epoch_steps, self.total_steps = global_batch, epoch_steps, total_steps
+        self.current_step = current_step
+        self.rank, self.world = rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start = self.current_step()
+        end = min((start // self.epoch_steps + 1) * self.epoch_steps, self.total_steps)
+        for step in range(start, end):
+            first = step * self.global_batch
+            yield list(range(first + self.rank, first + self.global_batch, self.world))
+
+    def __len__(self) -> int:
+        return min(self.epoch_steps, self.total_steps)
+
+
+def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A batch: seeds as a tensor, all else as lists, since each sample brings as many voxels as its draws need."""
+    batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
+    return batch | {"seed": torch.tensor(batch["seed"])}
+
+
+class Noted(Dataset):
+    """A data set that notes in shared memory which sample each loader process is at, so that a kill can be explained.
+
+    Args:
+        samples: `PretrainPatches` or `FinetunePatches`.
+        workers: loader processes.
+    """
+
+    def __init__(self, samples: Any, workers: int) -> None:
+        self.samples = samples
+        self.processes = multiprocessing.RawArray(ctypes.c_int64, workers)
+        self.numbers = multiprocessing.RawArray(ctypes.c_int64, [-1] * workers)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        if not (worker := get_worker_info()):
+            return self.samples[number]
+        self.processes[worker.id], self.numbers[worker.id] = os.getpid(), number
+        item = self.samples[number]
+        self.numbers[worker.id] = -1
+        return item
+
+    def source(self, process: int) -> tuple[str, Path] | None:
+        """Name and file of the volume that a loader process was reading when it ended; None if it was not reading."""
+        found = [n for owner, n in zip(self.processes, self.numbers, strict=True) if owner == process and n >= 0]
+        return self.samples.source(found[0]) if found else None
+
+
+def loader(dataset: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
+    """DataLoader over a batch sampler; workers live as long as the training."""
+    return DataLoader(
+        Noted(dataset, workers),
+        batch_sampler=batches,
+        collate_fn=collate,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_leave_signals_to_the_training,
+    )
+
+
+def _leave_signals_to_the_training(worker: int) -> None:
+    """Slurm signals every process of a job; a loader process that died of it would end the training before it can save."""
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

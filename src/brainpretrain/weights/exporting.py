@@ -1,0 +1,126 @@
+"""Encoders for other programs: nnU-Net.
+
+nnU-Net's `-pretrained_weights` wants every tensor of its network but the segmentation layers. So the file holds the
+encoder, and a decoder drawn the way nnU-Net draws it. nnU-Net's axes are z, y, x where ours are x, y, z; kernels are turned
+accordingly. A backbone can be exported if its file has `nnunet_names` and `nnunet_architecture`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brainpretrain import backbones, named
+from brainpretrain.backbones.base import Encoder
+from brainpretrain.errors import UserError
+from brainpretrain.files import atomic, write_json
+from brainpretrain.weights import store as weights
+
+CONFIGURATION = "3d_brainpretrain"  # name of the configuration in nnU-Net's plans
+_SLOPE = 1e-2  # of the leaky ReLU that nnU-Net initialises for
+
+
+def export_nnunet(folder: Path, out: Path, in_channels: int | None, seed: int) -> dict[str, Any]:
+    """Writes `out`, a checkpoint for `nnUNetv2_train -pretrained_weights`, and `out` with the suffix `.json`, its plan.
+
+    Args:
+        folder: of encoder.safetensors and encoder.json.
+        out: file to write, `.pth`.
+        in_channels: of the images that nnU-Net will train on, None for the encoder's; a stem of one channel is repeated.
+        seed: of the decoder.
+
+    Returns:
+        The plan: `configurations` to merge into nnU-Net's plans file.
+
+    Raises:
+        UserError: the backbone has no counterpart in nnU-Net.
+    """
+    encoder, facts = weights.encoder(folder, in_channels)
+    architecture = facts["backbone"]["architecture"]
+    module = named.module("backbones", architecture)
+    if not hasattr(module, "nnunet_names"):
+        known = [name for name in backbones.names() if hasattr(named.module("backbones", name), "nnunet_names")]
+        raise UserError(
+            f"nnU-Net has no counterpart of '{architecture}'", where=folder, fix=f"can be exported: {', '.join(known)}"
+        )
+    plan = nnunet_plan(encoder, module.nnunet_architecture(encoder), facts)
+    decoder_convs = plan["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]["n_conv_per_stage_decoder"]
+    state = nnunet_encoder(encoder, module.nnunet_names) | nnunet_decoder(encoder, decoder_convs, seed)
+    with atomic(out) as temporary:
+        torch.save({"network_weights": state}, temporary)
+    write_json(out.with_suffix(".json"), plan)
+    return plan
+
+
+def nnunet_encoder(encoder: Encoder, names: Callable[[str], list[str]]) -> dict[str, torch.Tensor]:
+    """The encoder's tensors by nnU-Net's names, kernels (out in x y z) as (out in z y x).
+
+    nnU-Net's decoder holds the encoder too, so each tensor stands there once more.
+    """
+    turned = {
+        name: tensor.detach().permute(0, 1, 4, 3, 2).contiguous() if tensor.ndim == 5 else tensor.detach()
+        for name, tensor in encoder.state_dict().items()
+    }
+    places = [(f"{where}encoder.{other}", name) for where in ("", "decoder.") for name in turned for other in names(name)]
+    return {other: turned[name] for other, name in places}
+
+
+def nnunet_decoder(encoder: Encoder, convs: list[int], seed: int) -> dict[str, torch.Tensor]:
+    """A decoder as nnU-Net initialises it (He et al., normal), without segmentation layers; coarsest stage first."""
+    generator = torch.Generator().manual_seed(seed)
+    state: dict[str, torch.Tensor] = {}
+
+    def add(names: list[str], shape: list[int], bias: int) -> None:
+        weight = torch.nn.init.kaiming_normal_(torch.empty(shape), a=_SLOPE, generator=generator)
+        pair = (weight, torch.zeros(bias))
+        state.update({f"{name}.{kind}": tensor for name in names for kind, tensor in zip(("weight", "bias"), pair, strict=True)})
+
+    for number, level in enumerate(reversed(range(len(encoder.channels) - 1))):
+        width, factor = encoder.channels[level], encoder.strides[level + 1] // encoder.strides[level]
+        add([f"decoder.transpconvs.{number}"], [encoder.channels[level + 1], width, *[factor] * 3], width)
+        for conv in range(convs[number]):
+            block = f"decoder.stages.{number}.convs.{conv}"
+            add([f"{block}.conv", f"{block}.all_modules.0"], [width, width if conv else 2 * width, 3, 3, 3], width)
+            for name in ("norm", "all_modules.1"):
+                state |= {f"{block}.{name}.weight": torch.ones(width), f"{block}.{name}.bias": torch.zeros(width)}
+    return state
+
+
+def nnunet_plan(encoder: Encoder, architecture: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration that nnU-Net needs: network, patch and spacing (both z y x), normalisation."""
+    levels = len(encoder.channels)
+    steps = [after // before for before, after in zip([1, *encoder.strides], encoder.strides, strict=False)]
+    kwargs = {
+        "n_stages": levels,
+        "features_per_stage": encoder.channels,
+        "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3, 3, 3]] * levels,
+        "strides": [[step] * 3 for step in steps],
+        "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "dropout_op": None,
+        "dropout_op_kwargs": None,
+        "nonlin": "torch.nn.LeakyReLU",
+        "nonlin_kwargs": {"inplace": True},
+        **{key: value for key, value in architecture.items() if key != "network_class_name"},
+    }
+    configuration: dict[str, Any] = {
+        "inherits_from": "3d_fullres",
+        "data_identifier": f"nnUNetPlans_{CONFIGURATION}",
+        "architecture": {
+            "network_class_name": architecture["network_class_name"],
+            "arch_kwargs": kwargs,
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "normalization_schemes": ["RescaleTo01Normalization"] * encoder.in_channels,
+        "use_mask_for_norm": [False] * encoder.in_channels,
+    }
+    if facts["preprocess"]:
+        configuration["spacing"] = facts["preprocess"]["spacing_mm"][::-1]
+    if facts["patch_size"]:
+        configuration["patch_size"] = facts["patch_size"][::-1]
+    return {"configurations": {CONFIGURATION: configuration}}

@@ -1,0 +1,117 @@
+"""Subjects that are both in a corpus and in a cohort, found by name or by image."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from brainpretrain import datasets
+from brainpretrain.cohorts import fingerprints
+from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
+from brainpretrain.errors import UserError
+
+NO_COPIES = pd.DataFrame(columns=[*fingerprints.PAIR_COLUMNS, "corpus_dataset"])
+
+
+def index(*subjects: str, patient: dict[str, str] | None = None, site: str = "") -> pd.DataFrame:
+    frame = pd.DataFrame({"volume": [f"{s}_T1w" for s in subjects], "subject": subjects, "site": site})
+    return frame if patient is None else frame.assign(patient=[patient.get(s, s) for s in subjects])
+
+
+def corpus(**subjects: list[str]) -> pd.DataFrame:
+    rows = [(dataset, f"{s}_T1w", s) for dataset, names in subjects.items() for s in names]
+    return pd.DataFrame(rows, columns=["dataset", "volume", "subject"])
+
+
+def copies(*rows: tuple[str, str, str, str, float]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["volume", "corpus_dataset", "corpus_volume", "how", "correlation"])
+    return frame[[*fingerprints.PAIR_COLUMNS, "corpus_dataset"]]
+
+
+def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
+    indexes = {"d": index("a", "b", "c"), "e": index("t")}
+    shared, pairs = shared_subjects(
+        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES)], indexes
+    )
+    assert shared.to_dict("records") == [
+        {
+            "task": "task",
+            "cohort": "val",
+            "dataset": "d",
+            "evaluated": 3,
+            "shared": 1,
+            "by_name": 1,
+            "by_content": 0,
+            "subjects": "b",
+        }
+    ]  # t of another data set is another person
+    assert pairs[["subject", "corpus_dataset", "corpus_subject", "name", "volumes"]].to_numpy().tolist() == [
+        ["b", "d", "b", "same", 0]
+    ]
+    with pytest.raises(UserError, match=r"1 of 3 subjects of task task, cohort val \(d\):\n +b is b of d \(by name\)"):
+        check_protocol(shared, pairs, "strict")
+    check_protocol(shared, pairs, "amaes")
+
+
+def test_an_index_without_patients_serves_as_well_and_one_with_them_finds_aliases() -> None:
+    aliases = {"BraTS2021_00557": "BraTS2021_00639", "BraTS2021_00758": "BraTS2021_00626"}
+    names = [*aliases, *aliases.values()]
+    cohort = Cohort("t", "test", "brats21", set(aliases.values()), NO_COPIES)
+    rows = corpus(brats21=list(aliases))
+    assert shared_subjects(rows, [cohort], {"brats21": index(*names)})[0]["shared"].tolist() == [0]
+    shared, pairs = shared_subjects(rows, [cohort], {"brats21": index(*names, patient=aliases)})
+    assert shared["by_name"].tolist() == [2] and pairs["name"].tolist() == ["alias", "alias"]
+    assert datasets.load("brats21").aliases == aliases
+    with pytest.raises(UserError, match=r"BraTS2021_00626 is BraTS2021_00758 of brats21 \(one patient under two names\)"):
+        check_protocol(shared, pairs, "strict")
+
+
+def test_across_data_sets_only_a_declared_name_counts() -> None:
+    cohort = Cohort("t", "val", "new", {"sub-01", "n7"}, NO_COPIES)
+    rows = corpus(old=["sub-01", "OAS1_0061"])
+    indexes = {"old": index("sub-01", "OAS1_0061"), "new": index("sub-01", "n7", patient={"n7": "OAS1_0061"})}
+    shared, pairs = shared_subjects(rows, [cohort], indexes)
+    assert shared["subjects"].tolist() == ["n7"] and pairs["corpus_subject"].tolist() == ["OAS1_0061"]
+
+
+def test_a_renamed_subject_is_shared_by_its_image() -> None:
+    """MSD BrainTumour in a corpus, BraTS21 scored: other names, the same volumes."""
+    indexes = {"brats21": index("B1", "B2", "B3"), "msd": index("BRATS_485", "BRATS_486")}
+    found = copies(
+        ("B1_T1w", "msd", "BRATS_485_T1w", "near", 0.97), ("B1_T1w", "msd", "BRATS_486_T1w", "near", 0.91),
+        ("B3_T1w", "msd", "BRATS_486_T1w", "exact", 1.0))  # fmt: skip
+    cohorts = [Cohort("t", "test", "brats21", {"B1", "B2"}, found), Cohort("t", "val", "brats21", {"B2"}, found)]
+    shared, pairs = shared_subjects(corpus(msd=["BRATS_485", "BRATS_486"]), cohorts, indexes)
+    assert shared[["cohort", "shared", "by_name", "by_content", "subjects"]].to_numpy().tolist() == [
+        ["test", 1, 0, 1, "B1"], ["val", 0, 0, 0, ""]]  # fmt: skip
+    assert pairs["corpus_subject"].tolist() == ["BRATS_485", "BRATS_486"] and pairs["correlation"].tolist() == [0.97, 0.91]
+    with pytest.raises(UserError) as caught:
+        check_protocol(shared, pairs, "strict")
+    said = str(caught.value)
+    assert "B1 is BRATS_485 of msd (the same image: B1_T1w and BRATS_485_T1w, correlation 0.970)" in said
+    assert "'exclude'" in said and "cohort val" not in said
+
+
+def test_name_and_image_of_one_pair_are_one_row_with_the_nearest_image() -> None:
+    indexes = {"d": pd.DataFrame({"volume": ["s_T1w", "s_T2w"], "subject": "s", "site": ""})}
+    found = copies(
+        ("s_T1w", "d", "s_T2w", "near", 0.9), ("s_T1w", "d", "s_T1w", "exact", 1.0), ("s_T2w", "d", "s_T2w", "exact", 1.0)
+    )
+    rows = pd.DataFrame({"dataset": "d", "volume": ["s_T1w", "s_T2w"], "subject": "s"})
+    shared, pairs = shared_subjects(rows, [Cohort("t", "val", "d", {"s"}, found)], indexes)
+    (pair,) = pairs.to_dict("records")
+    assert (pair["name"], pair["volumes"], pair["how"], pair["volume"]) == ("same", 3, "exact", "s_T1w")
+    assert shared[["shared", "by_name", "by_content"]].to_numpy().tolist() == [[1, 1, 1]]
+
+
+def test_a_long_list_in_a_message_is_cut_and_counted() -> None:
+    names = [f"s{n:03d}" for n in range(50)]
+    shared, pairs = shared_subjects(corpus(d=names), [Cohort("t", "val", "d", set(names), NO_COPIES)], {"d": index(*names)})
+    with pytest.raises(UserError, match="and 30 more"):
+        check_protocol(shared, pairs, "strict")
+
+
+def test_who_may_be_scored() -> None:
+    whole = {"dataset": "d", "pool": ["a", "b"], "test": ["c"]}
+    assert cohort_subjects("val", whole) == {"a", "b"} and cohort_subjects("test", whole) == {"c"}
+    assert cohort_subjects("ood", {"dataset": "d", "ood": ["x"]}) == {"x"}

@@ -1,0 +1,46 @@
+import pytest
+
+from brainpretrain import config
+from brainpretrain.plan import tables
+from brainpretrain.plan.runs import Arm, Evaluation, Pretraining
+from helpers import ROOT
+
+
+@pytest.fixture(scope="module")
+def paper():
+    return tables.make(config.load(ROOT / "config"))
+
+
+def test_paths_can_be_read_back(paper):
+    arm = Arm("wmh_flair", "unet_b", "amaes-on-brains45k", "amaes", "20")
+    assert arm.path == "finetune/wmh_flair/unet_b/amaes-on-brains45k/amaes/n20"
+    assert arm.pretraining == Pretraining("brains45k", "amaes", "unet_b")
+    assert Evaluation(arm, 3, "ood").path == f"{arm.path}/fold3/ood"
+    assert Arm("t", "b", "scratch", "r", "all").pretraining is None
+    assert Arm("t", "b", "amaes_released", "r", "all").pretraining is None
+
+
+def test_a_table_knows_its_own_evaluations(paper):
+    of_table6 = paper.table_evaluations(paper.tables["table6"])
+    assert len(of_table6) == 11 * 6 and {e.cohort for e in of_table6} == {"ood"}
+
+
+def test_runs_are_shared_between_tables(paper):
+    # table 2 and 3 share one arm, table 3 and 4 another; table 6 scores the models of table 4
+    arms = {evaluation.arm for evaluation in paper.evaluations}
+    assert len(arms) == 11 * 3 + 4
+    assert len(paper.evaluations) == 6 * (11 * 3 + 4 + 11)
+    assert {f.backbone for f in paper.pretrainings if f.pretext == "amaes"} == {"unet_xl", "unet_b", "mednext_m", "mednext_l"}
+
+
+def test_a_plan_knows_what_it_reads_and_scores(paper):
+    assert ("brats21", "amaes") in paper.preprocessed and {name for name, _ in paper.preprocessed} == set(paper.datasets)
+    assert paper.cohorts == [("brats21_flair", "test"), ("isles22_dwi", "val"), ("wmh_flair", "ood"), ("wmh_flair", "val")]
+    assert paper.draws("wmh_flair") == [("20", "ood"), ("20", "val")]
+    assert paper.label_values("wmh") == [1, 2] and paper.label_values("adni") == []
+
+
+def test_a_table_knows_its_pretrainings(paper):
+    assert [p.pretext for p in paper.table_pretrainings(paper.tables["table2"])] == [
+        "amaes_noaug", "amaes_skips_noaug", "amaes_standard_noaug"]  # fmt: skip
+    assert len(paper.table_pretrainings(paper.tables["table4"])) == 5

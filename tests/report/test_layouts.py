@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from brainpretrain.report import layouts, results
+from brainpretrain.report.grid import Cell, Grid
+from report_fixtures import PRETRAINED, row, score, spec, two_arms
+
+
+def results_grid(scores: pd.DataFrame | None = None, **changes: object) -> Grid:
+    table = spec(**changes)
+    return layouts.results_grid(results.build(two_arms() if scores is None else scores, table), table)
+
+
+def per_label(scores: pd.DataFrame | None = None, **changes: object) -> Grid:
+    table = spec(**changes)
+    return layouts.per_label_grid(results.per_label(two_arms() if scores is None else scores, table), table)
+
+
+def without(fold: str) -> pd.DataFrame:
+    table = two_arms()
+    return table[(table["init"] != PRETRAINED) | (table["fold"] != fold)]
+
+
+def test_results_grid() -> None:
+    grid = results_grid()
+    assert grid.header == (Cell("Model"), Cell("Hippocampus", "test, 2 cases, 2 folds"))
+    assert grid.rows[0] == (Cell("U-Net scratch"), Cell("67.50 ± 3.54", under=("[65.00, 67.50]",)))
+    beside = ("[+10.00, +10.00]", "p = 0.50, r = +1.00")
+    pretrained = Cell("77.50 ± 3.54", "+10.00", "up", ("[75.00, 77.50]",), beside)
+    assert grid.rows[1] == (Cell("U-Net AMAES"), pretrained)
+
+
+def test_a_cell_without_its_runs_says_so() -> None:
+    grid = results_grid(without("1"))
+    assert grid.rows[1][1] == Cell("– (1 of 2 folds)", tone="missing")
+    assert any("1 of 2 cells" in note for note in grid.notes)
+
+
+def test_one_fold_shows_no_spread() -> None:
+    assert results_grid(folds=[1]).rows[0][1].text == "70.00"
+
+
+def test_notes_say_how_folds_and_empty_masks_are_treated() -> None:
+    notes = " ".join(results_grid().notes)
+    assert "mean over labels of the mean over cases" in notes
+    assert "Left out, as their Dice is undefined (empty masks): 2 of 16 scores." in notes
+    assert "Training cases (n_train): 20." in notes
+    assert "Counted in spite" not in notes
+    assert "Signed" not in " ".join(results_grid(rows=[row("alone", "scratch")]).notes)
+
+
+def test_notes_count_scores_with_an_empty_mask() -> None:
+    rows = [score(0.5), score(0.0, "reference_empty", volume="b"), score(0.0, "prediction_empty", volume="c")]
+    notes = results_grid(pd.DataFrame(rows), folds=[0], rows=[row("U-Net", "scratch")]).notes
+    assert "Counted in spite of an empty mask: only the reference empty: 1; only the prediction empty: 1." in notes
+
+
+def test_a_group_begins_with_each_backbone() -> None:
+    rows = [row(name, "scratch", backbone=name) for name in ("a", "a", "b", "c")]
+    assert results_grid(rows=rows).starts == {2, 3}
+
+
+def test_per_label_grid() -> None:
+    grid = per_label()
+    assert [cell.text for cell in grid.header] == ["Data", "Label", "Model", "fold 0", "fold 1", "all folds"]
+    assert [[cell.text for cell in line] for line in grid.rows] == [
+        ["Hippocampus", "anterior", "U-Net scratch", "50.00", "70.00", "60.00 ± 14.14"],
+        ["Hippocampus", "anterior", "U-Net AMAES", "60.00", "80.00", "70.00 ± 14.14"],
+        ["Hippocampus", "posterior", "U-Net scratch", "80.00", "70.00", "75.00 ± 7.07"],
+        ["Hippocampus", "posterior", "U-Net AMAES", "90.00", "80.00", "85.00 ± 7.07"],
+    ]
+    assert [line[-1].detail for line in grid.rows] == ["", "+10.00", "", "+10.00"]
+    assert grid.starts == {2}
+
+
+def test_per_label_grid_with_missing_runs() -> None:
+    line = per_label(without("1")).rows[1]
+    assert [cell.text for cell in line[3:]] == ["60.00", "–", "– (1 of 2 folds)"]
+    nothing = per_label(two_arms().head(0)).rows
+    assert [[cell.text for cell in line] for line in nothing] == [
+        ["Hippocampus", "–", title, "–", "–", "– (0 of 2 folds)"] for title in ("U-Net scratch", "U-Net AMAES")
+    ]
+
+
+def test_a_group_for_each_row_is_none() -> None:
+    rows = [row(name, "scratch", backbone=name) for name in ("a", "b", "c")]
+    assert results_grid(rows=rows).starts == frozenset()
+
+
+# --- statistics, metrics, publications
+
+
+def test_notes_say_how_the_statistics_were_made() -> None:
+    notes = " ".join(results_grid().notes)
+    assert "95 % interval, bootstrap over subjects (200 samples, percentiles)" in notes
+    assert "Holm's correction for 1 test in its column" in notes
+    assert "Too few subjects differ in 1 cell for any p below 5 %" in notes
+    assert "Wilcoxon" not in " ".join(results_grid(rows=[row("alone", "scratch")]).notes)
+
+
+def test_a_note_counts_scores_that_one_arm_alone_has() -> None:
+    assert "up to 3 scores in 1 cell." in " ".join(layouts.results_grid(cells(unpaired=[0, 3]), spec()).notes)
+    assert "in one of the two arms alone" not in " ".join(results_grid().notes)
+
+
+def cells(**changes: object) -> pd.DataFrame:
+    return results.build(two_arms(), spec()).assign(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({"pairs": 0}, ("[+10.00, +10.00]", "no paired case", "n = 0")),
+        ({"zeros": 2}, ("[+10.00, +10.00]", "no case differs")),
+        ({"pairs": 7, "biserial": -0.5}, ("[+10.00, +10.00]", "p = 0.50, r = −0.50", "n = 7")),
+    ],
+)
+def test_what_stands_beside_a_delta(changes: dict[str, float], beside: tuple[str, ...]) -> None:
+    assert layouts.results_grid(cells(**changes), spec()).rows[1][1].beside == beside
+
+
+def test_a_metric_of_which_less_is_better() -> None:
+    scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
+    grid = results_grid(scores, metric="hd95_mm")
+    cell = grid.rows[1][1]
+    assert (cell.text, cell.detail, cell.tone) == ("4.50 ± 0.71", "−2.00", "up")
+    assert grid.notes[:2] == (f"HD95 in mm: {layouts.FOLD_SCORE}.", "Lower is better.")
+    worse = layouts.results_grid(results.build(scores, spec(metric="hd95_mm")).assign(delta=2), spec(metric="hd95_mm"))
+    assert worse.rows[1][1].tone == "down"
+
+
+def test_the_number_of_cases_stands_in_the_cells_where_it_differs() -> None:
+    rows = [row(f"n={n}", "scratch", n_train=n) for n in (10, 20)]
+    scores = pd.DataFrame([score(0.5, n_train=n, volume=f"sub-{i}") for n, cases in ((10, 4), (20, 3)) for i in range(cases)])
+    grid = results_grid(scores, rows=rows, folds=[0])
+    assert [line[1].under[-1] for line in grid.rows] == ["4 cases", "3 cases"]
+    assert grid.header[1].detail == "test, 3 to 4 cases, 1 fold"
+
+
+PUBLISHED_CELL = {"backbone": "unet_b", "init": PRETRAINED, "n_train": "20", "column": "Hippocampus", "value": 71.2, "sd": None}
+
+
+@pytest.mark.parametrize(("differs", "shown"), [("", "71.20"), ("2 instead of 6 folds", "71.20 *")])
+def test_published_values_and_what_was_run_otherwise(differs: str, shown: str) -> None:
+    published = {"source": "a paper", "notes": ["It has a misprint."], "cells": [PUBLISHED_CELL | {"differs": differs}]}
+    grid = results_grid(published=published)
+    assert [line[1].published for line in grid.rows] == ["", shown]
+    assert {"Published: a paper.", "It has a misprint."} <= set(grid.notes)
+    assert ("* differs from the published protocol: 2 instead of 6 folds." in grid.notes) == bool(differs)
+    missing = results_grid(two_arms().head(0), published=published)
+    assert missing.rows[1][1] == Cell("– (0 of 2 folds)", tone="missing", published=shown)
+
+
+def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
+    marked = layouts.results_grid(cells(shared=[0, 2]), spec())
+    assert marked.rows[1][1].text == "† 77.50 ± 3.54" and marked.rows[0][1].text == "67.50 ± 3.54"
+    assert "† pretrained, without labels, on subjects of the cohort (Hippocampus: 2 subjects in ixi)." in marked.notes
+    unknown = layouts.results_grid(results.build(two_arms(), spec(), {"ixi": None}), spec())
+    assert unknown.rows[1][1].text.startswith("† ")
+    assert any("the audit of ixi (overlap.tsv) is missing" in note for note in unknown.notes)
+    nothing_ran = results.build(two_arms().head(0), spec(), {"ixi": None})
+    assert not any("†" in note for grid in (results_grid(), layouts.results_grid(nothing_ran, spec())) for note in grid.notes)
+
+
+def test_per_metric_grid() -> None:
+    scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
+    frames = results.everything(scores, spec())
+    grid = layouts.per_metric_grid(frames["metrics"], spec())
+    assert [(cell.text, cell.detail) for cell in grid.header[2:]] == [("Dice", "x 100 ↑"), ("HD95", "mm ↓")]
+    assert [cell.text for cell in grid.rows[1]] == ["Hippocampus", "U-Net AMAES", "77.50 ± 3.54", "4.50 ± 0.71"]
+    assert grid.rows[1][3].tone == "up"
+
+
+def test_rank_grid() -> None:
+    grid = layouts.rank_grid(results.rank(two_arms(), spec()), spec())
+    assert [cell.text for cell in grid.header] == ["Model", "rank", "first", "rank by case"]
+    assert [[cell.text for cell in line] for line in grid.rows] == [
+        ["U-Net AMAES", "1.00", "100 %", "1.00"],
+        ["U-Net scratch", "2.00", "0 %", "2.00"],
+    ]
+    columns = [{"title": title, "task": "hippocampus", "cohort": "test"} for title in ("A", "B")]
+    two = layouts.rank_grid(results.rank(two_arms(), spec(columns=columns)), spec(columns=columns))
+    assert [cell.text for cell in two.header] == ["Model", "A", "B", "rank", "rank", "first", "rank by case"]
+    assert [cell.text for cell in two.rows[0]] == ["U-Net AMAES", "1", "1", "1.00", "[1, 1]", "100 %", "1.00"]
+
+
+def test_rank_grid_without_runs() -> None:
+    grid = layouts.rank_grid(results.rank(without("1"), spec()), spec())
+    assert [[cell.text for cell in line] for line in grid.rows] == [
+        ["U-Net scratch", "1.00", "100 %", "1.00"],
+        ["U-Net AMAES", "not ranked", "–", "–"],
+    ]
+    assert "Not ranked: rows with missing runs." in grid.notes
