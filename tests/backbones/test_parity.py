@@ -27,7 +27,7 @@ def fill(network: torch.nn.Module, prefix: str, reference_name, known: dict) -> 
 @functools.cache
 @torch.no_grad()
 def amaes(backbone: str) -> tuple[torch.nn.Module, torch.nn.Module, list[torch.Tensor]]:
-    """Encoder and decoder with the tensors of the authors' checkpoint, and the features, in float64: the same on every processor."""
+    """Encoder, decoder and features of the authors' checkpoint in float64, which depend on no processor."""
     file, module = AMAES[backbone]
     known = fixture(file)["tensors"]
     entry = ENTRIES[backbone]
@@ -53,7 +53,7 @@ def test_features_and_reconstruction(backbone):
 
 
 def swap(stage: torch.nn.Sequential) -> None:
-    """Two tensors of one shape, of neighbouring layers."""
+    """Swaps two tensors of the same shape between neighbouring layers."""
     one, two = stage[0].norm, stage[1].norm
     one.weight, two.weight = two.weight, one.weight
 
@@ -70,7 +70,7 @@ def forget_an_activation(stage: torch.nn.Sequential) -> None:
 @pytest.mark.parametrize("mistake", [swap, take_another_name, forget_an_activation], ids=lambda mistake: mistake.__name__)
 @torch.no_grad()
 def test_a_mistake_is_orders_of_magnitude_beyond_the_rounding(mistake):
-    """In the deepest stage, where float32 rounds most and the fixture is therefore trusted least."""
+    """The mistake is in the deepest stage, where float32 rounds most and the tolerance is therefore widest."""
     file, _ = AMAES["unet_b"]
     expected, rounding = fixture(file)["features"][4], ROUNDING[file][4]
     encoder, _, features = amaes("unet_b")

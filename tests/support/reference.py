@@ -37,16 +37,16 @@ def wave(*shape: int) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Rounding:
-    """What float32 loses of a map, as a share of the deviation of its voxels: in its mean and deviation, and in its worst voxel."""
+    """Error of a map in float32, divided by the standard deviation of the map: of its mean and deviation, and of its worst voxel."""
 
     moments: float
     voxel: float
 
 
-# By map, finest first, then the outputs of the decoder: the same network on the same input in float32 and in float64, the worst of
-# torch 2.13 with one and two threads, with oneDNN at its default (AVX2 on an AMD EPYC of Zen 3), at SSE41 and switched off, and of ATen
-# at its default and without vector instructions. Where a norm sees few voxels, it amplifies what the convolutions rounded.
-# Moments are never counted below the resolution of the float32 that they were recorded in.
+# These values were measured: the same network on the same input in float32 and in float64, for the maps of the encoder, finest first,
+# and then the outputs of the decoder. Each value is the worst of several settings of torch 2.13 on an AMD EPYC (Zen 3): one and two
+# threads; oneDNN with AVX2 (the default), with SSE41, and switched off; ATen with AVX2 and without vector instructions. Instance norms
+# amplify the rounding of the convolutions where they see few voxels. The recorded moments are float32, so no value is below its epsilon.
 EPS = float(np.finfo(np.float32).eps)
 ROUNDING = {
     "amaes_unet_b_lw_dec.json": [
@@ -61,18 +61,18 @@ ROUNDING = {
         Rounding(EPS, 1.6e-5), Rounding(EPS, 7.8e-6), Rounding(EPS, 6.3e-6),
     ],
 }  # fmt: skip
-# Of fixtures that were recorded in float64: 2e-12 was measured. Input and weights are sines and cosines of numpy, rounded to float32,
-# and on another processor the rounding of one of 10^5 may fall to the other side, by 6e-8.
+# For fixtures that were recorded in float64, where 2e-12 was measured. Input and weights are sines and cosines of numpy, rounded to
+# float32. The last digits of numpy's functions differ between processors, so single values may round the other way, by 6e-8.
 DOUBLE = Rounding(1e-6, 1e-6)
-# Of a network in float64, against a fixture in float32: our side depends on no processor, and the fixture, which rounded on another one
-# than that above, is allowed three times what was measured there.
+# For a network in float64 and a fixture in float32. The network depends on no processor. The fixture was rounded on an unknown one, so
+# it may be three times as far off as the values above.
 ONE_ROUNDED = 3
-# Of a network in float32 against such a fixture: both rounded, each on its own processor.
+# For a network in float32 and a fixture in float32: both were rounded, each on its own processor.
 BOTH_ROUNDED = 10
 
 
 def deviation(found: torch.Tensor, expected: dict, rounding: Rounding, margin: float) -> float:
-    """How far a map is from the recorded one, in units of what is allowed: 1 is the limit."""
+    """Distance of a map from the recorded one, divided by the tolerance, so that 1 is the limit."""
     assert list(found.shape) == expected["shape"]
     found, first = found.double(), torch.tensor(expected["first8"], dtype=torch.float64)
     moments = max(abs(found.mean().item() - expected["mean"]), abs(found.std().item() - expected["std"]))

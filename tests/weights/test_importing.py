@@ -77,7 +77,7 @@ def test_an_imported_encoder_gives_the_features_of_the_authors_network(tmp_path,
         assert_matches(found, wanted, rounding, BOTH_ROUNDED)  # the command computes in float32
     tensors, _ = weights.load(out / "encoder")
     reference_name = {"unet_b": unet, "mednext_m": mednext}[backbone].reference_name
-    for name, tensor in tensors.items():  # those that backbones/test_parity.py compares in float64
+    for name, tensor in tensors.items():  # tests/backbones/test_parity.py compares their features in float64
         assert torch.equal(tensor, reference_tensor("model.encoder." + reference_name(name), list(tensor.shape))), name
     facts = read_json(out / "encoder.json")
     assert facts["preprocess"] == config.load(ROOT / "config").stored_as("amaes")
@@ -111,7 +111,7 @@ def test_monais_release_gives_the_features_that_monai_makes_of_it(tmp_path):
     reference = SwinUNETR(1, 2, depths=options["depths"], num_heads=options["num_heads"], window_size=4, feature_size=12)
     reference.load_from({"state_dict": released})
     encoder, _ = weights.encoder(tmp_path / "encoder")
-    image = wave().double()  # or layer norms round apart by as much as 1e-5
+    image = wave().double()  # float32 rounds by as much as 1e-5 in layer norms
     for found, wanted in zip(encoder.double()(image), reference.eval().double().swinViT(image, True), strict=True):
         assert torch.allclose(found, wanted, atol=1e-9)
 

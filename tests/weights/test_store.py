@@ -32,7 +32,7 @@ def test_a_stem_repeated_over_equal_channels_gives_the_same_features():
     report = weights.load_encoder(target, source.state_dict())
     assert sorted(row["status"] for row in report) == ["loaded", "loaded", "loaded", "repeated, divided by 3"]
     x = torch.rand(1, 1, 8, 8, 8, dtype=torch.float64)
-    # of weights in float32, whose third was rounded: 6e-8 of values of about 1, through norms that see 512 voxels
+    # a third of a weight is rounded to float32, by 6e-8, and the norm amplifies it
     assert torch.allclose(target.double()(x.expand(-1, 3, -1, -1, -1)), source.double()(x), atol=1e-5)
 
 

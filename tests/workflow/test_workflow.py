@@ -130,7 +130,7 @@ NO_RESULT = [
 
 
 def test_edits_that_change_no_result_run_nothing(finished):
-    """All at once in one dry run; if it would run something, one by one, to say which edit does."""
+    """One dry run sees all edits. If it would run something, the edits are tried one by one, to say which of them it was."""
     with ExitStack() as edits:
         for file, old, new in NO_RESULT:
             edits.enter_context(edited(finished, file, old, new))
