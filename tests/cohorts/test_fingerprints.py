@@ -126,7 +126,7 @@ def test_what_is_no_fingerprint_file_is_named(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="run the step 'fingerprint'"):
         fingerprints.read(path)
     path.write_bytes(b"no zip")
-    with pytest.raises(UserError, match="no fingerprints"):
+    with pytest.raises(UserError, match="not a file of fingerprints"):
         fingerprints.read(path)
     np.savez(path, revision=np.array(0))
     with pytest.raises(UserError, match="revision 0"):

@@ -8,14 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from brainpretrain.report import results as tables
-from brainpretrain.report.figures import ranks as rank_plots
+from brainpretrain.report import results
+from brainpretrain.report.figures import ranks
 from report_fixtures import PRETRAINED, row, score, spec, two_arms
 
 
 def drawn(path: Path, scores: pd.DataFrame, **changes: object) -> str:
     table = spec(**changes)
-    rank_plots.draw(tables.rank(scores, table), table, path)
+    ranks.draw(results.rank(scores, table), table, path)
     return path.read_text() if path.suffix == ".svg" else ""
 
 
