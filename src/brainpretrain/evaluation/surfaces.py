@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks: NSD on sub-voxel surfaces, and HD95 (docs/metrics.md).
+"""Distances between the surfaces of two masks: NSD on sub-voxel surfaces, and HD95 (docs/evaluation.md).
 
 Both metrics need, for many points of one surface, the distance to the nearest point of the other. The two surfaces are
 usually close together, so the neighbours of all points are looked up at once, from near to far; most points have one within

@@ -1,4 +1,4 @@
-"""The part of the config that shapes the result of one job, as plain data for its command line.
+"""The part of the config that shapes the result of one job, as plain data or a typed run for its command line.
 
 Rules pass these as `params`, and Snakemake runs a job again if the text of its params changes. So a spec holds every field
 that changes the result, and no other: no note, no place, no tolerance, no setting of the machine.
@@ -12,12 +12,11 @@ from collections import Counter
 from typing import Any
 
 from brainpretrain import datasets
-from brainpretrain.config import Config
+from brainpretrain.config import Config, runs
+from brainpretrain.config.runs import FinetuneRun, PretrainRun
+from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
-
-# fine-tuning recipe: fields that shape its prediction, name the policy, only log, or are merged into the backbone
-_NOT_IN_RECIPE = {"inference", "augmentation", "augmentation_scratch", "log_every_steps", "decoder", "decoder_options"}
 
 
 def as_json(content: Any) -> str:
@@ -25,23 +24,29 @@ def as_json(content: Any) -> str:
     return json.dumps(content.model_dump(mode="json") if hasattr(content, "model_dump") else content, sort_keys=True)
 
 
+def _part(entry: Section, model: type[Section]) -> dict[str, Any]:
+    """The fields of an entry that it inherits from `model`."""
+    return entry.model_dump(mode="json", include=set(model.model_fields))
+
+
 # --- trainings
 
 
-def pretrain_config(config: Config, pretraining: Pretraining) -> dict[str, Any]:
+def pretrain_run(config: Config, pretraining: Pretraining) -> PretrainRun:
     """`--config` of `brainpretrain pretrain`."""
     recipe = config.pretext(pretraining.pretext, pretraining.backbone)
-    return {
+    content = {
         "name": f"{pretraining.init}/{pretraining.backbone}",
         "seed": config.study.seed,
-        "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
+        "recipe": _part(recipe, PretrainRecipe),
         "backbone": backbone(config, pretraining.backbone),
         "policy": config.augmentations[recipe.augmentation].model_dump(mode="json"),
         "preprocess": config.stored_as(config.corpora[pretraining.corpus].preprocess),
     }
+    return runs.pretrain_run(content, f"pretraining {pretraining.path}")
 
 
-def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
+def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
     """`--config` of `brainpretrain finetune`.
 
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
@@ -51,22 +56,23 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
-    return {
+    content = {
         "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
         "seed": config.study.seed,
         "fold": fold,
         "n_train": arm.n_train,
-        "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
-        "recipe": recipe.model_dump(mode="json", exclude=_NOT_IN_RECIPE),
+        "task": _part(task, Segmentation),
+        "recipe": _part(recipe, FinetuneRecipe),
         "backbone": network,
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
+    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold}")
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:
     """An encoder, without the decoder of fine-tuning."""
-    return config.backbones[name].model_dump(mode="json", include={"architecture", "options"})
+    return _part(config.backbones[name], Encoder)
 
 
 def inference(config: Config, recipe: str) -> dict[str, Any]:
@@ -111,7 +117,7 @@ def task_scores(config: Config, task: str) -> dict[str, Any]:
 
 def task_overlays(config: Config, task: str) -> dict[str, Any]:
     """What shapes pictures of predictions over their images."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences", "labels", "ignore"})
+    return _part(config.tasks[task], Segmentation)
 
 
 # --- data sets and releases
