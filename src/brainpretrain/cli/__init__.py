@@ -139,6 +139,13 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         _silence(sys.stdout)
+    except PermissionError as error:
+        if not error.filename:
+            raise
+        from brainpretrain.files import not_permitted
+
+        print(f"error: {not_permitted(error.filename)}", file=sys.stderr)
+        return 2
     except OSError as error:
         return _end_on_full_disk(error)
     return 0
