@@ -10,7 +10,7 @@ help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         run all tests"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
-	@echo "make faults       cause 52 faults and show the outcome of each (docs/reliability.md)"
+	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
 	@echo "make fuzz         read mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make lint         check with ruff and snakefmt;  make format  fixes what they can fix"
 	@echo "make schema       write config/schema.json from the config models"
