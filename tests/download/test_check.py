@@ -73,7 +73,8 @@ def test_check_names_what_is_wrong_and_fails(tmp_path: Path, capsys: Any) -> Non
     printed = capsys.readouterr()
     assert "sub-03/anat/sub-03_T1w.nii.gz: 4-D (20, 18, 16, 3) where 3-D is needed" in printed.out
     assert "sub-04/anat/sub-04_T1w.nii.gz: this is a web page" in printed.out
-    assert "unused:    dataset_description.json, sub-04/anat/sub-04_UNIT1.nii.gz" in printed.out
+    assert "unused:    dataset_description.json\n" in printed.out
+    assert "left out, suffix 'UNIT1' is not one of 'sequences': 1 volume (sub-04/anat/sub-04_UNIT1.nii.gz)" in printed.out
     assert "2 problems" in printed.err
 
 

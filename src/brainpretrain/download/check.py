@@ -17,7 +17,7 @@ from brainpretrain import datasets
 from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, some
 from brainpretrain.datasets.own import bids
 from brainpretrain.datasets.own.csv import separator
-from brainpretrain.download.index import list_files, recognises, scan, to_fetch
+from brainpretrain.download.index import excluded_lines, list_files, recognises, scan, to_fetch
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import BadVolume, read_header
 
@@ -38,7 +38,7 @@ def check(folder: Path | str) -> dict[str, Any]:
         - volumes, subjects, sessions, sites, labelled: counts
         - sequences and subsets: counts by name; labels: names by value, if stated
         - spacing_mm and shape: lowest and highest value of each axis
-        - unexpected (unused files), left_out (count), dangling (broken links)
+        - unexpected (unused files), left_out (count), excluded (volumes by the reason), dangling (broken links)
         - problems and remarks: texts; yaml: lines to paste into a config
 
     Raises:
@@ -78,6 +78,7 @@ def check(folder: Path | str) -> dict[str, Any]:
         "shape": shape,
         "unexpected": files.unexpected,
         "left_out": len(files.left_out),
+        "excluded": files.by_reason(),
         "dangling": files.dangling,
         "problems": problems + bad_headers,
         "remarks": remarks,
@@ -99,6 +100,7 @@ def report(facts: Mapping[str, Any]) -> str:
             lines.append(f"  {key.removesuffix('_mm') + ':':11}{ranges} {unit}")
     if facts["left_out"]:
         lines.append(f"  {facts['left_out']} volumes are excluded by the selection of series")
+    lines += [f"  {line}" for line in excluded_lines(facts["excluded"])]
     if facts["unexpected"]:
         lines.append(f"  unused:    {some(facts['unexpected'])}")
     if facts["dangling"]:
