@@ -16,10 +16,13 @@ import torch
 
 from brainpretrain import distributed, memory
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, full_disk_is_told
+from brainpretrain.files import atomic, explain_full_disk
 from brainpretrain.training import checkpoints
 from brainpretrain.training.history import History
 from brainpretrain.training.log import read_log
+
+# a time limit or a pre-emption, Slurm's warning before it, Ctrl-C, a terminal or an SSH connection that is gone
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 def exit_code(number: int) -> int:
@@ -154,7 +157,7 @@ class Trace(L.Callback):
 
     def _append(self, row: Mapping[str, Any]) -> None:
         new = not self.path.exists()
-        with full_disk_is_told(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with explain_full_disk(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(row), lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -236,7 +239,7 @@ SIGNAL_STEPS = 10  # several processes agree on a signal every so many steps, si
 
 
 class Checkpoints(L.Callback):
-    """Saves every `every` steps, keeps two generations, and ends in an orderly way on SIGTERM, SIGUSR1 or Ctrl-C.
+    """Saves every `every` steps, keeps two generations, and ends in an orderly way on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C.
 
     After a signal the current step is finished, then the state is saved, a line printed, and the process exits with
     `exit_code`. On the last step of an epoch, saving waits for validation and for the row of the log. A second Ctrl-C ends
@@ -255,8 +258,9 @@ class Checkpoints(L.Callback):
                 where=self.work,
                 fix="start again",
             )
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._note)
+        for number in STOPPING:
+            if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN):  # under nohup it goes on
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
         if number == self.caught == signal.SIGINT:
