@@ -72,8 +72,8 @@ def as_derivatives(
         entities = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(entities), case)) is not case:
             raise UserError(f"'{other.name}' and '{case.name}' have one BIDS label", where=raw, fix="rename one of them")
-    for case, row in ((case, row) for case in cases for row in case.rows):
-        sources.read_image(raw, case.folder, row)
+    for folder, row in [(case.folder, row) for case in cases for row in case.rows]:
+        sources.read_image(raw, folder, row)
     bids.describe(out, facts, provenance.commit(), source, os.path.relpath(raw.absolute(), out.absolute()))
     for place, case in places.items():
         with atomic(out / place) as temporary:

@@ -22,21 +22,10 @@ from brainpretrain.preprocess.shards import RECIPE, read_record
 from brainpretrain.preprocess.volumes import GRID_TOLERANCE_VOXELS
 
 SAME_GRID_VOXELS = 1e-3  # largest distance between the corners of the grid on record and that of the image
-TAKE_UP = "put the file back as it was; or take the change up, which trains again: snakemake <your options> --forcerun fetch -- <targets>"
-
-
-def read_image(root: Path, folder: Path, row: Mapping[str, Any]) -> Volume:
-    """The raw image of a stored volume.
-
-    Args:
-        root: folder of the raw files.
-        folder: folder of the table of stored volumes.
-        row: row of that table.
-
-    Raises:
-        BadVolume: the file cannot be read, or is not the one that was stored (`changed`).
-    """
-    channel = str(row.get("channel", ""))
+TAKE_UP = (
+    "put the file back as it was; or take the change up, which trains again:"
+    " snakemake <your options> --forcerun fetch -- <targets>"
+)
     volume = read_volume(root / row["path"], limits=_limits(folder), channel=int(channel) if channel else None)
     _require_stored(volume, folder, row, "source_checksum", SAME_GRID_VOXELS)
     return volume
