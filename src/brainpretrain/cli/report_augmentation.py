@@ -28,7 +28,7 @@ from brainpretrain.report.figures.slices import augmentations
 def plot_augmentation(args: argparse.Namespace) -> None:
     """Each transform by itself, sure to fire: the middle axial slice before, after, and the difference."""
     recipe = args.preprocess
-    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    limits = nifti.Limits.of(recipe)
     image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
     found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
     augmentations(found, args.out, args.title, args.credit)

@@ -238,7 +238,7 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
     """
     _check_channels(images, facts["task"]["sequences"])
     recipe = facts["preprocess"]
-    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    limits = nifti.Limits.of(recipe)
     channels = [nifti.read_volume(image, limits=limits) for image in images]
     for volume in channels:
         _check_grid(volume, channels[0])

@@ -112,7 +112,7 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
         )
     else:
         recipe = facts["preprocess"]
-        limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+        limits = nifti.Limits.of(recipe)
         array = volumes.preprocess(nifti.read_volume(path, limits=limits), None, recipe)[0]
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]

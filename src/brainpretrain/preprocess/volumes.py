@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from brainpretrain.preprocess.geometry import Geometry, Orientation, from_ras, to_ras
-from brainpretrain.preprocess.nifti import BadVolume, Limits, Volume, grid_distance_mm, read_header, read_volume, write_volume
+from brainpretrain.preprocess.headers import BadVolume, Limits, require_same_grid
+from brainpretrain.preprocess.nifti import Volume, read_header, read_volume, write_volume
 from brainpretrain.preprocess.resampling import CUBIC, NEAREST, resample, resize, target_shape
 
 __all__ = [
@@ -51,7 +52,6 @@ RECIPE_KEYS = (
     "max_voxels",
     "spacing_range_mm",
 )
-GRID_TOLERANCE_VOXELS = 0.05  # largest distance between the corners of a label and those of its image
 LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
 _REBASE_AND_ROUND = np.uint32((1 << 32) - (112 << 23) + 0xFFF)
@@ -160,21 +160,6 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
         target -= floor
         target /= ceiling - floor
     return result
-
-
-def require_same_grid(reference: Volume, other: Volume, where: object) -> None:
-    """Refuses a volume whose shape differs from that of `reference`, or whose corners are over a twentieth of a voxel away.
-
-    Raises:
-        BadVolume: with the reason label_grid; `where` is the file that the message names.
-    """
-    if other.array.shape != reference.array.shape:
-        problem = f"shape {other.array.shape} on a grid of {reference.array.shape}"
-        raise BadVolume(problem, reason="label_grid", where=where, fix="bring it to the grid of its image")
-    gap_mm = grid_distance_mm(other.affine, reference.affine, reference.array.shape)
-    if gap_mm > GRID_TOLERANCE_VOXELS * min(reference.spacing_mm):
-        problem = f"it is up to {gap_mm:.2f} mm off the grid of its image"
-        raise BadVolume(problem, reason="label_grid", where=where, fix="align their headers")
 
 
 def integer_labels(label: Volume) -> np.ndarray:
