@@ -6,7 +6,7 @@ min_version("9.20")
 
 import gc
 
-import brainpretrain.config
+from brainpretrain.config import Config, load
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
 
@@ -15,7 +15,7 @@ gc.disable()
 
 # settings may be given as `--config study=demo`; the library reads the YAML under config/, and runs no code from it
 try:
-    CONFIG = brainpretrain.config.load(f"{workflow.basedir}/config", config)
+    CONFIG = load(f"{workflow.basedir}/config", config)
     PLAN = tables.make(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None

@@ -20,7 +20,7 @@ rule shard:
         max_rejected=lambda w: str(CONFIG.preprocess[w.preprocess].max_rejected_fraction),
         labels=lambda w: ",".join(map(str, PLAN.label_values(w.dataset))),
     params:
-        recipe=as_json(brainpretrain.config.Config.stored_as, "preprocess", "dataset"),
+        recipe=as_json(Config.stored_as, "preprocess", "dataset"),
         shards=lambda w: PLAN.n_shards(w.dataset),
         number=lambda w: int(w.shard),
     shell:

@@ -15,7 +15,7 @@ def refuse_small_splits():
         subjects = Path(SUBJECTS.format(task=task))
         if subjects.exists():
             try:
-                splits.check_asked(json.loads(subjects.read_text()), PLAN.draws(task), subjects)
+                splits.check_sizes(json.loads(subjects.read_text()), PLAN.draws(task), subjects)
             except UserError as error:
                 raise WorkflowError(str(error)) from None
 

@@ -22,7 +22,7 @@ rule:
     params:
         file=lambda w: CONFIG.release(w.release, w.backbone)["file"],
         backbone=as_json(specs.backbone, "backbone"),
-        release=as_json(brainpretrain.config.Config.release, "release", "backbone"),
+        release=as_json(Config.release, "release", "backbone"),
         out=subpath(output.encoder, parent=True),
     shell:
         "brainpretrain import {resources.root:q}/{params.file:q} --backbone {params.backbone:q} --release {params.release:q}"

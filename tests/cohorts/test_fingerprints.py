@@ -126,7 +126,7 @@ def test_what_is_no_fingerprint_file_is_named(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(UserError, match="run the step 'fingerprint'"):
         fingerprints.read(path)
     path.write_bytes(b"no zip")
-    with pytest.raises(UserError, match="no fingerprints"):
+    with pytest.raises(UserError, match="not a file of fingerprints"):
         fingerprints.read(path)
     np.savez(path, revision=np.array(0))
     with pytest.raises(UserError, match="revision 0"):
@@ -158,7 +158,7 @@ def stored(volume: Volume, recipe: dict[str, Any]) -> np.ndarray:
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data folder is not at hand")
 @pytest.mark.parametrize("pattern", ["ixi_2mm/*/T1.nii.gz", "oasis_trt20_mindboggle/*/T1_brain.nii.gz"])
 def test_the_threshold_parts_copies_from_other_subjects(pattern: str) -> None:
-    """The measurement in docs/audit.md, in small."""
+    """The measurement in docs/cohorts.md, in small."""
     recipe = RECIPE | {"spacing_mm": [2.0, 2.0, 2.0]}
     volumes = [read_volume(path) for path in sorted(SHARED.glob(pattern))[:6]]
     vectors = np.stack([fingerprints.vector(stored(volume, recipe)) for volume in volumes])

@@ -92,7 +92,7 @@ def test_a_stratified_split_holds_every_site_in_proportion():
             counts = pd.Series([where[s] for s in order[:n]]).value_counts()
             assert all(abs(counts.get(name, 0) - share * n) <= 1 for name, share in (("a", 0.2), ("b", 0.4), ("c", 0.4)))
     assert splits.fold(found, 0, 15)["order"] != splits.fold(found, 3, 15)["order"]
-    with pytest.raises(UserError, match="no site is known of 60 subjects, s000 for one"):
+    with pytest.raises(UserError, match="the site of 60 subjects is unknown, s000 for one"):
         splits.split(indexed(SUBJECTS), rule(stratify="site"))
     with pytest.raises(UserError, match="no split by site"):
         splits.split(indexed(SUBJECTS, site=["x", *site[1:]]), rule(stratify="site"))

@@ -73,7 +73,7 @@ def test_as_json(capsys: Any, tmp_path: Path) -> None:
 
 
 def test_the_page_on_data_holds_the_table_of_the_modules() -> None:
-    page = (ROOT / "docs/data_access.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/download.md").read_text(encoding="utf-8")
     assert markdown(datasets.names()) in page, "paste the output of: brainpretrain datasets --markdown"
 
 

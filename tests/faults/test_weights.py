@@ -111,9 +111,9 @@ def test_49_foreign_weights_are_refused_and_nothing_in_them_runs(cohort, tmp_pat
     if command == "import":
         assert "save its state dict with torch.save" in said
     elif name.endswith(".safetensors"):
-        problem = "no readable safetensors"
+        problem = "not readable as safetensors"
     else:
-        problem = "weights are read as safetensors alone, never as"
+        problem = "weights are read only as safetensors, never as"
         assert f"brainpretrain import {name}" in said
     assert re.search(problem, said), said
     assert not canary.exists() and not list((tmp_path / "out").rglob("*.safetensors"))
@@ -161,7 +161,7 @@ def test_50_a_crafted_header_is_refused_by_name(cohort, tmp_path, capsys, what, 
     file.write_bytes(CRAFTED[what])
     write_json(file.with_suffix(".json"), {"kind": "model"})
     said = refused(uses(cohort, file, tmp_path / "out")[command], file, capsys)
-    assert "no readable safetensors" in said or "neither safetensors nor a zip" in said
+    assert "not readable as safetensors" in said or "neither safetensors nor a zip" in said
     assert not list((tmp_path / "out").rglob("*.safetensors"))
 
 

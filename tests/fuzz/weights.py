@@ -18,7 +18,7 @@ from safetensors.torch import save as safetensors_of
 
 from brainpretrain import backbones
 from brainpretrain.errors import UserError
-from brainpretrain.weights import importing
+from brainpretrain.weights import foreign, importing
 from brainpretrain.weights import store as weights
 from fuzz.archives import zip_of
 from fuzz.odd import damaged, floats, ints, maybe
@@ -291,7 +291,7 @@ def _zip(draw: Callable[..., Any]) -> bytes:
             case "root":
                 content = odd
             case "holder":
-                content = {draw(st.sampled_from(importing.HOLDERS)): odd, "epoch": 3}
+                content = {draw(st.sampled_from(foreign.HOLDERS)): odd, "epoch": 3}
     pickled = b"\x80\x02" + opcodes(content) + b"."
     if maybe(draw, 3):
         pickled = draw(damaged(pickled, 2))

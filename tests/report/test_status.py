@@ -215,6 +215,18 @@ def test_a_newer_log_tells_of_an_attempt_that_did_not_get_far(results, tmp_path)
     )
 
 
+@pytest.mark.parametrize("config", ["{}", "{" + 5000 * " " + "}" + 5000 * " "], ids=["short", "cut"])
+def test_the_command_in_a_log_is_no_error(tmp_path, config):
+    log = tmp_path / "results/tiny/logs/pretrain/corpus/amaes/killed.log"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"$ brainpretrain pretrain --config '{config}' --out pretrain/corpus/amaes/killed\nepoch 1\n")
+    (training,) = status.collect(tmp_path / "results")
+    assert (training.state, training.trouble) == ("running", "")
+    log.write_text("launch.sh: line 3: brainpretrain: command not found\n")
+    (training,) = status.collect(tmp_path / "results")
+    assert (training.state, training.trouble) == ("failed", "launch.sh: line 3: brainpretrain: command not found")
+
+
 def test_a_standstill_is_told(results, tmp_path):
     copied = copy_of(results, tmp_path)
     path = work_of(copied, "running") / "alive.json"

@@ -20,7 +20,7 @@ from brainpretrain.decoders import unet as unet_decoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, sha256, write_json
 from brainpretrain.training.modules import Pretraining
-from brainpretrain.weights import importing
+from brainpretrain.weights import foreign, importing
 from brainpretrain.weights import store as weights
 from helpers import ROOT
 from reference import assert_matches, filled, fixture, reference_tensor, stand_in, wave
@@ -81,7 +81,7 @@ def test_an_imported_encoder_gives_the_features_of_the_authors_network(tmp_path,
     if expected["output"]:
         entry = config.load(ROOT / "config").backbones[backbone]
         decoder = decoders.build("unet", backbones.build("unet", 1, **entry.options), 1, convs_per_stage=1, skips=False)
-        tensors = importing.read_tensors(path)
+        tensors = foreign.read_tensors(path)
         names, _ = importing.match(decoder.state_dict(), tensors, [unet_decoder.reference_name], ("rec_head.",), path)
         decoder.load_state_dict({name: tensors[other] for name, other in names.items()})
         assert_matches(decoder(features, wave()), expected["output"])
@@ -250,9 +250,9 @@ def test_what_is_no_weights_file_is_refused_by_name(tmp_path):
     refused("short.pth", "truncated or damaged zip")
     save_file(amaes_state(), tmp_path / "short.safetensors")
     cut(tmp_path / "short.safetensors")
-    refused("short.safetensors", "no readable safetensors")
+    refused("short.safetensors", "not readable as safetensors")
     (tmp_path / "login.pth").write_text("<!DOCTYPE html><title>Sign in</title>")
-    refused("login.pth", "a web page, no weights")
+    refused("login.pth", "a web page, not weights")
     (tmp_path / "empty.pth").write_bytes(b"")
     refused("empty.pth", "neither safetensors nor a zip")
     with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
@@ -275,8 +275,8 @@ PAIRS = b"K\x01" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))  # 2^60 v
 @pytest.mark.parametrize(
     ("opcodes", "message"),
     [
-        (PAIRS, "not as torch.save writes it: tuples of tuples without end"),
-        (b"}" + PAIRS + b"Ns", "tuples of tuples without end"),
+        (PAIRS, "not as torch.save writes it: tuples nested without end"),
+        (b"}" + PAIRS + b"Ns", "tuples nested without end"),
         (b"}K\x01K\x01\x86Ns", "no state dict in the file; found: tuple"),
         (b"}", "no state dict in the file; found: dict"),
         (b"X\xff\xff\xff\xff", "truncated or damaged zip file"),
@@ -286,7 +286,7 @@ PAIRS = b"K\x01" + b"".join(b"q%ch%c\x86" % (n, n) for n in range(60))  # 2^60 v
 )
 def test_an_odd_pickle_is_refused_and_keeps_nobody_waiting(tmp_path, opcodes, message):
     with pytest.raises(UserError, match=message):
-        importing.read_tensors(pickled(tmp_path / "x.pth", opcodes))
+        foreign.read_tensors(pickled(tmp_path / "x.pth", opcodes))
 
 
 def test_a_zip_of_an_unknown_version(tmp_path):
@@ -295,7 +295,7 @@ def test_a_zip_of_an_unknown_version(tmp_path):
     data[data.index(b"PK\1\2") + 6] = 255
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"damaged zip file: zip file version 25\.5"):
-        importing.read_tensors(path)
+        foreign.read_tensors(path)
 
 
 def test_a_value_that_no_float32_holds(tmp_path):
@@ -319,9 +319,9 @@ def test_sizes_are_limited_before_anything_is_read(tmp_path, monkeypatch):
     with zipfile.ZipFile(path) as archive, zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as packed:
         for entry in archive.infolist():
             packed.writestr(entry.filename, archive.read(entry))
-    with pytest.raises(UserError, match="packed tensors"):
+    with pytest.raises(UserError, match="compressed tensors"):
         take(tmp_path / "bomb.pth", tmp_path / "out")
-    monkeypatch.setattr(importing, "MAX_BYTES", 1000)
+    monkeypatch.setattr(foreign, "MAX_BYTES", 1000)
     with pytest.raises(UserError, match=r"bytes, more than 1000"):
         take(path, tmp_path / "out")
 
@@ -355,7 +355,7 @@ def test_a_release_is_the_file_of_its_checksum(tmp_path):
     assert facts["source"]["release_known_by"] == "checksum" and facts["name"] == "theirs"
     assert facts["preprocess"] == tiny.PREPROCESS and facts["source"]["citation"] == "Them 2024"
     for wrong in ({"md5": "0" * 32}, {"sha256": "0" * 64}, {"bytes": 7}):
-        with pytest.raises(UserError, match=rf"{next(iter(wrong))} is \w+, of the release [07]+"):
+        with pytest.raises(UserError, match=rf"{next(iter(wrong))} is \w+, that of the release is [07]+"):
             take(path, tmp_path / "out", release=release(**wrong))
 
 

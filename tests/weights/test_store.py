@@ -54,7 +54,7 @@ def test_a_partial_transfer_is_refused_and_changes_nothing(change, message):
 
 def test_what_is_no_safetensors_is_refused_by_name(tmp_path):
     (tmp_path / "encoder.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(UserError, match=r"no readable safetensors[\s\S]*encoder.safetensors"):
+    with pytest.raises(UserError, match=r"not readable as safetensors[\s\S]*encoder.safetensors"):
         weights.load(tmp_path / "encoder")
     with pytest.raises(UserError, match="weights not found"):
         weights.load(tmp_path / "absent")
@@ -70,7 +70,7 @@ def backbone(architecture="unet", **options):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": None}, "no facts of an encoder:\n  backbone: "),
+        ({"backbone": None}, "not the facts of an encoder:\n  backbone: "),
         ({"backbone": {"architecture": "unet", "options": [1]}}, "backbone.options: "),
         ({"in_channels": "1"}, "in_channels: "),
         ({"in_channels": 0}, "in_channels: "),
@@ -82,7 +82,7 @@ def backbone(architecture="unet", **options):
         (backbone(width=8192), "larger than the file of its tensors"),
         (backbone(levels=30), "larger than the file of its tensors"),
         (backbone(convs_per_stage=8000), "larger than the file of its tensors"),
-        (backbone(width="x"), "no network that can be built"),
+        (backbone(width="x"), "network that the json describes cannot be built"),
         (backbone(depth=3), "unknown option 'depth'"),
         (backbone("os"), "there is no backbones/os.py"),
     ],

@@ -130,7 +130,7 @@ SAFE_LOADERS = {"yaml.SafeLoader", "yaml.CSafeLoader", "_Loader"}  # the last is
 # must be refused, and look at what was written
 ALLOWED = {
     "src/brainpretrain/weights/exporting.py: torch.load or torch.save",
-    "src/brainpretrain/weights/importing.py: torch.load or torch.save",
+    "src/brainpretrain/weights/foreign.py: torch.load or torch.save",
     "tests/faults/test_weights.py: a pickle",
     "tests/faults/test_weights.py: torch.load or torch.save",
     "tests/fuzz/weights.py: torch.load or torch.save",
@@ -336,7 +336,7 @@ def test_rules_are_shell_commands_of_the_library():
     for path in sorted((ROOT / "rules").glob("*.smk")):
         text = path.read_text()
         assert not re.search(r"^    (script|run|notebook|wrapper):", text, re.MULTILINE), path.name
-        assert "ancient(" not in text, path.name  # see docs/decisions.md
+        assert "ancient(" not in text, path.name  # see rules/README.md
         for command in re.findall(r"^    shell:\n(.*?)(?=\n\S|\n\n\n|\Z)", text, re.MULTILINE | re.DOTALL):
             assert "brainpretrain " in command and "{log:q}" in command, command
 

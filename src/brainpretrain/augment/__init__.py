@@ -1,1 +1,1 @@
-"""Augmentation, batched on the device: what is drawn (`Policy.sample`) is kept apart from what is done (`Policy.apply`)."""
+"""Augmentation, batched on the device: drawing (`Policy.draw`) is separate from applying (`Policy.apply`)."""

@@ -44,7 +44,7 @@ def split(args: argparse.Namespace) -> None:
         print("\n".join([f"{len(lacking)} labelled subjects lack a sequence of the task, and are no cases of it:", *lacking]))
     found = splits.split(index, args.task)
     asked = [(n_train, cohort) for n_train, cohort in (pair.split(":") for pair in args.asked)]
-    splits.check_asked(found, asked, f"{args.index}, task on {args.task['dataset']}")
+    splits.check_sizes(found, asked, f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, found)
     print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
 

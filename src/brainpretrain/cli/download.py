@@ -27,7 +27,7 @@ from brainpretrain.files import write_json, write_tsv
     arg("--config-folder", type=Path, default=Path("config"), metavar="DIR", help="says where raw files are, and names own data"),
     arg("--data-root", metavar="DIR", help="where raw files are instead"),
     arg("--json", action="store_true", help="as JSON, with title, page, citation and what is wrong with the files"),
-    arg("--markdown", action="store_true", help="as the table of docs/data_access.md; looks at no file"),
+    arg("--markdown", action="store_true", help="as the table of docs/download.md; looks at no file"),
 )  # fmt: skip
 def list_datasets(args: argparse.Namespace) -> None:
     """Prints every module in datasets/ and every data set of the config.

@@ -12,7 +12,6 @@ import pandas as pd
 
 from brainpretrain.cohorts import corpus
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess import frames
 
 IGNORED = 255  # class of a voxel that is used neither in training nor in scoring
 
@@ -34,10 +33,14 @@ class Case:
 
     def image(self, box: tuple[slice, ...] | None = None) -> np.ndarray:
         """Float16 (c, x, y, z), or the part of it inside `box`."""
+        from brainpretrain.preprocess import frames  # here, since `evaluate` reads no stored volume and need not load Blosc2
+
         return np.stack([frames.load(self.folder, row, box) for row in self.rows])
 
     def label(self, lookup: np.ndarray, box: tuple[slice, ...] | None = None) -> np.ndarray:
         """Classes uint8 (x, y, z): 0 background, then the task's classes in order, `IGNORED`."""
+        from brainpretrain.preprocess import frames  # as above
+
         return lookup[frames.load_label(self.folder, self.rows[0], box)]
 
 

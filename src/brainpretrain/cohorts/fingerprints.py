@@ -1,9 +1,9 @@
-"""Is this image the same as that one, whatever their names: a fingerprint of each stored volume, and the search for equal ones.
+"""Fingerprints of stored volumes, and the search for volumes that show the same image, whatever their names.
 
-A fingerprint is a digest of the stored voxels, equal for equal images only, and a unit vector that a copy keeps almost: the
-foreground brought to 24^3 cells, less the mean of the cells around, so that the anatomy counts and not the outline. Two
-volumes correlate by the product of their vectors. What a copy may have gone through, and how near different subjects come,
-is measured in docs/audit.md.
+A fingerprint is a digest of the stored voxels, which only equal images share, and a unit vector, which hardly changes in a
+copy: the foreground averaged in 24^3 cells, minus the mean of the surrounding cells, so that the anatomy counts and not the
+outline of the head. The correlation of two volumes is the product of their vectors. docs/cohorts.md has measurements of
+altered copies and of different subjects.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import atomic
 from brainpretrain.preprocess import frames
 
-REVISION = 1  # raise it when the same image gives another fingerprint
-SIDE = 24  # cells per axis; even, since mirroring folds the first axis
-SURROUNDINGS = 2  # cells to either side that a cell is compared with
-FOREGROUND = 0.1  # of the stored intensity, which ends at the bright end of the volume
-TRIMMED = 0.03  # of the foreground beyond each face of the box: a crop by a voxel or two moves it little
+REVISION = 1  # to be raised when the fingerprint of an image changes
+SIDE = 24  # cells per axis; even, since the first axis is folded at its middle
+SURROUNDINGS = 2  # cells to either side whose mean is subtracted
+FOREGROUND = 0.1  # in stored intensity, 0..1
+TRIMMED = 0.03  # share of the foreground beyond each face of the box, so that a crop by a few voxels hardly moves it
 PAIR_COLUMNS = ["volume", "corpus_volume", "how", "correlation"]
-_ROWS = 1024  # of a product: bounds its memory
+_ROWS = 1024  # of a matrix product, to limit its memory
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Those of several volumes of one data set.
+    """Fingerprints of n volumes of one data set.
 
     Attributes:
-        volumes: their names.
+        volumes: names of the volumes.
         digests: sha256 of shape and stored voxels.
-        vectors: (n, SIDE**3) float16, each of length 1, or 0 where an image has no contrast.
+        vectors: (n, SIDE**3) float16, each of length 1, or 0 for an image without contrast.
     """
 
     volumes: list[str]
@@ -45,17 +45,17 @@ class Fingerprints:
     vectors: np.ndarray
 
     def of(self, volumes: Iterable[str]) -> Fingerprints:
-        """Those of `volumes`, as far as there are any."""
-        wanted = set(volumes)
-        rows = [i for i, volume in enumerate(self.volumes) if volume in wanted]
+        """Fingerprints of the given volumes; missing ones are skipped."""
+        names = set(volumes)
+        rows = [i for i, volume in enumerate(self.volumes) if volume in names]
         return Fingerprints([self.volumes[i] for i in rows], [self.digests[i] for i in rows], self.vectors[rows])
 
 
 def digest(image: np.ndarray) -> str:
     """sha256 of shape and voxels."""
-    found = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
-    found.update(np.ascontiguousarray(image).data)
-    return found.hexdigest()
+    state = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
+    state.update(np.ascontiguousarray(image).data)
+    return state.hexdigest()
 
 
 def vector(image: np.ndarray) -> np.ndarray:
@@ -65,28 +65,32 @@ def vector(image: np.ndarray) -> np.ndarray:
         image: (x, y, z) RAS, in [0, 1].
 
     Returns:
-        (SIDE**3,) float32 of length 1, the part that is even along x before the part that is odd; 0 where nothing is
-        brighter than FOREGROUND or all of it is equal.
+        (SIDE**3,) float32 of length 1: first the part that is even along x, then the odd part. All 0 if no voxel is
+        brighter than FOREGROUND or the cells do not differ.
     """
     mask = image > FOREGROUND
     if not mask.any():
         return np.zeros(SIDE**3, np.float32)
     profiles = [mask.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in range(3)]
     cells = _along_axes(image.astype(np.float32), [_to_cells(profile) for profile in profiles])
-    apart = cells - _along_axes(cells, [_surroundings()] * 3)
-    apart -= apart.mean()
-    length = np.linalg.norm(apart)
-    return _folded(apart / length) if length > 1e-6 else np.zeros(SIDE**3, np.float32)
+    contrast = cells - _along_axes(cells, [_surroundings()] * 3)
+    contrast -= contrast.mean()
+    length = np.linalg.norm(contrast)
+    return _folded(contrast / length) if length > 1e-6 else np.zeros(SIDE**3, np.float32)
 
 
 def _folded(cells: np.ndarray) -> np.ndarray:
-    """Cells as a vector of the same length in which a mirror image has the opposite sign in the second half."""
+    """Cells as a vector of equal norm; for the mirror image, the second half of it has the opposite sign."""
     left, right = cells[: SIDE // 2], cells[: SIDE // 2 - 1 : -1]
     return np.concatenate([(left + right).ravel(), (left - right).ravel()]) * np.float32(math.sqrt(0.5))
 
 
 def _to_cells(profile: np.ndarray) -> np.ndarray:
-    """(SIDE, n): the mean over the voxels of each cell of an axis; cells divide the box of the foreground evenly."""
+    """(SIDE, n): averages the n voxels along an axis in cells, which divide the box of the foreground evenly.
+
+    Args:
+        profile: number of foreground voxels in each slice along the axis.
+    """
     share = np.concatenate([[0.0], np.cumsum(profile)]) / profile.sum()
     low, high = np.interp([TRIMMED, 1 - TRIMMED], share, np.arange(len(share)))
     edges, voxels = np.linspace(low, high, SIDE + 1), np.arange(len(profile))
@@ -96,15 +100,15 @@ def _to_cells(profile: np.ndarray) -> np.ndarray:
 
 
 def _surroundings() -> np.ndarray:
-    """(SIDE, SIDE): the mean of a cell and its neighbours along an axis; at the ends the last cell is repeated."""
+    """(SIDE, SIDE): averages a cell and its neighbours along an axis; beyond the ends the last cell is repeated."""
     around = np.arange(SIDE)[:, None] + np.arange(-SURROUNDINGS, SURROUNDINGS + 1)
-    counted = np.clip(around, 0, SIDE - 1)[:, :, None] == np.arange(SIDE)
-    return counted.mean(axis=1, dtype=np.float32)
+    members = np.clip(around, 0, SIDE - 1)[:, :, None] == np.arange(SIDE)
+    return members.mean(axis=1, dtype=np.float32)
 
 
 def _along_axes(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """Each axis of `array` through its matrix."""
-    for matrix in matrices:  # each product takes the first axis away and adds the new one at the end
+    """Multiplies each axis of `array` by its matrix."""
+    for matrix in matrices:  # each product removes the first axis and appends the new one
         array = np.tensordot(array, matrix, axes=(0, 1))
     return array
 
@@ -113,10 +117,11 @@ def _along_axes(array: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray
 
 
 def build(table: pd.DataFrame, folder: Path | str, progress: Callable[[int, int], None] | None = None) -> Fingerprints:
-    """Those of the accepted ones of stored volumes, sorted by name.
+    """Fingerprints of the accepted volumes of a data set, sorted by name.
 
     Args:
-        table: rows of the stored volumes of a data set; `file` is relative to `folder`.
+        table: the stored volumes of the data set; `file` is relative to `folder`.
+        progress: called with (done, total).
 
     Raises:
         UserError: a stored volume is missing or damaged.
@@ -132,18 +137,18 @@ def build(table: pd.DataFrame, folder: Path | str, progress: Callable[[int, int]
     return Fingerprints([row["volume"] for row in rows], digests, vectors)
 
 
-def write(path: Path | str, found: Fingerprints) -> None:
+def write(path: Path | str, fingerprints: Fingerprints) -> None:
     """Writes an .npz, atomically; equal fingerprints give equal bytes."""
     with atomic(path) as temporary, open(temporary, "wb") as stream:
-        texts = {"volumes": np.array(found.volumes, dtype=np.str_), "digests": np.array(found.digests, dtype=np.str_)}
-        np.savez(stream, revision=np.array(REVISION), vectors=found.vectors, **texts)
+        texts = {name: np.array(getattr(fingerprints, name), dtype=np.str_) for name in ("volumes", "digests")}
+        np.savez(stream, revision=np.array(REVISION), vectors=fingerprints.vectors, **texts)
 
 
 def read(path: Path | str) -> Fingerprints:
-    """Reads what `write` wrote.
+    """Reads a file of `write`.
 
     Raises:
-        UserError: the file is missing, no such file, or of another revision.
+        UserError: the file is missing, has another content, or is of another revision.
     """
     again = "delete it and run the step 'fingerprint' again"
     try:
@@ -154,7 +159,7 @@ def read(path: Path | str) -> Fingerprints:
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="run the step 'fingerprint'") from error
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"no fingerprints: {error}", where=path, fix=again) from error
+        raise UserError(f"not a file of fingerprints: {error}", where=path, fix=again) from error
 
 
 # ------------------------------------------------------------------------------------------------ search
@@ -171,9 +176,9 @@ def copies(cohort: Fingerprints, corpus: Fingerprints, near: float) -> pd.DataFr
         swapped).
     """
     by_digest: dict[str, list[int]] = {}
-    for number, found in enumerate(corpus.digests):
-        by_digest.setdefault(found, []).append(number)
-    exact = {(i, j) for i, found in enumerate(cohort.digests) for j in by_digest.get(found, [])}
+    for number, corpus_digest in enumerate(corpus.digests):
+        by_digest.setdefault(corpus_digest, []).append(number)
+    exact = {(i, j) for i, cohort_digest in enumerate(cohort.digests) for j in by_digest.get(cohort_digest, [])}
     pairs = [(i, j, "exact", 1.0) for i, j in exact]
     pairs += [pair for pair in _near(cohort.vectors, corpus.vectors, near) if pair[:2] not in exact]
     named = [(cohort.volumes[i], corpus.volumes[j], how, round(c, 4)) for i, j, how, c in sorted(pairs)]
@@ -181,17 +186,18 @@ def copies(cohort: Fingerprints, corpus: Fingerprints, near: float) -> pd.DataFr
 
 
 def _near(cohort: np.ndarray, corpus: np.ndarray, near: float) -> list[tuple[int, int, str, float]]:
-    """Numbers of cohort and corpus, how, and the correlation.
+    """Rows of cohort and corpus, how they match, and their correlation.
 
-    The halves of the vectors are multiplied apart: their sum tells of the image, their difference of its mirror image.
+    The halves of the vectors are multiplied separately: the sum of the two products is the correlation with the image, their
+    difference that with its mirror image.
     """
-    found: list[tuple[int, int, str, float]] = []
+    pairs: list[tuple[int, int, str, float]] = []
     even, odd = np.split(cohort.astype(np.float32), 2, axis=1)
     for start in range(0, len(corpus), _ROWS):
         corpus_even, corpus_odd = np.split(corpus[start : start + _ROWS].astype(np.float32), 2, axis=1)
-        same, other = even @ corpus_even.T, odd @ corpus_odd.T
-        rows, columns = np.nonzero(same + np.abs(other) >= near)
+        even_product, odd_product = even @ corpus_even.T, odd @ corpus_odd.T
+        rows, columns = np.nonzero(even_product + np.abs(odd_product) >= near)
         for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
-            how = "near" if other[i, j] >= 0 else "mirrored"
-            found.append((i, start + j, how, min(1.0, float(same[i, j] + abs(other[i, j])))))
-    return found
+            how = "near" if odd_product[i, j] >= 0 else "mirrored"
+            pairs.append((i, start + j, how, min(1.0, float(even_product[i, j] + abs(odd_product[i, j])))))
+    return pairs

@@ -14,36 +14,37 @@ from brainpretrain.errors import UserError
 def holdout(
     subjects: Iterable[str], test_fraction: float, seed: int, sites: Mapping[str, str] | None = None
 ) -> tuple[list[str], list[str]]:
-    """Pool and fixed test set, both sorted; the draw of AMAES (facts: 1251 BraTS21 subjects give 938 and 313).
+    """Pool and fixed test set, both sorted, drawn as AMAES did: 1251 subjects of BraTS21 give 938 and 313.
 
     Args:
-        sites: where they were scanned; each site then gives its share of the test set.
+        test_fraction: share of the test set, 0..1.
+        sites: site of each subject; the test set then has every site in its proportion.
 
     Raises:
-        UserError: no subjects, or a site with a single one.
+        UserError: there are no subjects, or a site has a single one.
     """
     ordered = sorted(set(subjects))
     if not ordered:
         raise UserError("a split needs subjects and there are none", fix="look at the index of the data set")
     if test_fraction == 0:
         return ordered, []
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import train_test_split  # here, since `corpus` and `evaluate` do not need it
 
     strata = [sites[subject] for subject in ordered] if sites else None
     try:
         pool, test = train_test_split(ordered, test_size=test_fraction, random_state=seed, stratify=strata)
     except ValueError as error:
-        problem, fix = ("no split by site", "take 'stratify' out, or") if sites else ("no split", "add subjects, or")
+        problem, fix = ("no split by site", "remove 'stratify', or") if sites else ("no split", "add subjects, or")
         raise UserError(f"{problem}: {error}", where="split", fix=f"{fix} change test_fraction") from error
     return sorted(pool), sorted(test)
 
 
 def fold_order(pool: list[str], fold: int, block: int, seed: int, sites: Mapping[str, str] | None = None) -> list[str]:
-    """The pool in the order in which this fold draws training subjects; the first n are its n_train, so budgets are nested.
+    """The pool in the order in which this fold draws training subjects: its first n subjects are those of `n_train: n`.
 
-    Folds walk through one shuffled pool in steps of `block`, then reshuffle: the folds of one shuffle share none of
-    their first `block` subjects, and a further fold changes no earlier one. With `sites`, every stretch of the order holds
-    the sites in the proportions of the pool, to within a subject of each.
+    Fold k starts k blocks into one shuffled pool; when the pool is used up, it is shuffled again. The folds of one shuffle
+    share none of their first `block` subjects, and a further fold changes no earlier one. With `sites`, every part of the
+    order has the sites in the proportions of the pool, up to one subject of each.
     """
     folds_per_shuffle = max(1, len(pool) // block)
     shuffle, position = divmod(fold, folds_per_shuffle)
@@ -54,29 +55,29 @@ def fold_order(pool: list[str], fold: int, block: int, seed: int, sites: Mapping
 
 
 def _interleaved(shuffled: list[str], sites: Mapping[str, str]) -> list[str]:
-    """The subjects of each site spread evenly over the whole, in their shuffled order."""
-    place = {}
+    """The subjects in an order that spreads each site evenly; within a site they keep their shuffled order."""
+    position = {}
     for site in sorted(set(sites.values())):
-        mine = [subject for subject in shuffled if sites[subject] == site]
-        place |= {subject: (number + 0.5) / len(mine) for number, subject in enumerate(mine)}
-    return sorted(shuffled, key=place.__getitem__)
+        members = [subject for subject in shuffled if sites[subject] == site]
+        position |= {subject: (number + 0.5) / len(members) for number, subject in enumerate(members)}
+    return sorted(shuffled, key=position.__getitem__)
 
 
 def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
-    """Pool and fixed test set of a task, JSON-able.
+    """Pool and fixed test set of a task, as JSON can store them.
 
-    Subjects are drawn by name, as the published splits were; `patients` (subject to patient) names those that are one patient
-    under several names, so that no fold trains on a patient whom it scores.
+    Subjects are drawn by name, as in the published splits. `patients` (subject to patient) lists the subjects that share a
+    patient with another subject, so that no fold trains on a patient whom it scores.
 
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
         task: dataset, sequences, subsets and split of the task entry.
 
     Returns:
-        dataset, seed, pool, test and patients; of a split that is stratified by site also `sites`, by subject.
+        dataset, seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
 
     Raises:
-        UserError: no subjects, or a stratified split of subjects whose site is not known.
+        UserError: there are no subjects, or the split is stratified and the site of a subject is unknown.
     """
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
@@ -84,19 +85,19 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)} | sites
 
 
-def check_asked(subjects: Mapping[str, Any], asked: Iterable[tuple[str, str]], where: object) -> None:
-    """Accepts a split that can have enough subjects for what a study asks of it.
+def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object) -> None:
+    """Refuses a split with too few subjects for the evaluations of a study.
 
     Args:
-        subjects: what `split` returned.
-        asked: pairs of n_train and cohort.
-        where: its file, or the task.
+        subjects: the result of `split`.
+        evaluations: pairs of n_train and cohort.
+        where: the file of the split, or the task, for the message.
 
     Raises:
         UserError: listing every n_train for which the pool is too small, and every cohort that is empty.
     """
     pool, problems = training_pool(subjects), []
-    for n_train, cohort in asked:
+    for n_train, cohort in evaluations:
         if n_train != "all" and int(n_train) > len(pool):
             problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
         elif cohort == "val" and n_train in ("all", str(len(pool))):
@@ -104,28 +105,31 @@ def check_asked(subjects: Mapping[str, Any], asked: Iterable[tuple[str, str]], w
         elif cohort == "test" and not subjects["test"]:
             problems.append("the cohort 'test' has no subjects")
     if problems:
-        fix = "lower n_train, or change test_fraction; where subjects were added since, delete the file"
+        fix = "lower n_train, or change test_fraction; if subjects were added since, delete the file"
         raise UserError("\n".join(dict.fromkeys(problems)), where=where, fix=fix)
 
 
 def incomplete(index: pd.DataFrame, task: Mapping[str, Any]) -> list[str]:
-    """A line for every labelled subject that lacks a sequence of the task and so is no case of it."""
+    """A line for every labelled subject that lacks a sequence of the task and therefore cannot be a case."""
     labelled = _labelled(index, task["subsets"], task["sequences"])[["subject", "session"]].drop_duplicates()
-    have = index.merge(labelled).groupby(["subject", "session"])["sequence"].agg(set)
-    lacking = {" ".join(key).strip(): [name for name in task["sequences"] if name not in found] for key, found in have.items()}
-    return [f"{who} lacks {', '.join(names)}" for who, names in lacking.items() if names]
+    by_session = index.merge(labelled).groupby(["subject", "session"])["sequence"].agg(set)
+    lines = []
+    for session, sequences in by_session.items():
+        if missing := [name for name in task["sequences"] if name not in sequences]:
+            lines.append(f"{' '.join(session).strip()} lacks {', '.join(missing)}")
+    return lines
 
 
 def _sites(rows: pd.DataFrame) -> dict[str, str]:
     """Subject to site.
 
     Raises:
-        UserError: a subject's site is not known.
+        UserError: the site of a subject is unknown.
     """
     sites = dict(sorted(zip(rows["subject"], rows["site"], strict=True)))
-    if nowhere := [subject for subject, site in sites.items() if not site]:
+    if unknown := [subject for subject, site in sites.items() if not site]:
         raise UserError(
-            f"no site is known of {len(nowhere)} subjects, {nowhere[0]} for one", fix="take 'stratify' out of the split"
+            f"the site of {len(unknown)} subjects is unknown, {unknown[0]} for one", fix="remove 'stratify' from the split"
         )
     return sites
 
@@ -138,63 +142,60 @@ def _namesakes(index: pd.DataFrame) -> dict[str, str]:
 
 
 def patients(rows: pd.DataFrame) -> pd.Series:
-    """The patient of each row; the subject where a table of an earlier version does not say."""
+    """The patient of each row; the subject where the table has none, as those of earlier versions."""
     if "patient" not in rows:
         return rows["subject"]
     return rows["patient"].where(rows["patient"].fillna("") != "", rows["subject"])
 
 
 def training_pool(subjects: Mapping[str, Any]) -> list[str]:
-    """The pool of `subjects` (of `split`) without those who are a patient of the test set under another name."""
-    tested = _same_patient(subjects, subjects["test"])
-    return [name for name in subjects["pool"] if name not in tested]
+    """The pool of `subjects` (the result of `split`) without other names of patients in the test set."""
+    excluded = _same_patient(subjects, subjects["test"])
+    return [name for name in subjects["pool"] if name not in excluded]
 
 
 def _same_patient(subjects: Mapping[str, Any], others: Iterable[str]) -> set[str]:
-    """Subjects that are a patient of `others` under another name; `subjects` has the key `patients`."""
+    """Other names of the patients of `others`, by the key `patients` of `subjects`."""
     patients = subjects.get("patients", {})
     taken = {patients[subject] for subject in others if subject in patients}
     return {subject for subject, patient in patients.items() if patient in taken} - set(others)
 
 
 def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
-    """The out-of-distribution cohort of a task, JSON-able. It is no part of the split, so adding one trains nothing again.
+    """The out-of-distribution cohort of a task, as JSON can store it. It is not part of the split: adding one retrains nothing.
 
     Args:
         index: rows of the data set of the cohort.
         task: sequences and ood of the task entry.
-        subjects: what `split` returned for the task.
+        subjects: the result of `split` for the task.
 
     Raises:
-        UserError: a subject of it is in the pool or the test set.
+        UserError: the cohort is empty, or one of its subjects is in the pool or the test set.
     """
     spec = task["ood"]
-    found = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
-    both = sorted(set(found) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
+    names = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
+    both = sorted(set(names) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
     if both:
         raise UserError(
             f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
             where=f"task on {subjects['dataset']}",
             fix="name the 'subsets' of the task and of its 'ood'",
         )
-    if not found:
+    if not names:
         raise UserError(
             f"the cohort 'ood' of the data set '{spec['dataset']}' has no labelled subjects",
             where=f"task on {subjects['dataset']}",
             fix="look at the 'subsets' of its 'ood' and at the index of that data set",
         )
-    return {"dataset": spec["dataset"], "ood": found}
+    return {"dataset": spec["dataset"], "ood": names}
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
-    """The split of one fold: `order` is the pool of `subjects` (of `split`) in the order of drawing.
-
-    Who is a patient of the test set under another name is left out.
-    """
+    """The split of one fold: `order` is the training pool of `subjects` (the result of `split`) in the order of `fold_order`."""
     pool, sites = set(training_pool(subjects)), subjects.get("sites")
     order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
-    found = {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block, "order": order}
-    return found | {"patients": subjects.get("patients", {})}
+    names = {"order": order, "patients": subjects.get("patients", {})}
+    return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block} | names
 
 
 def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> pd.DataFrame:
@@ -205,10 +206,14 @@ def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> 
 
 
 def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: str) -> list[str]:
-    """The first `n_train` usable subjects of a fold's order; 'all' takes every one.
+    """The first `n_train` usable subjects of a fold's order; 'all' takes every usable one.
+
+    Args:
+        fold_split: the result of `fold`.
+        usable: subjects with a complete stored case.
 
     Raises:
-        UserError: fewer are usable than asked for.
+        UserError: fewer than `n_train` subjects are usable.
     """
     order = [subject for subject in fold_split["order"] if subject in usable]
     if n_train == "all":
@@ -217,7 +222,7 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
         raise UserError(
             f"n_train is {n_train}, but the pool has {len(order)} usable subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}",
-            fix="lower n_train, or look why volumes were rejected",
+            fix="lower n_train, or see why volumes were rejected",
         )
     return order[: int(n_train)]
 
@@ -225,10 +230,12 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
 def cohort_subjects(
     fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str, fixed: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """Subjects of a cohort: `val` is the pool less this fold's training patients; `test` and `ood` stand in `fixed`.
+    """Usable subjects of a cohort: for `val` the pool without this fold's training patients, else those of `fixed`.
 
     Args:
-        fixed: what `split` (for `test`) or `ood` (for `ood`) returned.
+        fold_split: the result of `fold`.
+        usable: subjects with a complete stored case.
+        fixed: the result of `split` for the cohort `test`, of `ood` for the cohort `ood`.
 
     Raises:
         UserError: the cohort is empty.
@@ -236,13 +243,13 @@ def cohort_subjects(
     if cohort == "val":
         train = set(training_subjects(fold_split, usable, n_train))
         train |= _same_patient(fold_split, train)
-        found = sorted(s for s in fold_split["order"] if s in usable and s not in train)
+        subjects = sorted(s for s in fold_split["order"] if s in usable and s not in train)
     else:
-        found = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
-    if not found:
+        subjects = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
+    if not subjects:
         raise UserError(
             f"cohort '{cohort}' has no subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}, n_train {n_train}",
-            fix="lower n_train, set a test_fraction, or look why volumes were rejected",
+            fix="lower n_train, set a test_fraction, or see why volumes were rejected",
         )
-    return found
+    return subjects

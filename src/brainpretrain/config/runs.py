@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.config.explaining import validate
@@ -20,36 +20,11 @@ from brainpretrain.config.sections import (
     Count,
     Encoder,
     FinetuneRecipe,
-    Phase,
     PreprocessRecipe,
     PretrainRecipe,
     Segmentation,
     check_n_train,
 )
-
-
-def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> float:
-    """A number checked as a float; an int stays an int, since JSON writes 0 and 0.0 differently."""
-    number = check(value)
-    return value if type(value) is int else number
-
-
-class RunPhase(Phase):
-    """A phase as the JSON of a run has it: `warmup_epochs` is the int 0 where the config does not give it."""
-
-    warmup_epochs: Annotated[float, Field(ge=0), WrapValidator(_as_written)] = 0
-
-
-class PretrainRunRecipe(PretrainRecipe):
-    """A pretraining recipe as the JSON of a run has it."""
-
-    phases: Annotated[list[RunPhase], Field(min_length=1)]  # type: ignore[assignment]
-
-
-class FinetuneRunRecipe(FinetuneRecipe):
-    """A fine-tuning recipe as the JSON of a run has it."""
-
-    phases: Annotated[list[RunPhase], Field(min_length=1)]  # type: ignore[assignment]
 
 
 class Run(BaseModel):
@@ -69,7 +44,7 @@ class Run(BaseModel):
 class PretrainRun(Run):
     """One pretraining, except for its corpus."""
 
-    recipe: PretrainRunRecipe
+    recipe: PretrainRecipe
     backbone: Encoder
 
 
@@ -81,7 +56,7 @@ class FinetuneRun(Run):
         description="subjects; 'all', or a number, often as text"
     )
     task: Segmentation
-    recipe: FinetuneRunRecipe
+    recipe: FinetuneRecipe
     backbone: Backbone
 
 

@@ -143,7 +143,7 @@ class Task(Segmentation):
 
     dataset: Name
     subsets: list[str] = []
-    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still count as one (docs/metrics.md: how to choose)")
+    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still agree (docs/evaluation.md: how to choose)")
     lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
     empty_masks: Literal["nan", "one"] = Field(
         "nan", description="scores where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
@@ -453,7 +453,7 @@ class Settings(Section):
     )
     max_nonfinite_steps: Count = Field(5, description="a training ends after this many steps in a row with a loss of NaN or Inf")
     near_copy: Share = Field(
-        description="correlation of fingerprints from which on two volumes count as one image (docs/audit.md)"
+        description="correlation of fingerprints from which on two volumes count as one image (docs/cohorts.md)"
     )
     tensorboard: bool = False
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(

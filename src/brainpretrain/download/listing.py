@@ -95,7 +95,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(names: Iterable[str]) -> str:
-    """The table of docs/data_access.md, from the modules of the data sets."""
+    """The table of docs/download.md, from the modules of the data sets."""
     lines = [
         "| data set | what | access | volumes | BRAINS-45K | place, for instance | licence |",
         "|---|---|---|---:|---:|---|---|",

@@ -1,4 +1,4 @@
-"""Agreement of a segmentation with its reference, per case and label. docs/metrics.md defines every metric."""
+"""Agreement of a segmentation with its reference, per case and label. docs/evaluation.md defines every metric."""
 
 from __future__ import annotations
 

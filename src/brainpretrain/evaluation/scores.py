@@ -25,7 +25,7 @@ SCORE_COLUMNS = [
 def evaluate(
     cases: Sequence[Case], raw: Path, predictions: Path, task: Mapping[str, Any], run: Mapping[str, Any]
 ) -> pd.DataFrame:
-    """Scores of every case and class in native space, as rows of scores.tsv (docs/metrics.md). One case is in memory at a time.
+    """Scores of every case and class in native space, as rows of scores.tsv (docs/evaluation.md). One case is in memory at once.
 
     Args:
         raw: folder of the raw data set, for the labels.

@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks: NSD on sub-voxel surfaces, and HD95 (docs/metrics.md).
+"""Distances between the surfaces of two masks: NSD on sub-voxel surfaces, and HD95 (docs/evaluation.md).
 
 Both metrics need, for many points of one surface, the distance to the nearest point of the other. The two surfaces are
 usually close together, so the neighbours of all points are looked up at once, from near to far; most points have one within
@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.spatial import KDTree
 
 _MAX_NEIGHBOURS = 500  # beyond these a KD-tree is faster
 _ROUNDING = 1 + 1e-6  # a distance that differs from the tolerance by rounding only counts as within it
@@ -103,6 +102,8 @@ class _Search:
                 if len(points) - len(left) >= needed:
                     return distances_mm
         if self.reach_mm < self.limit_mm:
+            from scipy.spatial import KDTree  # here, since few surfaces need it and it is slow to import
+
             tree = KDTree(np.argwhere(target) * self.spacing_mm, leafsize=32)
             far = np.stack(np.unravel_index(at, target.shape), axis=1) * self.spacing_mm
             distances_mm[left] = tree.query(far, distance_upper_bound=self.limit_mm)[0]

@@ -13,16 +13,19 @@ from typing import Any
 
 from brainpretrain import datasets
 from brainpretrain.config import Config
+from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
-
-# fine-tuning recipe: fields that shape its prediction, name the policy, only log, or are merged into the backbone
-_NOT_IN_RECIPE = {"inference", "augmentation", "augmentation_scratch", "log_every_steps", "decoder", "decoder_options"}
 
 
 def as_json(content: Any) -> str:
     """JSON text of plain data or of an entry of the config, its keys sorted: the same content is always the same text."""
     return json.dumps(content.model_dump(mode="json") if hasattr(content, "model_dump") else content, sort_keys=True)
+
+
+def _part(entry: Section, model: type[Section]) -> dict[str, Any]:
+    """The fields of an entry that it inherits from `model`."""
+    return entry.model_dump(mode="json", include=set(model.model_fields))
 
 
 # --- trainings
@@ -34,7 +37,7 @@ def pretrain_config(config: Config, pretraining: Pretraining) -> dict[str, Any]:
     return {
         "name": f"{pretraining.init}/{pretraining.backbone}",
         "seed": config.study.seed,
-        "recipe": recipe.model_dump(mode="json", exclude={"per_backbone", "augmentation"}),
+        "recipe": _part(recipe, PretrainRecipe),
         "backbone": backbone(config, pretraining.backbone),
         "policy": config.augmentations[recipe.augmentation].model_dump(mode="json"),
         "preprocess": config.stored_as(config.corpora[pretraining.corpus].preprocess),
@@ -56,8 +59,8 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
         "seed": config.study.seed,
         "fold": fold,
         "n_train": arm.n_train,
-        "task": task.model_dump(mode="json", include={"sequences", "labels", "ignore"}),
-        "recipe": recipe.model_dump(mode="json", exclude=_NOT_IN_RECIPE),
+        "task": _part(task, Segmentation),
+        "recipe": _part(recipe, FinetuneRecipe),
         "backbone": network,
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
@@ -66,7 +69,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
 
 def backbone(config: Config, name: str) -> dict[str, Any]:
     """An encoder, without the decoder of fine-tuning."""
-    return config.backbones[name].model_dump(mode="json", include={"architecture", "options"})
+    return _part(config.backbones[name], Encoder)
 
 
 def inference(config: Config, recipe: str) -> dict[str, Any]:
@@ -111,7 +114,7 @@ def task_scores(config: Config, task: str) -> dict[str, Any]:
 
 def task_overlays(config: Config, task: str) -> dict[str, Any]:
     """What shapes pictures of predictions over their images."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences", "labels", "ignore"})
+    return _part(config.tasks[task], Segmentation)
 
 
 # --- data sets and releases

@@ -1,4 +1,4 @@
-"""The metrics that a table can show: what each is called, and its unit, range and direction (docs/metrics.md)."""
+"""The metrics that a table can show: what each is called, and its unit, range and direction (docs/evaluation.md)."""
 
 from __future__ import annotations
 

@@ -216,11 +216,15 @@ def _log(results: Path, out: Path) -> str:
 
 
 def _trouble(log: str) -> str:
-    """The last line of a log that reports an error; '' if there is none. Snakemake empties a log at every attempt."""
+    """The last line of a log that reports an error; '' if there is none. Snakemake empties a log at every attempt.
+
+    The line with the command ('$ ...') is passed over, since its paths may contain any word.
+    """
     with open(log, "rb") as stream:
-        stream.seek(max(0, stream.seek(0, 2) - TAIL))
+        start = stream.seek(max(0, stream.seek(0, 2) - TAIL))
         lines = stream.read().decode("utf-8", errors="replace").splitlines()
-    line = next((line for line in reversed(lines) if TROUBLE.search(line)), "")
+    whole = lines[1:] if start else lines
+    line = next((line for line in reversed(whole) if TROUBLE.search(line) and not line.startswith("$ ")), "")
     return line.removeprefix("error: ")[: history.LINE]
 
 

@@ -24,6 +24,7 @@ from brainpretrain.training.modules import Finetuning
 from brainpretrain.training.run import Attempt
 from brainpretrain.training.samples import FinetunePatches, sample_seed
 from brainpretrain.weights import store as weights
+from brainpretrain.weights.facts import check_facts
 
 
 def finetune(
@@ -93,7 +94,7 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
     if init is None:
         return []
     tensors, facts = weights.load(init)
-    weights.check_facts(facts, init.with_suffix(".json"))
+    check_facts(facts, init.with_suffix(".json"))
     if facts["preprocess"] is None:
         raise UserError(
             "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"

@@ -1,4 +1,4 @@
-"""Reads log.csv, which the callback `Trace` writes: a row per epoch, columns as docs/results.md lists them. Imports no torch."""
+"""Reads log.csv, which the callback `Trace` writes; docs/training.md lists its columns. Imports no torch."""
 
 from __future__ import annotations
 
