@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
         "datasets": ("download", "list the data sets with access, licence and counts, and what of them is in place"),
         "check": ("download", "say what a folder of volumes is understood to be"),
+        "convert": ("download", "write NRRD, MetaImage, GIPL and MGZ volumes as NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, beside those of the published ones"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw what each transform of an augmentation policy does"),

@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from brainpretrain import config, datasets
-from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
+from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, entry, folder
 from brainpretrain.download import check as module
+from brainpretrain.download import convert as conversion
 from brainpretrain.download import listing
 from brainpretrain.download.archives import markers
 from brainpretrain.download.download import download as download_dataset
@@ -53,6 +54,8 @@ def list_datasets(args: argparse.Namespace) -> None:
 @command(
     "check",
     arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or a CSV that lists them"),
+    arg("--recipe", type=entry("preprocess"), default=module.LIMITS, metavar="NAME",
+        help="entry of config/preprocess.yaml whose limits hold for the headers (default: those of amaes)"),
     arg("--json", action="store_true", help="as JSON"),
 )  # fmt: skip
 def check(args: argparse.Namespace) -> None:
@@ -60,11 +63,13 @@ def check(args: argparse.Namespace) -> None:
 
     Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
     """
-    facts = module.check(args.folder)
+    facts = module.check(args.folder, args.recipe)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
         found = len(facts["problems"])
-        raise UserError(f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="mend them, then check again")
+        raise UserError(
+            f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="repair them, then check again"
+        )
 
 
 @command(
@@ -96,6 +101,27 @@ def index(args: argparse.Namespace) -> None:
     if found.dangling:
         print(to_fetch(found.dangling))
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
+
+
+@command(
+    "convert",
+    arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or one volume"),
+    arg("--out", type=Path, metavar="DIR", help="folder for the NIfTI files (default: next to their sources)"),
+)  # fmt: skip
+def convert(args: argparse.Namespace) -> None:
+    """Writes NRRD, MetaImage (.mha, .mhd), GIPL and FreeSurfer's .mgz as .nii.gz of the same name; existing files are kept.
+
+    Every file is read to its end and compared with its header. DICOM is converted by dcm2niix.
+    """
+    if args.folder.is_file():
+        target = (args.out or args.folder.parent) / f"{conversion.without_ending(args.folder.name)}.nii.gz"
+        conversion.convert(args.folder, target)
+        print(target)
+        return
+    if not args.folder.is_dir():
+        raise UserError("there is no such folder or volume", where=args.folder, fix="give the folder that holds the volumes")
+    files = conversion.convert_tree(args.folder, args.out or args.folder)
+    print(f"{len(files)} volumes converted into {args.out or args.folder}")
 
 
 @command(

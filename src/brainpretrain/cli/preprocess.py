@@ -61,7 +61,7 @@ def volumes(args: argparse.Namespace) -> None:
     if kept.exists() and (made := read_json(kept)["n_shards"]) != given:
         raise UserError(f"tables of {given} shards, the data set has {made}", where=args.out.parent, fix="name each table once")
     table = joined(args.tables)
-    shards.check_any_stored(table, args.out.parent)
+    shards.check_any_stored(table, "this data set", args.out.parent)
     write_tsv(args.out, table)
 
 

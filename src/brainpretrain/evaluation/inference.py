@@ -103,7 +103,8 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     if path.suffix == ".npy":
         array = _read_array(path, raw)
     elif raw:
-        array = nifti.read_volume(path).array
+        limits = nifti.Limits.of(facts["preprocess"]) if facts["preprocess"] else nifti.PLAUSIBLE
+        array = nifti.read_volume(path, limits=limits).array
     elif facts["preprocess"] is None:
         raise UserError(
             "the encoder's JSON does not say how its volumes were prepared",

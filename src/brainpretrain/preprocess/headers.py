@@ -27,6 +27,7 @@ FORM_TOLERANCE_SPACING = 0.1  # or if a spacing differs by more than this fracti
 QUATERNION_TOLERANCE = 1e-3  # largest excess over 1 of the squared length of (b, c, d) that counts as rounding
 GRID_TOLERANCE_VOXELS = 0.05  # largest distance between the corners of a label and those of its image
 MAX_FORM_CODE = 5  # NIfTI defines 0 (not set) to 5
+SELECTION = ("not_3d", "too_small", "negative")  # reasons for which BRAINS-45K leaves a volume out, although it is not damaged
 SCANNER = 1  # form code
 UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of the spatial unit: not set, metre, millimetre, micrometre
 UNITS = {1: "m", 3: "um"}  # units that are converted

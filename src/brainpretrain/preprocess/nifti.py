@@ -191,9 +191,18 @@ def _load(path: Path, check: Callable[[nib.Nifti1Header], Any]) -> tuple[nib.Nif
         return header, check(header), _read_voxels(stream, header, first_bytes, path)
 
 
-def _open(path: Path) -> Any:
+def require_utf8(path: Path) -> None:
+    """Refuses a name that no table and no JSON file can hold.
+
+    Raises:
+        BadVolume: name.
+    """
     if not is_utf8(path):
-        raise BadVolume("its name is not UTF-8", reason="name", where=shown(path), fix="rename it (convmv -f latin1 -t utf8)")
+        raise BadVolume("its name is not UTF-8", reason="name", where=shown(path), fix="rename it")
+
+
+def _open(path: Path) -> Any:
+    require_utf8(path)
     try:
         with open(path, "rb") as stream:
             start = stream.read(_POINTER_BYTES)
@@ -246,6 +255,28 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
     return header, bytes(block[:n])
 
 
+def check_size(header: nib.Nifti1Header, path: Path) -> None:
+    """Compares the size of a file that is not compressed with its header; `read_volume` finds the same by reading to the end.
+
+    Raises:
+        BadVolume: truncated, length.
+    """
+    with open(path, "rb") as stream:
+        if stream.read(2) == _GZIP:
+            return
+    total, size = _bytes_of(header, path), path.stat().st_size
+    if size != total:
+        raise _truncated(f"{total} bytes", size, path) if size < total else _too_long(total, path)
+
+
+def _bytes_of(header: nib.Nifti1Header, path: Path) -> int:
+    return int(header["vox_offset"]) + math.prod(shape_of(header)) * dtype_of(header, path).itemsize
+
+
+def _too_long(total: int, path: Path) -> BadVolume:
+    return BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
+
+
 def _no_nifti(block: bytes, path: Path) -> BadVolume:
     """The error for a file that begins with `block`, which is no NIfTI header."""
     if block.startswith(_GZIP):
@@ -261,7 +292,7 @@ def _no_nifti(block: bytes, path: Path) -> BadVolume:
 def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> np.ndarray:
     """Reads the rest of the stream into one buffer of exactly the size that the header states."""
     shape, dtype, offset = shape_of(header), dtype_of(header, path), int(header["vox_offset"])
-    total = offset + math.prod(shape) * dtype.itemsize
+    total = _bytes_of(header, path)
     buffer = np.empty(total, np.uint8)
     start = np.frombuffer(first_bytes[:total], np.uint8)
     buffer[: start.size] = start
@@ -274,7 +305,7 @@ def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: 
         problem = f"damaged after the expected {total} bytes: {error}"
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
     if surplus:
-        raise BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
+        raise _too_long(total, path)
     array = np.ndarray(shape, dtype, buffer, offset, order="F")
     return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
 

@@ -36,7 +36,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import fingerprint, part_of, read_json, stable_hash, write_json
 from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.frames import SUFFIXES
-from brainpretrain.preprocess.headers import BadVolume, Limits
+from brainpretrain.preprocess.headers import SELECTION, BadVolume, Limits
 from brainpretrain.preprocess.nifti import read_volume
 from brainpretrain.preprocess.volumes import RECIPE_KEYS, preprocess, to_float16
 
@@ -61,7 +61,6 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
-SELECTION = ("not_3d", "too_small", "negative")  # reasons for which BRAINS-45K leaves a volume out, although it is not damaged
 # What helps against a reason, where repairing the file is not what is meant.
 FIXES = {
     "negative": "allow_negative: true in the preprocess recipe, if its values below 0 are meant",
@@ -164,8 +163,11 @@ def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
         )
 
 
-def check_any_stored(table: pd.DataFrame, where: object) -> None:
-    """Refuses a data set of which no volume is stored; a corpus or a task would otherwise miss it without an error.
+def check_any_stored(table: pd.DataFrame, what: str, where: object) -> None:
+    """Refuses volumes of which none is stored; a corpus or a task would otherwise miss a whole source without an error.
+
+    Args:
+        what: the source of the volumes, for the message.
 
     Raises:
         UserError: every volume is rejected; the message counts the reasons and says what helps against each.
@@ -175,7 +177,7 @@ def check_any_stored(table: pd.DataFrame, where: object) -> None:
     counts = ", ".join(f"{count} {reason}" for reason, count in table["reason"].value_counts().items())
     example = f"{table['path'].iloc[0]}: {table['reason'].iloc[0]} ({table['detail'].iloc[0]})"
     raise UserError(
-        f"all {len(table)} volumes of this data set are left out: {counts}\n    such as {example}", where=where, fix=_fixes(table)
+        f"all {len(table)} volumes of {what} are left out: {counts}\n    such as {example}", where=where, fix=_fixes(table)
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Row, Scan, duplicates, refuse, volume_id
+from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Row, Scan, as_on_disk, duplicates, refuse, volume_id
 from brainpretrain.datasets.own.options import Options, dataset, parse
 from brainpretrain.errors import UserError, nearest
 
@@ -50,6 +50,7 @@ def _list(dataset: Dataset, root: Path, file: str) -> Scan:
         if line.pop(None, None):
             problems.append(f"line {number}: more fields than columns (a value that holds the separator needs quotes)")
         row = {key: (value or "").strip() for key, value in line.items()}
+        row |= {name: as_on_disk(root, row[name]) for name in ("path", "label") if row.get(name)}
         problems += [f"line {number}: {problem}" for problem in _problems(root, row)]
         rows.append(_row(row))
     problems += [f"{line} (give them a 'run')" for line in duplicates(rows)]
