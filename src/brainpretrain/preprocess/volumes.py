@@ -53,7 +53,7 @@ RECIPE_KEYS = (
     "spacing_range_mm",
 )
 NEGATIVE_TOLERANCE = 1e-3  # of the upper quantile of the voxels above 0: what is nearer to 0 is rounding, and is clipped
-FEW_LEVELS = 0.05  # share of the stored range: if 90 % of the voxels lie within less, a remark says so
+FEW_LEVELS = 0.1  # share of the stored range: if 90 % of the voxels lie within less, a remark says so
 LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
 _REBASE_AND_ROUND = np.uint32((1 << 32) - (112 << 23) + 0xFFF)
