@@ -56,6 +56,7 @@ refuse_small_splits()
 
 onstart:
     gc.enable()
+    end_on_hangup()
     refuse_second_copies()
     warn_of_moved_data()
 

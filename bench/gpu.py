@@ -111,7 +111,6 @@ class Bench:
         import torch
 
         from brainpretrain import files
-        from brainpretrain.config import runs
         from brainpretrain.training.log import read_log
         from brainpretrain.training.machine import Machine
         from brainpretrain.training.pretrain import pretrain
@@ -127,8 +126,7 @@ class Bench:
                 out=work / "out", work=work / "work", threads=self.args.threads, workers=self.args.workers,
                 save_every=10**9, max_idle=1, execution=execution,
             )  # fmt: skip
-            run = runs.pretrain_run(self.recipe(backbone, batch), "benchmark")
-            pretrain(work / "corpus.tsv", self.folder, run, machine)
+            pretrain(work / "corpus.tsv", self.folder, self.run(backbone, batch), machine)
             row = read_log(work / "out" / "log.csv")[-1]
             augmented = sum(span() for span in spans[-steps:])
         seconds = steps * batch / float(row["patches_per_s"])
@@ -139,16 +137,17 @@ class Bench:
             "peak_memory_gb": float(row["peak_memory_gb"]) if on_gpu else None,  # of a CPU process: also that of earlier jobs
         }
 
-    def recipe(self, backbone: str, batch: int) -> dict[str, Any]:
-        """What `brainpretrain pretrain` is given, with another patch, batch and number of epochs."""
+    def run(self, backbone: str, batch: int) -> Any:
+        """The run of the catalogue, with another patch, batch and number of epochs."""
+        from brainpretrain.config import runs
         from brainpretrain.plan import specs
         from brainpretrain.plan.runs import Pretraining
 
         pretraining = Pretraining("brains45k", pretext_of(self.config, backbone), backbone)
-        config = specs.pretrain_config(self.config, pretraining)
-        phases = [config["recipe"]["phases"][0] | {"epochs": 2}]
+        run = specs.pretrain_run(self.config, pretraining).plain()
+        phases = [run["recipe"]["phases"][0] | {"epochs": 2}]
         changes = {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases}
-        return config | {"seed": 0, "recipe": config["recipe"] | changes}
+        return runs.pretrain_run(run | {"seed": 0, "recipe": run["recipe"] | changes}, "benchmark")
 
 
 def pretext_of(config: Any, backbone: str) -> str:

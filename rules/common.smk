@@ -62,6 +62,14 @@ def option(flag, name):
     return lambda wildcards, input: [flag, input[name]] if input[name] else []
 
 
+def verbatim(text):
+    """Text of the config for a label of the report, where Snakemake would replace `{name}` by a wildcard: an invisible mark prevents it.
+
+    Params need no mark: there, Snakemake expands strings, but not what a function returns.
+    """
+    return text.replace("{", "{\N{WORD JOINER}")
+
+
 def shown(path, section, caption, labels=None, **words):
     """An output that the report shows in a section, with a caption of rules/report/; `labels`: a function of the wildcards."""
     return report(path, category=section, caption=f"report/{caption}.rst", labels=labels or words)

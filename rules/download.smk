@@ -47,7 +47,7 @@ rule download:
     resources:
         root=data_root,
         incoming=lambda w: CONFIG.incoming(w.dataset),
-        mirror=CONFIG.settings.mirror,
+        mirror=lambda w: CONFIG.settings.mirror,
     params:
         module=module,
         # a new time at every request, so that it looks again at the files in place

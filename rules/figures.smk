@@ -66,7 +66,7 @@ rule plot_budgets:
         "../envs/environment.yaml"
     params:
         spec=table_spec,
-        bootstrap=specs.as_json(CONFIG.settings.bootstrap),
+        bootstrap=lambda w: specs.as_json(CONFIG.settings.bootstrap),
         out=subpath(output.html, parent=True),
     shell:
         "brainpretrain plot-budgets --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q}"
@@ -122,7 +122,7 @@ use rule plot_loss_pretraining as plot_loss_finetuning with:
             ARM_FIGURES + "/loss.svg",
             TRAINING_SECTION,
             "loss",
-            lambda w: {"training": arm_title(w), "shows": "curves"},
+            lambda w: {"training": verbatim(arm_title(w)), "shows": "curves"},
         ),
     log:
         STUDY + "/logs/plot_loss_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
@@ -165,7 +165,7 @@ rule plot_overlays:
             ARM_FIGURES + "/{cohort}.png",
             CASES_SECTION,
             "overlays",
-            lambda w: {"arm": f"{arm_title(w)} ({w.cohort})"},
+            lambda w: {"arm": verbatim(f"{arm_title(w)} ({w.cohort})")},
         ),
     log:
         STUDY + "/logs/plot_overlays/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.log",
@@ -221,7 +221,7 @@ rule page_overlays:
     resources:
         bundle=f"{CONFIG.settings.data_root}/niivue/niivue.umd.js",
     params:
-        title=CONFIG.study.title,
+        title=lambda w: CONFIG.study.title,
     shell:
         "brainpretrain page-overlays {input:q} --bundle {resources.bundle:q} --title {params.title:q} --out {output.page:q}"
         " > {log:q} 2>&1"

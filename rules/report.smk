@@ -141,8 +141,9 @@ rule licences:
     conda:
         "../envs/environment.yaml"
     params:
-        uses=specs.as_json(specs.dataset_uses(PLAN)),
-        releases=specs.as_json(specs.releases(PLAN)),
+        # functions, as every param that holds text of the config: see `verbatim` in common.smk
+        uses=lambda w: specs.as_json(specs.dataset_uses(PLAN)),
+        releases=lambda w: specs.as_json(specs.releases(PLAN)),
     shell:
         "brainpretrain licences --uses {params.uses:q} --releases {params.releases:q} --out {output.tsv:q} --page {output.page:q}"
         " > {log:q} 2>&1"
@@ -220,7 +221,7 @@ use rule page_run_pretraining as page_run_finetuning with:
             ARM_FIGURES + "/run.html",
             TRAINING_SECTION,
             "run_card",
-            lambda w: {"training": arm_title(w), "shows": "run card of fold 0"},
+            lambda w: {"training": verbatim(arm_title(w)), "shows": "run card of fold 0"},
         ),
     log:
         STUDY + "/logs/page_run_finetuning/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",

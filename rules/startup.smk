@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,12 @@ def warn_of_moved_data():
                 " index them with --forcerun fetch",
                 file=sys.stderr,
             )
+
+
+def end_on_hangup():
+    """A closed terminal or a lost SSH connection ends a run as Ctrl-C does: without a lock, and trainings save. `nohup` still works."""
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
 
 
 def refuse_second_copies():

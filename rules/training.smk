@@ -51,7 +51,7 @@ rule pretrain:
     resources:
         **machine(mem_mb=32000, runtime=1440),
     params:
-        config=lambda w: specs.as_json(specs.pretrain_config(CONFIG, Pretraining(**w))),
+        config=lambda w: specs.as_json(specs.pretrain_run(CONFIG, Pretraining(**w))),
         data=DATA,
         work=WORK,
         out=subpath(output.encoder, parent=True),
@@ -69,7 +69,7 @@ def arm_of(wildcards):
 
 def finetune_config(wildcards):
     """What shapes a fine-tuning, as JSON."""
-    return specs.as_json(specs.finetune_config(CONFIG, arm_of(wildcards), int(wildcards.fold)))
+    return specs.as_json(specs.finetune_run(CONFIG, arm_of(wildcards), int(wildcards.fold)))
 
 
 def initial_encoder(wildcards):

@@ -11,6 +11,7 @@ import lzma
 import math
 import os
 import shutil
+import stat
 import struct
 import tarfile
 import zipfile
@@ -54,6 +55,7 @@ def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            give_usual_mode(temporary)
             sync(temporary)
             os.replace(temporary, path)
             sync(path.parent)
@@ -71,12 +73,30 @@ def atomic_folder(path: Path | str, needs: int = 0) -> Iterator[Path]:
         with full_disk_is_told(path, temporary, needs):
             temporary.mkdir(parents=True)
             yield temporary
+            for file in temporary.rglob("*"):
+                give_usual_mode(file)
             sync_tree(temporary)
             shutil.rmtree(path, ignore_errors=True)
             os.replace(temporary, path)
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def give_usual_mode(file: Path) -> None:
+    """Opens a file that only its owner may read to those whom the umask (or the folder's default ACL) lets read new files.
+
+    Some libraries write through a temporary file that is private whatever the umask; safetensors 0.8 is one.
+    """
+    if not file.is_file() or stat.S_IMODE(file.stat().st_mode) & 0o077:
+        return
+    probe = file.with_name(f".{file.name}.mode")
+    descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        file.chmod(stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def part_of(path: Path, process: int) -> Path:
@@ -88,6 +108,28 @@ def clear_parts(folder: Path) -> None:
     """Removes what killed processes left half written in a folder that nobody else writes to now."""
     for part in folder.glob(".*.part.*"):
         shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+
+
+def not_permitted(path: Path | str) -> UserError:
+    """The error of a file that may well exist, but that the permissions keep this user from reading or writing."""
+    path = Path(path).absolute()
+    place = next(place for place in (path, *path.parents) if _may_look(place))
+    status = place.stat()
+    if place != path:
+        enter = os.access(place, os.X_OK, effective_ids=True)
+        what, wanted = (f"write into the folder {place}", "a+rwx") if enter else (f"enter the folder {place}", "a+rx")
+    else:
+        what, wanted = ("write it", "a+w") if os.access(path, os.R_OK, effective_ids=True) else ("read it", "a+r")
+    mode = f"{stat.filemode(status.st_mode)}, owner {status.st_uid}, group {status.st_gid}"
+    problem = f"user {os.geteuid()} has no permission to {what} ({mode})"
+    return UserError(problem, where=path, fix=f"ask the owner for: chmod {wanted} {place}")
+
+
+def _may_look(path: Path) -> bool:
+    try:
+        return path.exists()
+    except PermissionError:
+        return False
 
 
 def full_disk(path: Path | str, why: int, needs: int = 0) -> UserError:
@@ -216,6 +258,8 @@ def read_json(path: Path | str) -> Any:
         return value
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="run the step that makes it") from error
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"no valid JSON: {error}", where=path, fix="delete it and run the step again") from error
 
@@ -264,6 +308,8 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
         frame = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except FileNotFoundError as error:
         raise UserError("file not found", where=path, fix="run the step that makes it") from error
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except pd.errors.EmptyDataError as error:
         raise UserError("the table is empty", where=path, fix="delete it and run the step again") from error
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
@@ -274,6 +320,17 @@ def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
             raise UserError(f"the table has no column '{name}'", where=path, fix="run the step that makes it again")
         frame[name] = pd.to_numeric(frame[name], errors="coerce")
     return frame
+
+
+def read_tsvs(paths: Iterable[Path | str]) -> pd.DataFrame:
+    """Tables of the same columns as one table, in the order of `paths`.
+
+    Raises:
+        UserError: as `read_tsv`.
+    """
+    import pandas as pd
+
+    return pd.concat([read_tsv(path) for path in paths], ignore_index=True)
 
 
 def is_cut(path: Path | str) -> bool:

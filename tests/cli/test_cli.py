@@ -1,3 +1,4 @@
+import importlib
 import shutil
 import subprocess
 import sys
@@ -24,9 +25,44 @@ def test_every_subcommand_explains_itself(name, capsys):
     assert f"usage: brainpretrain {name}" in said and len(said) > 200
 
 
-def test_help_starts_without_torch():
-    code = "import sys; from brainpretrain import cli; cli.parser().format_help(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+def test_help_imports_no_command_and_no_library():
+    code = "import sys; from brainpretrain import cli; print(cli.parser().format_help()); print(*sys.modules)"
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    listed, _, modules = text.rstrip().rpartition("\n")
+    ours = {name for name in modules.split() if name.startswith("brainpretrain")}
+    assert ours == {"brainpretrain" + end for end in ("", ".errors", ".cli", ".cli.arguments")}
+    assert not {"numpy", "yaml", "rich"} & set(modules.split())
+    assert all(f"\n  {name} " in listed for name in NAMES) and "\nstart here:\n" in listed
+
+
+def test_each_file_of_commands_has_the_commands_that_the_table_names():
+    files = {file for commands in cli.COMMANDS.values() for file, _ in commands.values()}
+    for file in files:
+        importlib.import_module(f"brainpretrain.cli.{file}")
+    assert sorted(arguments.REGISTERED) == sorted(NAMES)
+    named = {name: f"brainpretrain.cli.{file}" for commands in cli.COMMANDS.values() for name, (file, _) in commands.items()}
+    assert {name: function.__module__ for name, (function, _) in arguments.REGISTERED.items()} == named
+
+
+def test_an_unknown_command_lists_the_commands(capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["pretrian"])
+    assert caught.value.code == 2
+    assert "invalid choice: 'pretrian'" in (said := capsys.readouterr().err) and "finetune" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "form"),
+    [
+        (["page-rejected", "--volumes", "x.tsv", "--data", "d", "--out", "o"], "NAME=TSV"),
+        (["page-overlap", "--near", "0.9", "--out", "o", "--splits", "=x.json"], "TASK=JSON"),
+        (["split", "--index", "i", "--task", "{}", "--out", "o", "--asked", "10"], "N:COHORT"),
+    ],
+)
+def test_a_pair_without_its_separator_is_refused(line, form, capsys):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line)
+    assert caught.value.code == 2 and f"is not of the form {form}" in capsys.readouterr().err
 
 
 def test_an_error_is_three_lines_and_exit_code_2(tmp_path, capsys):
@@ -45,7 +81,7 @@ def test_options_may_be_json_or_a_file(tmp_path):
     (tmp_path / "task.yaml").write_text("sequences: [T1w]\n")
     assert arguments.mapping('{"a": 1}') == {"a": 1}
     assert arguments.mapping(f"@{tmp_path / 'task.yaml'}") == {"sequences": ["T1w"]}
-    for text in ("{half", "[1]"):
+    for text in ("{half", "[1]", f"@{tmp_path / 'absent.json'}"):
         with pytest.raises(Exception, match=r"JSON"):
             arguments.mapping(text)
 
@@ -101,12 +137,12 @@ def test_audits_beside_the_scores_are_taken_up(demo_scores, tmp_path):
     assert "2 subjects in phantom_unlabelled" in (tmp_path / "tables/demo.txt").read_text()
 
 
-def test_an_audit_of_a_transductive_corpus_that_is_not_at_hand_is_said(demo_scores, tmp_path):
+def test_the_missing_audit_of_a_transductive_corpus_is_named_in_the_table(demo_scores, tmp_path):
     folder = shutil.copytree(ROOT / "config", tmp_path / "config")
     edit(folder / "studies/demo.yaml", "protocol: strict", "protocol: amaes")
     arguments = ["--scores", str(demo_scores[1]), "--config", str(folder), "--out", str(tmp_path / "tables")]
     assert cli.main(["tables", "--study", "demo", *arguments]) == 0
-    assert "the audit of phantom_unlabelled (overlap.tsv) was not at hand" in (tmp_path / "tables/demo.txt").read_text()
+    assert "the audit of phantom_unlabelled (overlap.tsv) is missing" in (tmp_path / "tables/demo.txt").read_text()
 
 
 def test_tables_are_made_without_torch(demo_scores, tmp_path):

@@ -19,12 +19,12 @@ FINGERPRINTS = json.loads((ROOT / "tests" / "config" / "run_fingerprints.json").
 
 
 def fingerprints(study: str) -> dict[str, str]:
-    """Fingerprints of all runs of a study, fold 0, from the JSON that the rules write, by folder of the result."""
+    """Fingerprints of all runs of a study, fold 0, from the JSON in the rules' params, by folder of the result."""
     made = tables.make(config.load(ROOT / "config", {"study": study}))
-    jobs = {p.path: (runs.pretrain_run, specs.pretrain_config(made.config, p)) for p in made.pretrainings}
+    jobs = {p.path: (runs.pretrain_run, specs.pretrain_run(made.config, p)) for p in made.pretrainings}
     for arm in {evaluation.arm for evaluation in made.evaluations}:
-        jobs[f"{arm.path}/fold0"] = runs.finetune_run, specs.finetune_config(made.config, arm, 0)
-    return {path: fingerprint(read(json.loads(json.dumps(run)), path).plain()) for path, (read, run) in jobs.items()}
+        jobs[f"{arm.path}/fold0"] = runs.finetune_run, specs.finetune_run(made.config, arm, 0)
+    return {path: fingerprint(read(json.loads(specs.as_json(run)), path).plain()) for path, (read, run) in jobs.items()}
 
 
 @pytest.mark.parametrize("study", FINGERPRINTS)

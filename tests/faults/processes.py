@@ -102,6 +102,12 @@ def signalled(step: int, number: int) -> None:
     _at_step(step, lambda: os.kill(os.getpid(), number))
 
 
+def signalled_in_vain(step: int, number: int) -> None:
+    """The same for a process that was started so that it ignores the signal, as `nohup` does."""
+    signal.signal(number, signal.SIG_IGN)
+    signalled(step, number)
+
+
 def killed_while_saving(step: int, place: str) -> None:
     """Dies in the checkpoint of a step: 'tensors' (half of them are written), 'json' (they are whole), 'rename' (all is)."""
     from brainpretrain import files

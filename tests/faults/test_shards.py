@@ -145,7 +145,7 @@ def test_37_repair_restores_damaged_files_and_nothing_else(stored: tiny.Cohort, 
         "s0_T1w (shard000): s0_T1w.b2nd is damaged: its checksum is",
         "s1_T1w (shard000): s1_T1w.label.b2nd is damaged",
         "s2_T1w (shard000): s2_T1w.b2nd is missing. Restored from s2_T1w.nii.gz",
-        "4 stored volumes looked at: 3 repaired, 0 left",
+        "4 stored volumes checked: 3 repaired, 0 left",
     ):
         assert line in said
     assert content(stored.folder) == clean

@@ -59,7 +59,7 @@ def test_25_where_sequences_may_be_missing_the_split_says_whose(tmp_path, capfd)
     write_tsv(tmp_path / "index.tsv", index)
     task = {"dataset": "mine", "sequences": ["FLAIR", "T1w"], "subsets": [], "split": {"seed": 0, "test_fraction": 0.5}}
     assert cli.main(["split", "--index", f"{tmp_path}/index.tsv", "--task", json.dumps(task), "--out", f"{tmp_path}/s.json"]) == 0
-    words = "2 labelled subjects lack a sequence of the task, and are no cases of it:\nb lacks T1w\nd lacks T1w\n"
+    words = "2 labelled subjects lack a sequence of the task and are not used:\nb lacks T1w\nd lacks T1w\n"
     assert words in capfd.readouterr().out
 
 
@@ -101,7 +101,7 @@ def test_26_an_image_under_two_names_is_on_one_side_of_a_corpus(doubled, capfd, 
     line = ["corpus", "--volumes", f"tiny={doubled}/data/tiny/r/volumes.tsv", "--data", f"{doubled}/data", "--seed", str(seed)]
     line += ["--corpus", json.dumps({"sources": [source], "val_fraction": 0.5}), "--out", f"{doubled}/corpus.tsv"]
     assert cli.main(line) == 0
-    assert "one image under several names, all of them to train or all to validate: tiny/p9 = tiny/s1\n" in capfd.readouterr().out
+    assert "one image under several names, which therefore have the same role: tiny/p9 = tiny/s1\n" in capfd.readouterr().out
     roles = read_tsv(doubled / "corpus.tsv").set_index("subject")["role"]
     assert roles["p9"] == roles["s1"] and set(roles) == {"train", "val"}
 

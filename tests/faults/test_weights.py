@@ -6,7 +6,12 @@ import json
 import os
 import pickle
 import re
+import shutil
+import stat
 import struct
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,3 +204,78 @@ def test_50_a_stem_of_integers_is_not_repeated_into_floats(cohort, trained, tmp_
     save_file(tensors | {name: torch.ones_like(tensors[name], dtype=torch.int64)}, file)
     write_json(file.with_suffix(".json"), read_json(trained / "encoder" / "encoder.json"))
     assert f"other type: {name}" in refused(uses(cohort, file, tmp_path / "out")[command], file, capsys)
+
+
+# ------------------------------------------------------------------------------------------------ 67
+
+
+@contextmanager
+def umask(mask: int):
+    before = os.umask(mask)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextmanager
+def no_administrator():
+    """As a user without rights to files of others; the administrator may read everything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_67_every_file_of_a_training_has_the_mode_that_the_umask_gives(cohort, tmp_path, mask, mode):
+    with umask(mask):
+        line = ["pretrain", "--corpus", str(cohort.corpus), "--data", str(cohort.data), "--save-every", "1"]
+        config = json.dumps(tiny.pretrain_config(2))
+        (tmp_path / "out").write_text("a file where the results should go, so that the checkpoint stays")
+        with pytest.raises(OSError):
+            cli.main([*line, "--config", config, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
+        files = [path for path in (tmp_path / "work").rglob("step-*/*")]
+        assert len(files) == 4 and {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+        (tmp_path / "out").unlink()
+        assert cli.main([*line, "--config", config, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]) == 0
+    written = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {"encoder.safetensors", "encoder.json", "log.csv"} <= {path.name for path in written}
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in written} == {path.name: mode for path in written}
+
+
+def test_67_a_file_that_may_not_be_read_is_no_missing_file(trained, cohort, capsys):
+    folder = Path(tempfile.mkdtemp())  # pytest's own folders are closed to others
+    try:
+        shutil.copytree(trained / "model", folder / "model")
+        shutil.copy(cohort.raw / "s0_T1w.nii.gz", folder)
+        (folder / "out").mkdir()
+        for path in (folder, folder / "out"):
+            path.chmod(0o777)
+        weights = folder / "model" / "model.safetensors"
+        line = ["predict", str(folder / "s0_T1w.nii.gz"), "--model", str(folder / "model"), "--out", str(folder / "out" / "p")]
+        line += ["--overlap", "0.5", "--weights", "constant", "--batch", "1", "--mirror", "none"]
+        assert cli.main(line) == 0  # and everything is imported: another user may not read the environment
+        for place, mode, problem, fix in (
+            (weights, 0o600, "has no permission to read it (-rw-------, owner", f"chmod a+r {weights}"),
+            (weights.with_suffix(".json"), 0o600, "has no permission to read it", f"chmod a+r {weights.with_suffix('.json')}"),
+            (
+                folder / "model",
+                0o700,
+                f"has no permission to enter the folder {folder / 'model'}",
+                f"chmod a+rx {folder / 'model'}",
+            ),
+        ):
+            before = stat.S_IMODE(place.stat().st_mode)
+            place.chmod(mode if os.geteuid() == 0 else mode & 0o077)
+            with no_administrator():
+                assert cli.main(line) == 2
+            place.chmod(before)
+            said = capsys.readouterr().err
+            assert problem in said and fix in said and "Traceback" not in said, said
+    finally:
+        shutil.rmtree(folder)

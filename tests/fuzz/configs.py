@@ -142,7 +142,7 @@ def check(folder: Path, work: Path) -> None:
     for pretraining in made.pretrainings:
         loaded.pretext(pretraining.pretext, pretraining.backbone).model_dump_json()
     for evaluation in made.evaluations:
-        json.dumps(specs.finetune_config(loaded, evaluation.arm, evaluation.fold), allow_nan=False)
+        json.dumps(specs.finetune_run(loaded, evaluation.arm, evaluation.fold).plain(), allow_nan=False)
     for preprocess in loaded.preprocess:
         json.dumps(loaded.stored_as(preprocess), allow_nan=False)
     for name, release in loaded.weights.items():

@@ -18,7 +18,7 @@ def paper():
 def test_a_task_on_a_source_that_is_taken_whole_says_so_to_its_models(paper):
     """model.json holds this recipe, so `predict` takes a case of ISLES22 with negative voxels as the workflow does."""
     arms = {arm.task: arm for arm in (evaluation.arm for evaluation in paper.evaluations)}
-    recipe = specs.finetune_config(paper.config, arms["isles22_dwi"], 0)["preprocess"]
+    recipe = specs.finetune_run(paper.config, arms["isles22_dwi"], 0).plain()["preprocess"]
     assert recipe["allow_negative"] and recipe["min_size"] == 1
     assert not paper.config.stored_as("amaes")["allow_negative"]
 
@@ -29,7 +29,7 @@ def test_the_same_content_is_the_same_text():
 
 def test_a_pretraining_is_given_what_shapes_it(paper):
     pretraining = Pretraining("brains45k", "amaes", "mednext_l")
-    content = specs.pretrain_config(paper.config, pretraining)
+    content = specs.pretrain_run(paper.config, pretraining).plain()
     assert content["name"] == "amaes-on-brains45k/mednext_l" and content["recipe"]["global_batch"] == 8
     assert content["recipe"].keys().isdisjoint({"per_backbone", "augmentation", "note"})
     assert content["backbone"].keys() == {"architecture", "options"}
@@ -39,13 +39,13 @@ def test_a_pretraining_is_given_what_shapes_it(paper):
 def test_the_arms_of_a_comparison_differ_in_name_and_policy(paper):
     scratch = Arm("wmh_flair", "unet_b", "scratch", "amaes", "20")
     pretrained = Arm("wmh_flair", "unet_b", "amaes-on-brains45k", "amaes", "20")
-    first, second = (specs.finetune_config(paper.config, arm, 3) for arm in (scratch, pretrained))
+    first, second = (specs.finetune_run(paper.config, arm, 3).plain() for arm in (scratch, pretrained))
     assert {key for key in first if first[key] != second[key]} == {"name", "policy"}
     assert "inference" not in first["recipe"] and "nsd_tolerance_mm" not in first["task"]
 
 
 def test_a_decoder_of_the_recipe_takes_the_place_of_the_backbones(paper):
-    content = specs.finetune_config(paper.config, Arm("wmh_flair", "unet_b", "scratch", "amaes_linear", "20"), 0)
+    content = specs.finetune_run(paper.config, Arm("wmh_flair", "unet_b", "scratch", "amaes_linear", "20"), 0).plain()
     assert (content["backbone"]["decoder"], content["backbone"]["decoder_options"]) == ("linear", {})
     assert "decoder" not in content["recipe"]
 

@@ -26,11 +26,11 @@ def make(folder: Path) -> dict[str, str]:
     """The study's folder and the replaced commands; returns the variables that they need."""
     sys.path.insert(0, str(ROOT / "src"))
     from brainpretrain import config, datasets
-    from brainpretrain.plan import tables as plan
+    from brainpretrain.plan import tables
 
     for name in ("config", "rules", "slurm", "envs", "Snakefile"):
         (folder / name).symlink_to(ROOT / name)
-    names = plan.make(config.load(ROOT / "config")).datasets
+    names = tables.make(config.load(ROOT / "config")).datasets
     rows = {name: (datasets.load(name).expected or {}).get("volumes", 0) for name in names}
     commands = folder / "bin"
     commands.mkdir()

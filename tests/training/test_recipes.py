@@ -17,7 +17,7 @@ from helpers import ROOT
 def configs(study):
     """What every fine-tuning of a study gets, by arm and fold."""
     loaded = config.load(ROOT / "config", {"study": study})
-    return {(e.arm, e.fold): specs.finetune_config(loaded, e.arm, e.fold) for e in plan.make(loaded).evaluations}
+    return {(e.arm, e.fold): specs.finetune_run(loaded, e.arm, e.fold).plain() for e in plan.make(loaded).evaluations}
 
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")))

@@ -1,6 +1,6 @@
-"""The command `brainpretrain`: one subcommand per step of the workflow, each usable by hand.
+"""The command `brainpretrain`: a command for each step of the workflow, and commands for users.
 
-A command imports its own file when it is called, so `--help` imports nothing, and preprocessing starts without torch.
+A command's file is imported when the command is called: `--help` imports none of them, and preprocessing starts without torch.
 """
 
 from __future__ import annotations
@@ -20,32 +20,38 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
+<<<<<<< HEAD
         "datasets": ("download", "list the data sets with access, licence and counts, and what of them is in place"),
         "check": ("download", "say what a folder of volumes is understood to be"),
         "convert": ("download", "write NRRD, MetaImage, GIPL and MGZ volumes as NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, beside those of the published ones"),
+=======
+        "datasets": ("download", "list the data sets with access, licence, counts, and whether their files are in place"),
+        "check": ("download", "recognise the data set in a folder of volumes"),
+        "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
+>>>>>>> main
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
-        "plot-augmentation": ("report_augmentation", "draw what each transform of an augmentation policy does"),
+        "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
-        "status": ("report_status", "show what became of every training"),
-        "tables": ("report", "make the tables of a study again, from its scores alone"),
-        "predict": ("evaluation_predict", "segment any NIfTI files with a fine-tuned model"),
+        "status": ("report_status", "show the state of every training"),
+        "tables": ("report", "make the tables of a study from its scores"),
+        "predict": ("evaluation_predict", "segment NIfTI files with a fine-tuned model"),
         "features": ("weights", "compute the feature maps of a volume"),
-        "repair": ("preprocess", "make damaged or missing stored volumes anew, and nothing else"),
+        "repair": ("preprocess", "restore damaged or missing stored volumes, and nothing else"),
     },
     "download": {
-        "download": ("download", "get a data set, check and unpack it, and convert DICOM"),
-        "fetch": ("download", "see that a data set is in place, or say exactly what to do"),
-        "index": ("download", "list the volumes of a data set, by file names alone"),
+        "download": ("download", "download a data set, check and unpack it, and convert DICOM"),
+        "fetch": ("download", "check that a data set is in place, or explain how to get it"),
+        "index": ("download", "list the volumes of a data set from their file names"),
     },
     "preprocess": {
         "shard": ("preprocess", "preprocess one shard of a data set"),
-        "volumes": ("preprocess", "join the tables of a data set's shards to the table of its stored volumes"),
+        "volumes": ("preprocess", "join the tables of a data set's shards into the table of its stored volumes"),
     },
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
         "ood": ("cohorts", "list the subjects of a task's out-of-distribution cohort"),
-        "fold": ("cohorts", "put the pool into the order in which one fold draws training cases"),
+        "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
         "overlap": ("cohorts", "find subjects of a corpus that are also scored, by name and by image"),
@@ -53,11 +59,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "training": {
         "pretrain": ("training", "train an encoder without labels"),
         "finetune": ("training", "train a segmentation network on labelled cases"),
-        "claim": ("training_claim", "run a command on GPUs that nothing else runs on"),
+        "claim": ("training_claim", "run a command on free GPUs"),
     },
     "weights": {
-        "import": ("weights", "take over an encoder that was trained elsewhere"),
-        "export": ("weights", "write an encoder for another program, or its model card"),
+        "import": ("weights", "import an encoder that was trained elsewhere"),
+        "export": ("weights_export", "write an encoder for another program, or its model card"),
     },
     "evaluation": {
         "predict-cohort": ("evaluation_predict", "segment a cohort, in native space"),
@@ -69,68 +75,70 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "table": ("report", "make a table of results"),
         "table-sites": (
             "report",
-            "make a table of an out-of-distribution cohort, apart for sites that training saw and did not see",
+            "make a table of an out-of-distribution cohort, split into sites seen and not seen in training",
         ),
-        "composition": ("report", "count what a corpus is made of, beside the published counts"),
-        "licences": ("report", "list the licences that a study works under, and what they forbid"),
-        "plot-cases": ("report_figures", "draw every case from scratch to pretrained"),
-        "plot-costs": ("report_figures", "draw what each arm of a table costs and what it brings"),
+        "composition": ("report", "count the parts of a corpus, next to the published counts"),
+        "licences": ("report", "list the licences that apply to a study, and what they forbid"),
+        "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),
+        "plot-costs": ("report_figures", "draw cost and score of each arm of a table"),
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
         "plot-loss": ("report_figures", "draw the curves of a training"),
-        "plot-reconstructions": ("report_figures", "draw what a pretrained network makes of masked patches"),
-        "plot-composition": ("report_figures", "draw what a corpus is made of"),
-        "plot-overlays": ("report_overlays", "draw the worst, the median and the best case"),
+        "plot-reconstructions": ("report_figures", "draw how a pretrained network reconstructs masked patches"),
+        "plot-composition": ("report_figures", "draw the composition of a corpus"),
+        "plot-overlays": ("report_overlays", "draw the worst, the median and the best case of an arm"),
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
         "page-overlays": ("report_overlays", "make the page that shows stored cases in 3-D"),
         "page-rejected": ("report_pages", "list the volumes that preprocessing rejected"),
-        "page-run": ("report_pages", "show a run.json as a page"),
-        "page-overlap": ("report_pages", "show who of each corpus is scored too"),
+        "page-run": ("report_pages", "show the run.json of a training as a page"),
+        "page-overlap": ("report_pages", "show the subjects that are both in a corpus and scored"),
     },
 }
 
 
-def _grouped() -> str:
-    """The list of commands as `--help` prints it."""
-    parts = []
-    for group, commands in COMMANDS.items():
-        heading = f"{group}:" if group == "start here" else f"steps of the workflow, {group}:"
-        parts.append("\n".join([heading, *(f"  {name:22}{summary}" for name, (_, summary) in commands.items())]))
-    return "\n\n".join(parts)
-
-
 def parser(called: str = "") -> argparse.ArgumentParser:
-    """The command line, with the arguments of the command that is called; nothing is imported for the others."""
+    """The command line: the names of all commands, and the arguments of the one that is called, whose file is imported."""
     top = argparse.ArgumentParser(
         prog="brainpretrain",
         usage="brainpretrain [-h] COMMAND ...",
-        description="Self-supervised pretraining and fine-tuning for brain-MRI segmentation.\n"
-        "The workflow calls these commands; each also runs by hand, with the line its log shows.\n"
-        "`brainpretrain COMMAND --help` explains one.\n\n" + _grouped(),
+        description=_description(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="brainpretrain", help=argparse.SUPPRESS)
-    for group in COMMANDS.values():
-        for name, (file, summary) in group.items():
-            if name != called:
-                commands.add_parser(name)
-                continue
+    for name, (file, summary) in {name: line for group in COMMANDS.values() for name, line in group.items()}.items():
+        sub = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == called:
             importlib.import_module(f"brainpretrain.cli.{file}")
             function, arguments = REGISTERED[name]
-            description = f"{summary[0].upper()}{summary[1:]}.\n\n{inspect.getdoc(function)}"
-            sub = commands.add_parser(name, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+            sub.description = f"{summary[0].upper()}{summary[1:]}.\n\n{inspect.getdoc(function)}"
             for names, options in arguments:
                 sub.add_argument(*names, **options)
             sub.set_defaults(function=function)
     return top
 
 
+def _description() -> str:
+    """What `--help` shows above the options: the commands by group."""
+    parts = [
+        "Self-supervised pretraining and fine-tuning for brain-MRI segmentation.\n"
+        "The workflow calls these commands; each also runs by hand, with the line that its log shows.\n"
+        "`brainpretrain COMMAND --help` explains one of them."
+    ]
+    for group, commands in COMMANDS.items():
+        heading = group if group == "start here" else f"steps of the workflow, {group}"
+        parts.append("\n".join([f"{heading}:", *(f"  {name:22}{summary}" for name, (_, summary) in commands.items())]))
+    return "\n\n".join(parts)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command. Exit codes: 0 done, 2 the user can correct it, 128 + signal saved and can go on, else a bug."""
+    """Runs a command and returns its exit code.
+
+    0: done. 2: an error that the user can correct. 128 + signal: stopped by the signal; progress is saved, and the same command
+    continues. Anything else is a bug.
+    """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        called = next((word for word in argv if not word.startswith("-")), "")
-        args = parser(called).parse_args(argv)
-        if not sys.stdout.isatty() and not getattr(args, "json", False):  # what a program reads is JSON and nothing else
+        args = parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
+        if not sys.stdout.isatty() and not getattr(args, "json", False):  # a program that reads JSON gets nothing else
             print(f"$ brainpretrain {shlex.join(argv)}", flush=True)
         args.function(args)
     except UserError as error:
@@ -138,14 +146,24 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         _silence(sys.stdout)
+    except PermissionError as error:
+        if not error.filename:
+            raise
+        from brainpretrain.files import not_permitted
+
+        print(f"error: {not_permitted(error.filename)}", file=sys.stderr)
+        return 2
     except OSError as error:
         return _end_on_full_disk(error)
     return 0
 
 
 def _end_on_full_disk(error: OSError) -> int:
-    """Exit code after a write that no other place explains: to a log, or to where standard output goes."""
-    from brainpretrain.files import FULL, full_disk
+    """Prints the error of a full disk and returns the exit code; raises any other error again.
+
+    Only writes to a log or to standard output end here: `files.atomic` explains its own.
+    """
+    from brainpretrain.files import FULL, full_disk  # only after an error
 
     if error.errno not in FULL:
         raise error
@@ -158,7 +176,7 @@ def _end_on_full_disk(error: OSError) -> int:
 
 
 def _silence(stream: Any) -> None:
-    """What Python still has to write there at its end would raise once more."""
+    """Sends the rest of a stream to nowhere: Python flushes it at exit, which would raise the same error again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

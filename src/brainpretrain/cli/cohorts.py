@@ -4,57 +4,54 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from brainpretrain.cli.arguments import (
+    CORPUS,
     DATA,
     INDEX,
     NAMED_VOLUMES,
     OUT,
+    SUBJECTS,
     TASK,
     VOLUMES,
     arg,
     command,
     mapping,
-    named,
+    pairs,
     progress,
-    stored,
-    stored_by_dataset,
 )
 from brainpretrain.cohorts import fingerprints, splits
-from brainpretrain.cohorts.corpus import copies, make_corpus
+from brainpretrain.cohorts.corpus import copies_in_corpus, make_corpus
 from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
-
-SUBJECTS = arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote")
+from brainpretrain.preprocess.stored import read_stored, read_stored_of
 
 
 @command(
     "split",
     INDEX, TASK,
-    arg("--asked", nargs="*", default=[], metavar="N:COHORT", help="n_train and cohort of each evaluation: are there enough?"),
+    pairs("--asked", "N:COHORT", help="n_train and cohort of each planned evaluation, to check that there are enough subjects"),
     OUT,
 )  # fmt: skip
 def split(args: argparse.Namespace) -> None:
-    """Writes the subjects of pool and fixed test set as JSON, with the seed inside."""
+    """Writes the subjects of the pool and of the fixed test set as JSON, with the seed of the draw."""
     index = read_tsv(args.index)
-    if lacking := splits.incomplete(index, args.task):
-        print("\n".join([f"{len(lacking)} labelled subjects lack a sequence of the task, and are no cases of it:", *lacking]))
-    found = splits.split(index, args.task)
-    asked = [(n_train, cohort) for n_train, cohort in (pair.split(":") for pair in args.asked)]
-    splits.check_sizes(found, asked, f"{args.index}, task on {args.task['dataset']}")
-    write_json(args.out, found)
-    print(f"pool {len(found['pool'])}, test {len(found['test'])} subjects")
+    if incomplete := splits.incomplete(index, args.task):
+        print(f"{len(incomplete)} labelled subjects lack a sequence of the task and are not used:", *incomplete, sep="\n")
+    subjects = splits.split(index, args.task)
+    splits.check_sizes(subjects, args.asked, f"{args.index}, task on {args.task['dataset']}")
+    write_json(args.out, subjects)
+    print(f"pool {len(subjects['pool'])}, test {len(subjects['test'])} subjects")
 
 
 @command("ood", INDEX, TASK, SUBJECTS, OUT)
 def ood(args: argparse.Namespace) -> None:
-    """Writes them as JSON. --index is that of the cohort's data set; a subject of pool or test among them is an error."""
-    found = splits.ood(read_tsv(args.index), args.task, read_json(args.subjects))
-    write_json(args.out, found)
-    print(f"ood {len(found['ood'])} subjects")
+    """Writes the subjects as JSON. --index is the index of the cohort's data set. It is an error if a subject of the pool or the
+    test set is among them.
+    """
+    subjects = splits.ood(read_tsv(args.index), args.task, read_json(args.subjects))
+    write_json(args.out, subjects)
+    print(f"ood {len(subjects['ood'])} subjects")
 
 
 @command(
@@ -65,84 +62,66 @@ def ood(args: argparse.Namespace) -> None:
     OUT,
 )  # fmt: skip
 def fold(args: argparse.Namespace) -> None:
-    """The first n subjects of the order are this fold's n_train, so label budgets are nested."""
+    """The first n subjects of the order are the training subjects of this fold for n_train = n, so label budgets are nested."""
     write_json(args.out, splits.fold(read_json(args.subjects), args.fold, args.block))
 
 
 @command(
     "corpus",
-    NAMED_VOLUMES,
-    DATA,
+    NAMED_VOLUMES, DATA,
     arg("--corpus", type=mapping, required=True, metavar="JSON", help="corpus entry (JSON, or @file.yaml)"),
-    arg("--pools", nargs="*", default=[], metavar="TASK=JSON", help="subjects of the tasks that the corpus names in 'pool_of'"),
-    arg("--seed", type=int, required=True, help="draws the validation subjects"),
+    pairs("--pools", "TASK=JSON", help="output of `split` for each task that the corpus names in 'pool_of'"),
+    arg("--seed", type=int, required=True, help="seed of the draw of validation subjects"),
     OUT,
 )  # fmt: skip
 def corpus(args: argparse.Namespace) -> None:
     """Writes corpus.tsv: the volumes with their role, train or val, split by subject."""
-    pools = {task: set(splits.training_pool(read_json(path))) for task, path in (pair.split("=", 1) for pair in args.pools)}
-    tables = stored_by_dataset(args.volumes, args.data)
+    pools = {task: set(splits.training_pool(read_json(path))) for task, path in args.pools}
+    tables = read_stored_of(args.volumes, args.data)
     rows = make_corpus(tables, args.corpus, pools, args.seed)
-    for group in copies(_of_corpus(tables, rows)):
-        print(f"one image under several names, all of them to train or all to validate: {' = '.join(group)}")
+    for names in copies_in_corpus(tables, rows):
+        print(f"one image under several names, which therefore have the same role: {' = '.join(names)}")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
     print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")
 
 
-def _of_corpus(tables: dict[str, Any], rows: Any) -> Any:
-    """The rows of tables of stored volumes that are in a corpus."""
-    whole = pd.concat([table.assign(dataset=name) for name, table in tables.items()], ignore_index=True)
-    return whole.merge(rows[["dataset", "volume"]], on=["dataset", "volume"])
-
-
-@command(
-    "fingerprint",
-    VOLUMES, OUT,
-)  # fmt: skip
+@command("fingerprint", VOLUMES, OUT)
 def fingerprint(args: argparse.Namespace) -> None:
-    """Writes an .npz: a digest of the voxels and a vector that a copy keeps almost, for every accepted volume."""
-    table, folder = stored(args.volumes)
-    found = fingerprints.build(table, folder, progress("volume"))
-    fingerprints.write(args.out, found)
-    print(f"{len(found.volumes)} fingerprints")
+    """Writes an .npz that holds, for every accepted volume, a digest of its voxels and a vector that hardly changes in a copy."""
+    table, folder = read_stored(args.volumes)
+    prints = fingerprints.build(table, folder, progress("volume"))
+    fingerprints.write(args.out, prints)
+    print(f"{len(prints.volumes)} fingerprints")
 
 
 @command(
     "overlap",
-    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
-    arg("--cohorts", nargs="*", default=[], metavar="TASK:COHORT=JSON", help="subjects of every cohort that is scored"),
-    arg("--indexes", nargs="+", required=True, metavar="NAME=TSV", help="indexes of all data sets of corpus and cohorts"),
-    arg("--fingerprints", nargs="+", required=True, metavar="NAME=NPZ", help="fingerprints of the corpus's data sets"),
-    arg("--cohort-fingerprints", nargs="*", default=[], metavar="TASK:COHORT=NPZ", help="those of each cohort's data set"),
+    CORPUS,
+    pairs("--cohorts", "TASK:COHORT=JSON", help="subjects of every cohort that is scored"),
+    pairs("--indexes", "NAME=TSV", required=True, help="indexes of all data sets of corpus and cohorts"),
+    pairs("--fingerprints", "NAME=NPZ", required=True, help="fingerprints of the corpus's data sets"),
+    pairs("--cohort-fingerprints", "TASK:COHORT=NPZ", help="fingerprints of each cohort's data set"),
     arg("--near", type=float, required=True, metavar="R", help="correlation from which two volumes are one image (0..1)"),
     arg("--protocol", choices=["strict", "amaes"], required=True, help="strict: a shared subject is an error"),
     OUT,
-    arg("--pairs", type=Path, required=True, metavar="FILE", help="file to write: who of the cohorts is who of the corpus"),
+    arg("--pairs", type=Path, required=True, metavar="FILE", help="file to write: pairs of one cohort and one corpus subject"),
 )  # fmt: skip
 def overlap(args: argparse.Namespace) -> None:
     """Writes a row per task, cohort and data set with the subjects that are shared, and a row per pair of subjects."""
-    corpus, indexes = read_tsv(args.corpus), {name: read_tsv(path) for name, path in named(args.indexes).items()}
-    stored, files, cohorts = named(args.fingerprints), named(args.cohort_fingerprints), []
-    for name, path in named(args.cohorts).items():
-        (task, cohort), whole = name.split(":"), read_json(path)
-        subjects = cohort_subjects(cohort, whole)
-        rows = indexes[whole["dataset"]]
-        volumes = rows.loc[rows["subject"].isin(subjects), "volume"]
-        images = _copies(volumes, files[name], corpus, stored, args.near)
-        cohorts.append(Cohort(task, cohort, whole["dataset"], subjects, images))
-    shared, pairs = shared_subjects(corpus, cohorts, indexes)
-    check_protocol(shared, pairs, args.protocol)
+    rows = read_tsv(args.corpus)
+    indexes = {name: read_tsv(path) for name, path in args.indexes}
+    files, files_of_cohorts, cohorts = dict(args.fingerprints), dict(args.cohort_fingerprints), []
+    for name, path in args.cohorts:
+        (task, cohort), drawn = name.split(":"), read_json(path)
+        subjects = cohort_subjects(cohort, drawn)
+        index = indexes[drawn["dataset"]]
+        prints = fingerprints.read(files_of_cohorts[name]).of(index.loc[index["subject"].isin(subjects), "volume"])
+        images = fingerprints.copies_in_corpus(prints, rows, files, args.near)
+        cohorts.append(Cohort(task, cohort, drawn["dataset"], subjects, images))
+    shared, subject_pairs = shared_subjects(rows, cohorts, indexes)
+    check_protocol(shared, subject_pairs, args.protocol)
     write_tsv(args.out, shared)
-    write_tsv(args.pairs, pairs)
+    write_tsv(args.pairs, subject_pairs)
     for row in shared.to_dict("records"):
         print("{task}, {cohort}: {shared} of {evaluated} subjects ({by_name} by name, {by_content} by image)".format(**row))
-
-
-def _copies(volumes: Any, path: str, corpus: Any, stored: dict[str, str], near: float) -> Any:
-    """Pairs of `volumes`, whose fingerprints are in `path`, and volumes of the corpus; one data set of it in memory at a time."""
-    cohort, parts = fingerprints.read(path).of(volumes), []
-    for dataset, file in stored.items():
-        kept = fingerprints.read(file).of(corpus.loc[corpus["dataset"] == dataset, "volume"])
-        parts.append(fingerprints.copies(cohort, kept, near).assign(corpus_dataset=dataset))
-    return pd.concat(parts, ignore_index=True)

@@ -11,38 +11,46 @@ from pathlib import Path
 from rich.console import Console
 
 from brainpretrain import config, datasets
+<<<<<<< HEAD
 from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, entry, folder
 from brainpretrain.download import check as module
 from brainpretrain.download import convert as conversion
+=======
+from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
+from brainpretrain.download import check as checks
+>>>>>>> main
 from brainpretrain.download import listing
 from brainpretrain.download.archives import markers
 from brainpretrain.download.download import download as download_dataset
-from brainpretrain.download.fetch import fetch as run
+from brainpretrain.download.fetch import fetch as fetch_dataset
 from brainpretrain.download.index import scan, to_fetch, with_sizes
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_json, write_tsv
+from brainpretrain.words import count
 
 
 @command(
     "datasets",
-    arg("--config-folder", type=Path, default=Path("config"), metavar="DIR", help="says where raw files are, and names own data"),
-    arg("--data-root", metavar="DIR", help="where raw files are instead"),
-    arg("--json", action="store_true", help="as JSON, with title, page, citation and what is wrong with the files"),
-    arg("--markdown", action="store_true", help="as the table of docs/download.md; looks at no file"),
+    arg("--config-folder", type=Path, default=Path("config"), metavar="DIR",
+        help="config with the folders of raw files and with own data sets"),
+    arg("--data-root", metavar="DIR", help="folder of the raw files, instead of the one in the config"),
+    arg("--json", action="store_true", help="as JSON, with title, page, citation and problems of the files"),
+    arg("--markdown", action="store_true", help="as the table of docs/download.md, without a look at any file"),
 )  # fmt: skip
 def list_datasets(args: argparse.Namespace) -> None:
     """Prints every module in datasets/ and every data set of the config.
 
-    Subjects and volumes are those of the complete release; BRAINS-45K are the volumes that it gives to that corpus. What is in
-    place is read off file names; nothing is opened. A pipe gets 200 columns unless COLUMNS says otherwise.
+    The columns of subjects and volumes count the complete release; BRAINS-45K counts the volumes that the data set contributes to
+    that corpus. Whether files are in place is judged by their names; no file is opened. In a pipe the table is 200 columns wide,
+    unless the variable COLUMNS is set.
     """
     if args.markdown:
         print(listing.markdown(datasets.names()), end="")
         return
-    known = config.load(args.config_folder, {"data_root": args.data_root, "data_roots": {}} if args.data_root else None)
+    settings = config.load(args.config_folder, {"data_root": args.data_root, "data_roots": {}} if args.data_root else None)
     modules = {name: (name, {}) for name in datasets.names()}
-    modules |= {name: (entry.module, entry.options) for name, entry in known.datasets.items()}
-    places = {name: (datasets.describe(*entry), Path(known.data_root(name))) for name, entry in modules.items()}
+    modules |= {name: (entry.module, entry.options) for name, entry in settings.datasets.items()}
+    places = {name: (datasets.describe(*entry), Path(settings.data_root(name))) for name, entry in modules.items()}
     rows = listing.listing(places)
     if args.json:
         print(json.dumps(rows, indent=2))
@@ -59,10 +67,12 @@ def list_datasets(args: argparse.Namespace) -> None:
     arg("--json", action="store_true", help="as JSON"),
 )  # fmt: skip
 def check(args: argparse.Namespace) -> None:
-    """Prints format, subjects, sequences, labels, spacing, problems, and the YAML that makes it a data set.
+    """Prints format, subjects, sequences, labels, spacing, problems, and the YAML that makes the folder a data set of the config.
 
-    Understood are the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and path.
+    The command recognises the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and
+    path.
     """
+<<<<<<< HEAD
     facts = module.check(args.folder, args.recipe)
     print(json.dumps(facts, indent=2) if args.json else module.report(facts))
     if facts["problems"]:
@@ -70,6 +80,13 @@ def check(args: argparse.Namespace) -> None:
         raise UserError(
             f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="repair them, then check again"
         )
+=======
+    facts = checks.check(args.folder)
+    print(json.dumps(facts, indent=2) if args.json else checks.report(facts))
+    if facts["problems"]:
+        problem = f"{count(len(facts['problems']), 'problem')}, listed above"
+        raise UserError(problem, where=args.folder, fix="correct them, then check again")
+>>>>>>> main
 
 
 @command(
@@ -77,13 +94,13 @@ def check(args: argparse.Namespace) -> None:
     DATASET, ROOT, OPTIONS, OUT,
 )  # fmt: skip
 def fetch(args: argparse.Namespace) -> None:
-    """Writes what was found: absolute folder, layout, number of volumes. Embedded data sets are made here, NRRD is converted."""
+    """Writes facts about the files: absolute folder, layout, number of volumes. Generates embedded data sets; converts NRRD."""
     described = datasets.describe(args.dataset, args.options)
-    facts = run(described, args.root, **({} if args.dataset in datasets.TEMPLATES else args.options))
+    facts = fetch_dataset(described, args.root, **({} if args.dataset in datasets.TEMPLATES else args.options))
     write_json(args.out, facts | {"archives": markers(args.root)})
     print(f"{args.dataset}: {facts['volumes']} volumes in {facts['root']}")
     if facts["unexpected"]:
-        print(f"files that nothing uses ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
+        print(f"files that the data set does not use ({facts['unexpected_files']}): {', '.join(facts['unexpected'])}")
     if facts["left_out"]:
         print(f"{facts['left_out']} volumes left out by the selection of series")
     if facts["dangling"]:
@@ -95,11 +112,11 @@ def fetch(args: argparse.Namespace) -> None:
 @command("index", DATASET, ROOT, OPTIONS, OUT)
 def index(args: argparse.Namespace) -> None:
     """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes."""
-    found = scan(datasets.describe(args.dataset, args.options), args.root)
-    rows = with_sizes(found.rows, args.root)
+    files = scan(datasets.describe(args.dataset, args.options), args.root)
+    rows = with_sizes(files.rows, args.root)
     write_tsv(args.out, rows)
-    if found.dangling:
-        print(to_fetch(found.dangling))
+    if files.dangling:
+        print(to_fetch(files.dangling))
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")
 
 
@@ -129,14 +146,14 @@ def convert(args: argparse.Namespace) -> None:
     DATASET,
     ROOT,
     arg("--incoming", type=Path, metavar="DIR",
-        help="where you put archives, and where downloads go (default: incoming/<data set> beside the folder of the raw files)"),
-    arg("--mirror", type=folder, metavar="DIR", help="folder that is searched for archives before the network is asked"),
-    arg("--out", type=Path, metavar="FILE", help="also write what was found as JSON"),
+        help="folder of archives, placed by you or downloaded (default: incoming/<data set> next to the folder of raw files)"),
+    arg("--mirror", type=folder, metavar="DIR", help="folder that is searched for archives before anything is downloaded"),
+    arg("--out", type=Path, metavar="FILE", help="JSON file to write with facts about the files"),
 )  # fmt: skip
 def download(args: argparse.Namespace) -> None:
-    """Continues where it broke off. What is in place already is only looked at, and what you placed is not touched.
+    """Continues an interrupted download. Files that are in place are checked and left as they are.
 
-    Credentials come from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
+    Credentials are read from the environment: SYNAPSE_AUTH_TOKEN; XNAT_USER and XNAT_PASSWORD; HF_TOKEN; ATLAS_PASSWORD.
     """
     incoming = args.incoming or args.root.absolute().parent / "incoming" / args.dataset
     facts = download_dataset(datasets.load(args.dataset), args.root, incoming, args.mirror)

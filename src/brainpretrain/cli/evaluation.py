@@ -5,15 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from brainpretrain.cli.arguments import COHORT, OUT, arg, cohort, command, joined, mapping
+from brainpretrain.cli.arguments import OUT, arg, command, mapping
+from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
 from brainpretrain.evaluation.scores import evaluate as score_cohort
 from brainpretrain.evaluation.scores import summary
-from brainpretrain.files import write_tsv
+from brainpretrain.files import read_tsvs, write_tsv
 
 
 @command(
     "evaluate",
-    arg("--predictions", type=Path, required=True, metavar="DIR", help="folder that `predict` wrote"),
+    arg("--predictions", type=Path, required=True, metavar="DIR", help="output folder of `predict-cohort`"),
     *COHORT,
     arg("--run", type=mapping, required=True, metavar="JSON", help="columns that name the run: study, task, backbone, init ..."),
     OUT,
@@ -21,10 +22,9 @@ from brainpretrain.files import write_tsv
 def evaluate(args: argparse.Namespace) -> None:
     """Writes scores.tsv: per case and label Dice, NSD, HD95, volumes, lesions and counts, with a status for empty masks.
 
-    A prediction that is missing, extra, damaged, on another grid, or of unknown values ends it, and nothing is written.
+    Nothing is written if a prediction is missing, superfluous, damaged, on another grid, or has unknown values.
     """
-    cases, raw = cohort(args)
-    scores = score_cohort(cases, raw, args.predictions, args.task, args.run)
+    scores = score_cohort(cases_of(args), args.root, args.predictions, args.task, args.run)
     write_tsv(args.out, scores)
     print("\n".join(summary(scores)))
 
@@ -32,4 +32,4 @@ def evaluate(args: argparse.Namespace) -> None:
 @command("scores", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)
 def scores(args: argparse.Namespace) -> None:
     """Writes one table of all rows, in the order of the files given."""
-    write_tsv(args.out, joined(args.tables))
+    write_tsv(args.out, read_tsvs(args.tables))

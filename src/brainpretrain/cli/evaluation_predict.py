@@ -8,15 +8,18 @@ from pathlib import Path
 import torch
 
 from brainpretrain import config, datasets
-from brainpretrain.cli.arguments import COHORT, DATASET, arg, cohort, command, mapping, progress
+from brainpretrain.cli.arguments import DATASET, arg, command, mapping, progress
+from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
 from brainpretrain.evaluation import cohort as cohorts
 from brainpretrain.evaluation import images
 
+MODEL_FILE = arg("--model", type=Path, required=True, metavar="FILE", help="model.safetensors of a fine-tuning")
 
-def _mirror(text: str) -> list[str]:
-    """Axes given as letters, such as xyz."""
+
+def axes(text: str) -> list[str]:
+    """Axes given as letters, such as xyz; none for 'none'."""
     if text != "none" and (not text or set(text) - set("xyz") or len(set(text)) < len(text)):
-        raise argparse.ArgumentTypeError("letters out of xyz, each once, or none")
+        raise argparse.ArgumentTypeError("give some of the letters x, y and z, each once, or none")
     return [] if text == "none" else list(text)
 
 
@@ -27,20 +30,20 @@ def _mirror(text: str) -> list[str]:
     arg("--model", type=Path, required=True, metavar="DIR", help="folder of model.safetensors and model.json (or that file)"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for <image>_dseg.nii.gz"),
     arg("--bids", action="store_true", help="write a BIDS derivative dataset; the images need BIDS names"),
-    arg("--force", action="store_true", help="replace segmentations that were made in another way"),
-    arg("--overlap", type=float, metavar="SHARE", help="share of a patch that its neighbour sees too (as model.json says)"),
-    arg("--weights", metavar="KIND", help="constant, or gaussian: a patch counts less far from its centre (as model.json says)"),
-    arg("--mirror", type=_mirror, metavar="AXES", help="mean over flips along these, such as xyz, or none (as model.json says)"),
-    arg("--batch", type=int, metavar="N", help="patches at a time: speed and memory (as model.json says)"),
+    arg("--force", action="store_true", help="replace segmentations that were made with other images, models or settings"),
+    arg("--overlap", type=float, metavar="SHARE", help="share of a patch that overlaps its neighbour (as model.json)"),
+    arg("--weights", metavar="KIND", help="constant, or gaussian: lower weight far from the patch's centre (as model.json)"),
+    arg("--mirror", type=axes, metavar="AXES", help="average over flips along these axes, such as xyz, or none (as model.json)"),
+    arg("--batch", type=int, metavar="N", help="patches at a time, which affects speed and memory only (as model.json)"),
     arg("--threads", type=int, metavar="N", help="CPU threads (all)"),
     arg("--device", metavar="NAME", help="cpu, cuda or cuda:<n> (a GPU, if there is one)"),
 )  # fmt: skip
 def predict(args: argparse.Namespace) -> None:
-    """Images are brought to what model.json says (orientation, spacing, intensities, crop) or refused by name; labels are
-    written on the grid of the image, with its header, beside a json that says how they were made.
+    """Images are prepared as model.json says (orientation, spacing, intensities, crop) or refused with a reason. Labels are
+    written on the grid of the image and with its header, next to a JSON file that says how they were made.
 
-    One bad image does not cost the others: failures are listed at the end, with exit code 2. What was made from the same
-    images by the same model in the same way is kept, so the same command continues where it ended.
+    A bad image does not stop the others: failures are listed at the end, with exit code 2. Segmentations of the same images by
+    the same model with the same settings are kept, so the same command continues an interrupted one.
     """
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -53,9 +56,6 @@ def predict(args: argparse.Namespace) -> None:
     )  # fmt: skip
 
 
-MODEL_FILE = arg("--model", type=Path, required=True, metavar="FILE", help="model.safetensors of a fine-tuning")
-
-
 @command(
     "predict-cohort",
     MODEL_FILE,
@@ -65,26 +65,27 @@ MODEL_FILE = arg("--model", type=Path, required=True, metavar="FILE", help="mode
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for <case>.nii.gz"),
 )  # fmt: skip
 def predict_cohort(args: argparse.Namespace) -> None:
-    """Sliding window on the stored volumes, logits resampled to the native grid, labels in the original header."""
+    """Applies the sliding window to the stored volumes, resamples the logits to the native grid and writes labels with the
+    header of the original image.
+    """
     torch.set_num_threads(args.threads)
-    cases, raw = cohort(args)
     window = config.inference(args.inference, "--inference")
-    cohorts.predict_cohort(args.model, cases, raw, window, args.out, progress("case"))
+    cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"))
 
 
 @command(
     "bids",
-    arg("--predictions", type=Path, required=True, metavar="DIR", help="folder that `predict-cohort` wrote"),
+    arg("--predictions", type=Path, required=True, metavar="DIR", help="output folder of `predict-cohort`"),
     MODEL_FILE,
     *COHORT,
     DATASET,
     arg("--out", type=Path, required=True, metavar="DIR", help="folder of the dataset"),
 )  # fmt: skip
 def bids(args: argparse.Namespace) -> None:
-    """sub-<label>/[ses-<label>/]anat/sub-<label>_..._desc-pred_dseg.nii.gz, each with its json; a label is the subject's name
-    without what BIDS does not allow.
+    """Writes sub-<label>/[ses-<label>/]anat/sub-<label>_..._desc-pred_dseg.nii.gz, each with its JSON file. A label is the
+    subject's name without the characters that BIDS does not allow.
     """
-    cases, raw = cohort(args)
+    cases = cases_of(args)
     source = {"URL": datasets.load(args.dataset).page}
-    cohorts.as_derivatives(cases, args.predictions, args.model, raw, source, args.out)
+    cohorts.as_derivatives(cases, args.predictions, args.model, args.root, source, args.out)
     print(f"{len(cases)} segmentations in {args.out}")

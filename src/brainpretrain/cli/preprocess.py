@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from brainpretrain.cli.arguments import INDEX, OUT, ROOT, arg, command, entry, integers, joined, mapping, progress
+from brainpretrain.cli.arguments import INDEX, OUT, ROOT, arg, command, entry, integers, mapping, progress
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.preprocess import repair as module
+from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.preprocess import repair as repairs
 from brainpretrain.preprocess import shards
 
 
@@ -17,17 +17,18 @@ from brainpretrain.preprocess import shards
     INDEX, ROOT,
     arg("--recipe", type=mapping, required=True, metavar="JSON", help="preprocess entry (JSON, or @file.yaml)"),
     arg("--shard", type=int, required=True, metavar="N", help="number of this shard, from 0"),
-    arg("--n-shards", type=int, required=True, metavar="N", help="shards of the data set"),
-    arg("--workers", type=int, default=1, help="processes"),
-    arg("--max-rejected", type=float, required=True, metavar="SHARE", help="more rejected volumes than this (0..1) are an error"),
-    arg("--labels", type=integers, default=[], metavar="N,N", help="values that a label may hold beside 0 (any, without it)"),
+    arg("--n-shards", type=int, required=True, metavar="N", help="number of shards of the data set"),
+    arg("--workers", type=int, default=1, help="number of processes"),
+    arg("--max-rejected", type=float, required=True, metavar="SHARE",
+        help="share of rejected volumes (0..1) above which the command fails"),
+    arg("--labels", type=integers, default=[], metavar="N,N", help="values that a label may have besides 0 (default: any)"),
     OUT,
 )  # fmt: skip
 def shard(args: argparse.Namespace) -> None:
     """Stores float16 images and integer labels in <folder of OUT>/volumes, and a row per volume in OUT.
 
-    A volume that cannot be used is a row 'rejected' with a reason; what is odd about an accepted one is a remark in its row.
-    A killed shard continues where it was.
+    A volume that cannot be used has a row with the status 'rejected' and a reason; unusual features of an accepted volume are
+    noted in its row. The same command continues a shard that was killed.
     """
     if interrupted := shards.interrupted(args.out.parent, args.shard):
         print(f"an earlier attempt was killed while preprocessing {', '.join(interrupted)}; finished volumes are kept")
@@ -48,9 +49,10 @@ def shard(args: argparse.Namespace) -> None:
 
 @command(
     "volumes",
-    arg("tables", type=Path, nargs="+", metavar="TSV", help="tables of all its shards, in one folder"), OUT,
+    arg("tables", type=Path, nargs="+", metavar="TSV", help="tables of all shards of the data set, in one folder"), OUT,
 )  # fmt: skip
 def volumes(args: argparse.Namespace) -> None:
+<<<<<<< HEAD
     """Joins the tables; a data set of which every volume is rejected is an error that counts the reasons.
 
     OUT belongs into the folder of the shards, since the rows name their files by their place in it."""
@@ -63,31 +65,33 @@ def volumes(args: argparse.Namespace) -> None:
     table = joined(args.tables)
     shards.check_any_stored(table, "this data set", args.out.parent)
     write_tsv(args.out, table)
+=======
+    """OUT must be in the folder of the shards, since the rows name files relative to that folder."""
+    write_tsv(args.out, shards.join(args.tables, args.out))
+>>>>>>> main
 
 
 @command(
     "repair",
     arg("folder", type=Path, metavar="FOLDER", help="a preprocessed data set: results/data/<data set>/<recipe>"),
-    arg("--root", type=Path, metavar="DIR", help="folder of the raw files (where `fetch` found them)"),
+    arg("--root", type=Path, metavar="DIR", help="folder of the raw files (default: the one that `fetch` recorded)"),
     arg("--recipe", type=entry("preprocess"), metavar="NAME",
-        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), if recipe.json is lost"),
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml), needed if recipe.json is lost"),
 )  # fmt: skip
 def repair(args: argparse.Namespace) -> None:
-    """Compares every stored volume with its checksum. What is not whole is made anew from its raw file, with the same bytes, so
-    that no training has to run again. A table of a shard that is missing or cut is put together again from the records, and a
-    damaged volumes.tsv from these tables.
+    """Compares every stored volume with its checksum. A damaged or missing volume is computed again from its raw file, and must
+    have the same bytes, so that no training has to run again. A missing or cut table of a shard is restored from the records of
+    its volumes, and a damaged volumes.tsv from the tables of the shards.
 
-    Exit code 2 if something could not be made anew; the rest is.
+    Exit code 2 if something could not be restored; everything else is restored.
     """
-    outcome = module.repair(args.folder, args.root, args.recipe, progress("shard"))
+    outcome = repairs.repair(args.folder, args.root, args.recipe, progress("shard"))
     for line in outcome.repaired:
         print(line)
-    print(
-        f"{outcome.volumes} stored volumes looked at: {len(outcome.repaired) or 'nothing'} repaired, {len(outcome.failed)} left"
-    )
+    print(f"{outcome.volumes} stored volumes checked: {len(outcome.repaired) or 'nothing'} repaired, {len(outcome.failed)} left")
     if outcome.failed:
         raise UserError(
             f"{len(outcome.failed)} could not be repaired:\n    " + "\n    ".join(outcome.failed),
             where=args.folder,
-            fix="put the raw files back, or say where they are (--root), and repair again; what was repaired stays",
+            fix="put the raw files back, or give their folder with --root, and repair again; repaired volumes are kept",
         )

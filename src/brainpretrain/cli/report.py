@@ -4,51 +4,46 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from brainpretrain import config, datasets
 from brainpretrain.cli.arguments import (
+    CORPUS,
     DATA,
     INDEX,
     NAMED_VOLUMES,
     OUT,
+    OUT_FILES,
     SCORES,
     SPEC,
+    SUBJECTS,
     arg,
     command,
-    joined,
     mapping,
-    stored_by_dataset,
+    pairs,
 )
-from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.plan import tables as plan
+from brainpretrain.files import read_json, read_tsv, read_tsvs, write_tsv
+from brainpretrain.plan import tables as plans
+from brainpretrain.preprocess.stored import read_stored_of
 from brainpretrain.report import layouts, printers, results
 from brainpretrain.report.composition import composition_grid, count_sources
 from brainpretrain.report.licences import licence_table
 from brainpretrain.report.pages import audits as audit_pages
 from brainpretrain.report.pages import html
-from brainpretrain.report.sites import by_site, overlap_by_site
+from brainpretrain.report.sites import by_site, overlap_by_site, sites_of_pool
 from brainpretrain.report.write import write_table
 
-OVERLAPS = arg(
-    "--overlaps", nargs="*", default=[], metavar="CORPUS=TSV", help="audits (overlap.tsv) of the corpora behind the table"
-)
+OVERLAPS = pairs("--overlaps", "CORPUS=TSV", help="audits (overlap.tsv) of the corpora that the table uses")
+OUT_FOLDER = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
 
 
-TABLES_OUT = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
-
-
-def _audits(pairs: list[str]) -> dict[str, Any]:
-    return {corpus: read_tsv(path) for corpus, path in (pair.split("=", 1) for pair in pairs)}
-
-
-@command("table", SCORES, SPEC, OVERLAPS, TABLES_OUT)
+@command("table", SCORES, SPEC, OVERLAPS, OUT_FOLDER)
 def table(args: argparse.Namespace) -> None:
     """Writes <name>, <name>_labels, <name>_metrics and <name>_ranks, each as .tsv|md|tex|html|txt, and a plot of the ranks.
 
-    A cell whose runs are missing says so. docs/statistics.md says how each number comes about.
+    Cells with missing runs are marked. docs/statistics.md explains how each number is computed.
     """
-    print(printers.text(write_table(args.out, joined(args.scores), args.spec, _audits(args.overlaps))))
+    audits = {corpus: read_tsv(path) for corpus, path in args.overlaps}
+    print(printers.text(write_table(args.out, read_tsvs(args.scores), args.spec, audits)))
 
 
 @command(
@@ -56,19 +51,20 @@ def table(args: argparse.Namespace) -> None:
     arg("--study", required=True, metavar="NAME", help="its name in config/studies/, or a path"),
     SCORES,
     arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
-    OVERLAPS, TABLES_OUT,
+    OVERLAPS, OUT_FOLDER,
 )  # fmt: skip
 def tables(args: argparse.Namespace) -> None:
-    """Writes what the workflow writes into results/<study>/tables, byte for byte, in seconds.
+    """Writes the same files as the workflow in results/<study>/tables, byte for byte, in seconds.
 
-    Audits of transductive corpora are taken from --overlaps, else from the folder corpora/ beside the scores.
+    Audits of transductive corpora are taken from --overlaps, or else from the folder corpora/ next to the scores.
     """
-    made = plan.make(config.load(args.config, {"study": args.study}))
-    beside = [f"{path.parent.name}={path}" for path in sorted(args.scores[0].parent.glob("corpora/*/overlap.tsv"))]
-    lacking = {name: None for name in made.corpora if made.config.corpora[name].protocol == "amaes"}
-    scores, overlaps = joined(args.scores), lacking | _audits(args.overlaps or beside)
-    for name, spec in made.tables.items():
-        write_table(args.out, scores, spec, overlaps)
+    plan = plans.make(config.load(args.config, {"study": args.study}))
+    files = args.overlaps or [(path.parent.name, path) for path in args.scores[0].parent.glob("corpora/*/overlap.tsv")]
+    missing = {name: None for name in plan.corpora if plan.config.corpora[name].protocol == "amaes"}
+    audits = missing | {corpus: read_tsv(path) for corpus, path in sorted(files)}
+    scores = read_tsvs(args.scores)
+    for name, spec in plan.tables.items():
+        write_table(args.out, scores, spec, audits)
         print(f"{args.out / name}.html")
 
 
@@ -76,15 +72,13 @@ def tables(args: argparse.Namespace) -> None:
     "table-sites",
     SCORES, SPEC, OVERLAPS, INDEX,
     arg("--task-index", type=Path, required=True, metavar="TSV", help="index of the data set that the task trains on"),
-    arg("--subjects", type=Path, required=True, metavar="JSON", help="what `split` wrote of the task"),
-    arg("--out", type=Path, nargs="+", required=True, metavar="FILE", help="files to write; the suffix says in which form"),
+    SUBJECTS, OUT_FILES,
 )  # fmt: skip
 def table_sites(args: argparse.Namespace) -> None:
-    """--index is that of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
-    pool, trained = set(read_json(args.subjects)["pool"]), read_tsv(args.task_index)
-    sites = set(trained.loc[trained["subject"].isin(pool), "site"])
-    overlaps = {corpus: overlap_by_site(audit) for corpus, audit in _audits(args.overlaps).items()}
-    cells = results.build(by_site(joined(args.scores), read_tsv(args.index), sites), args.spec, overlaps)
+    """--index is the index of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
+    sites = sites_of_pool(read_tsv(args.task_index), read_json(args.subjects))
+    audits = {corpus: overlap_by_site(read_tsv(path)) for corpus, path in args.overlaps}
+    cells = results.build(by_site(read_tsvs(args.scores), read_tsv(args.index), sites), args.spec, audits)
     grid = layouts.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)
@@ -93,19 +87,19 @@ def table_sites(args: argparse.Namespace) -> None:
 
 @command(
     "composition",
-    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
+    CORPUS,
     arg("--name", required=True, metavar="CORPUS", help="its name"),
-    NAMED_VOLUMES,
-    DATA, arg("--modules", type=mapping, required=True, metavar="JSON", help="data set -> module, and options of own data"),
-    arg("--out", type=Path, nargs="+", required=True, metavar="FILE", help="files to write; the suffix says in which form"),
+    NAMED_VOLUMES, DATA,
+    arg("--modules", type=mapping, required=True, metavar="JSON", help="data set -> module, and options of own data"),
+    OUT_FILES,
 )  # fmt: skip
 def composition(args: argparse.Namespace) -> None:
-    """Subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
-    modules = {name: datasets.describe(known["module"], known["options"]) for name, known in args.modules.items()}
-    found = count_sources(read_tsv(args.corpus), stored_by_dataset(args.volumes, args.data), modules)
-    grid = composition_grid(found, args.name)
+    """Counts subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
+    modules = {name: datasets.describe(entry["module"], entry["options"]) for name, entry in args.modules.items()}
+    counts = count_sources(read_tsv(args.corpus), read_stored_of(args.volumes, args.data), modules)
+    grid = composition_grid(counts, args.name)
     for path in args.out:
-        printers.write(path, found, grid)
+        printers.write(path, counts, grid)
     print(printers.text(grid))
 
 
@@ -113,11 +107,12 @@ def composition(args: argparse.Namespace) -> None:
     "licences",
     arg("--uses", type=mapping, required=True, metavar="JSON", help="data set -> module, options, and what it is used for"),
     arg("--releases", type=mapping, default={}, metavar="JSON", help="release of weights -> licence, page, citation"),
-    OUT, arg("--page", type=Path, required=True, metavar="FILE", help="HTML page to write"),
+    OUT,
+    arg("--page", type=Path, required=True, metavar="FILE", help="HTML page to write"),
 )  # fmt: skip
 def licences(args: argparse.Namespace) -> None:
     """Writes a row per data set and release. Needs no data."""
-    used = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
-    found = licence_table(used, [{"name": name, **release} for name, release in args.releases.items()])
-    write_tsv(args.out, found)
-    html.write(args.page, audit_pages.licences_page(found))
+    uses = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
+    rows = licence_table(uses, [{"name": name, **release} for name, release in args.releases.items()])
+    write_tsv(args.out, rows)
+    html.write(args.page, audit_pages.licences_page(rows))

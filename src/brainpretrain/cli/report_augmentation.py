@@ -20,15 +20,15 @@ from brainpretrain.report.figures.slices import augmentations
     arg("--preprocess", type=entry("preprocess"), required=True, metavar="NAME",
         help="entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
     arg("--patch-size", type=int, nargs=3, required=True, metavar="N", help="voxels"),
-    arg("--seed", type=int, default=0, help="of the sample"),
-    arg("--title", default="", help="above the figure"),
-    arg("--credit", default="", help="below the figure: whose image it is, and its licence"),
+    arg("--seed", type=int, default=0, help="seed of the sample"),
+    arg("--title", default="", help="title of the figure"),
+    arg("--credit", default="", help="text below the figure: source and licence of the image"),
     OUT,
 )  # fmt: skip
 def plot_augmentation(args: argparse.Namespace) -> None:
-    """Each transform by itself, sure to fire: the middle axial slice before, after, and the difference."""
+    """Applies each transform alone, with probability 1: the middle axial slice before and after, and the difference."""
     recipe = args.preprocess
     limits = nifti.Limits.of(recipe)
     image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
-    found = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
-    augmentations(found, args.out, args.title, args.credit)
+    slices = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
+    augmentations(slices, args.out, args.title, args.credit)

@@ -1,4 +1,4 @@
-"""Commands that say something about the config and about what runs now. They import no table and no figure."""
+"""The commands `status` and `schema`. They have their own file, since `status` should start fast."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from brainpretrain.report import status as reading
 @command(
     "status",
     arg("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the results"),
-    arg("--study", metavar="NAME", help="this study alone"),
-    arg("--json", action="store_true", help="print all of it as JSON, with the trainings that are not begun"),
+    arg("--study", metavar="NAME", help="show this study only"),
+    arg("--json", action="store_true", help="print everything as JSON, including trainings that have not begun"),
 )  # fmt: skip
 def status(args: argparse.Namespace) -> None:
-    """Reads the run folders: state, step, patches per second, time to the end, trouble, and what was lost.
+    """Reads the run folders and shows state, step, patches per second, remaining time, errors and lost steps.
 
-    seen: since the last sign of life. lost: steps that had to be, or will have to be, done again. Run in the root of the
-    repository, it counts what is not begun too.
+    seen: time since the last sign of life. lost: steps that were or will be computed twice. In the root of the repository,
+    trainings that have not begun are counted too.
     """
     trainings = reading.collect(args.results, args.study)
     if args.json:
@@ -37,5 +37,5 @@ def status(args: argparse.Namespace) -> None:
 
 @command("schema", OUT)
 def schema(args: argparse.Namespace) -> None:
-    """Editors that know YAML schemas complete and check the files under config/ with it."""
+    """Editors that support YAML schemas use it to complete and check the files in config/."""
     write_json(args.out, json_schema())

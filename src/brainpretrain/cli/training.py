@@ -7,49 +7,51 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.cli.arguments import DATA, SPLIT, VOLUMES, arg, command, mapping, stored
+from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
 from brainpretrain.config.runs import Run, finetune_run, pretrain_run
+from brainpretrain.preprocess.stored import read_stored
 from brainpretrain.training.finetune import finetune as run_finetune
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.pretrain import pretrain as run_pretrain
 
 
 def config(read: Callable[[Mapping[str, Any], str], Run]) -> tuple:
-    """The argument --config, checked as the rules check it; a message names the file."""
+    """The argument --config, checked in the same way as the workflow checks its runs; error messages name the file."""
     return arg(
         "--config",
         type=lambda text: read(mapping(text), text[1:] if text.startswith("@") else "--config"),
         required=True,
         metavar="JSON",
-        help="everything that shapes the result (JSON, or @config.yaml of an earlier run)",
+        help="all settings that change the result (JSON, or @config.yaml of an earlier run)",
     )
 
 
 MACHINE = (
-    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) over all nodes; changes the speed, never the result"),
-    arg("--nodes", type=int, default=1, help="nodes"),
+    arg("--devices", type=int, default=1, help="GPUs (or CPU processes) on all nodes; changes the speed, never the result"),
+    arg("--nodes", type=int, default=1, help="number of nodes"),
     arg("--threads", type=int, default=1, help="CPU threads per process"),
-    arg("--workers", type=int, default=0, help="loader processes per device (0: load in the training process)"),
-    arg("--work", type=Path, required=True, metavar="DIR", help="where resume state is kept until the training ends"),
-    arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints: what a killed run may lose"),
-    arg("--max-idle-attempts", type=int, default=5, metavar="N", help="attempts in a row that save nothing"),
-    arg("--max-nonfinite-steps", type=int, default=5, metavar="N", help="steps in a row with a loss of NaN or Inf"),
+    arg("--workers", type=int, default=0, help="loader processes per device (0: samples are loaded in the training process)"),
+    arg("--work", type=Path, required=True, metavar="DIR", help="folder of the resume state; deleted when the training ends"),
+    arg("--save-every", type=int, default=500, metavar="STEPS", help="steps between two checkpoints; a killed run may lose them"),
+    arg("--max-idle-attempts", type=int, default=5, metavar="N",
+        help="consecutive attempts without a new checkpoint after which the training refuses to start"),
+    arg("--max-nonfinite-steps", type=int, default=5, metavar="N",
+        help="consecutive steps with a loss of NaN or Inf after which the training ends"),
     arg("--tensorboard", action="store_true", help="also write TensorBoard events"),
     arg("--execution", nargs="*", default=[], choices=["compile", "channels_last", "checkpointing"],
-        help="how networks are computed; changes speed and memory, but for rounding never the result"),
+        help="how networks are computed; changes speed and memory, and the result by rounding only"),
 )  # fmt: skip
 
 
 @command(
     "pretrain",
-    arg("--corpus", type=Path, required=True, metavar="TSV", help="corpus.tsv"),
-    DATA, config(pretrain_run), *MACHINE,
+    CORPUS, DATA, config(pretrain_run), *MACHINE,
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors, log.csv, run.json ..."),
 )  # fmt: skip
 def pretrain(args: argparse.Namespace) -> None:
-    """Masked reconstruction, or another pretext task. Killed or out of time, the same command continues.
+    """Trains by masked reconstruction or another pretext task. The same command continues a training that was interrupted.
 
-    --config holds name, seed, recipe, backbone, policy and preprocess; an earlier run's config.yaml fits.
+    --config contains name, seed, recipe, backbone, policy and preprocess, as config.yaml of an earlier run does.
     """
     run_pretrain(args.corpus, args.data, args.config, _machine(args))
 
@@ -57,18 +59,19 @@ def pretrain(args: argparse.Namespace) -> None:
 @command(
     "finetune",
     VOLUMES, SPLIT,
-    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining; without it, from scratch"),
+    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining (default: train from scratch)"),
     config(finetune_run), *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
-    arg("--inference", type=mapping, metavar="JSON", help="sliding window that model.json recommends; changes no training"),
+    arg("--inference", type=mapping, metavar="JSON",
+        help="sliding window that model.json will recommend; does not change the training"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for model.safetensors, transfer.tsv, run.json ..."),
 )  # fmt: skip
 def finetune(args: argparse.Namespace) -> None:
-    """Both arms of a comparison are this command, one with --init and one without.
+    """Both arms of a comparison use this command, one with --init and one without it.
 
-    --config holds name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
+    --config contains name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
     """
-    table, folder = stored(args.volumes)
+    table, folder = read_stored(args.volumes)
     run_finetune(table, folder, args.split, args.init, args.config, _machine(args), args.log_every, args.inference)
 
 

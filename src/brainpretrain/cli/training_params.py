@@ -13,16 +13,17 @@ from brainpretrain.training import counts
 
 @command(
     "params",
-    arg("backbones", nargs="*", metavar="BACKBONE", help="entries of the catalogue or the study (all, if none is named)"),
+    arg("backbones", nargs="*", metavar="BACKBONE", help="entries of the catalogue or the study (default: all)"),
     arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
-    arg("--study", help="a study whose backbones are counted too"),
-    arg("--patch-size", type=int, nargs=3, metavar=("X", "Y", "Z"), help="voxels (that of the first pretext, if not given)"),
+    arg("--study", help="study whose backbones are counted too"),
+    arg("--patch-size", type=int, nargs=3, metavar=("X", "Y", "Z"), help="voxels (default: patch size of the first pretext)"),
     arg("--json", action="store_true", help="rows as JSON"),
 )  # fmt: skip
 def params(args: argparse.Namespace) -> None:
-    """Encoder alone, network of a pretext, network for so many classes; GFLOP of one patch forward, a multiply-add is two.
+    """Counts the encoder, the network of each pretext and the segmentation network for several numbers of classes. GFLOP are of
+    one forward pass of a patch; a multiply-add counts as two operations.
 
-    On one input channel. `expected` is what the entry in backbones.yaml says of the published network.
+    Networks have one input channel. `expected` is the published number of parameters in backbones.yaml.
     """
     loaded = config.load(args.config, {"study": args.study} if args.study else {})
     patch_size = args.patch_size or next(iter(loaded.pretexts.values())).patch_size

@@ -12,15 +12,15 @@ from brainpretrain.report.figures import learning_rates
 
 @command(
     "plot-schedule",
-    arg("recipes", nargs="*", metavar="RECIPE", help="entries of config/finetune.yaml (all, if nothing is named)"),
-    arg("--pretexts", nargs="+", default=[], metavar="NAME", help="entries of config/pretext.yaml, drawn too"),
+    arg("recipes", nargs="*", metavar="RECIPE", help="entries of config/finetune.yaml (default: all)"),
+    arg("--pretexts", nargs="+", default=[], metavar="NAME", help="entries of config/pretext.yaml to draw too"),
     arg("--config", type=Path, default=Path("config"), metavar="DIR", help="the config folder"),
-    arg("--study", help="a study whose recipes are known too"), OUT,
+    arg("--study", help="study whose recipes are available too"), OUT,
 )  # fmt: skip
 def plot_schedule(args: argparse.Namespace) -> None:
-    """A panel per recipe: warm-ups, decays, and what is frozen meanwhile."""
+    """A panel per recipe: warm-up, decay, and the parts of the network that are frozen."""
     loaded = config.load(args.config, {"study": args.study} if args.study else {})
-    wanted = args.recipes or ([] if args.pretexts else list(loaded.finetune))
-    entries = [(name, loaded.get("finetune", name, "command line")) for name in wanted]
+    names = args.recipes or ([] if args.pretexts else list(loaded.finetune))
+    entries = [(name, loaded.get("finetune", name, "command line")) for name in names]
     entries += [(f"pretext {name}", loaded.get("pretexts", name, "command line")) for name in args.pretexts]
     learning_rates.recipes({name: entry.phases for name, entry in entries}, args.out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts import corpus
+from brainpretrain.cohorts import corpus, splits
 from brainpretrain.errors import UserError
+from brainpretrain.preprocess import stored
 
 IGNORED = 255  # class of a voxel that is used neither in training nor in scoring
 
@@ -87,6 +88,37 @@ def _refuse_copies(by_subject: Mapping[str, Sequence[Case]], folder: Path) -> No
         pairs = "; ".join(" = ".join(name.removeprefix("/") for name in names) for names in groups)
         fix = "leave out all but one, or name them as one patient (`aliases` of the data set's module, `patient` in a table)"
         raise UserError(f"the same image under several names, voxel for voxel: {pairs}", where=folder, fix=fix)
+
+
+def cohort_cases(
+    volumes: Path,
+    sequences: Sequence[str],
+    fold: Mapping[str, Any],
+    fixed: Mapping[str, Any],
+    n_train: str,
+    cohort: str,
+    tell: Callable[[str], None] = print,
+) -> list[Case]:
+    """The cases of one cohort of a fold, in the order of its subjects.
+
+    Args:
+        volumes: table of the stored volumes of the data set.
+        sequences: the task's sequences.
+        fold: what `splits.fold` returned.
+        fixed: what `splits.split` (for `test`) or `splits.ood` (for `ood`) returned; empty for `val`.
+        n_train: number of labelled cases that the model was trained on, or 'all'.
+        cohort: 'val', 'test' or 'ood'.
+        tell: called with a message that names the subjects without a usable case, if there are any.
+
+    Raises:
+        UserError: the table is missing or damaged, the cohort is empty, or as `labelled_cases`.
+    """
+    by_subject = labelled_cases(*stored.read_stored(volumes), sequences)
+    names = fold["order"] if cohort == "val" else fixed.get(cohort, [])
+    if unusable := sorted(set(names) - set(by_subject)):
+        tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
+    subjects = splits.cohort_subjects(fold, set(by_subject), n_train, cohort, fixed)
+    return [case for subject in subjects for case in by_subject[subject]]
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:

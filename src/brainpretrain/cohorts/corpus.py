@@ -89,3 +89,14 @@ def copies(rows: pd.DataFrame) -> list[list[str]]:
     keys = rows["dataset"] + "/" + splits.patients(rows)
     groups = keys.groupby([rows[name] for name in _IMAGE]).agg(lambda names: sorted(set(names)))
     return sorted({tuple(names): list(names) for names in groups if len(names) > 1}.values())
+
+
+def copies_in_corpus(tables: Mapping[str, pd.DataFrame], corpus: pd.DataFrame) -> list[list[str]]:
+    """As `copies`, among the volumes of a corpus.
+
+    Args:
+        tables: by data set, the table of its stored volumes.
+        corpus: what `make_corpus` returned.
+    """
+    rows = pd.concat([table.assign(dataset=name) for name, table in tables.items()], ignore_index=True)
+    return copies(rows.merge(corpus[["dataset", "volume"]], on=["dataset", "volume"]))

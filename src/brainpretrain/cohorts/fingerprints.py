@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,6 +183,23 @@ def copies(cohort: Fingerprints, corpus: Fingerprints, near: float) -> pd.DataFr
     pairs += [pair for pair in _near(cohort.vectors, corpus.vectors, near) if pair[:2] not in exact]
     named = [(cohort.volumes[i], corpus.volumes[j], how, round(c, 4)) for i, j, how, c in sorted(pairs)]
     return pd.DataFrame(named, columns=PAIR_COLUMNS)
+
+
+def copies_in_corpus(cohort: Fingerprints, corpus: pd.DataFrame, files: Mapping[str, Path | str], near: float) -> pd.DataFrame:
+    """As `copies`, against the volumes of a corpus; the fingerprints of one data set at a time are in memory.
+
+    Args:
+        corpus: data sets and volumes of a corpus.
+        files: by data set of the corpus, the file of its fingerprints.
+
+    Returns:
+        PAIR_COLUMNS and `corpus_dataset`.
+    """
+    parts = []
+    for dataset, path in files.items():
+        part = read(path).of(corpus.loc[corpus["dataset"] == dataset, "volume"])
+        parts.append(copies(cohort, part, near).assign(corpus_dataset=dataset))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _near(cohort: np.ndarray, corpus: np.ndarray, near: float) -> list[tuple[int, int, str, float]]:

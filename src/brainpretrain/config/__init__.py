@@ -111,6 +111,14 @@ class Config(BaseModel):
         facts = release.model_dump(mode="json", exclude={"files"}) | {"preprocess": self.stored_as(release.preprocess)}
         return {"release": name, **facts, **release.files[backbone].model_dump(mode="json")}
 
+    def release_of_file(self, file: str) -> dict[str, Any] | None:
+        """As `release`, found by the name of a file; None if no release has a file of this name."""
+        for name, release in self.weights.items():
+            for backbone, released in release.files.items():
+                if released.file == file:
+                    return self.release(name, backbone)
+        return None
+
     def pretext(self, name: str, backbone: str) -> Pretext:
         """The pretext recipe with its `per_backbone` changes for `backbone`.
 

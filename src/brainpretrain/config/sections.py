@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from brainpretrain.augment.config import PolicyConfig
 
@@ -459,6 +459,13 @@ class Settings(Section):
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
         [], description="how training computes networks (training/execution.py): changes speed and memory, not the result"
     )
+
+    @field_validator("results")
+    @classmethod
+    def _no_wildcards(cls, results: str) -> str:
+        if set("{}") & set(results):
+            raise ValueError("braces are wildcards of the workflow there; choose a folder without { and }")
+        return results
 
 
 class Study(Section):

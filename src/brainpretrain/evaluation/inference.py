@@ -13,7 +13,9 @@ import torch.nn.functional as F
 
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
+from brainpretrain.files import atomic
 from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.weights import store
 
 
 @torch.no_grad()
@@ -86,6 +88,31 @@ def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
     padding = [-n % encoder.divisor for n in size]
     maps = encoder(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]))
     return [level[:, :, *(slice(-(-n // stride)) for n in size)] for level, stride in zip(maps, encoder.strides, strict=True)]
+
+
+def write_features(encoder_folder: Path, volume: Path, raw: bool, out: Path) -> list[tuple[int, ...]]:
+    """Writes the feature maps of one volume as an .npz with an array (b c x y z) per level, `level0` the finest.
+
+    A GPU is used if there is one.
+
+    Args:
+        encoder_folder: folder of encoder.safetensors and encoder.json.
+        volume, raw: as `path` and `raw` of `read_image`.
+
+    Returns:
+        The shapes of the maps.
+
+    Raises:
+        UserError: as `read_image`, or the encoder cannot be loaded.
+    """
+    torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds the inputs of convolutions to 10 bits
+    encoder, facts = store.encoder(encoder_folder)
+    image = read_image(volume, facts, raw)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    maps = [level.cpu().numpy() for level in features(encoder.to(device), image.to(device))]
+    with atomic(out) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **{f"level{number}": level for number, level in enumerate(maps)})
+    return [level.shape for level in maps]
 
 
 def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The part of the config that shapes the result of one job, as plain data for its command line.
+"""The part of the config that shapes the result of one job, as plain data or a typed run for its command line.
 
 Rules pass these as `params`, and Snakemake runs a job again if the text of its params changes. So a spec holds every field
 that changes the result, and no other: no note, no place, no tolerance, no setting of the machine.
@@ -12,7 +12,8 @@ from collections import Counter
 from typing import Any
 
 from brainpretrain import datasets
-from brainpretrain.config import Config
+from brainpretrain.config import Config, runs
+from brainpretrain.config.runs import FinetuneRun, PretrainRun
 from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
@@ -31,10 +32,10 @@ def _part(entry: Section, model: type[Section]) -> dict[str, Any]:
 # --- trainings
 
 
-def pretrain_config(config: Config, pretraining: Pretraining) -> dict[str, Any]:
+def pretrain_run(config: Config, pretraining: Pretraining) -> PretrainRun:
     """`--config` of `brainpretrain pretrain`."""
     recipe = config.pretext(pretraining.pretext, pretraining.backbone)
-    return {
+    content = {
         "name": f"{pretraining.init}/{pretraining.backbone}",
         "seed": config.study.seed,
         "recipe": _part(recipe, PretrainRecipe),
@@ -42,9 +43,10 @@ def pretrain_config(config: Config, pretraining: Pretraining) -> dict[str, Any]:
         "policy": config.augmentations[recipe.augmentation].model_dump(mode="json"),
         "preprocess": config.stored_as(config.corpora[pretraining.corpus].preprocess),
     }
+    return runs.pretrain_run(content, f"pretraining {pretraining.path}")
 
 
-def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
+def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
     """`--config` of `brainpretrain finetune`.
 
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
@@ -54,7 +56,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
-    return {
+    content = {
         "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
         "seed": config.study.seed,
         "fold": fold,
@@ -65,6 +67,7 @@ def finetune_config(config: Config, arm: Arm, fold: int) -> dict[str, Any]:
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
+    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold}")
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:

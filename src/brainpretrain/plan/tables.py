@@ -29,6 +29,9 @@ def make(config: Config) -> Plan:
     """
     if config.study_name in RESERVED:
         raise UserError(f"a study cannot be called '{config.study_name}'", where=config.settings.results, fix="rename its file")
+    if set("{}") & set(config.study_name):
+        problem = f"a study cannot be called '{config.study_name}': braces are wildcards of the workflow"
+        raise UserError(problem, where=config.settings.results, fix="rename its file")
     if both := sorted(({SCRATCH} | set(config.pretexts)) & set(config.weights)):
         raise UserError(
             f"{', '.join(both)}: both a release and another init", where="weights", fix="give the release another name"

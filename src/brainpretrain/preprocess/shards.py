@@ -33,7 +33,7 @@ import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import fingerprint, part_of, read_json, stable_hash, write_json
+from brainpretrain.files import fingerprint, part_of, read_json, read_tsvs, stable_hash, write_json
 from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.frames import SUFFIXES
 from brainpretrain.preprocess.headers import SELECTION, BadVolume, Limits
@@ -189,6 +189,26 @@ def _fixes(rejected: pd.DataFrame) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ processes
+
+
+def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
+    """The tables of all shards of a data set as one table.
+
+    Args:
+        tables: the tables of the shards, in one folder.
+        out: where the joined table will be written; it belongs into the same folder, since rows name files relative to it.
+
+    Raises:
+        UserError: a table is in another folder than `out`, or the number of tables is not the number of shards.
+    """
+    for path in tables:
+        if path.parent.absolute() != out.parent.absolute():
+            problem = f"its rows name files of {path.parent}, and would be looked for in {out.parent}"
+            raise UserError(problem, where=path, fix=f"--out {path.parent / out.name}")
+    recipe, n_tables = out.parent / RECIPE, len(set(tables))
+    if recipe.exists() and (n_shards := read_json(recipe)["n_shards"]) != n_tables:
+        raise UserError(f"tables of {n_tables} shards, the data set has {n_shards}", where=out.parent, fix="name each table once")
+    return read_tsvs(tables)
 
 
 def interrupted(out_dir: Path | str, shard: int) -> list[str]:

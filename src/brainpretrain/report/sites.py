@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
 from brainpretrain.errors import UserError
@@ -28,6 +31,16 @@ def by_site(scores: pd.DataFrame, index: pd.DataFrame, trained: set[str]) -> pd.
     seen = site.isin(trained)
     parts = [scores[seen].assign(cohort=scores["cohort"] + "_seen"), scores[~seen].assign(cohort=scores["cohort"] + "_unseen")]
     return pd.concat([scores, *parts], ignore_index=True)
+
+
+def sites_of_pool(index: pd.DataFrame, subjects: Mapping[str, Any]) -> set[str]:
+    """The sites of a task's pool.
+
+    Args:
+        index: of the data set that the task trains on, with subject and site.
+        subjects: what `splits.split` returned for the task.
+    """
+    return set(index.loc[index["subject"].isin(set(subjects["pool"])), "site"])
 
 
 def overlap_by_site(overlap: pd.DataFrame) -> pd.DataFrame:

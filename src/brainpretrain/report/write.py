@@ -1,15 +1,24 @@
-"""Writes all files of one table of results."""
+"""Writes all files that belong to one table of results: the table itself, its costs and its label budgets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from brainpretrain.config.sections import Bootstrap
+from brainpretrain.files import write_tsv
 from brainpretrain.plan.table_spec import TableSpec
-from brainpretrain.report import layouts, printers, results
+from brainpretrain.report import budgets, costs, layouts, printers, results
+from brainpretrain.report.figures import budgets as budgets_figure
+from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures import ranks
 from brainpretrain.report.grid import Grid
+from brainpretrain.report.pages import budgets as budgets_page
+from brainpretrain.report.pages import costs as costs_page
+from brainpretrain.report.pages import html
 from brainpretrain.report.results import Overlaps
 
 LAYOUTS = {
@@ -45,3 +54,38 @@ def write_table(folder: Path | str, scores: pd.DataFrame, spec: TableSpec, overl
     for suffix in (".svg", ".png"):
         ranks.draw(frames["ranks"], spec, folder / f"{spec.name}_ranks{suffix}")
     return grids["results"]
+
+
+def write_costs(folder: Path, scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes <name>_costs as .tsv, .svg and .html: what each arm of a table costs and which score it reaches.
+
+    Args:
+        scores, spec: as for `results.build`.
+        runs: run.json of the trainings by path, as for `costs.by_place`.
+    """
+    arms, stem = costs.arms(scores, spec, costs.by_place(runs)), folder / f"{spec.name}_costs"
+    figure = stem.with_suffix(".svg")
+    write_tsv(stem.with_suffix(".tsv"), arms)
+    costs_figure.draw(arms, spec, figure)
+    html.write(stem.with_suffix(".html"), costs_page.page(arms, spec, figure.read_text(encoding="utf-8")))
+
+
+def write_budgets(
+    folder: Path, scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]], bootstrap: Bootstrap
+) -> None:
+    """Writes <name>_budgets as .tsv, .svg and .html, and <name>_matched.tsv: scores over the number of labelled subjects.
+
+    Args:
+        scores, spec, runs: as for `write_costs`.
+        bootstrap: as for `budgets.matched`.
+    """
+    finetunings = [run for place, run in costs.by_place(runs).items() if place.startswith("finetune/")]
+    points = budgets.curves(scores, spec, budgets.counted_subjects(finetunings))
+    matches = budgets.matched(scores, spec, points, bootstrap)
+    stem = folder / f"{spec.name}_budgets"
+    figure = stem.with_suffix(".svg")
+    write_tsv(stem.with_suffix(".tsv"), points)
+    write_tsv(folder / f"{spec.name}_matched.tsv", matches)
+    budgets_figure.draw(points, matches, spec, figure)
+    svg = figure.read_text(encoding="utf-8")
+    html.write(stem.with_suffix(".html"), budgets_page.page(points, matches, spec, svg, bootstrap.resamples))

@@ -21,6 +21,9 @@ from brainpretrain.training import checkpoints
 from brainpretrain.training.history import History
 from brainpretrain.training.log import read_log
 
+# a time limit or a pre-emption, Slurm's warning before it, Ctrl-C, a terminal or an SSH connection that is gone
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+
 
 def exit_code(number: int) -> int:
     """Exit code of a training that saved because of signal `number`: what a shell reports, so a launcher can tell why."""
@@ -235,7 +238,7 @@ SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking c
 
 
 class Checkpoints(L.Callback):
-    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM, SIGUSR1 or Ctrl-C.
+    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C.
 
     A signal is honoured after the step that is running: save, say so, exit with `exit_code`. What falls on the last
     step of an epoch waits until validation is done and the epoch is logged. A second Ctrl-C ends at once.
@@ -253,8 +256,9 @@ class Checkpoints(L.Callback):
                 where=self.work,
                 fix="start again",
             )
-        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-            signal.signal(number, self._note)
+        for number in STOPPING:
+            if not (number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN):  # under nohup it goes on
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: Any) -> None:
         if number == self.caught == signal.SIGINT:

@@ -213,5 +213,5 @@ def loader(dataset: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
 
 def _leave_signals_to_the_training(worker: int) -> None:
     """Slurm signals every process of a job; a loader process that died of it would end the training before it can save."""
-    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

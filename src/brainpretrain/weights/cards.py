@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from brainpretrain import datasets
+from brainpretrain.files import atomic, read_json
 from brainpretrain.words import duration
 
 UNKNOWN = "unknown"
@@ -22,6 +24,22 @@ def card(facts: Mapping[str, Any], run: Mapping[str, Any] | None) -> str:
     parts += [_release(facts["source"])] if facts.get("source") else []
     parts.append(_data(facts))
     return "\n\n".join(parts) + "\n"
+
+
+def write_card(encoder: Path, path: Path) -> None:
+    """Writes the model card of an encoder.
+
+    Args:
+        encoder: folder of encoder.json, and of run.json if it was pretrained here.
+        path: Markdown file to write.
+
+    Raises:
+        UserError: there is no readable encoder.json.
+    """
+    run = encoder / "run.json"
+    text = card(read_json(encoder / "encoder.json"), read_json(run) if run.exists() else None)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _network(facts: Mapping[str, Any]) -> str:

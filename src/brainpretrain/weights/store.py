@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from brainpretrain import backbones
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, first_line
-from brainpretrain.files import atomic, read_json, write_json
+from brainpretrain.files import atomic, not_permitted, read_json, write_json
 from brainpretrain.weights.facts import check_facts
 
 
@@ -34,7 +34,7 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and facts of weights written by `save`.
 
     Raises:
-        UserError: a file is missing or is not safetensors; no other format is ever opened.
+        UserError: a file is missing, may not be read, or is not safetensors; no other format is ever opened.
     """
     path = Path(path)
     if path.suffix not in ("", ".safetensors", ".json") and path.is_file():
@@ -44,10 +44,14 @@ def load(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
             fix=f"convert an encoder with: brainpretrain import {path.name} --backbone NAME --preprocess NAME --out FOLDER",
         )
     path = path.with_suffix(".safetensors")
-    if not path.exists():
-        raise UserError("weights not found", where=path, fix="run the training that makes them")
     try:
+        with open(path, "rb"):  # safetensors calls a file that may not be read a file that is not there
+            pass
         tensors = load_file(path)
+    except FileNotFoundError as error:
+        raise UserError("weights not found", where=path, fix="run the training that makes them") from error
+    except PermissionError as error:
+        raise not_permitted(path) from error
     except (SafetensorError, OSError) as error:
         raise UserError(f"not readable as safetensors: {error}", where=path, fix="make or fetch the file again") from error
     return tensors, read_json(path.with_suffix(".json"))
