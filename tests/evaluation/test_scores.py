@@ -124,7 +124,7 @@ def test_what_the_recipe_stored_can_be_scored(cohort, cases, tmp_path):
     for case in cases:
         save(array, np.diag([0.02, 0.02, 30, 1]), raw / f"{case.name}_label.nii.gz")
         save(array, np.diag([0.02, 0.02, 30, 1]), tmp_path / f"{case.name}.nii.gz")
-    with pytest.raises(UserError, match="is not within 0.05 to 20 mm"):
+    with pytest.raises(UserError, match=r"is not within 0\.05 to 20 mm"):
         evaluate(cases, raw, tmp_path, tiny.TASK, RUN)
     rows = [
         [dict(row) | {"native_spacing_mm": "0.02 0.02 30", "native_shape": "20 18 16"} for row in case.rows] for case in cases

@@ -20,16 +20,10 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
-<<<<<<< HEAD
-        "datasets": ("download", "list the data sets with access, licence and counts, and what of them is in place"),
-        "check": ("download", "say what a folder of volumes is understood to be"),
-        "convert": ("download", "write NRRD, MetaImage, GIPL and MGZ volumes as NIfTI"),
-        "params": ("training_params", "count parameters and operations of the networks, beside those of the published ones"),
-=======
         "datasets": ("download", "list the data sets with access, licence, counts, and whether their files are in place"),
         "check": ("download", "recognise the data set in a folder of volumes"),
+        "convert": ("download", "convert NRRD, MetaImage, GIPL and MGZ volumes to NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
->>>>>>> main
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),

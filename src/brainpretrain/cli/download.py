@@ -11,14 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from brainpretrain import config, datasets
-<<<<<<< HEAD
 from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, entry, folder
-from brainpretrain.download import check as module
-from brainpretrain.download import convert as conversion
-=======
-from brainpretrain.cli.arguments import DATASET, OPTIONS, OUT, ROOT, arg, command, folder
 from brainpretrain.download import check as checks
->>>>>>> main
+from brainpretrain.download import convert as conversion
 from brainpretrain.download import listing
 from brainpretrain.download.archives import markers
 from brainpretrain.download.download import download as download_dataset
@@ -62,7 +57,7 @@ def list_datasets(args: argparse.Namespace) -> None:
 @command(
     "check",
     arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or a CSV that lists them"),
-    arg("--recipe", type=entry("preprocess"), default=module.LIMITS, metavar="NAME",
+    arg("--recipe", type=entry("preprocess"), default=checks.LIMITS, metavar="NAME",
         help="entry of config/preprocess.yaml whose limits hold for the headers (default: those of amaes)"),
     arg("--json", action="store_true", help="as JSON"),
 )  # fmt: skip
@@ -72,21 +67,11 @@ def check(args: argparse.Namespace) -> None:
     The command recognises the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and
     path.
     """
-<<<<<<< HEAD
-    facts = module.check(args.folder, args.recipe)
-    print(json.dumps(facts, indent=2) if args.json else module.report(facts))
-    if facts["problems"]:
-        found = len(facts["problems"])
-        raise UserError(
-            f"{found} problem{'s' * (found > 1)}, listed above", where=args.folder, fix="repair them, then check again"
-        )
-=======
-    facts = checks.check(args.folder)
+    facts = checks.check(args.folder, args.recipe)
     print(json.dumps(facts, indent=2) if args.json else checks.report(facts))
     if facts["problems"]:
         problem = f"{count(len(facts['problems']), 'problem')}, listed above"
         raise UserError(problem, where=args.folder, fix="correct them, then check again")
->>>>>>> main
 
 
 @command(

@@ -52,23 +52,11 @@ def shard(args: argparse.Namespace) -> None:
     arg("tables", type=Path, nargs="+", metavar="TSV", help="tables of all shards of the data set, in one folder"), OUT,
 )  # fmt: skip
 def volumes(args: argparse.Namespace) -> None:
-<<<<<<< HEAD
-    """Joins the tables; a data set of which every volume is rejected is an error that counts the reasons.
+    """OUT must be in the folder of the shards, since the rows name files relative to that folder.
 
-    OUT belongs into the folder of the shards, since the rows name their files by their place in it."""
-    if odd := [path for path in args.tables if path.parent.absolute() != args.out.parent.absolute()]:
-        problem = f"its rows name files of {odd[0].parent}, and would be looked for in {args.out.parent}"
-        raise UserError(problem, where=odd[0], fix=f"--out {odd[0].parent / args.out.name}")
-    kept, given = args.out.parent / shards.RECIPE, len(set(args.tables))
-    if kept.exists() and (made := read_json(kept)["n_shards"]) != given:
-        raise UserError(f"tables of {given} shards, the data set has {made}", where=args.out.parent, fix="name each table once")
-    table = joined(args.tables)
-    shards.check_any_stored(table, "this data set", args.out.parent)
-    write_tsv(args.out, table)
-=======
-    """OUT must be in the folder of the shards, since the rows name files relative to that folder."""
+    A data set of which every volume is rejected is an error that counts the reasons.
+    """
     write_tsv(args.out, shards.join(args.tables, args.out))
->>>>>>> main
 
 
 @command(

@@ -188,9 +188,6 @@ def _fixes(rejected: pd.DataFrame) -> str:
     return "\n         ".join(lines + (["repair or remove these files"] if any(r not in FIXES for r in reasons) else []))
 
 
-# ------------------------------------------------------------------------------------------------ processes
-
-
 def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
     """The tables of all shards of a data set as one table.
 
@@ -199,7 +196,8 @@ def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
         out: where the joined table will be written; it belongs into the same folder, since rows name files relative to it.
 
     Raises:
-        UserError: a table is in another folder than `out`, or the number of tables is not the number of shards.
+        UserError: a table is in another folder than `out`, the number of tables is not the number of shards, or every volume is
+            rejected.
     """
     for path in tables:
         if path.parent.absolute() != out.parent.absolute():
@@ -208,7 +206,12 @@ def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
     recipe, n_tables = out.parent / RECIPE, len(set(tables))
     if recipe.exists() and (n_shards := read_json(recipe)["n_shards"]) != n_tables:
         raise UserError(f"tables of {n_tables} shards, the data set has {n_shards}", where=out.parent, fix="name each table once")
-    return read_tsvs(tables)
+    table = read_tsvs(tables)
+    check_any_stored(table, "this data set", out.parent)
+    return table
+
+
+# ------------------------------------------------------------------------------------------------ processes
 
 
 def interrupted(out_dir: Path | str, shard: int) -> list[str]:
