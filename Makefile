@@ -10,7 +10,7 @@ help:
 	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         all tests"
 	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
-	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
+	@echo "make faults       things that go wrong, and what happens then (docs/reliability.md)"
 	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
 	@echo "make bench-compare   what slowed by more than the noise since docs/benchmarks/last (or OLD=a NEW=b, files or folders)"

@@ -16,6 +16,7 @@ from typing import Any
 
 from brainpretrain.cli.arguments import REGISTERED
 from brainpretrain.errors import UserError
+from brainpretrain.files import shown
 
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -133,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
         if not sys.stdout.isatty() and not getattr(args, "json", False):  # a program that reads JSON gets nothing else
-            print(f"$ brainpretrain {shlex.join(argv)}", flush=True)
+            print(f"$ brainpretrain {shown(shlex.join(argv))}", flush=True)
         args.function(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
