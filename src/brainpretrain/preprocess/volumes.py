@@ -243,7 +243,7 @@ def _checked_values(volume: Volume, recipe: Mapping[str, Any], notes: list[str])
                 _quantile(_as_in_memory(array).ravel(), array.dtype.type(0), highest, recipe["upper_quantile"]) or highest
             )
         if lowest < -bound:
-            fix = "allow_negative: true in the preprocess recipe, if its values below 0 are meant; else leave it out"
+            fix = "leave it out, or change the recipe: allow_negative: true, if its values below 0 are meant"
             raise _bad(volume, f"negative voxels down to {lowest:g}", "negative", fix)
         notes.append(
             f"{np.count_nonzero(volume.array < 0)} voxels down to {lowest:g} are rounding (above {-bound:g}): clipped to 0"
