@@ -1,4 +1,4 @@
-"""Finds the volumes of a data set by their file names; no file is opened."""
+"""Finds the volumes of a data set by their file names; no volume is opened."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from brainpretrain.datasets.base import (
+    CORRECT_NAMES,
     EXTENSIONS,
+    UNPACK_AGAIN,
     Dataset,
     Layout,
     NotInPlace,
     Pattern,
+    Review,
     Row,
     Scan,
     duplicates,
@@ -27,6 +30,7 @@ from brainpretrain.datasets.base import (
 )
 from brainpretrain.errors import UserError
 from brainpretrain.files import is_utf8, shown
+from brainpretrain.words import count
 
 READ = (*EXTENSIONS, ".csv", ".tsv", ".json", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".mgz", ".mgh")
 
@@ -75,13 +79,17 @@ def scan(dataset: Dataset, root: Path | str) -> Scan:
     if dataset.lister:
         return dataset.lister(dataset, root)
     files, dangling = list_files(root)
+    reasons: dict[str, list[str]] = {}
     for layout in dataset.layouts:
         candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
-        matches = [match for path in candidates if (match := _first_match(layout, path))]
-        if matches:
-            return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling)
+        review = layout.review(root, candidates) if layout.review else Review({}, [])
+        matches = [match for path in candidates if path not in review.excluded and (match := _first_match(layout, path))]
+        if matches or review.problems:
+            return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling, review)
+        reasons |= Scan("", [], [], [], excluded=review.excluded).by_reason()
     raise NotInPlace(
-        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}",
+        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}"
+        + "".join(f"\n  {line}" for line in excluded_lines(reasons)),
         where=root,
         fix=how_to_place(dataset, root),
     )
@@ -92,6 +100,16 @@ def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
     paths = list(paths)
     fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
     return next((layout.name for layout in fitting), "")
+
+
+def channels_of(dataset: Dataset, paths: Iterable[str]) -> tuple[str, tuple[str, ...]] | None:
+    """The first path that fits the layout `decathlon` of a data set, and the sequences of its channels; None without one."""
+    for layout in dataset.layouts:
+        if layout.name == "decathlon":
+            for path in paths:
+                if match := _first_match(layout, path):
+                    return path, match.pattern.channels or (_sequence(match.pattern, match.groups.groupdict(default="")),)
+    return None
 
 
 def list_files(root: Path) -> tuple[list[str], list[str]]:
@@ -124,11 +142,16 @@ def _utf8(paths: list[str], root: Path) -> list[str]:
     """
     odd = [path for path in paths if not is_utf8(path) and path.lower().endswith(READ)]
     if odd or not is_utf8(root):
-        count = f"the names of {len(odd)} files are" if odd else "the name of the folder is"
+        which = f"the names of {len(odd)} files are" if odd else "the name of the folder is"
         names = f": {some([shown(path) for path in odd])}" if odd else ""
         fix = f"rename them; for names in ISO 8859-1: convmv -r -f latin1 -t utf8 --notest {shlex.quote(shown(root))}"
-        raise UserError(f"{count} not UTF-8{names}", where=shown(root), fix=fix)
+        raise UserError(f"{which} not UTF-8{names}", where=shown(root), fix=fix)
     return [path if is_utf8(path) else shown(path) for path in paths]
+
+
+def excluded_lines(reasons: Mapping[str, list[str]]) -> list[str]:
+    """A line for each reason why volumes are left out, with their number and the first of them."""
+    return [f"left out, {reason}: {count(len(paths), 'volume')} ({some(paths, 3)})" for reason, paths in reasons.items()]
 
 
 def to_fetch(dangling: list[str]) -> str:
@@ -153,8 +176,9 @@ def _scan_layout(
     present: set[str],
     matches: list[Match],
     dangling: list[str],
+    review: Review,
 ) -> Scan:
-    used, rows, left_out, problems = set(), [], [], _spellings(candidates)
+    used, rows, left_out, problems = set(), [], [], [*review.problems, *_spellings(candidates)]
     spelled = {nfc(path): path for path in present}
     for match in matches:
         used.add(match.path)
@@ -171,13 +195,14 @@ def _scan_layout(
             elif expected_label and not label and on_grid:
                 problems.append(f"label missing: {expected_label} (of {match.path})")
             rows.append(row)
-    unexpected = [path for path in candidates if path not in used]
+    excluded = {path: reason for path, reason in review.excluded.items() if path not in used}
+    unexpected = [path for path in candidates if path not in used and path not in excluded]
     problems = [*dict.fromkeys(problems), *_incomplete(matches), *duplicates(rows)]
     if problems and dangling:
         problems.append(to_fetch(dangling))
-    refuse(dataset.name, root, problems, unexpected)
+    refuse(dataset.name, root, problems, unexpected, fix=UNPACK_AGAIN if dataset.page else CORRECT_NAMES)
     rows.sort(key=lambda row: row["volume"])
-    return Scan(layout.name, rows, unexpected, left_out, dangling)
+    return Scan(layout.name, rows, unexpected, left_out, dangling, excluded)
 
 
 def _incomplete(matches: list[Match]) -> list[str]:

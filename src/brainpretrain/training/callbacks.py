@@ -16,7 +16,7 @@ import torch
 
 from brainpretrain import distributed, memory
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, full_disk_is_told
+from brainpretrain.files import atomic, explain_full_disk
 from brainpretrain.training import checkpoints
 from brainpretrain.training.history import History
 from brainpretrain.training.log import read_log
@@ -156,7 +156,7 @@ class Trace(L.Callback):
 
     def _append(self, row: Mapping[str, Any]) -> None:
         new = not self.path.exists()
-        with full_disk_is_told(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with explain_full_disk(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(row), lineterminator="\n")
             if new:
                 writer.writeheader()
