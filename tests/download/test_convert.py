@@ -178,7 +178,8 @@ def test_the_command_that_check_names_converts_a_folder(tmp_path: Path, capsys: 
     (tmp_path / "raw/imagesTr/bad_0000.mha").write_text("no header")
     (tmp_path / "raw/dataset.json").write_text('{"channel_names": {"0": "T1w"}, "labels": {"background": 0}}')
     assert cli.main(["check", str(tmp_path / "raw")]) == 2
-    command = re.search("brainpretrain (convert .*)", capsys.readouterr().err)
+    said = capsys.readouterr()
+    command = re.search(r"imagesTr/bad_0000.nii.gz \(brainpretrain (convert .*?)\)", said.out)
     assert command and cli.main(shlex.split(command[1])) == 2
     assert "bad_0000.mha: this is no MetaImage file" in capsys.readouterr().err
     (tmp_path / "raw/imagesTr/bad_0000.mha").unlink()

@@ -16,7 +16,6 @@ from typing import Any
 
 from brainpretrain.cli.arguments import REGISTERED
 from brainpretrain.errors import UserError
-from brainpretrain.files import shown
 
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
@@ -137,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
         if not sys.stdout.isatty() and not getattr(args, "json", False):  # a program that reads JSON gets nothing else
-            print(f"$ brainpretrain {shown(shlex.join(argv))}", flush=True)
+            line = os.fsencode(shlex.join(argv)).decode("utf-8", "backslashreplace")  # a file name may not be UTF-8
+            print(f"$ brainpretrain {line}", flush=True)
         args.function(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
