@@ -33,6 +33,7 @@ from brainpretrain.plan import tables as plan
 from brainpretrain.plan.runs import Plan
 from brainpretrain.preprocess import shards
 from brainpretrain.report import write
+from brainpretrain.report.figures import cases
 from brainpretrain.report.figures.canvas import figure_at
 from brainpretrain.training import samples as data
 from harness import ROOT
@@ -144,11 +145,11 @@ def planning(found: Mapping[str, Any]) -> list[Curve]:
     ]
 
 
-def report(work: Path, cases: Sequence[int]) -> Curve:
+def report(work: Path, counts: Sequence[int]) -> Curve:
     """Bytes in a report of a table whose cohort has this number of cases: its pages, and the figure of every case."""
     made = plan.make(config.load(ROOT / "config", {"study": "demo"}))
     (name, spec), points = next(iter(made.tables.items())), {}
-    for n in cases:
+    for n in counts:
         out = work / f"report{n}"
         out.mkdir()
         found = scores(made, n)
