@@ -8,7 +8,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
-	@echo "make test         run all tests"
+	@echo "make test         run all tests, in WORKERS=2 processes"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
 	@echo "make fuzz         read mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
@@ -47,8 +47,10 @@ demo: $(VENV)/installed
 results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
+# two processes of one thread each; tests that share an expensive fixture run in the same process (tests/conftest.py)
+WORKERS ?= 2
 test: $(VENV)/installed
-	pytest
+	pytest -n $(WORKERS) --dist loadgroup
 
 faults: $(VENV)/installed
 	python tests/faults/run.py

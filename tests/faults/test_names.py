@@ -1,4 +1,4 @@
-"""Faults 57 to 59: whose file it is, what kind of image, and whether it is raw, as its name and its place say."""
+"""Faults 57 to 59, 70, 76 and 77: what names of files and tables of own data say about subject, kind of image and label."""
 
 from __future__ import annotations
 
@@ -154,3 +154,69 @@ def test_59_check_lists_reasons_and_counts_and_a_folder_without_raw_images_says_
     printed = capsys.readouterr().err
     assert code == 2 and "left out, below the folder 'fmriprep', which holds no raw images: 2 volumes (" in printed
     assert "give the files names as below" in printed and "ask for access" not in printed
+
+
+# ------------------------------------------------------------------------------------------------ 76
+
+
+@pytest.mark.parametrize(
+    ("wrong", "renamed"),
+    [
+        (["imagesTr/case_001"], {"imagesTr/case_001.nii.gz": "imagesTr/case_001_0000.nii.gz"}),
+        (["imagesTr/a", "imagesTr/b", "imagesTs/c"], {"imagesTr/a.nii.gz": "imagesTr/a_0000.nii.gz", "3 files": "imagesTs/c"}),
+        (["imagesTr/p_0000", "imagesTr/p_0007"], {"imagesTr/p_0000.nii.gz": "imagesTr/p_0000_0000.nii.gz"}),
+        (["imagesTr/a_0000", "labelsTr/a_0000"], {"labelsTr/a_0000.nii.gz": "labelsTr/a.nii.gz"}),
+        (["imagesTr/a_0001", "labelsTr/a"], {"imagesTr/a_0001.nii.gz": "beyond the 1 of `sequences`"}),
+        (["imagesTr/a_0000.mha", "labelsTr/a.mha"], {"imagesTr/a_0000.mha": "convert it to imagesTr/a_0000.nii.gz"}),
+    ],
+)
+def test_76_nnunet_names_that_do_not_fit_are_named_with_the_right_name(
+    wrong: list[str], renamed: dict[str, str], tmp_path: Path, capsys: Any
+) -> None:
+    names = [name if name.endswith(".mha") else f"{name}.nii.gz" for name in wrong]
+    if not any(name.startswith("labels") for name in wrong):
+        names += [name.replace("images", "labels") for name in names if "Tr/" in name]
+    root = folder(tmp_path / "d", *names)
+    (root / "dataset.json").write_text('{"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "a": 1}}')
+    assert cli.main(["check", str(root)]) == 2
+    printed = capsys.readouterr().out
+    for name, fix in renamed.items():
+        assert name in printed and fix in printed
+    assert "ask for access" not in printed
+
+
+def test_76_renamed_or_converted_the_cases_are_read(tmp_path: Path) -> None:
+    names = ("imagesTr/p_0000_0000.nii.gz", "imagesTr/p_0007_0000.nii.gz", "labelsTr/p_0000.nii.gz", "labelsTr/p_0007.nii.gz")
+    root = folder(tmp_path / "d", *names, "imagesTr/p_0007_0000.mha")  # the source of the converted file
+    line = ["index", "--dataset", "nnunet", "--root", str(root), "--options", '{"sequences": ["FLAIR"]}', "--out"]
+    assert cli.main([*line, str(tmp_path / "index.tsv")]) == 0
+    assert list(read_tsv(tmp_path / "index.tsv")["subject"]) == ["p_0000", "p_0007"]
+
+
+# ------------------------------------------------------------------------------------------------ 77
+
+
+def table(root: Path, *lines: str) -> tuple[int, Path]:
+    """Exit code of `index` for a CSV with these lines, and the path of the index."""
+    root.mkdir(exist_ok=True)
+    (root / "list.csv").write_text("\n".join(["subject,session,sequence,path,label", *lines, ""]))
+    out = root.with_name(f"{root.name}_index.tsv")
+    return cli.main(
+        ["index", "--dataset", "csv", "--root", str(root), "--options", '{"file": "list.csv"}', "--out", str(out)]
+    ), out
+
+
+def test_77_many_faults_of_one_kind_are_one_line_with_their_number(tmp_path: Path, capsys: Any) -> None:
+    lines = [f"s{n},,T1w,gone/{n}.nii.gz," for n in range(200)]
+    code, out = table(tmp_path / "d", *lines, ",,T1w,gone/1.nii.gz,", "a,,,gone/2.nii.gz,")
+    printed = capsys.readouterr().err
+    assert code == 2 and not out.exists() and len(printed.splitlines()) < 12
+    assert "path missing, in 202 lines: line 2: gone/0.nii.gz, line 3: gone/1.nii.gz" in printed and "and 197 more" in printed
+    assert "line 202: no subject" in printed and f"relative paths begin in {tmp_path / 'd'}" in printed
+
+
+def test_77_absolute_paths_are_taken_and_become_relative_below_the_folder(tmp_path: Path) -> None:
+    root, other = folder(tmp_path / "d", "scans/1.nii.gz"), folder(tmp_path / "elsewhere", "2.nii")
+    code, out = table(root, f"a,,T1w,{root / 'scans/1.nii.gz'},", f"b,,T1w,{other / '2.nii'},{root / 'scans/1.nii.gz'}")
+    assert code == 0 and list(read_tsv(out)["path"]) == ["scans/1.nii.gz", str(other / "2.nii")]
+    assert list(read_tsv(out)["label"]) == ["", "scans/1.nii.gz"]

@@ -23,6 +23,7 @@ from brainpretrain.datasets.base import (
     duplicates,
     how_to_place,
     refuse,
+    same_names,
     some,
     volume_id,
 )
@@ -78,7 +79,7 @@ def scan(dataset: Dataset, root: Path | str) -> Scan:
         candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
         review = layout.review(root, candidates) if layout.review else Review({}, [])
         matches = [match for path in candidates if path not in review.excluded and (match := _first_match(layout, path))]
-        if matches:
+        if matches or review.problems:
             return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling, review)
         reasons |= Scan("", [], [], [], excluded=review.excluded).by_reason()
     raise NotInPlace(
@@ -94,6 +95,16 @@ def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
     paths = list(paths)
     fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
     return next((layout.name for layout in fitting), "")
+
+
+def channels_of(dataset: Dataset, paths: Iterable[str]) -> tuple[str, tuple[str, ...]] | None:
+    """The first path that fits the layout `decathlon` of a data set, and the sequences of its channels; None without one."""
+    for layout in dataset.layouts:
+        if layout.name == "decathlon":
+            for path in paths:
+                if match := _first_match(layout, path):
+                    return path, match.pattern.channels or (_sequence(match.pattern, match.groups.groupdict(default="")),)
+    return None
 
 
 def list_files(root: Path) -> tuple[list[str], list[str]]:
@@ -165,6 +176,8 @@ def _scan_layout(
     excluded = {path: reason for path, reason in review.excluded.items() if path not in used}
     unexpected = [path for path in candidates if path not in used and path not in excluded]
     problems = [*dict.fromkeys(problems), *_incomplete(matches), *duplicates(rows)]
+    if not dataset.page:
+        problems += same_names(rows)
     if problems and dangling:
         problems.append(to_fetch(dangling))
     refuse(dataset.name, root, problems, unexpected, fix=UNPACK_AGAIN if dataset.page else CORRECT_NAMES)
