@@ -60,9 +60,6 @@ def load_overlays(
         stored: the folder that the table's `file` column is relative to.
         raw: folder of the raw data set.
         task: the fields of `config.Task` that define classes; ignored voxels are shown as background.
-
-    Raises:
-        UserError: a raw file is not the one that was stored (see `sources`).
     """
     by_folder = {folder: read_tsv(folder / "scores.tsv") for folder in folders}
     by_fold = {scores["fold"].iloc[0]: folder for folder, scores in by_folder.items()}
@@ -73,8 +70,9 @@ def load_overlays(
     overlays = []
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
         row = cases[pick["volume"]].rows[0]
+        limits = nifti.Limits.of_stored(row)
         image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, row)
-        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
