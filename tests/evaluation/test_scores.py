@@ -115,6 +115,24 @@ def test_spacing_and_turned_axes_of_a_case_reach_the_metrics(cohort, cases, tmp_
     assert scores["reference_ml"].iloc[0] == pytest.approx(8 * 7 * 8 * 4.5 / 1000)
 
 
+def test_what_the_recipe_stored_can_be_scored(cohort, cases, tmp_path):
+    """Also where its spacing is outside the limits that hold for other files."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    array = np.zeros((20, 18, 16), np.uint8)
+    array[4:12, 5:12, 4:12] = 1
+    for case in cases:
+        save(array, np.diag([0.02, 0.02, 30, 1]), raw / f"{case.name}_label.nii.gz")
+        save(array, np.diag([0.02, 0.02, 30, 1]), tmp_path / f"{case.name}.nii.gz")
+    with pytest.raises(UserError, match=r"is not within 0\.05 to 20 mm"):
+        evaluate(cases, raw, tmp_path, tiny.TASK, RUN)
+    rows = [
+        [dict(row) | {"native_spacing_mm": "0.02 0.02 30", "native_shape": "20 18 16"} for row in case.rows] for case in cases
+    ]
+    stored = [dataclasses.replace(case, rows=tuple(row)) for case, row in zip(cases, rows, strict=True)]
+    assert list(evaluate(stored, raw, tmp_path, tiny.TASK, RUN)["dice"]) == [1, 1]
+
+
 def save(array, affine, path):
     nib.save(nib.Nifti1Image(array, affine), path)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from nibabel.orientations import io_orientation
 
 from brainpretrain.datasets.base import Row
 from brainpretrain.preprocess.headers import Grid
@@ -109,9 +110,13 @@ def _recipe(sequences: Sequence[str], grids: Sequence[Grid]) -> tuple[str, int]:
 
 
 def _smallest_mm(grids: Sequence[Grid]) -> list[float]:
-    """The smallest extent of each axis among the volumes."""
-    extents = [[n * mm for n, mm in zip(grid.shape, grid.spacing_mm, strict=True)] for grid in grids]
-    return [min(axis) for axis in zip(*extents, strict=True)]
+    """The smallest extent of the axes R, A, S among the volumes."""
+    smallest = [math.inf] * 3
+    for grid in grids:
+        axes = io_orientation(grid.affine)[:, 0].astype(int)
+        for axis, n, mm in zip(axes, grid.shape, grid.spacing_mm, strict=True):
+            smallest[axis] = min(smallest[axis], n * mm)
+    return smallest
 
 
 def _patch(extent_mm: float, target_mm: float) -> int:

@@ -60,11 +60,13 @@ def as_derivatives(
         out: folder of the dataset.
 
     Raises:
-        UserError: two subjects or sessions have one BIDS label.
+        UserError: two subjects or sessions have one BIDS label, or a subject has none.
     """
     facts, record = read_json(Path(model).with_suffix(".json")), read_json(predictions / "predictions.json")
     places: dict[Path, Case] = {}
     for case in cases:
+        if not bids.label(case.subject):
+            raise UserError(f"'{case.subject}' has no letter or digit that BIDS allows", where=raw, fix="rename the subject")
         entities = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(entities), case)) is not case:
             raise UserError(f"'{other.name}' and '{case.name}' have one BIDS label", where=raw, fix="rename one of them")

@@ -70,9 +70,11 @@ def load_overlays(
     overlays = []
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
         row = cases[pick["volume"]].rows[0]
-        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
-        label = nifti.read_volume(raw / row["label"])
-        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        limits = nifti.Limits.of_stored(row)
+        channel = int(row["channel"]) if row.get("channel") else None
+        image = nifti.read_volume(raw / row["path"], limits=limits, channel=channel)
+        label = nifti.read_volume(raw / row["label"], limits=limits)
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
