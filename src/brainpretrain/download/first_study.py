@@ -20,20 +20,28 @@ DEEP = 48  # smallest patch for which five levels leave more than two voxels per
 
 
 def study(
-    name: str, module: str, options: Mapping[str, Any], root: Path, rows: Sequence[Row], grids: Sequence[Grid], ignore: Sequence[int]
+    name: str,
+    module: str,
+    options: Mapping[str, Any],
+    root: Path,
+    rows: Sequence[Row],
+    grids: Sequence[Grid],
+    values: Mapping[int, str],
+    ignore: Sequence[int],
 ) -> str:
-    """The YAML of a study that trains and scores on the labelled volumes of a data set; '' if fewer than two subjects have labels.
+    """The YAML of a study that trains and scores on the labelled volumes of a data set; '' for fewer than two labelled subjects.
 
     Args:
         name: of data set, task, recipe and table.
-        module, options: the data set; `options` names the values of the labels.
+        module, options: the data set.
         rows: of the index.
         grids: of the volumes that can be used.
+        values: names of the values in the labels.
         ignore: values of the labels that are no class.
     """
     labelled = [row for row in rows if row["label"] and row["subset"] != "test"]
     subjects = sorted({row["subject"] for row in labelled})
-    classes = {text: [value] for value, text in options.get("labels", {}).items() if value not in ignore}
+    classes = {text: [value] for value, text in values.items() if value not in ignore}
     if len(subjects) < 2 or not classes or not grids:
         return ""
     sequences = _sequences(labelled)
@@ -52,7 +60,7 @@ def study(
     }
     deep = min(patch) >= DEEP
     backbone = {} if deep else {"backbones": {f"unet_{name}": {"like": "unet_b", "options": {"levels": 4}}}}
-    corpus = {"sources": [{"dataset": name, "sequences": sequences, "pool_of": name}], "preprocess": preprocess}
+    corpus = {"sources": [{"dataset": name, "sequences": list(sequences), "pool_of": name}], "preprocess": preprocess}
     content = {
         "title": f"First results on {name}",
         "seed": 0,

@@ -53,8 +53,8 @@ class Labels:
 def find(root: Path, files: Sequence[str], rows: Sequence[Row]) -> tuple[Labels | None, list[str]]:
     """The labels to use, and a text for each other group of label files: how many, and why they are not used.
 
-    Of several groups, the first by this order is used: on the grid of an image and with whole numbers; no brain mask; the most
-    subjects; the shortest template.
+    Of several groups, the first by this order is used: on the grid of an image and with whole numbers; no brain mask; with the
+    name of the image; the most subjects; the shortest template.
 
     Args:
         files: all paths below `root`.
@@ -77,6 +77,7 @@ def find(root: Path, files: Sequence[str], rows: Sequence[Row]) -> tuple[Labels 
         (labels for labels in groups if labels.sequences),
         key=lambda labels: (
             bool(BRAIN.search(labels.template)),
+            "{stem}" not in labels.template,
             -len({subjects[path] for path in labels.pairs}),
             len(labels.template),
             labels.template,
@@ -84,9 +85,11 @@ def find(root: Path, files: Sequence[str], rows: Sequence[Row]) -> tuple[Labels 
     )
     chosen = None
     for labels in usable:
+        if chosen and set(labels.pairs.values()) <= set(chosen.pairs.values()):
+            continue
         if chosen:
             kind = "brain mask" if BRAIN.search(labels.template) else "another label of these images"
-            unused.append(f"{_not_used(labels, kind)}; to use it instead: label: \"{labels.template}\"")
+            unused.append(f'{_not_used(labels, kind)}; to use it instead: label: "{labels.template}"')
             continue
         try:
             labels.values, labels.read = read_values(root, _used(labels, sequences), labels.template)
@@ -105,7 +108,8 @@ def read_values(root: Path, paths: Iterable[str], template: str = "") -> tuple[d
     """Names of the values above 0 in label files, and the number of files that were read: all, or READ that are evenly spread.
 
     The names are those of a BIDS table (`*dseg.tsv` with the columns index and name) next to the files or in a folder above
-    them; else that of the entity `label-` for a mask; else `label_<value>`.
+    them; else, for a single value, that of the entity `label-` or `desc-`, or of the folder below `derivatives`; else
+    `label_<value>`.
 
     Raises:
         BadVolume: a file cannot be read, or holds values that are not whole numbers from 0 to 65535.
@@ -114,8 +118,8 @@ def read_values(root: Path, paths: Iterable[str], template: str = "") -> tuple[d
     chosen = names[:: max(1, -(-len(names) // READ))]
     values = sorted({value for path in chosen for value in label_values(integer_labels(read_volume(root / path)))} - {0})
     table = _table(root, chosen[0]) if chosen else {}
-    entity = re.findall(rf"_(?:label|desc)-({VALUE})", template)
-    alone = entity[-1] if entity and len(values) == 1 else ""
+    hints = re.findall(rf"_(?:label|desc)-({VALUE})", template) or re.findall(r"derivatives/([^/{}]+)/", template, re.IGNORECASE)
+    alone = hints[0] if hints and len(values) == 1 else ""
     texts = {value: table.get(value) or alone or f"label_{value}" for value in values}
     repeated = {name for name, number in Counter(texts.values()).items() if number > 1}
     return {value: f"{name}_{value}" if name in repeated else name for value, name in texts.items()}, len(chosen)
@@ -206,7 +210,11 @@ def _table(root: Path, label: str) -> dict[int, str]:
     while folder != root.parent:
         for table in sorted(folder.glob("*dseg.tsv")):
             with open(table, newline="", encoding="utf-8-sig", errors="replace") as stream:
-                rows = [row for row in csv.DictReader(stream, delimiter="\t") if row.get("name") and (row.get("index") or "").isdigit()]
+                rows = [
+                    row
+                    for row in csv.DictReader(stream, delimiter="\t")
+                    if row.get("name") and (row.get("index") or "").isdigit()
+                ]
             if rows:
                 return {int(row["index"]): row["name"].strip() for row in rows}
         if folder == root:
