@@ -81,5 +81,6 @@ def repair(args: argparse.Namespace) -> None:
         raise UserError(
             f"{len(outcome.failed)} could not be repaired:\n    " + "\n    ".join(outcome.failed),
             where=args.folder,
-            fix="put the raw files back, or give their folder with --root, and repair again; repaired volumes are kept",
+            fix="put the raw files back, or give their folder with --root, and repair again; repaired volumes are kept. To take"
+            " changed raw files up, which trains again: snakemake <your options> --forcerun fetch -- <targets>",
         )

@@ -14,7 +14,7 @@ import pandas as pd
 from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sources, volumes
 from brainpretrain.preprocess.headers import Limits
 
 SCORE_COLUMNS = [
@@ -43,7 +43,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for case in cases:
         limits = Limits.of_stored(case.rows[0])
-        reference = nifti.read_volume(raw / case.rows[0]["label"], limits=limits)
+        reference = sources.read_label(raw, case.folder, case.rows[0])
         predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"], limits)
         classes = lookup[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)

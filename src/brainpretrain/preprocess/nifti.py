@@ -24,6 +24,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import xxhash
 
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, is_utf8, shown
@@ -86,7 +87,8 @@ class Volume:
         affine: 4x4 float64, voxel -> world in mm.
         spacing_mm: distance of voxels along i, j, k.
         path: the file it was read from.
-        facts: `dtype` (text), `qform_code`, `sform_code`, and `notes` (a list of remarks on the header).
+        facts: `dtype` (text), `qform_code`, `sform_code`, `notes` (a list of remarks on the header), and `checksum`: XXH3 (64
+            bits) of header, extensions and voxels, the same for a compressed file and an uncompressed one.
     """
 
     array: np.ndarray
@@ -111,7 +113,7 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
         BadVolume: see the list at the top of this module.
     """
     path = Path(path)
-    header, grid, array = _load(path, lambda header: judge(header, path, limits, channel))
+    header, grid, (array, checksum) = _load(path, lambda header: judge(header, path, limits, channel))
     array = array.reshape(array.shape[:3] if channel is None else array.shape[:4], order="F")
     array = _values(grid, array if channel is None else array[..., channel], path)
     facts = {
@@ -119,6 +121,7 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
         "qform_code": int(header["qform_code"]),
         "sform_code": int(header["sform_code"]),
         "notes": grid.notes,
+        "checksum": checksum,
     }
     return Volume(array, grid.affine, grid.spacing_mm, path, facts)
 
@@ -162,7 +165,7 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
     content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
     with atomic(path, needs=len(content)) as temporary:
         temporary.write_bytes(content)
-        *_, back = _load(temporary, lambda header: None)
+        *_, (back, _) = _load(temporary, lambda header: None)
         if back.dtype != stored.dtype or not np.array_equal(back, stored):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
 
@@ -181,8 +184,8 @@ def read_header(path: Path | str) -> nib.Nifti1Header:
         return _read_header(stream, path)[0]
 
 
-def _load(path: Path, check: Callable[[nib.Nifti1Header], Any]) -> tuple[nib.Nifti1Header, Any, np.ndarray]:
-    """Header, the result of `check`, and raw voxels (native byte order, Fortran layout, all dimensions).
+def _load(path: Path, check: Callable[[nib.Nifti1Header], Any]) -> tuple[nib.Nifti1Header, Any, tuple[np.ndarray, str]]:
+    """Header, the result of `check`, and `_read_voxels`.
 
     `check` may refuse the header before memory is allocated.
     """
@@ -289,8 +292,12 @@ def _no_nifti(block: bytes, path: Path) -> BadVolume:
     return BadVolume(problem, reason="not_nifti", where=path, fix="convert the file to NIfTI (brainpretrain convert)")
 
 
-def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> np.ndarray:
-    """Reads the rest of the stream into one buffer of exactly the size that the header states."""
+def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> tuple[np.ndarray, str]:
+    """Reads the rest of the stream into one buffer of exactly the size that the header states.
+
+    Returns:
+        Raw voxels (native byte order, Fortran layout, all dimensions), and the checksum of header, extensions and voxels.
+    """
     shape, dtype, offset = shape_of(header), dtype_of(header, path), int(header["vox_offset"])
     total = _bytes_of(header, path)
     buffer = np.empty(total, np.uint8)
@@ -306,8 +313,9 @@ def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: 
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
     if surplus:
         raise _too_long(total, path)
+    checksum = xxhash.xxh3_64_hexdigest(buffer.data)
     array = np.ndarray(shape, dtype, buffer, offset, order="F")
-    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
+    return (array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))), checksum
 
 
 # ------------------------------------------------------------------------------------------------ voxels

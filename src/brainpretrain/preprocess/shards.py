@@ -415,6 +415,8 @@ def _preprocess(
         "native_spacing_mm": _text(facts["native_spacing_mm"]),
         "mean": float(f"{facts['mean']:.6g}"),
         "std": float(f"{facts['std']:.6g}"),
+        "source_checksum": volume.facts["checksum"],
+        "label_source_checksum": label.facts["checksum"] if label else "",
     }
     return image, stored_label, described
 

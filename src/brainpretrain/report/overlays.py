@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sources, volumes
 from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.report import results
 
@@ -71,9 +71,7 @@ def load_overlays(
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
         row = cases[pick["volume"]].rows[0]
         limits = nifti.Limits.of_stored(row)
-        channel = int(row["channel"]) if row.get("channel") else None
-        image = nifti.read_volume(raw / row["path"], limits=limits, channel=channel)
-        label = nifti.read_volume(raw / row["label"], limits=limits)
+        image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, row)
         prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
