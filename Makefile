@@ -7,29 +7,30 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 .PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
 
 help:
-	@echo "make demo         the whole workflow on a synthetic cohort, with a report"
-	@echo "make test         all tests"
-	@echo "make test-slurm   the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
-	@echo "make faults       52 things that go wrong, and what happens then (docs/reliability.md)"
-	@echo "make fuzz         mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
-	@echo "make bench        all benchmarks but the GPU's, and one table of their ratios, goals and floors: docs/benchmarks.md"
-	@echo "make bench-compare   what slowed by more than the noise since docs/benchmarks/last (or OLD=a NEW=b, files or folders)"
-	@echo "make bench-keep      puts the results of a run on record there"
-	@echo "make bench-gpu  pretraining on this machine's GPU, in ten minutes: docs/results/gpu.md"
-	@echo "make lint         ruff and snakefmt;  make format  mends what they can"
-	@echo "make schema       config/schema.json from the config models"
-	@echo "make environment  envs/environment.yaml from requirements.lock"
-	@echo "make bench-augmentation   CPU time of augmentation beside yucca 1.1.7 and six other peers, into docs/benchmarks.md"
-	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading beside its peers, into docs/benchmarks.md"
-	@echo "make bench-pretraining    CPU time of a small pretraining beside AMAES' step and data set, into docs/benchmarks.md"
-	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD beside yucca 1.1.7 and MONAI, into docs/benchmarks.md"
-	@echo "make bench-windows        CPU time of the sliding window beside nnU-Net and MONAI, into docs/benchmarks.md"
-	@echo "make bench-checksums      CPU time of comparing stored volumes with their checksums, into docs/benchmarks.md"
-	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes, into docs/benchmarks.md"
-	@echo "make bench-scaling        how cost grows over processes, workers, volumes and cases, into docs/benchmarks.md"
-	@echo "make clean        remove the environment (results stay)"
+	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
+	@echo "make test         run all tests, in WORKERS=2 processes"
+	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
+	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
+	@echo "make fuzz         read mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
+	@echo "make lint         check with ruff and snakefmt;  make format  fixes what they can fix"
+	@echo "make schema       write config/schema.json from the config models"
+	@echo "make environment  write envs/environment.yaml from requirements.lock"
+	@echo "make clean        remove the environments; results stay"
+	@echo "make bench        run all benchmarks except the GPU's, and make one table of ratios, goals and floors (docs/benchmarks.md)"
+	@echo "make bench-compare        list figures that are slower than those on record in docs/benchmarks/last (or OLD=a NEW=b, files or folders)"
+	@echo "make bench-keep           keep the results of a run as the record"
+	@echo "make bench-gpu            measure pretraining on this machine's GPU, in ten minutes (docs/results/gpu.md)"
+	@echo "Each of these benchmarks replaces its section of docs/benchmarks.md:"
+	@echo "make bench-augmentation   CPU time of augmentation, compared with yucca 1.1.7 and six other peers"
+	@echo "make bench-preprocessing  CPU time, memory and bytes of preprocessing and reading, compared with peers"
+	@echo "make bench-pretraining    CPU time of a small pretraining, compared with AMAES' step and data set"
+	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD, compared with yucca 1.1.7 and MONAI"
+	@echo "make bench-windows        CPU time of the sliding window, compared with nnU-Net and MONAI"
+	@echo "make bench-checksums      CPU time of comparing stored volumes with their checksums"
+	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes"
+	@echo "make bench-scaling        growth of the cost with processes, workers, volumes and cases"
 
-# torch first and pinned: another package asking for it would bring a build with CUDA libraries on some indexes
+# torch first and pinned: as a dependency of another package, some indexes would give a build with CUDA libraries
 $(VENV)/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.lock)"
@@ -46,8 +47,10 @@ demo: $(VENV)/installed
 results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
+# two processes of one thread each; tests that share an expensive fixture run in the same process (tests/conftest.py)
+WORKERS ?= 2
 test: $(VENV)/installed
-	pytest
+	pytest -n $(WORKERS) --dist loadgroup
 
 faults: $(VENV)/installed
 	python tests/faults/run.py
@@ -60,7 +63,7 @@ MINUTES ?= 4
 fuzz: $(VENV)/fuzz
 	PYTHONPATH=tests python -m fuzz --minutes $(MINUTES)
 
-# two clusters beside each other: most of the time is waiting for Slurm
+# two clusters at the same time, since most of the time is waiting for Slurm
 test-slurm: $(VENV)/installed
 	@log=$$(mktemp); pytest --durations=0 tests/slurm/test_survival.py >$$log 2>&1 & survival=$$!; \
 	pytest --durations=0 tests/slurm/test_study.py; study=$$?; \
@@ -87,7 +90,7 @@ environment:
 	{ sed '/- pip:$$/q' envs/environment.yaml; sed -n 's/^[^#].*/      - &/p' requirements.lock; } > envs/environment.new
 	mv envs/environment.new envs/environment.yaml
 
-# peers of the benchmarks, in environments of their own, with the versions that this project has itself where they share a package
+# peers of the benchmarks, in environments of their own, with this project's versions of shared packages
 bench/.venv/installed: bench/requirements.txt
 bench/.venv-newest/installed: bench/requirements-newest.txt
 bench/.venv/installed bench/.venv-newest/installed: requirements.lock
@@ -96,7 +99,7 @@ bench/.venv/installed bench/.venv-newest/installed: requirements.lock
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --constraint requirements.lock -r $(filter bench/%,$^)
 	touch $@
 
-# an environment that cannot be made is removed, and its peers are not measured
+# an environment that cannot be created is removed, and its peers are not measured
 bench-augmentation bench-preprocessing: bench-%: $(VENV)/installed
 	-@for peers in bench/.venv bench/.venv-newest; do $(MAKE) --no-print-directory $$peers/installed || rm -rf $$peers; done
 	python bench/$*.py --page docs/benchmarks.md
@@ -108,13 +111,13 @@ bench-pretraining bench-evaluation bench-windows: bench-%: $(VENV)/installed
 bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
 	python bench/$*.py --page docs/benchmarks.md
 
-# one that fails does not stop the others: its rows say so; in this order, since scaling draws what scheduling measured
+# a benchmark that fails does not stop the others, and its rows say so; scaling draws the results of scheduling, so it is last
 BENCHES ?= preprocessing augmentation pretraining evaluation windows checksums scheduling scaling
 bench:
 	-@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name; done
 	python bench/summary.py --page docs/benchmarks.md
 
-# what was measured last, by the project or by you, beside what you measured now
+# compares the results on record with those of the last run
 OLD ?= docs/benchmarks/last
 NEW ?= results/bench
 bench-keep:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+
+# This is set before torch is imported, and holds for every process that a test starts. Sums then have the same order whichever test ran
+# before, and the two workers of `make test` do not take cores from each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
 from helpers import ROOT
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keeps tests in one worker process that share a fixture: the tests of a file, and all tests that use the finished study."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            together = "finished" if "finished" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(ROOT))
+            item.add_marker(pytest.mark.xdist_group(together))
 
 
 @pytest.fixture

@@ -12,6 +12,6 @@ def test_swinunetr_is_monais():
     swin = {"encoder.swin." + k.removeprefix("swinViT."): v for k, v in theirs.state_dict().items() if "swinViT" in k}
     rest = {"decoder." + k: v for k, v in theirs.state_dict().items() if "swinViT" not in k}
     ours.load_state_dict(swin | rest, strict=True)
-    image = torch.rand(1, 1, 64, 32, 32)
+    image = torch.rand(1, 1, 64, 32, 32, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(image), theirs(image))
+        torch.testing.assert_close(ours.double()(image), theirs.double()(image))

@@ -16,6 +16,6 @@ def test_unetr_is_monais():
     rest = {"decoder." + name: tensors.pop(name) for name in list(tensors) if not name.startswith("vit.")}
     ours.load_state_dict({"encoder." + name: tensor for name, tensor in vit.items()} | rest, strict=True)
     assert all("norm_cross_attn" in name for name in tensors) and len(tensors) == 24  # in no forward pass
-    image = torch.rand(2, 2, 32, 32, 16)
+    image = torch.rand(2, 2, 32, 32, 16, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(image), theirs(image), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(ours.double()(image), theirs.double()(image))

@@ -73,7 +73,8 @@ def test_check_names_what_is_wrong_and_fails(tmp_path: Path, capsys: Any) -> Non
     printed = capsys.readouterr()
     assert "sub-03/anat/sub-03_T1w.nii.gz: 4-D (20, 18, 16, 3) where 3-D is needed" in printed.out
     assert "sub-04/anat/sub-04_T1w.nii.gz: this is a web page" in printed.out
-    assert "unused:    dataset_description.json, sub-04/anat/sub-04_UNIT1.nii.gz" in printed.out
+    assert "unused:    dataset_description.json\n" in printed.out
+    assert "left out, suffix 'UNIT1' is not one of 'sequences': 1 volume (sub-04/anat/sub-04_UNIT1.nii.gz)" in printed.out
     assert "2 problems" in printed.err
 
 
@@ -134,3 +135,29 @@ def test_check_recognises_a_table_with_semicolons(tmp_path: Path) -> None:
     root = csv_tree(tmp_path)
     (root / "list.csv").write_text("subject;sequence;path\nMüller, A.;T1w;scans/1.nii.gz\n", encoding="utf-8")
     assert check.check(root)["module"] == "csv"
+
+
+def test_names_of_a_known_data_set_are_not_enough(tmp_path: Path) -> None:
+    for name in ("imagesTr/BRATS_001", "labelsTr/BRATS_001"):
+        volume(tmp_path / f"{name}.nii.gz", label="labels" in name)
+    with pytest.raises(
+        UserError, match=r"those of 'msd_brain_tumour', but imagesTr/BRATS_001.nii.gz has 1 channel, not 4[^!]*dataset"
+    ):
+        check.check(tmp_path)
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "a": 1}}))
+    facts = check.check(tmp_path)
+    assert facts["module"] == "nnunet" and "call it imagesTr/BRATS_001_0000.nii.gz" in facts["problems"][0]
+    volume(tmp_path / "imagesTr/BRATS_001.nii.gz", shape=(20, 18, 16, 4))
+    four = {"modality": {str(n): "x" for n in range(4)}, "labels": {"0": "background", "1": "a", "2": "b", "3": "c"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(four))
+    assert check.check(tmp_path)["module"] == "msd_brain_tumour"
+    (tmp_path / "dataset.json").write_text(json.dumps(four | {"labels": {"background": 0, "tumour": 1}}))
+    assert check.check(tmp_path)["module"] == "nnunet"
+
+
+def test_the_ignore_label_of_nnunet_is_remarked(tmp_path: Path) -> None:
+    stated = {"channel_names": {"0": "FLAIR", "1": "T1"}, "labels": {"background": 0, "lesion": 1, "ignore": 2}}
+    (nnunet_tree(tmp_path) / "dataset.json").write_text(json.dumps(stated))
+    facts = check.check(tmp_path)
+    assert facts["remarks"] == ["value 2 is nnU-Net's ignore label and no class: write `ignore: [2]` in the task"]
+    assert facts["options"]["labels"] == {1: "lesion", 2: "ignore"}  # a file with this value is read

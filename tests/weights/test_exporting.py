@@ -11,7 +11,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from brainpretrain.weights import exporting
 from brainpretrain.weights import store as weights
-from reference import assert_matches, checksum, filled, fixture, wave
+from reference import DOUBLE, assert_matches, checksum, filled, fixture, wave
 
 OPTIONS = {
     "unet": {"width": 4, "levels": 3, "convs_per_stage": 2},
@@ -55,7 +55,7 @@ def test_the_features_that_nnunet_computed_are_ours(tmp_path, architecture):
     encoder, _ = weights.encoder(saved(tmp_path, architecture))
     features = encoder.double()(wave().double())
     for found, wanted in zip(features, fixture(RECORDED[architecture])["features"], strict=True):
-        assert_matches(found, wanted)
+        assert_matches(found, wanted, DOUBLE)
 
 
 def test_kernels_are_turned_to_the_axes_of_nnunet(folder):

@@ -17,7 +17,7 @@ from brainpretrain.download import listing
 from brainpretrain.download.archives import markers
 from brainpretrain.download.download import download as download_dataset
 from brainpretrain.download.fetch import fetch as fetch_dataset
-from brainpretrain.download.index import scan, to_fetch, with_sizes
+from brainpretrain.download.index import excluded_lines, scan, to_fetch, with_sizes
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_json, write_tsv
 from brainpretrain.words import count
@@ -93,10 +93,19 @@ def fetch(args: argparse.Namespace) -> None:
 
 @command("index", DATASET, ROOT, OPTIONS, OUT)
 def index(args: argparse.Namespace) -> None:
-    """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes."""
+    """Writes index.tsv: volume, subject, patient, session, sequence, subset, site, path, label, channel, source_bytes.
+
+    Volumes that are left out by their names, if any, are listed in index.left_out.tsv next to it: path, reason.
+    """
     files = scan(datasets.describe(args.dataset, args.options), args.root)
     rows = with_sizes(files.rows, args.root)
+    left_out = args.out.with_name(f"{args.out.stem}.left_out.tsv")
+    left_out.unlink(missing_ok=True)
+    if files.excluded:
+        write_tsv(left_out, [{"path": path, "reason": reason} for path, reason in sorted(files.excluded.items())])
     write_tsv(args.out, rows)
+    for line in excluded_lines(files.by_reason()):
+        print(line)
     if files.dangling:
         print(to_fetch(files.dangling))
     print(f"{args.dataset}: {len(rows)} volumes of {len({row['subject'] for row in rows})} subjects")

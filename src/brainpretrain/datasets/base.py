@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from brainpretrain.errors import UserError
 
@@ -18,6 +19,7 @@ Row = dict[str, Any]  # of the index; `download.index.index` lists the keys
 EXTENSIONS = (".nii.gz", ".nii")
 CONVERTED = "nifti"  # folder below the root for converted files, on the paths of their sources
 UNPACK_AGAIN = "unpack the archive again, restore the names of the release, and remove copies"
+CORRECT_NAMES = "correct the names of these files, and remove copies; then run `brainpretrain check` on the folder"
 
 # From a scanner's name of a series to the sequence. The first rule that matches decides.
 SERIES_RULES = (
@@ -90,6 +92,13 @@ class Pattern:
     reject: tuple[str, ...] = ()
 
 
+class Review(NamedTuple):
+    """What a layout says about names of files: volumes that are left out, each with the reason; and problems."""
+
+    excluded: dict[str, str]
+    problems: list[str]
+
+
 @dataclass(frozen=True)
 class Layout:
     """One arrangement of the files of a data set.
@@ -99,12 +108,14 @@ class Layout:
         patterns: tried in this order for each file.
         examples: the files of one or two subjects.
         unused: regular expressions for whole paths of files that belong to the release but are not used.
+        review: judges the names of all files below a root before they are matched.
     """
 
     name: str
     patterns: tuple[Pattern, ...]
     examples: tuple[str, ...]
     unused: tuple[str, ...] = ()
+    review: Callable[[Path, list[str]], Review] | None = None
 
 
 @dataclass(frozen=True)
@@ -167,6 +178,7 @@ class Scan:
         unexpected: paths that no row uses.
         left_out: images that `accept` and `reject` exclude.
         dangling: broken links.
+        excluded: for each volume that the layout leaves out by its name, the reason.
     """
 
     layout: str
@@ -174,6 +186,14 @@ class Scan:
     unexpected: list[str]
     left_out: list[str]
     dangling: list[str] = field(default_factory=list)
+    excluded: Mapping[str, str] = field(default_factory=dict)
+
+    def by_reason(self) -> dict[str, list[str]]:
+        """The volumes that are left out by their names, grouped by reason; the most frequent reason first."""
+        groups = defaultdict(list)
+        for path, reason in sorted(self.excluded.items()):
+            groups[reason].append(path)
+        return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 class NotInPlace(UserError):
@@ -329,7 +349,9 @@ def how_to_place(dataset: Dataset, root: Path | str) -> str:
         "place": "ask for access at",
     }[dataset.access]
     lines = [f"{get} {dataset.page} ({dataset.licence}), unpack into {root}"]
-    if dataset.page:
+    if not dataset.page:  # a user's own data
+        lines = [f"give the files names as below; to see how a folder is read: brainpretrain check {shlex.quote(str(root))}"]
+    else:
         rule, incoming = f"snakemake download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
         lines.append(f"  or run {rule}, which also takes archives from {incoming}")
     for archive in dataset.archives:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections import Counter
@@ -17,7 +16,8 @@ from brainpretrain import datasets
 from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, some
 from brainpretrain.datasets.own import bids
 from brainpretrain.datasets.own.csv import separator
-from brainpretrain.download.index import list_files, recognises, scan, to_fetch
+from brainpretrain.download import nnunet_folder
+from brainpretrain.download.index import excluded_lines, list_files, recognises, scan, to_fetch
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import BadVolume, read_header
 
@@ -25,9 +25,6 @@ PROBED = 2000  # number of files that are compared with the layouts of all data 
 PRINTED = 20  # largest number of problems, and of remarks, in the report
 SHOWN = 12  # largest number of sequences, subsets and labels in the report
 VOLUMES_PER_SHARD = 256
-# sequences for the free names of channels in nnU-Net, in lower case
-CHANNELS = {"t1": "T1w", "t1w": "T1w", "t1gd": "T1ce", "t1ce": "T1ce", "t1c": "T1ce", "t2": "T2w", "t2w": "T2w",
-            "flair": "FLAIR", "dwi": "DWI", "adc": "ADC", "pd": "PDw", "swi": "SWI", "ct": "CT"}  # fmt: skip
 
 
 def check(folder: Path | str) -> dict[str, Any]:
@@ -38,7 +35,7 @@ def check(folder: Path | str) -> dict[str, Any]:
         - volumes, subjects, sessions, sites, labelled: counts
         - sequences and subsets: counts by name; labels: names by value, if stated
         - spacing_mm and shape: lowest and highest value of each axis
-        - unexpected (unused files), left_out (count), dangling (broken links)
+        - unexpected (unused files), left_out (count), excluded (volumes by the reason), dangling (broken links)
         - problems and remarks: texts; yaml: lines to paste into a config
 
     Raises:
@@ -56,7 +53,7 @@ def check(folder: Path | str) -> dict[str, Any]:
     is_template = module in datasets.TEMPLATES
     spacing, shape, bad_headers, remarks = _grids(root, files.rows, allow_4d=not is_template)
     if module == "nnunet":
-        remarks += _regions(root)
+        remarks += nnunet_folder.remarks(root)
     count = {key: len({row[key] for row in files.rows} - {""}) for key in ("subject", "session", "site")}
     if is_template:
         options = options | {"n_shards": max(1, math.ceil(len(files.rows) / VOLUMES_PER_SHARD))}
@@ -78,6 +75,7 @@ def check(folder: Path | str) -> dict[str, Any]:
         "shape": shape,
         "unexpected": files.unexpected,
         "left_out": len(files.left_out),
+        "excluded": files.by_reason(),
         "dangling": files.dangling,
         "problems": problems + bad_headers,
         "remarks": remarks,
@@ -99,6 +97,7 @@ def report(facts: Mapping[str, Any]) -> str:
             lines.append(f"  {key.removesuffix('_mm') + ':':11}{ranges} {unit}")
     if facts["left_out"]:
         lines.append(f"  {facts['left_out']} volumes are excluded by the selection of series")
+    lines += [f"  {line}" for line in excluded_lines(facts["excluded"])]
     if facts["unexpected"]:
         lines.append(f"  unused:    {some(facts['unexpected'])}")
     if facts["dangling"]:
@@ -128,16 +127,21 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
         return "a table of paths", "csv", {"file": tables[0]}
     volumes = [path for path in (*files, *dangling) if path.endswith(EXTENSIONS)]
     step = max(1, len(volumes) // PROBED)
+    similar = ""
     for name in datasets.names():
         dataset = datasets.load(name)
-        if dataset.access != "embedded" and recognises(dataset, volumes[::step]):
+        if dataset.access == "embedded" or not recognises(dataset, volumes[::step]):
+            continue
+        if reason := nnunet_folder.disagreement(dataset, folder, volumes):
+            similar = f"; the names are those of '{name}', but {reason}"
+        else:
             return f"the data set '{name}' ({dataset.title})", name, {}
-    if "dataset.json" in files and any(path.startswith("imagesTr/") for path in volumes):
-        return "nnU-Net's raw data", "nnunet", _nnunet(folder, volumes)
+    if "dataset.json" in files and any(path.startswith("imagesTr/") for path in files):
+        return "nnU-Net's raw data", "nnunet", nnunet_folder.options(folder, volumes)
     if recognises(bids.describe(), volumes[::step]):
         return "BIDS", "bids", _bids(volumes)
     raise UserError(
-        f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else ""),
+        f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else "") + similar,
         where=folder,
         fix=_hint(folder, files, volumes),
     )
@@ -148,6 +152,8 @@ def _hint(folder: Path, files: list[str], volumes: list[str]) -> str:
     nested = [path.removesuffix("/dataset.json") for path in files if re.fullmatch(r"[^/]+/dataset\.json", path)]
     if nested:
         return f"nnU-Net's raw data are one level down: check {folder / nested[0]}"
+    if any(path.startswith("imagesTr/") for path in volumes):
+        return "nnU-Net's raw data need a dataset.json with channel_names and labels: add it"
     if not volumes and any(path.lower().endswith((".dcm", ".ima", ".nrrd")) for path in files):
         return "convert DICOM and NRRD to NIfTI first"
     return "arrange it as BIDS or nnU-Net's raw data, or list the volumes in a CSV with the columns subject, sequence, path"
@@ -158,41 +164,6 @@ def _is_list(table: Path) -> bool:
     with open(table, newline="", encoding="utf-8-sig", errors="replace") as stream:
         first = stream.readline()
     return {"subject", "sequence", "path"} <= set(next(csv.reader([first], delimiter=separator(first)), []))
-
-
-def _nnunet(folder: Path, volumes: list[str]) -> dict[str, Any]:
-    """The options for channels and labels of dataset.json, in the form of nnU-Net 1 or 2."""
-    try:
-        stated = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-        channels = stated.get("channel_names") or stated.get("modality") or {}
-        names = [str(channels[key]) for key in sorted(channels, key=int)]
-        labels = dict(sorted(filter(None, (_label(*pair) for pair in stated.get("labels", {}).items()))))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise UserError(f"dataset.json cannot be read: {error}", where=folder / "dataset.json", fix="correct it") from error
-    options: dict[str, Any] = {"sequences": [CHANNELS.get(name.lower(), name) for name in names] or ["unknown"]}
-    if labels and not _regions(folder):  # a region has values without a name, and a label file may hold named values only
-        options["labels"] = labels
-    if any(path.startswith("labelsTs/") for path in volumes):
-        options["test_labels"] = True
-    return options
-
-
-def _label(key: Any, value: Any) -> tuple[int, str] | None:
-    """A label as (value, name), written as `name: value` or, before nnU-Net 2, `value: name`; None for the background."""
-    number, name = (value, key) if isinstance(value, int) else (key, value)
-    if isinstance(value, list):  # a region consists of the values of other labels
-        return None
-    return (int(number), str(name)) if int(number) > 0 else None
-
-
-def _regions(folder: Path) -> list[str]:
-    """A remark for each label of dataset.json that is a region, that is a list of values."""
-    stated = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("labels", {})
-    return [
-        f"label '{name}' is a region (values {', '.join(map(str, values))}) and is left out, since classes must not overlap"
-        for name, values in stated.items()
-        if isinstance(values, list)
-    ]
 
 
 def _bids(volumes: list[str]) -> dict[str, Any]:

@@ -1,20 +1,23 @@
-"""Finds the volumes of a data set by their file names; no file is opened."""
+"""Finds the volumes of a data set by their file names; no volume is opened."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from brainpretrain.datasets.base import (
+    CORRECT_NAMES,
     EXTENSIONS,
+    UNPACK_AGAIN,
     Dataset,
     Layout,
     NotInPlace,
     Pattern,
+    Review,
     Row,
     Scan,
     duplicates,
@@ -23,6 +26,7 @@ from brainpretrain.datasets.base import (
     some,
     volume_id,
 )
+from brainpretrain.words import count
 
 
 class Match(NamedTuple):
@@ -69,13 +73,17 @@ def scan(dataset: Dataset, root: Path | str) -> Scan:
     if dataset.lister:
         return dataset.lister(dataset, root)
     files, dangling = list_files(root)
+    reasons: dict[str, list[str]] = {}
     for layout in dataset.layouts:
         candidates = [path for path in files if not any(re.fullmatch(rule, path) for rule in layout.unused)]
-        matches = [match for path in candidates if (match := _first_match(layout, path))]
-        if matches:
-            return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling)
+        review = layout.review(root, candidates) if layout.review else Review({}, [])
+        matches = [match for path in candidates if path not in review.excluded and (match := _first_match(layout, path))]
+        if matches or review.problems:
+            return _scan_layout(dataset, layout, root, candidates, set(files), matches, dangling, review)
+        reasons |= Scan("", [], [], [], excluded=review.excluded).by_reason()
     raise NotInPlace(
-        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}",
+        f"the data set '{dataset.name}' ({dataset.title}) is not in place: {_summary(files, dangling)}"
+        + "".join(f"\n  {line}" for line in excluded_lines(reasons)),
         where=root,
         fix=how_to_place(dataset, root),
     )
@@ -86,6 +94,16 @@ def recognises(dataset: Dataset, paths: Iterable[str]) -> str:
     paths = list(paths)
     fitting = (layout for layout in dataset.layouts if any(_first_match(layout, path) for path in paths))
     return next((layout.name for layout in fitting), "")
+
+
+def channels_of(dataset: Dataset, paths: Iterable[str]) -> tuple[str, tuple[str, ...]] | None:
+    """The first path that fits the layout `decathlon` of a data set, and the sequences of its channels; None without one."""
+    for layout in dataset.layouts:
+        if layout.name == "decathlon":
+            for path in paths:
+                if match := _first_match(layout, path):
+                    return path, match.pattern.channels or (_sequence(match.pattern, match.groups.groupdict(default="")),)
+    return None
 
 
 def list_files(root: Path) -> tuple[list[str], list[str]]:
@@ -110,6 +128,11 @@ def list_files(root: Path) -> tuple[list[str], list[str]]:
     return sorted(set(files) - dangling), sorted(dangling)
 
 
+def excluded_lines(reasons: Mapping[str, list[str]]) -> list[str]:
+    """A line for each reason why volumes are left out, with their number and the first of them."""
+    return [f"left out, {reason}: {count(len(paths), 'volume')} ({some(paths, 3)})" for reason, paths in reasons.items()]
+
+
 def to_fetch(dangling: list[str]) -> str:
     """A line that names broken links and how to fetch their files."""
     return f"{len(dangling)} links to nothing, left out: fetch them first (datalad get): {some(dangling)}"
@@ -131,8 +154,9 @@ def _scan_layout(
     present: set[str],
     matches: list[Match],
     dangling: list[str],
+    review: Review,
 ) -> Scan:
-    used, rows, left_out, problems = set(), [], [], []
+    used, rows, left_out, problems = set(), [], [], list(review.problems)
     for match in matches:
         used.add(match.path)
         if not _selected(match):
@@ -148,13 +172,14 @@ def _scan_layout(
             elif expected_label and not label and on_grid:
                 problems.append(f"label missing: {expected_label} (of {match.path})")
             rows.append(row)
-    unexpected = [path for path in candidates if path not in used]
+    excluded = {path: reason for path, reason in review.excluded.items() if path not in used}
+    unexpected = [path for path in candidates if path not in used and path not in excluded]
     problems = [*dict.fromkeys(problems), *_incomplete(matches), *duplicates(rows)]
     if problems and dangling:
         problems.append(to_fetch(dangling))
-    refuse(dataset.name, root, problems, unexpected)
+    refuse(dataset.name, root, problems, unexpected, fix=UNPACK_AGAIN if dataset.page else CORRECT_NAMES)
     rows.sort(key=lambda row: row["volume"])
-    return Scan(layout.name, rows, unexpected, left_out, dangling)
+    return Scan(layout.name, rows, unexpected, left_out, dangling, excluded)
 
 
 def _incomplete(matches: list[Match]) -> list[str]:
