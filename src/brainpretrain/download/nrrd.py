@@ -55,14 +55,21 @@ def convert_tree(root: Path | str, image: str = r".*") -> int:
     Raises:
         UserError: a file cannot be read.
     """
-    root, count = Path(root), 0
+    waiting = unconverted(root, image)
+    for path, target in waiting:
+        convert(path, target)
+    return len(waiting)
+
+
+def unconverted(root: Path | str, image: str = r".*") -> list[tuple[Path, Path]]:
+    """The NRRD files that `convert_tree` would convert, each with the file to write."""
+    root, waiting = Path(root), []
     for path in sorted(root.rglob("*.nrrd")):
         relative = path.relative_to(root)
         target = root / CONVERTED / relative.with_suffix(".nii.gz")
         if re.fullmatch(image, relative.as_posix()) and not target.exists():
-            convert(path, target)
-            count += 1
-    return count
+            waiting.append((path, target))
+    return waiting
 
 
 def convert(source: Path | str, target: Path | str) -> None:
