@@ -1,4 +1,4 @@
-"""What the processes of one training tell each other. With one process all of it is the identity."""
+"""Exchange between the processes of one training. With one process every function is the identity."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import torch.distributed as dist
 
 
 def processes() -> int:
-    """Processes that train together."""
+    """Number of processes that train together."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def gathered(x: torch.Tensor) -> torch.Tensor:
-    """The samples of all processes in the order of their numbers (process r holds samples r, r + w, r + 2w ...).
+    """The samples of all w processes in the order of their numbers (process r has samples r, r + w, r + 2w ...).
 
-    Gradients flow to the samples of this process, w-fold, since DDP divides by w: a loss that every process computes on all
-    samples then has the gradient that one process would have.
+    Gradients flow to the samples of this process, multiplied by w, since DDP divides by w. A loss that every process computes
+    on all samples so has the gradient that it would have in one process.
 
     Args:
-        x: (b ...), as many samples in each process.
+        x: (b ...), the same number of samples in each process.
 
     Returns:
         (w b ...).
@@ -32,13 +32,13 @@ def gathered(x: torch.Tensor) -> torch.Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)
 
 
-def own(everyone: torch.Tensor) -> torch.Tensor:
-    """The samples of this process among those of `gathered`."""
-    return everyone if processes() == 1 else everyone[dist.get_rank() :: processes()]
+def own(samples: torch.Tensor) -> torch.Tensor:
+    """The samples of this process among those of all processes, as `gathered` returns them."""
+    return samples if processes() == 1 else samples[dist.get_rank() :: processes()]
 
 
 def numbers(number: int, device: torch.device) -> list[int]:
-    """What each process holds as `number`; all processes must ask."""
+    """The `number` of each process, by rank; all processes must call this."""
     if processes() == 1:
         return [number]
     parts = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(processes())]

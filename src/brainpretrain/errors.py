@@ -1,15 +1,15 @@
-"""The one error a user sees: problem, where, and what to do about it."""
+"""The one error that users see: the problem, where it is, and how to correct it."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Bad input, config or data. Printed as three short lines, without a traceback; exit code 2.
+    """Invalid input, config or data. It is printed as three short lines without a traceback; the exit code is 2.
 
     Args:
-        problem: what is wrong, with the value found.
-        where: the file, folder or config key in question.
-        fix: what the user can do now.
+        problem: what is wrong, with the value that was read.
+        where: the file, folder or config key.
+        fix: what the user can do.
     """
 
     def __init__(self, problem: str, *, where: object = "", fix: str = "") -> None:
@@ -23,19 +23,19 @@ class UserError(Exception):
 
 
 def as_raised(error: UserError) -> UserError:
-    """An error of a loader process as it was raised there: torch hands it on behind its traceback."""
+    """The original error of a loader process, which torch raises again with the traceback in front of its text."""
     lines = str(error).rpartition(f"{__name__}.{UserError.__name__}: ")
     return UserError(lines[2].rstrip()) if lines[1] and "DataLoader worker" in lines[0] else error
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, on one line; its name if it says nothing."""
+    """The first line of an error's text; the name of its class if there is no text."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 
-def nearest(word: object, known: list[str]) -> str:
-    """`known` as a hint for a mistyped word: the nearest one first, else all of them."""
+def nearest(word: object, valid: list[str]) -> str:
+    """A hint for a mistyped word: the most similar valid word, or all of them if none is similar."""
     import difflib
 
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
-    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(known)) or 'none'}"
+    close = difflib.get_close_matches(str(word), valid, n=1, cutoff=0.5)
+    return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(sorted(valid)) or 'none'}"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from brainpretrain.errors import UserError
 
 if TYPE_CHECKING:
-    import pandas as pd  # takes a third of a second, and half of the commands write no table
+    import pandas as pd  # the import takes a third of a second, and many commands read and write no table
 
 
 # What the standard library raises for a damaged zip or tar: its own errors, and those that escape from parsing a damaged field.
@@ -32,27 +32,27 @@ UNREADABLE_ARCHIVE = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, EOFError, struct.error),
     *(ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError),
 )
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, a quota, a limit on the size of files
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk is full, a quota is used up, a limit on file size is reached
 
 
 @contextmanager
 def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; fsynced and renamed to `path` when the block ends well.
+    """Yields a temporary path in the folder of `path`; it is synced and renamed to `path` when the block ends without an error.
 
-    After an exception nothing of it is left and an older `path` is untouched. The suffixes of `path` are kept,
-    since writers such as nibabel choose the format by them.
+    After an error the temporary file is removed, and an older `path` is unchanged. The temporary path has the suffixes of
+    `path`, since writers such as nibabel choose the format by them.
 
     Args:
         path: file to write.
-        needs: its bytes, where they are known before or as an upper bound, for the message about a full disk.
+        needs: its size in bytes or an upper bound, if known, for the message about a full disk.
 
     Raises:
-        UserError: the disk is full, whatever the block itself raised for that.
+        UserError: the disk is full, whatever error the block itself raised because of it.
     """
     path = Path(path)
     temporary = part_of(path, os.getpid())
     try:
-        with full_disk_is_told(path, temporary, needs):
+        with explain_full_disk(path, temporary, needs):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             give_usual_mode(temporary)
@@ -65,12 +65,12 @@ def atomic(path: Path | str, needs: int = 0) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str, needs: int = 0) -> Iterator[Path]:
-    """As `atomic`, for a folder with files in it; an older `path` goes when the new one is whole."""
+    """As `atomic`, for a folder of files; an older `path` is removed when the new one is complete."""
     path = Path(path)
     temporary = part_of(path, os.getpid())
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        with full_disk_is_told(path, temporary, needs):
+        with explain_full_disk(path, temporary, needs):
             temporary.mkdir(parents=True)
             yield temporary
             for file in temporary.rglob("*"):
@@ -100,12 +100,12 @@ def give_usual_mode(file: Path) -> None:
 
 
 def part_of(path: Path, process: int) -> Path:
-    """Where a process writes `path` until it is whole; left behind only by a killed one."""
+    """The temporary path that a process writes until `path` is complete; only a killed process leaves it behind."""
     return path.with_name(f".{process}.part.{path.name}")
 
 
 def clear_parts(folder: Path) -> None:
-    """Removes what killed processes left half written in a folder that nobody else writes to now."""
+    """Removes the temporary files of killed processes from a folder that no other process writes to."""
     for part in folder.glob(".*.part.*"):
         shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
 
@@ -133,30 +133,30 @@ def _may_look(path: Path) -> bool:
 
 
 def full_disk(path: Path | str, why: int, needs: int = 0) -> UserError:
-    """The error of a disk that is full.
+    """The error of a full disk.
 
     Args:
-        path: what could not be written.
-        why: the system's number, one of `FULL`.
-        needs: bytes, if known.
+        path: file that could not be written.
+        why: number of the system error, one of `FULL`.
+        needs: size of the file in bytes, if known.
     """
-    there = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
-    wanted = f"it needs {_size(needs)}, " if needs else ""
+    folder = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+    size = f"it needs {_size(needs)}, " if needs else ""
     return UserError(
-        f"disk full: {wanted}{_size(shutil.disk_usage(there).free)} are free ({os.strerror(why)})",
+        f"disk full: {size}{_size(shutil.disk_usage(folder).free)} are free ({os.strerror(why)})",
         where=path,
-        fix="make room or raise the limit, then give the same command again; what was there before is as it was",
+        fix="make room or raise the limit, then run the same command again; earlier results are unchanged",
     )
 
 
 @contextmanager
-def full_disk_is_told(path: Path | str, part: Path | None = None, needs: int = 0) -> Iterator[None]:
-    """Raises `full_disk` in place of whatever a full disk makes the block raise.
+def explain_full_disk(path: Path | str, part: Path | None = None, needs: int = 0) -> Iterator[None]:
+    """Raises `full_disk` instead of any error that a full disk causes in the block.
 
     Args:
         path: file to write.
-        part: where it is written until it is whole; a library that gives no reason is checked by it.
-        needs: bytes, if known.
+        part: the temporary file, used to check whether the disk is full after an error of a library that gives no reason.
+        needs: size of the file in bytes, if known.
     """
     try:
         yield
@@ -167,10 +167,10 @@ def full_disk_is_told(path: Path | str, part: Path | None = None, needs: int = 0
 
 
 def _why_full(error: Exception, part: Path | None) -> int:
-    """The system's number if a full disk is behind an error, else 0.
+    """The number of the system error if a full disk caused an error, else 0.
 
-    Libraries in other languages raise errors of their own. Rust's text has the number; where there is none, the file system
-    is asked whether the file can grow.
+    Libraries in other languages raise errors of their own. Those of Rust contain the number in their text; for others, it is
+    tried whether the temporary file can grow.
     """
     if isinstance(error, OSError):
         return error.errno if error.errno in FULL else 0
@@ -182,13 +182,13 @@ def _why_full(error: Exception, part: Path | None) -> int:
     try:
         with open(part or os.devnull, "ab") as stream:
             stream.write(bytes(2**16))
-    except OSError as asked:
-        return asked.errno if asked.errno in FULL else 0
+    except OSError as refusal:
+        return refusal.errno if refusal.errno in FULL else 0
     return 0
 
 
 def _size(count: int) -> str:
-    """Bytes for people."""
+    """A number of bytes in the largest unit that fits."""
     for unit, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if count >= unit:
             return f"{count / unit:.3g} {name}"
@@ -196,7 +196,7 @@ def _size(count: int) -> str:
 
 
 def link(path: Path, where: Path) -> None:
-    """The same file under a second name, or a copy where the file system has no such thing."""
+    """Gives a file the second name `where` (a hard link), or copies it if the file system has no hard links."""
     try:
         os.link(path, where)
     except OSError:
@@ -204,13 +204,13 @@ def link(path: Path, where: Path) -> None:
 
 
 def sha256(path: Path | str) -> str:
-    """Hex digest of a file, read in pieces."""
+    """Hex digest of a file, which is read in pieces."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def stable_hash(text: str) -> int:
-    """A number that depends on `text` alone: equal on every machine, in every Python, on every day."""
+    """A number of 64 bits that depends on `text` only: it is equal on all machines and in all versions of Python."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
@@ -220,7 +220,7 @@ def dump_json(value: Any) -> str:
 
 
 def fingerprint(*values: Any) -> str:
-    """12 hex digits that name the content of JSON-able values."""
+    """12 hex digits that depend on the content of the values only; the values must be of JSON types."""
     return hashlib.sha256("\n".join(dump_json(v) for v in values).encode()).hexdigest()[:12]
 
 
@@ -231,15 +231,15 @@ def write_json(path: Path | str, value: Any) -> None:
 
 
 def read_json(path: Path | str) -> Any:
-    """Reads JSON, as `write_json` writes it: numbers are finite, text is text.
+    """Reads JSON with finite numbers and valid text, as `write_json` writes it.
 
     Raises:
-        UserError: the file is missing or no JSON.
+        UserError: the file is missing, is not readable, or is no such JSON.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
         value = json.loads(text, parse_constant=_finite, parse_float=_finite)
-        if "\\ud" in text.lower():  # half a letter, which no file can hold; or two halves of one
+        if "\\ud" in text.lower():  # a surrogate, which is valid JSON only as one of a pair
             json.dumps(value, ensure_ascii=False).encode()
         return value
     except FileNotFoundError as error:
@@ -289,10 +289,10 @@ def as_tsv(rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] 
 
 
 def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:
-    """Reads a TSV. Every column is text and an empty cell is '', but for the columns named in `numbers`.
+    """Reads a TSV. Every column is text, with '' for an empty cell, except for the columns in `numbers`, with NaN.
 
     Raises:
-        UserError: the file is missing, empty, damaged, or lacks a column of `numbers`.
+        UserError: the file is missing, not readable, empty or damaged, or lacks a column of `numbers`.
     """
     import pandas as pd
 
@@ -326,14 +326,14 @@ def read_tsvs(paths: Iterable[Path | str]) -> pd.DataFrame:
 
 
 def is_cut(path: Path | str) -> bool:
-    """Whether the last line of a text file has no end: every table that `write_tsv` made has one."""
+    """True if the last line of a text file has no line end, which every table of `write_tsv` has."""
     with open(path, "rb") as stream:
         stream.seek(-1, os.SEEK_END)
         return stream.read(1) != b"\n"
 
 
 def sync_tree(folder: Path) -> None:
-    """Brings every file below a folder to the disk, before the folder gets the name by which it counts as whole."""
+    """Makes all files below a folder survive a power cut; called before the folder gets its final name."""
     for path in (*folder.rglob("*"), folder):
         sync(path)
 

@@ -1,4 +1,4 @@
-"""Locks between processes, by files: they go with the process that holds them, also when it is killed."""
+"""Locks between processes, as locked files. A lock ends with the process that holds it, even if it is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK_EVERY_S = 2
 
 
 class Lock:
-    """A locked file. The lock ends with `release`, with this object, or with the process."""
+    """A locked file. The lock ends with `release`, with the end of this object, or with the process."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
@@ -29,14 +29,14 @@ class Lock:
 
 
 def try_take(path: Path) -> Lock | None:
-    """The lock of a file that is made if need be, or None while another process has it.
+    """The lock of a file, which is created if it is missing; None while another process holds the lock.
 
-    On a file system without locks nobody can be kept out, and the lock is granted.
+    On a file system without locks other processes cannot be excluded; a warning is printed and the lock is granted.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-    except PermissionError:  # another user's file
+    except PermissionError:  # the file of another user, which can be locked without writing to it
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -45,25 +45,25 @@ def try_take(path: Path) -> Lock | None:
         return None
     except OSError as error:
         print(f"{path}: this file system has no locks ({error}); do not start a second copy", flush=True)
-    told = f"host {socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    with suppress(OSError):  # another user's file, or a full disk: a lock it is all the same
+    holder_text = f"host {socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    with suppress(OSError):  # another user's file, or a full disk: the lock holds nevertheless
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, told.encode())
+        os.write(descriptor, holder_text.encode())
     return Lock(descriptor)
 
 
 def holder(path: Path) -> str:
-    """Who has a lock, or had it last: host, process and time; '' if nobody can tell."""
+    """The current or last holder of a lock: host, process and time; '' if unknown."""
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace")
     return ""
 
 
 def take(path: Path, message: str) -> tuple[Lock, bool]:
-    """Like `try_take`, after waiting for as long as it takes; prints `message` and who has the lock once if it waits.
+    """Waits until the lock of a file is free and takes it; prints `message` and the holder once if it has to wait.
 
     Returns:
-        The lock, and whether it had to be waited for.
+        The lock, and whether another process held it before.
     """
     waited = False
     while (lock := try_take(path)) is None:

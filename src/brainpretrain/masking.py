@@ -1,4 +1,4 @@
-"""Block masks, and what a reader of the visible voxels alone would guess. hidden: True = masked out."""
+"""Block masks, and the trivial guesses from the visible voxels alone. hidden: True = masked out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from brainpretrain.seeds import as_ints, generator, uniform
 from brainpretrain.sizes import ratio_range, token_grid
 
-_FLAT = 1e-6  # added to the variance of a block, so that air can be divided by its deviation
+_FLAT = 1e-6  # added to the variance of a block, so that air, which is constant, can be divided by its deviation
 
 
 def block_mask(
@@ -24,7 +24,7 @@ def block_mask(
 ) -> torch.Tensor:
     """Random blocks of voxels to hide (AMAES section 3.2), as bool (b 1 x y z); True = hidden.
 
-    Of a ratio's `blocks * (1 - mask_ratio)` blocks the whole ones stay visible and all others are hidden: 19,661 of
+    `blocks * (1 - mask_ratio)` blocks, rounded down, stay visible and all others are hidden: 19,661 of
     the 32,768 blocks of 4 voxels in 128^3 at 0.6. A sample's mask depends on its own seed alone, not on the batch or the device.
 
     Args:
@@ -34,7 +34,7 @@ def block_mask(
         mask_ratio: share of blocks to hide, 0..1; or [low, high], from which each sample draws its own, uniformly.
 
     Raises:
-        UserError: `mask_size` does not divide `size`, or `mask_ratio` is no share and no range of shares.
+        UserError: `mask_size` does not divide `size`, or `mask_ratio` is neither a share nor a range of shares.
     """
     grid = token_grid(size, mask_size)
     low, high = ratio_range(mask_ratio)
@@ -52,9 +52,9 @@ def block_mask(
 
 @torch.no_grad()
 def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
-    """The trivial guess: mean of the visible voxels in the cell around each voxel and in the 26 cells beside it.
+    """The trivial guess: the mean of the visible voxels in the cell of each voxel and in the 26 cells around it.
 
-    Where all of these are hidden, the mean of all visible voxels of the sample.
+    Where all of these are hidden, it is the mean of all visible voxels of the sample.
 
     Args:
         image: (b c x y z).
@@ -67,13 +67,13 @@ def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -
     visible = (~hidden).to(image.dtype)
     cells = (grid[0], grid[1], grid[2])
     total, weight = (
-        # padded by hand: the pooling itself refuses fewer than 3 cells, whatever its padding
+        # padded separately, since the pooling refuses fewer than 3 cells whatever its own padding
         F.avg_pool3d(F.pad(F.adaptive_avg_pool3d(x, cells), [1] * 6), kernel_size=3, stride=1)
         for x in (image * visible, visible)
     )
     axes = (2, 3, 4)
     overall = (image * visible).sum(axes, keepdim=True) / visible.sum(axes, keepdim=True).clamp(min=1)
-    # A share of less than one voxel in a million is rounding, not a voxel.
+    # a share below one voxel in a million is a rounding error
     guess = torch.where(weight > 1e-6, total / weight.clamp(min=1e-6), overall)
     return F.interpolate(guess, size=image.shape[2:], mode="nearest")
 
@@ -81,7 +81,8 @@ def local_mean(image: torch.Tensor, hidden: torch.Tensor, grid: Sequence[int]) -
 def hidden_mean(error: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Mean of `error` (b c x y z) over the voxels of a sample where `hidden` (b 1 x y z) is True, then over samples.
 
-    A sample's weight does not depend on the others, so neither on the number of devices. Without a hidden voxel it counts as 0.
+    The weight of a sample does not depend on the others, and so not on the number of devices. A sample without hidden
+    voxels counts as 0.
     """
     axes = (1, 2, 3, 4)
     return ((error * hidden).sum(axes) / (hidden.sum(axes) * error.shape[1]).clamp(min=1)).mean()

@@ -13,7 +13,7 @@ from brainpretrain.errors import UserError, nearest
 
 
 def names(folder: str) -> list[str]:
-    """Modules of the sub-package `folder` that have a `build`; nothing is imported."""
+    """Names of the modules of the sub-package `folder` that define `build`; none is imported."""
     files = (Path(__file__).parent / folder).glob("[a-z]*.py")
     return sorted(path.stem for path in files if "\ndef build(" in path.read_text(encoding="utf-8"))
 
@@ -22,19 +22,19 @@ def module(folder: str, name: str) -> ModuleType:
     """Imports `brainpretrain.<folder>.<name>`.
 
     Raises:
-        UserError: there is no such file; names the nearest one.
+        UserError: there is no such file; the message names the most similar one.
     """
-    known = names(folder)
-    if name not in known:
-        raise UserError(f"there is no {folder}/{name}.py", where=name, fix=nearest(name, known))
+    valid = names(folder)
+    if name not in valid:
+        raise UserError(f"there is no {folder}/{name}.py", where=name, fix=nearest(name, valid))
     return importlib.import_module(f"brainpretrain.{folder}.{name}")
 
 
 def check_options(function: Callable, options: Mapping[str, Any], where: str) -> None:
-    """Compares `options` with the keyword-only parameters of `function`.
+    """Checks that `options` fit the keyword-only parameters of `function`.
 
     Raises:
-        UserError: an option is unknown or missing; names the nearest one.
+        UserError: an option is unknown or missing; the message names the most similar parameter.
     """
     keywords = {
         name: parameter
@@ -46,6 +46,6 @@ def check_options(function: Callable, options: Mapping[str, Any], where: str) ->
             raise UserError(
                 f"unknown option '{name}'", where=where, fix=nearest(name, list(keywords)) if keywords else "remove it"
             )
-    missing = [name for name, found in keywords.items() if found.default is found.empty and name not in options]
+    missing = [name for name, word in keywords.items() if word.default is word.empty and name not in options]
     if missing:
         raise UserError(f"missing options: {', '.join(missing)}", where=where, fix="give them in the config entry")

@@ -1,6 +1,6 @@
 """A network for nnU-Net's environment, which has `dynamic_network_architectures`; nothing here needs the rest of the project.
 
-The plans that `brainpretrain export --format nnunet` writes name it, so install the project there with `--no-deps`.
+The plans that `brainpretrain export --format nnunet` writes name this class, so install the project there with `--no-deps`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class MaxPoolUNet(nn.Module):
     """nnU-Net's plain U-Net, halved by max pooling as in AMAES where nnU-Net strides a convolution.
 
     Args:
-        input_channels: of the image.
+        input_channels: channels of the image.
         num_classes: channels of the logits.
         n_conv_per_stage_decoder: conv blocks per decoder stage.
-        deep_supervision: logits of every decoder stage.
-        options: those of `PlainConvEncoder`.
+        deep_supervision: return the logits of every decoder stage.
+        options: options of `PlainConvEncoder`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Random numbers that depend on a sample's seed and on what they are for, and on nothing else."""
+"""Random numbers that depend on the seed of a sample and on their purpose, and on nothing else."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """NumPy generator of one sample for one purpose (`mask`, `rotation` ...).
 
-    Two purposes never share a stream, so a change of one transform leaves the draws of the others alone.
+    Two purposes never share a stream, so a change of one transform does not change the draws of the others.
 
     Args:
         seed: seed of the sample, >= 0.
@@ -27,7 +27,7 @@ def fires(seed: int, purpose: str, p: float) -> np.random.Generator | None:
 
 
 def as_ints(seeds: Sequence[int] | torch.Tensor) -> list[int]:
-    """Seeds of a batch as plain ints, also from the tensor that a collate function makes of them."""
+    """Seeds of a batch as plain ints, also from a tensor, as a collate function makes it."""
     return seeds.tolist() if isinstance(seeds, torch.Tensor) else list(seeds)
 
 
@@ -38,7 +38,7 @@ def uniform(rng: np.random.Generator, bounds: Sequence[float], size: int | tuple
 
 
 def normal(shape: tuple[int, ...], seed: int, device: torch.device) -> torch.Tensor:
-    """Standard normal float32 noise made on `device`: repeatable there, but CPU and GPU give different noise."""
-    if device.type == "meta":  # shapes only, where operations are counted
+    """Standard normal float32 noise, drawn on `device`: repeatable there, but different on CPU and GPU."""
+    if device.type == "meta":  # shapes only, when operations are counted
         return torch.empty(shape, device=device)
     return torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device)

@@ -1,4 +1,4 @@
-"""Which sizes fit a network and a mask. Pure Python, so that a dry run can tell."""
+"""Checks whether patch sizes fit a network and a mask. Pure Python, so that a dry run can check them without torch."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from brainpretrain.errors import UserError
 
 
 def check_size(size: Sequence[int], divisor: int, where: str = "patch_size") -> None:
-    """Refuses image sizes that an encoder with `divisor` cannot halve evenly.
+    """Refuses sizes (voxels along x, y, z) that an encoder with `divisor` cannot halve evenly.
 
     Raises:
-        UserError: a side is no multiple of `divisor` (names the nearest valid ones), or the coarsest feature map
-            would be one voxel, which cannot be normalised.
+        UserError: an axis is no multiple of `divisor` (the message names the nearest valid sizes), or the coarsest feature map
+            would be a single voxel, which cannot be normalised.
     """
     size = [int(n) for n in size]
     if any(n % divisor for n in size):
@@ -36,7 +36,7 @@ def _neighbours(n: int, divisor: int) -> str:
 
 
 def token_grid(size: Sequence[int], mask_size: int, where: str = "mask_size") -> list[int]:
-    """Blocks of a mask along each axis.
+    """Number of mask blocks along each axis.
 
     Raises:
         UserError: `mask_size` does not divide `size`.
@@ -50,10 +50,10 @@ def token_grid(size: Sequence[int], mask_size: int, where: str = "mask_size") ->
 
 
 def ratio_range(mask_ratio: float | Sequence[float], where: str = "mask_ratio") -> tuple[float, float]:
-    """Lowest and highest share of blocks to hide; the same number twice if it is not drawn.
+    """Lowest and highest share of blocks to hide; the same number twice if the share is fixed.
 
     Raises:
-        UserError: neither a share nor [low, high] of two shares.
+        UserError: `mask_ratio` is neither a share in 0..1 nor a pair [low, high] of shares.
     """
     bounds = list(mask_ratio) if isinstance(mask_ratio, Sequence) else [mask_ratio, mask_ratio]
     if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= 1:

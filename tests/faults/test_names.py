@@ -191,3 +191,32 @@ def test_76_renamed_or_converted_the_cases_are_read(tmp_path: Path) -> None:
     line = ["index", "--dataset", "nnunet", "--root", str(root), "--options", '{"sequences": ["FLAIR"]}', "--out"]
     assert cli.main([*line, str(tmp_path / "index.tsv")]) == 0
     assert list(read_tsv(tmp_path / "index.tsv")["subject"]) == ["p_0000", "p_0007"]
+
+
+# ------------------------------------------------------------------------------------------------ 77
+
+
+def table(root: Path, *lines: str) -> tuple[int, Path]:
+    """Exit code of `index` for a CSV with these lines, and the path of the index."""
+    root.mkdir(exist_ok=True)
+    (root / "list.csv").write_text("\n".join(["subject,session,sequence,path,label", *lines, ""]))
+    out = root.with_name(f"{root.name}_index.tsv")
+    return cli.main(
+        ["index", "--dataset", "csv", "--root", str(root), "--options", '{"file": "list.csv"}', "--out", str(out)]
+    ), out
+
+
+def test_77_many_faults_of_one_kind_are_one_line_with_their_number(tmp_path: Path, capsys: Any) -> None:
+    lines = [f"s{n},,T1w,gone/{n}.nii.gz," for n in range(200)]
+    code, out = table(tmp_path / "d", *lines, ",,T1w,gone/1.nii.gz,", "a,,,gone/2.nii.gz,")
+    printed = capsys.readouterr().err
+    assert code == 2 and not out.exists() and len(printed.splitlines()) < 12
+    assert "path missing, in 202 lines: line 2: gone/0.nii.gz, line 3: gone/1.nii.gz" in printed and "and 197 more" in printed
+    assert "line 202: no subject" in printed and f"relative paths begin in {tmp_path / 'd'}" in printed
+
+
+def test_77_absolute_paths_are_taken_and_become_relative_below_the_folder(tmp_path: Path) -> None:
+    root, other = folder(tmp_path / "d", "scans/1.nii.gz"), folder(tmp_path / "elsewhere", "2.nii")
+    code, out = table(root, f"a,,T1w,{root / 'scans/1.nii.gz'},", f"b,,T1w,{other / '2.nii'},{root / 'scans/1.nii.gz'}")
+    assert code == 0 and list(read_tsv(out)["path"]) == ["scans/1.nii.gz", str(other / "2.nii")]
+    assert list(read_tsv(out)["label"]) == ["", "scans/1.nii.gz"]

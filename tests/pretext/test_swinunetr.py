@@ -76,7 +76,7 @@ def test_views_are_turned_in_the_xy_plane():
 
 
 def test_bad_options_are_refused():
-    with pytest.raises(UserError, match="no range of shares"):
+    with pytest.raises(UserError, match="not a range of shares"):
         task(cutout_ratio=[0.4, 0.3])
     with pytest.raises(UserError, match="did you mean 'token'"):
         task(pool="tokens")

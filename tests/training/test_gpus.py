@@ -73,5 +73,5 @@ def test_without_a_gpu_the_command_runs_on_the_cpu(tmp_path):
 
 
 def test_more_gpus_than_there_are_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="2 GPUs are asked for, and 1 can be seen"):
+    with pytest.raises(UserError, match="2 GPUs are asked for, and 1 are visible"):
         gpus.claim(2, {"CUDA_VISIBLE_DEVICES": "0"}, tmp_path)

@@ -81,18 +81,22 @@ def f():
 HEAVY = {"torch", "lightning", "monai", "matplotlib", "SimpleITK", "snakemake"}
 LIGHT = [
     "cli.cohorts",
+    "cli.cohorts_overlap",
     "cli.download",
+    "cli.download_check",
+    "cli.download_datasets",
     "cli.evaluation",
     "cli.preprocess",
     "cli.report",
+    "cli.report_corpus",
     "cli.report_figures",
     "cli.report_overlays",
-    "cli.report_pages",
     "cli.report_status",
+    "cli.report_training",
     "cli.training_claim",
     "cli.training_schedule",
+    "cli.weights_export",
     "report.landing",
-    "weights.cards",
 ]
 
 

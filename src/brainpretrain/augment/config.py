@@ -1,8 +1,8 @@
-"""What an augmentation policy in YAML may say. Imports no torch.
+"""The models of an augmentation policy in YAML. Imports no torch.
 
 A policy maps transforms to their fields; a transform that is not named never fires. `p` is the probability per sample,
 `p_axis` per axis and `p_channel` per channel once the transform has fired, and a range [low, high] is drawn from
-uniformly. The order of the keys means nothing: the order of application is that of `PolicyConfig`.
+uniformly. The order of the keys has no effect; transforms are applied in the order of `PolicyConfig`.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ class Ghosting(Transform):
 class Gibbs(Transform):
     """Ringing: only the central lines of k-space along a random axis stay.
 
-    Their number is a share `kept` of the patch, or `lines` as in the published code: absolute, an odd one made even, and
-    with more lines than the patch has only its highest frequencies stay, which wipes it out.
+    Their number is a share `kept` of the patch, or `lines` as in the published code: absolute, an odd number made even. With more
+    lines than the patch has, only its highest frequencies stay, which destroys the image.
     """
 
     kept: ShareRange | None = None
@@ -127,7 +127,7 @@ class Gamma(Transform):
 
 
 class PolicyConfig(BaseModel):
-    """An entry of `augmentations:`; the fields stand in the order of application (AMAES Appendix B)."""
+    """An entry of `augmentations:`; fields are in the order of application (AMAES Appendix B)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     note: str = Field("", exclude=True)

@@ -1,8 +1,8 @@
 """The intensity transforms of AMAES Appendix B.
 
-Per transform a `draw_*`, from one sample's generator to plain numbers (None: nothing to do after all; it gets the shape
-c x y z), and an `apply_*` on one sample: x (c x y z) float32 and these numbers -> a new array of the same shape. `change`
-clips the result to the range of x.
+Each transform has a `draw_*`, which draws plain numbers for one sample of shape c x y z (None if the draw changes nothing), and
+an `apply_*`, which computes a new array from x (c x y z) float32 and these numbers. `change` clips the result to the range
+of x.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def apply_multiplicative_noise(x: torch.Tensor, sigma: float, seed: int) -> torc
 
 
 def draw_blur(rng: np.random.Generator, fields: config.Blur, shape: Shape) -> Draws | None:
-    """Width per channel, 0 where the channel is left alone."""
+    """Width per channel, 0 for a channel that stays as it is."""
     chosen = rng.random(shape[0]) < fields.p_channel
     sigma = uniform(rng, fields.sigma_voxels, shape[0]) * chosen
     return {"sigma": sigma} if sigma.any() else None
 
 
 def apply_blur(x: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
-    """Gaussian of sigma (c) voxels, cut at 4 sigma, mirrored at the border; sigma 0 leaves a channel alone."""
+    """Gaussian of sigma (c) voxels, cut at 4 sigma, mirrored at the border; with sigma 0 a channel stays as it is."""
     x = x.clone()
     for channel, width in zip(x, sigma, strict=True):
         if width > 0:
@@ -54,7 +54,7 @@ def apply_blur(x: torch.Tensor, sigma: Sequence[float]) -> torch.Tensor:
 
 
 def _blurred(x: torch.Tensor, sigma: float) -> torch.Tensor:
-    """One channel (x y z): per axis a sum of shifted copies, for so few taps the fastest way."""
+    """One channel (x y z): along each axis a sum of shifted copies, the fastest way for so few taps."""
     reach = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     weights /= weights.sum()
@@ -125,12 +125,12 @@ def apply_kspace(x: torch.Tensor, lines: Sequence[tuple[int, np.ndarray]]) -> to
     """
     real, imaginary = x, None
     for axis, gains in lines:
-        real, beside = _filter_lines(real, axis + 1, gains)
+        real, other = _filter_lines(real, axis + 1, gains)
         if imaginary is not None:
             imaginary, negative = _filter_lines(imaginary, axis + 1, gains)
             real = real if negative is None else real.sub_(negative)
-            beside = imaginary if beside is None else beside.add_(imaginary)
-        imaginary = beside
+            other = imaginary if other is None else other.add_(imaginary)
+        imaginary = other
     return real.abs_() if imaginary is None else torch.hypot(real, imaginary)
 
 
@@ -176,15 +176,15 @@ def draw_low_resolution(rng: np.random.Generator, fields: config.LowResolution, 
 def apply_low_resolution(x: torch.Tensor, voxels: np.ndarray) -> torch.Tensor:
     """Brings each axis to `voxels` (c 3) by nearest neighbour and back by cubic splines, within the range in between."""
     x = x.clone()
-    for channel, wanted in zip(x, voxels.tolist(), strict=True):
+    for channel, counts in zip(x, voxels.tolist(), strict=True):
         sizes = channel.shape
         small = channel
-        for axis, (n, few) in enumerate(zip(sizes, wanted, strict=True)):
+        for axis, (n, few) in enumerate(zip(sizes, counts, strict=True)):
             if few < n:
-                picked = torch.from_numpy(nearest(few, n)).to(x.device, non_blocking=True)
-                small = small.index_select(axis, picked)
+                index = torch.from_numpy(nearest(few, n)).to(x.device, non_blocking=True)
+                small = small.index_select(axis, index)
         large = small
-        for axis, (n, few) in enumerate(zip(sizes, wanted, strict=True)):
+        for axis, (n, few) in enumerate(zip(sizes, counts, strict=True)):
             if few < n:
                 large = _along(large, _enlarging_matrix(few, n), axis)
         torch.minimum(large.maximum(small.amin()), small.amax(), out=channel)
@@ -192,7 +192,7 @@ def apply_low_resolution(x: torch.Tensor, voxels: np.ndarray) -> torch.Tensor:
 
 
 def nearest(small: int, size: int) -> np.ndarray:
-    """Which of `size` voxels the centres of `small` lie in."""
+    """The voxels, out of `size`, that contain the centres of `small` voxels along the same axis."""
     return (2 * np.arange(small) + 1) * size // (2 * small)
 
 
@@ -242,7 +242,7 @@ def apply_gamma(x: torch.Tensor, gamma: float, invert: bool, epsilon: float) -> 
 
 
 class Transform(NamedTuple):
-    """How to draw and how to apply."""
+    """The two functions of a transform."""
 
     draw: Callable[..., Draws | None]
     apply: Callable[..., torch.Tensor]
@@ -262,21 +262,21 @@ TRANSFORMS = {
 
 
 def draw(seed: int, policy: config.PolicyConfig, shape: Shape) -> dict[str, Draws]:
-    """What fires on the sample of this seed, in the order of application, each with its draws."""
+    """The transforms that fire on the sample with this seed, in the order of application, each with its draws."""
     draws = {}
     for name, transform in TRANSFORMS.items():
         fields = getattr(policy, name)
         if fields and (rng := fires(seed, name, fields.p)):
-            found = transform.draw(rng, fields, shape)
-            if found is not None:
-                draws[name] = found
+            numbers = transform.draw(rng, fields, shape)
+            if numbers is not None:
+                draws[name] = numbers
     if not policy.separate_kspace:
         in_one_transform(draws)
     return draws
 
 
 def change(x: torch.Tensor, draws: Mapping[str, Draws]) -> None:
-    """Applies draws to x (c x y z), in place, each clipped to the range it found in a channel."""
+    """Applies draws to x (c x y z) in place; each result is clipped, by channel, to the range before it."""
     for name, numbers in draws.items():
         low, high = x.amin((1, 2, 3), keepdim=True), x.amax((1, 2, 3), keepdim=True)
         torch.minimum(

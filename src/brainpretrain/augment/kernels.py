@@ -1,7 +1,7 @@
 """The resampling of `spatial.py` for CPUs, compiled by numba: a third of the time of the same arithmetic in torch's operators.
 
-A row of output voxels is worked on at a time, in loops that the compiler turns into vector instructions: where they read,
-the weights, the reads themselves. Indices are unsigned, or numba would test each for being negative.
+Rows of output voxels are computed one by one, in loops that the compiler vectorises: positions, weights, reads.
+Indices are unsigned, since numba would otherwise test each for being negative.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _filter(lines, first, n):
 
 @_compiled
 def coefficients(image):
-    """Cubic B-spline coefficients (x+3 y+3 z+3) of an image (x y z), with one mirrored voxel before and two behind."""
+    """Cubic B-spline coefficients (x+3 y+3 z+3) of an image (x y z), with one mirrored voxel before and two after."""
     nx, ny, nz = image.shape
     out = np.empty((nx + 3, ny + 3, nz + 3), np.float32)
     block = np.zeros((nz, _LANES), np.float32)
@@ -75,7 +75,7 @@ def coefficients(image):
 
 @_compiled
 def _mirror(lines, n):
-    """Fills the line before and the two behind lines[1 : n + 1]; in this order, for n = 2."""
+    """Fills the line before and the two after lines[1 : n + 1]; in this order, for n = 2."""
     lines[0] = lines[2]
     lines[n + 1] = lines[n - 1]
     lines[n + 2] = lines[n - 2]
@@ -83,7 +83,7 @@ def _mirror(lines, n):
 
 @_compiled
 def _node(i, n, count):
-    """Voxel i of n between `count` nodes that span them: the node before, and how far it lies behind."""
+    """Voxel i of n between `count` nodes that span them: the node before it, and its distance from that node, in nodes."""
     at = i * (count - 1) / (n - 1)
     before = min(int(at), count - 2)
     return before, _F(at - before)
@@ -161,14 +161,14 @@ def resample(values, cubic, size, matrix, centre, nodes, low, high, out):
         matrix: (3, 3) float64.
         centre: (3,) float64, in voxels of the image.
         nodes: shifts in voxels (3 nx ny nz), as `Elastic` gives them; (3 0 0 0) for none.
-        low, high: the result is clipped to them; outside the image lies `low`.
+        low, high: the result is clipped to them, and is `low` outside the image.
         out: float32, written.
     """
     flat = values.reshape(-1)
     step = (np.int32(values.shape[1] * values.shape[2]), np.int32(values.shape[2]))
     n = out.shape[2]
     last = (_F(size[0] - 1), _F(size[1] - 1), _F(size[2] - 1))
-    # cubic: the first of four coefficients lies one before, where the mirrored voxel has moved it to
+    # cubic: the first of four coefficients is one voxel before, and the mirrored voxel shifts all indices by one
     top = (np.int32(size[0] - 1), np.int32(size[1] - 1), np.int32(size[2] - 1))
     if not cubic:
         top = (np.int32(size[0] - 2), np.int32(size[1] - 2), np.int32(size[2] - 2))

@@ -1,4 +1,4 @@
-"""What each transform of a policy does to one volume, to look at."""
+"""Slices of one volume before and after each transform of a policy, for people to look at."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 import torch
 
 from brainpretrain.augment import intensity
+from brainpretrain.augment.boxes import crop_box
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.augment.policy import Draws, Policy
-from brainpretrain.training.samples import crop_box
 
 
 class Picture(NamedTuple):
     """The middle axial slice of a patch (x y), before and after."""
 
     name: str
-    words: str  # what was drawn
+    words: str  # the drawn numbers
     before: np.ndarray
     after: np.ndarray
 
 
 def pictures(config: PolicyConfig, volume: np.ndarray, patch_size: Sequence[int], seed: int) -> list[Picture]:
-    """Each transform of a policy by itself, sure to fire, on the patch in the middle of a volume (x y z) in [0, 1]."""
+    """Each transform of a policy alone, with probability 1, on the patch in the middle of a volume (x y z) in [0, 1]."""
     names = [name for name in ("rotation", "scale", "elastic", *intensity.TRANSFORMS) if getattr(config, name)]
-    found = [_picture("nothing drawn", _only(config), volume, patch_size, seed)] if config.resample_always else []
-    return found + [_picture(name.replace("_", " "), _only(config, name), volume, patch_size, seed) for name in names]
+    plain = [_picture("nothing drawn", _only(config), volume, patch_size, seed)] if config.resample_always else []
+    return plain + [_picture(name.replace("_", " "), _only(config, name), volume, patch_size, seed) for name in names]
 
 
 def _only(config: PolicyConfig, name: str = "") -> Policy:
@@ -52,13 +52,13 @@ def _picture(name: str, policy: Policy, volume: np.ndarray, patch_size: Sequence
     return Picture(name, _words(drawn), patch[..., middle], after[..., middle])
 
 
-def _read(volume: np.ndarray, start: Sequence[int], wanted: Sequence[tuple[int, int]]) -> np.ndarray:
-    box, padding = crop_box(start, wanted, volume.shape)
+def _read(volume: np.ndarray, start: Sequence[int], ranges: Sequence[tuple[int, int]]) -> np.ndarray:
+    box, padding = crop_box(start, ranges, volume.shape)
     return np.pad(volume[box], padding)
 
 
 def _words(drawn: Draws) -> str:
-    """What was drawn, in a few words."""
+    """The drawn numbers in a few words."""
     words = []
     if drawn.move:
         matrix, shift, centre = drawn.move

@@ -1,6 +1,6 @@
-"""A policy draws what happens to a sample on the CPU, and applies it to a batch on its device.
+"""A policy draws the transforms of a sample on the CPU, and applies them to a batch on its device.
 
-Rule: spatial transforms move image and label alike, intensity transforms change the input only.
+Spatial transforms move image and label alike; intensity transforms change the input only.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from brainpretrain.errors import UserError
 
 
 class Draws(NamedTuple):
-    """What happens to one sample."""
+    """The transforms of one sample."""
 
     size: tuple[int, ...]  # of the patch that comes out (x y z)
-    box: spatial.Box  # what has to be read
+    box: spatial.Box  # the voxels to read
     move: spatial.Move | None
     intensity: dict[str, intensity.Draws]  # by transform, in the order of application
 
 
 class Policy:
-    """An entry of `augmentations:` at work.
+    """An entry of `augmentations:`, ready to draw and apply.
 
     Args:
-        config: the entry, as PolicyConfig or as plain mapping.
+        config: the entry, as a PolicyConfig or a plain mapping.
     """
 
     def __init__(self, config: PolicyConfig | Mapping[str, Any]) -> None:
         self.config = config if isinstance(config, PolicyConfig) else PolicyConfig.model_validate(config)
 
     def crop_size(self, patch_size: Sequence[int]) -> list[int]:
-        """Size of the crop around a patch that spatial transforms may read (181 for 128); beyond lies its minimum."""
+        """Size of the crop around a patch that spatial transforms may read (181 for 128); outside it they read its minimum."""
         factor = self.config.crop_factor if self.config.is_spatial else 1.0
         return [int(factor * n) for n in patch_size]
 
     def draw(self, seed: int, channels: int, patch_size: Sequence[int]) -> Draws:
-        """What happens to the sample of this seed, an int >= 0; it depends on nothing else.
+        """The transforms of the sample with this seed, an int >= 0; they depend on nothing else.
 
         Raises:
             UserError: the patch has an axis of a single voxel, along which nothing can be interpolated.
@@ -57,20 +57,20 @@ class Policy:
     def apply(
         self, images: Sequence[torch.Tensor], draws: Sequence[Draws], labels: Sequence[torch.Tensor] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Augments a batch on its device, in float32; what becomes of a sample depends on no other.
+        """Augments a batch on its device, in float32; the result for a sample does not depend on the others.
 
         Args:
-            images: per sample (c x y z) of any float type, the box that it asked for in `draws`.
+            images: per sample (c x y z) of any float type, the box of its `draws`.
             draws: per sample, from `draw`.
             labels: per sample integers (x y z) of the same box.
 
         Returns:
-            Input (b c x y z) and what it is trained for: the labels (b x y z), moved by nearest neighbour, or if there are
-            none the image as it was before intensity transforms. A sample on which nothing fires is its patch, bit by
-            bit. The two may share memory: do not write into them.
+            Input (b c x y z) and target: the labels (b x y z), moved by nearest neighbour, or without labels the image before
+            intensity transforms. A sample without transforms is its patch, bit by bit. The two may share memory: do not
+            write into them.
 
         Raises:
-            UserError: an image or label is not as large as its box.
+            UserError: an image or label does not have the size of its box.
         """
         _check(images, draws)
         _check(labels or (), draws)
@@ -86,9 +86,9 @@ class Policy:
 
 def _check(arrays: Sequence[torch.Tensor], draws: Sequence[Draws]) -> None:
     for array, drawn in zip(arrays, draws, strict=False):
-        wanted = [high - low for low, high in drawn.box]
-        if list(array.shape[-3:]) != wanted:
-            raise UserError(f"{list(array.shape[-3:])} voxels were read, {wanted} were drawn", fix="read the `box` of the draws")
+        size = [high - low for low, high in drawn.box]
+        if list(array.shape[-3:]) != size:
+            raise UserError(f"{list(array.shape[-3:])} voxels were read, {size} were drawn", fix="read the `box` of the draws")
 
 
 def _moved_images(images: Sequence[torch.Tensor], draws: Sequence[Draws], cubic: bool) -> torch.Tensor:
@@ -113,7 +113,7 @@ def _moved_labels(labels: Sequence[torch.Tensor], draws: Sequence[Draws]) -> tor
 
 @contextmanager
 def _exact(device: torch.device) -> Iterator[None]:
-    """Float32 in full, whatever a training allows its network: no autocast, no TF32 in matrix products."""
+    """Full float32, whatever precision the network trains in: no autocast, and no TF32 in matrix products."""
     allowed = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -1,8 +1,8 @@
 """Rotation, scale and elastic deformation as one resampling (AMAES Appendix B, 'Spatial').
 
 Coordinates are voxels. An output voxel, at g from the middle of the patch, reads the image at centre + (g + d) R s, as
-row vectors: d is the elastic shift there, R = Rx Ry Rz the rotation and s the scale. What a sample reads is drawn
-first, so that a loader reads only that (`box`).
+row vectors: d is the elastic shift there, R = Rx Ry Rz the rotation and s the scale. The transforms are drawn before the
+sample is read, so that a loader reads only the voxels that they need (`box`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from brainpretrain.augment.config import Elastic, PolicyConfig, Rotation, Scale
 from brainpretrain.seeds import fires, uniform
 
-# The elastic shift varies over sigma, so nodes this much denser show all of it; trilinear in between.
+# the elastic shift varies over sigma, so nodes this much denser represent it, with trilinear interpolation between them
 _NODES_PER_SIGMA = 2.5
 # A cubic spline's weights fall by 0.268 per voxel: a voxel this far outside the box would change the result by 3e-5.
 _SPLINE_MARGIN = 8
-# CPU kernels take seconds to compile, in every process; a smaller patch is done sooner with torch's operators.
+# CPU kernels take seconds to compile, in every process; a smaller patch is faster with torch's operators
 _WORTH_COMPILING = 64**3
 
 
@@ -40,7 +40,7 @@ Box = tuple[tuple[int, int], ...]  # per axis from low to below high, counted fr
 
 
 def draw_move(seed: int, config: PolicyConfig, size: Sequence[int], crop: Sequence[int]) -> Move | None:
-    """What the spatial transforms of a policy do to the sample of this seed; None if they leave it alone."""
+    """The spatial transforms of the sample with this seed; None if it stays as it is."""
     rotation = scale = shift = None
     if config.rotation and (rng := fires(seed, "rotation", config.rotation.p)):
         rotation = draw_rotation(rng, config.rotation)
@@ -91,21 +91,21 @@ def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:
     """Rx Ry Rz of three angles in radians."""
     matrix = np.eye(3)
     for axis, angle in enumerate(angles):
-        one = np.eye(3)
+        turn = np.eye(3)
         i, j = (axis + 1) % 3, (axis + 2) % 3
-        one[i, i] = one[j, j] = math.cos(angle)
-        one[i, j], one[j, i] = -math.sin(angle), math.sin(angle)
-        matrix = matrix @ one
+        turn[i, i] = turn[j, j] = math.cos(angle)
+        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
+        matrix = matrix @ turn
     return matrix
 
 
 def crop_box(crop: Sequence[int], size: Sequence[int]) -> Box:
-    """The crop around the patch; of an odd number of voxels too many, the larger half lies behind."""
+    """The crop around the patch; if the excess is odd, the larger half is at the far side."""
     return tuple((-((c - n) // 2), c - (c - n) // 2) for c, n in zip(crop, size, strict=True))
 
 
 def box(move: Move | None, config: PolicyConfig, size: Sequence[int], crop: Sequence[int]) -> Box:
-    """What a sample reads: the patch if nothing moves, else all that the move needs of the crop."""
+    """The voxels that a sample reads: the patch if nothing moves, else the part of the crop that the move needs."""
     if move is None:
         return crop_box(size, size)
     limits = crop_box(crop, size)
@@ -120,11 +120,11 @@ def box(move: Move | None, config: PolicyConfig, size: Sequence[int], crop: Sequ
 
 
 def resample(image: torch.Tensor, move: Move, start: Sequence[int], cubic: bool, out: torch.Tensor) -> None:
-    """Moves an image into `out` (c x y z), clipped to its range; outside it lies its minimum, by channel.
+    """Moves an image into `out` (c x y z), clipped by channel to its range; outside the image its minimum is read.
 
     Args:
-        image: float32 (c ...), what was read, at least 2 voxels per axis.
-        move: what to do.
+        image: float32 (c ...), the voxels that were read, at least 2 per axis.
+        move: the transforms.
         start: the first voxel of `image`, counted from that of the patch.
         cubic: B-spline interpolation with mirrored ends (scipy's order 3), else trilinear.
         out: float32, on the device of `image`.
@@ -143,7 +143,7 @@ def resample(image: torch.Tensor, move: Move, start: Sequence[int], cubic: bool,
 
 
 def resample_label(label: torch.Tensor, move: Move, start: Sequence[int], out: torch.Tensor) -> None:
-    """Moves integers (...) into `out` (x y z), nearest neighbour; outside lies 0. `start` as in `resample`."""
+    """Moves integers (...) into `out` (x y z), nearest neighbour, 0 outside. `start` is as in `resample`."""
     nearest = _positions(move, move.centre - np.array(start), out.shape, out.device).add_(0.5).floor_().long()
     outside = torch.zeros_like(nearest[0], dtype=torch.bool)
     index = torch.zeros_like(nearest[0])
@@ -175,7 +175,7 @@ def _positions(move: Move, centre: np.ndarray, size: Sequence[int], device: torc
         axes = [line + shift for line, shift in zip(axes, full, strict=True)]
     positions = torch.empty(3, *size, device=device)
     for axis, position in enumerate(positions):
-        # Sums instead of a matrix product, which a GPU might do in TF32: too coarse for coordinates.
+        # sums instead of a matrix product, which a GPU might compute in TF32: too coarse for coordinates
         x, y, z = (line * float(factor) for line, factor in zip(axes, move.matrix[:, axis], strict=True))
         torch.add(x + float(centre[axis]) + y, z, out=position)
     return positions
@@ -191,7 +191,7 @@ def _linear(values: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 def _cubic(image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
     """Cubic B-spline interpolation: its 64 taps are eight trilinear reads between neighbouring coefficients.
 
-    Per axis, taps w0 and w1 (w2 and w3) are one linear read that lies between them, w1 / (w0 + w1) behind the first.
+    Along an axis, taps w0 and w1 (w2 and w3) are one linear read between them, w1 / (w0 + w1) beyond the first.
     """
     coefficients = image
     for axis in (1, 2, 3):
@@ -212,7 +212,7 @@ def _cubic(image: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=256)
 def _spline_matrix(n: int) -> torch.Tensor:
-    """float32 (n+3 n): from n >= 2 samples to their cubic B-spline coefficients, with one mirrored before and two behind."""
+    """float32 (n+3 n): from n >= 2 samples to their cubic B-spline coefficients, with one mirrored before and two after."""
     index = np.arange(-1, n + 2) % (2 * n - 2)
     index = np.minimum(index, 2 * n - 2 - index)
     taps = (np.eye(n + 3, k=-1) + 4 * np.eye(n + 3) + np.eye(n + 3, k=1))[1 : n + 1] / 6

@@ -19,7 +19,7 @@ __all__ = ["build", "check_size", "divisor", "names"]
 
 
 def names() -> list[str]:
-    """Architectures: the files of this folder."""
+    """Names of the architectures, which are the files of this folder."""
     return named.names("backbones")
 
 
@@ -40,10 +40,10 @@ def build(architecture: str, in_channels: int, **options: Any) -> Encoder:
 
 
 def divisor(architecture: str, options: Mapping[str, Any]) -> int | None:
-    """What every side of an image must be a multiple of, from the options alone, so that a dry run can tell.
+    """The number that every side of an image must be a multiple of, from the options alone, for the check in a dry run.
 
-    None for an architecture that has no case here; then a wrong size is refused by the job and not by the dry run. The
-    contract test asks for a case for every file of this folder and compares it with the network's own `divisor`.
+    None for an architecture without a case here; then only the job refuses a wrong size. The contract test requires a
+    case for every file of this folder and compares it with the `divisor` of the network.
     """
     match architecture:
         case "unet":

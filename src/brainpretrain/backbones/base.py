@@ -1,4 +1,4 @@
-"""What decoders and pretext tasks may rely on in any encoder."""
+"""The interface of every encoder, which decoders and pretext tasks rely on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Encoder(nn.Module):
         in_channels: channels of the image.
         channels: of each feature map.
         strides: cumulative downsampling of each feature map.
-        divisor: every side of the image must be a multiple of it; `check_size` refuses others.
+        divisor: every side of the image must be a multiple of it; `check_size` refuses other sizes.
     """
 
     in_channels: int
@@ -24,7 +24,7 @@ class Encoder(nn.Module):
 def stem(encoder: Encoder) -> nn.Conv3d:
     """The convolution that reads the image: the first one of `encoder`, as the contract test sees to.
 
-    No other tensor depends on the number of input channels.
+    Only this tensor depends on the number of input channels.
     """
     return next(module for module in encoder.modules() if isinstance(module, nn.Conv3d))
 

@@ -1,7 +1,7 @@
 """The Swin transformer encoder of SwinUNETR (Hatamizadeh et al. 2022), from MONAI.
 
-What SwinUNETR pretraining trains and transfers is this part alone (`swinViT` in MONAI). The convolutions that MONAI's
-SwinUNETR puts behind it belong to the decoder kind `swinunetr`.
+SwinUNETR pretraining trains and transfers this part alone (`swinViT` in MONAI). The convolutions that follow it in MONAI's
+SwinUNETR belong to the decoder `swinunetr`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The vision transformer of UNETR (Hatamizadeh et al. 2022), of MONAI's transformer blocks.
 
-What a pretraining trains and transfers is the transformer alone. The convolutions that MONAI's UNETR puts behind it belong
-to the decoder kind `unetr`.
+A pretraining trains and transfers the transformer alone. The convolutions that follow it in MONAI's UNETR belong to the
+decoder `unetr`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def build(
         mlp_width: channels inside the two-layer perceptrons.
 
     Raises:
-        UserError: `image_size` is no multiple of the token size, `width` none of the heads, or there are too few blocks.
+        UserError: `image_size` is not a multiple of the token size, `width` not of the heads, or there are too few blocks.
     """
     check_size(image_size, _TOKEN, where="backbone 'unetr': image_size")
     if width % num_heads:
@@ -42,10 +42,10 @@ def build(
 
 
 class VisionTransformer(Encoder):
-    """Tokens of all of the image, attending to each other in every block.
+    """Tokens of the whole image attend to each other in every block.
 
-    All feature maps have stride 16, since tokens are never merged: those behind block 3, 6 and 9 of twelve (counted from 0)
-    and the normalised last one, which are the four that UNETR decodes. A decoder that wants one map per stride takes the last.
+    All four feature maps have stride 16, since tokens are never merged: the outputs of blocks 3, 6 and 9 of twelve (counted
+    from 0) and the normalised last one. A decoder that uses one map per stride takes the last.
     """
 
     def __init__(self, in_channels: int, grid: list[int], width: int, depth: int, num_heads: int, mlp_width: int) -> None:

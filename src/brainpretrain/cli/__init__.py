@@ -20,8 +20,11 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
-        "datasets": ("download", "list the data sets with access, licence, counts, and whether their files are in place"),
-        "check": ("download", "recognise the data set in a folder of volumes"),
+        "datasets": (
+            "download_datasets",
+            "list the data sets with access, licence, counts, and whether their files are in place",
+        ),
+        "check": ("download_check", "recognise the data set in a folder of volumes"),
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
@@ -46,8 +49,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ood": ("cohorts", "list the subjects of a task's out-of-distribution cohort"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
-        "fingerprint": ("cohorts", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
-        "overlap": ("cohorts", "find subjects of a corpus that are also scored, by name and by image"),
+        "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
+        "overlap": ("cohorts_overlap", "find subjects of a corpus that are also scored, by name and by image"),
     },
     "training": {
         "pretrain": ("training", "train an encoder without labels"),
@@ -70,20 +73,20 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "report",
             "make a table of an out-of-distribution cohort, split into sites seen and not seen in training",
         ),
-        "composition": ("report", "count the parts of a corpus, next to the published counts"),
-        "licences": ("report", "list the licences that apply to a study, and what they forbid"),
+        "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
+        "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),
         "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),
         "plot-costs": ("report_figures", "draw cost and score of each arm of a table"),
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
-        "plot-loss": ("report_figures", "draw the curves of a training"),
-        "plot-reconstructions": ("report_figures", "draw how a pretrained network reconstructs masked patches"),
-        "plot-composition": ("report_figures", "draw the composition of a corpus"),
+        "plot-loss": ("report_training", "draw the curves of a training"),
+        "plot-reconstructions": ("report_training", "draw how a pretrained network reconstructs masked patches"),
+        "plot-composition": ("report_corpus", "draw the composition of a corpus"),
         "plot-overlays": ("report_overlays", "draw the worst, the median and the best case of an arm"),
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
         "page-overlays": ("report_overlays", "make the page that shows stored cases in 3-D"),
-        "page-rejected": ("report_pages", "list the volumes that preprocessing rejected"),
-        "page-run": ("report_pages", "show the run.json of a training as a page"),
-        "page-overlap": ("report_pages", "show the subjects that are both in a corpus and scored"),
+        "page-rejected": ("report_corpus", "list the volumes that preprocessing rejected"),
+        "page-run": ("report_training", "show the run.json of a training as a page"),
+        "page-overlap": ("report_corpus", "show the subjects that are both in a corpus and scored"),
     },
 }
 

@@ -1,38 +1,30 @@
-"""Commands of the stage report that make tables."""
+"""Commands of the stage report that make tables of results."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from brainpretrain import config, datasets
+from brainpretrain import config
 from brainpretrain.cli.arguments import (
-    CORPUS,
-    DATA,
     INDEX,
-    NAMED_VOLUMES,
-    OUT,
     OUT_FILES,
     SCORES,
     SPEC,
     SUBJECTS,
     arg,
     command,
-    mapping,
     pairs,
 )
-from brainpretrain.files import read_json, read_tsv, read_tsvs, write_tsv
+from brainpretrain.files import read_json, read_tsv, read_tsvs
 from brainpretrain.plan import tables as plans
-from brainpretrain.preprocess.stored import read_stored_of
 from brainpretrain.report import layouts, printers, results
-from brainpretrain.report.composition import composition_grid, count_sources
-from brainpretrain.report.licences import licence_table
-from brainpretrain.report.pages import audits as audit_pages
-from brainpretrain.report.pages import html
 from brainpretrain.report.sites import by_site, overlap_by_site, sites_of_pool
 from brainpretrain.report.write import write_table
 
 OVERLAPS = pairs("--overlaps", "CORPUS=TSV", help="audits (overlap.tsv) of the corpora that the table uses")
+
+
 OUT_FOLDER = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
 
 
@@ -83,36 +75,3 @@ def table_sites(args: argparse.Namespace) -> None:
     for path in args.out:
         printers.write(path, cells, grid)
     print(printers.text(grid))
-
-
-@command(
-    "composition",
-    CORPUS,
-    arg("--name", required=True, metavar="CORPUS", help="its name"),
-    NAMED_VOLUMES, DATA,
-    arg("--modules", type=mapping, required=True, metavar="JSON", help="data set -> module, and options of own data"),
-    OUT_FILES,
-)  # fmt: skip
-def composition(args: argparse.Namespace) -> None:
-    """Counts subjects, sessions, volumes, sequences, spacing, intensity and rejected volumes of each source: Table 1 of AMAES."""
-    modules = {name: datasets.describe(entry["module"], entry["options"]) for name, entry in args.modules.items()}
-    counts = count_sources(read_tsv(args.corpus), read_stored_of(args.volumes, args.data), modules)
-    grid = composition_grid(counts, args.name)
-    for path in args.out:
-        printers.write(path, counts, grid)
-    print(printers.text(grid))
-
-
-@command(
-    "licences",
-    arg("--uses", type=mapping, required=True, metavar="JSON", help="data set -> module, options, and what it is used for"),
-    arg("--releases", type=mapping, default={}, metavar="JSON", help="release of weights -> licence, page, citation"),
-    OUT,
-    arg("--page", type=Path, required=True, metavar="FILE", help="HTML page to write"),
-)  # fmt: skip
-def licences(args: argparse.Namespace) -> None:
-    """Writes a row per data set and release. Needs no data."""
-    uses = [(name, datasets.describe(use["module"], use["options"]), use["for"]) for name, use in args.uses.items()]
-    rows = licence_table(uses, [{"name": name, **release} for name, release in args.releases.items()])
-    write_tsv(args.out, rows)
-    html.write(args.page, audit_pages.licences_page(rows))

@@ -318,6 +318,19 @@ def duplicates(rows: list[Row]) -> list[str]:
     return [f"volume '{volume}' more than once: {', '.join(same)}" for volume, same in repeated.items()]
 
 
+def same_names(rows: list[Row]) -> list[str]:
+    """A line for every two subjects whose names fall together once reduced to those of volumes, such as `p 1` and `p-1`."""
+    names = defaultdict(set)
+    for row in rows:
+        names[volume_id(row["subject"])].add(row["subject"])
+    return [
+        f"two spellings of one name: {' and '.join(repr(name) for name in sorted(same))}: give one subject one name, and two "
+        "subjects names that differ in a letter or digit"
+        for same in names.values()
+        if len(same) > 1
+    ]
+
+
 def refuse(name: str, where: Path, problems: list[str], unexpected: list[str], fix: str = UNPACK_AGAIN) -> None:
     """Raises a UserError that lists all `problems` of the data set `name`, and unused volumes, which may be the missing ones.
 

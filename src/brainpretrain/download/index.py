@@ -23,6 +23,7 @@ from brainpretrain.datasets.base import (
     duplicates,
     how_to_place,
     refuse,
+    same_names,
     some,
     volume_id,
 )
@@ -175,6 +176,8 @@ def _scan_layout(
     excluded = {path: reason for path, reason in review.excluded.items() if path not in used}
     unexpected = [path for path in candidates if path not in used and path not in excluded]
     problems = [*dict.fromkeys(problems), *_incomplete(matches), *duplicates(rows)]
+    if not dataset.page:
+        problems += same_names(rows)
     if problems and dangling:
         problems.append(to_fetch(dangling))
     refuse(dataset.name, root, problems, unexpected, fix=UNPACK_AGAIN if dataset.page else CORRECT_NAMES)

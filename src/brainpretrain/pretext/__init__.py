@@ -1,16 +1,16 @@
 """Pretext tasks, one file each. `build(encoder, in_channels, **options)` returns an `nn.Module` with
 
-- `encoder`: the network that is pretrained and transferred; the task's own heads and decoders are beside it,
+- `encoder`: the network that is pretrained and transferred; the task has its own heads and decoders next to it,
 - `forward(input, target, seeds) -> dict`: `loss` and further scalars to log, among them `loss_zero` and `loss_mean`,
   the error at hidden voxels of guessing zero and of guessing the local mean of the visible voxels,
 - `reconstruct(input, target, seeds) -> dict` with the arrays input, masked, output, target (b c x y z) and
   hidden (b 1 x y z), on one grid.
 
-A loss that compares samples of a batch must see those of all processes (`distributed.gathered`): the number of devices
-changes no result, which a test holds for every file here.
+A loss that compares samples of a batch must gather those of all processes (`distributed.gathered`), since the number of
+devices must not change a result; a test checks this for every file here.
 
 `input` is the augmented patch (b c x y z), `target` the same patch without intensity augmentation, `seeds` one number
-per sample: everything random follows from it.
+per sample, from which everything random follows.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def build(
         loss_on: `all` voxels, or the `hidden` ones only.
         decoder: a file of `decoders/`.
         decoder_options: its options; the paper's light decoder is {convs_per_stage: 1, skips: false}.
-        normalize_target: reconstruct what is left when each block's mean is subtracted and its deviation divided by
+        normalize_target: reconstruct blocks with their mean subtracted and divided by their standard deviation
             (He et al. 2022); not in AMAES.
 
     Raises:
@@ -52,7 +52,7 @@ def build(
 
 
 class AMAES(nn.Module):
-    """Hides blocks of the input by 0 and reconstructs the target from the rest."""
+    """Replaces blocks of the input by 0 and reconstructs the target from the rest."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class AMAES(nn.Module):
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared errors: `loss` over all or hidden voxels, the others over hidden voxels.
 
-        With normalised targets both trivial guesses are the mean of each block, whose error is that of guessing 0.
+        With normalised targets, both trivial guesses are guesses of 0, the mean of each block.
         """
         hidden, masked, output = self._run(input, seeds)
         with torch.no_grad():
@@ -92,7 +92,7 @@ class AMAES(nn.Module):
     def reconstruct(
         self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """What the network makes of a batch, to look at; blocks get their true mean and deviation back where they lost them."""
+        """The reconstruction of a batch, for people; with normalised targets, blocks get their true mean and deviation back."""
         hidden, masked, output = self._run(input, seeds)
         output = output.float()
         if self.normalize_target:

@@ -27,11 +27,11 @@ _TURNS = 4  # 0, 90, 180 and 270 degrees
 
 @dataclass(frozen=True)
 class Cutout:
-    """Ranges of what is cut out of a view.
+    """Ranges of the boxes that are cut out of a view.
 
     Attributes:
-        ratio: share of the voxels that boxes replace by noise (drawn; overlaps count twice).
-        swap_ratio: the same for boxes that are taken from another patch of the batch.
+        ratio: range of the share of voxels that boxes replace by noise; overlaps count twice.
+        swap_ratio: the same for boxes that are copied from another patch of the batch.
         box: side of a box as a share of the patch side.
     """
 
@@ -75,11 +75,11 @@ def build(
         box_fraction: range of a box's side as a share of the patch side.
         contrast_dim: length of the vectors that the contrast compares.
         temperature: of the contrast.
-        pool: what the two heads read: `token` (a corner token each, as in the original) or `mean` of all tokens.
+        pool: input of the two heads: `token` (one corner token each, as in the original) or the `mean` of all tokens.
         rotation_weight, contrast_weight, reconstruction_weight: of the three losses.
 
     Raises:
-        UserError: unknown `pool`, or no range where one is wanted.
+        UserError: unknown `pool`, or a range that is not within 0..1.
     """
     if pool not in ("token", "mean"):
         raise UserError(f"unknown choice '{pool}'", where="pool", fix=nearest(pool, ["token", "mean"]))
@@ -91,7 +91,9 @@ def build(
 def _share_range(values: Sequence[float]) -> tuple[float, float]:
     low, high = values
     if not 0 <= low <= high <= 1:
-        raise UserError(f"{list(values)} is no range of shares", where="pretext 'swinunetr'", fix="write [low, high] within 0..1")
+        raise UserError(
+            f"{list(values)} is not a range of shares", where="pretext 'swinunetr'", fix="write [low, high] within 0..1"
+        )
     return low, high
 
 
@@ -142,7 +144,7 @@ class SwinPretext(nn.Module):
     def reconstruct(
         self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """The first view of a batch, to look at; all arrays are turned alike."""
+        """The reconstruction of the first view of a batch, for people; all arrays are turned alike."""
         view = self._view(input, target, seeds, 1)
         output = self.decoder(self.encoder(view.corrupted)[-1]).float()
         return {
@@ -161,13 +163,13 @@ class SwinPretext(nn.Module):
         rngs = [generator(seed, f"swinunetr view {number}") for seed in as_ints(seeds)]
         turns = [int(rng.integers(_TURNS)) for rng in rngs]
         turned, clean = _turn(input, turns), _turn(target, turns)
-        everyone = self._of_all(turned, 1)
-        places = range(len(everyone)) if everyone is turned else distributed.own(torch.arange(len(everyone))).tolist()
-        corrupted, hidden = cut_out(turned, everyone, places, rngs, self.cutout)
+        pool = self._of_all(turned, 1)
+        places = range(len(pool)) if pool is turned else distributed.own(torch.arange(len(pool))).tolist()
+        corrupted, hidden = cut_out(turned, pool, places, rngs, self.cutout)
         return View(turned, corrupted, clean, hidden, torch.tensor(turns, device=input.device))
 
     def _of_all(self, x: torch.Tensor, views: int) -> torch.Tensor:
-        """(views b ...) of all processes in training, view by view; validation batches are whole in their process."""
+        """In training, the samples (views b ...) of all processes by view; a validation batch is complete in its process."""
         if not self.training:
             return x
         return torch.cat([distributed.gathered(part) for part in x.chunk(views)]) if distributed.processes() > 1 else x
@@ -179,19 +181,19 @@ class SwinPretext(nn.Module):
         return tokens[:, :, 0], tokens[:, :, 1]
 
     def _cells(self) -> int:
-        """Cells along an axis for the local mean: as large as the smallest box."""
+        """Number of cells along an axis for the local mean; a cell is as large as the smallest box."""
         return max(1, round(1 / max(self.cutout.box[0], 1e-3)))
 
 
 def cut_out(
-    x: torch.Tensor, everyone: torch.Tensor, places: Sequence[int], rngs: Sequence[np.random.Generator], cutout: Cutout
+    x: torch.Tensor, pool: torch.Tensor, places: Sequence[int], rngs: Sequence[np.random.Generator], cutout: Cutout
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Replaces boxes by noise in [0, 1], then boxes by the same place of another sample.
 
     Args:
         x: (b c x y z).
-        everyone: (n c x y z) samples to take boxes from.
-        places: where the samples of x stand among them.
+        pool: (n c x y z) samples to copy boxes from.
+        places: indices of the samples of x in `pool`.
         rngs: one generator per sample of x.
 
     Returns:
@@ -201,21 +203,21 @@ def cut_out(
     dropped, swapped, partners, noise = [], [], [], []
     for place, rng in zip(places, rngs, strict=True):
         dropped.append(_boxes(rng, size, cutout.ratio, cutout.box))
-        partners.append(int(rng.integers(len(everyone))))
+        partners.append(int(rng.integers(len(pool))))
         other = partners[-1] != place
         swapped.append(_boxes(rng, size, cutout.swap_ratio, cutout.box) if other else np.zeros(size, dtype=bool))
         noise.append(normal(tuple(x.shape[1:]), int(rng.integers(2**63)), x.device))
     drop, swap = (torch.from_numpy(np.stack(masks))[:, None].to(x.device) for masks in (dropped, swapped))
     corrupted = torch.where(drop, _rescaled(torch.stack(noise)).to(x.dtype), x)
-    return torch.where(swap, everyone[partners], corrupted), drop | swap
+    return torch.where(swap, pool[partners], corrupted), drop | swap
 
 
 def _boxes(rng: np.random.Generator, size: Sequence[int], ratio: tuple[float, float], box: tuple[float, float]) -> np.ndarray:
     """Bool (x y z): boxes until their volumes add up to the drawn share of the patch."""
     mask = np.zeros(tuple(size), dtype=bool)
-    wanted = rng.uniform(*ratio) * mask.size
+    target = rng.uniform(*ratio) * mask.size
     covered = 0
-    while covered < wanted:
+    while covered < target:
         sides = [int(rng.integers(max(1, int(box[0] * n)), max(1, int(box[1] * n)) + 1)) for n in size]
         starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(size, sides, strict=True)]
         mask[tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))] = True

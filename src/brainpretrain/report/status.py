@@ -137,7 +137,7 @@ def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts
     elsewhere = out.parts[0] == ".."  # started by hand
     log = _log(results, out)
     saved = max((int(folder.name.removeprefix("step-")) for folder in work.glob("step-*")), default=0)
-    state, trouble = _outcome(sign, last, end["told"], log)
+    state, trouble = _outcome(sign, last, end["text"], log)
     running = state == "running"
     speed = sign.get("patches_per_s", 0.0) if running else 0.0
     left = (about["total_steps"] - end["step"]) * about["patches_per_step"]

@@ -1,4 +1,4 @@
-"""What a training leaves behind while it runs: log.csv, progress, checkpoints, and an end in good order."""
+"""Callbacks of a training: rows of log.csv and progress, checkpoints, and an orderly end on a signal or a bad loss."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 
 from brainpretrain import distributed, memory
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, full_disk_is_told
+from brainpretrain.files import atomic, explain_full_disk
 from brainpretrain.training import checkpoints
 from brainpretrain.training.history import History
 from brainpretrain.training.log import read_log
@@ -26,7 +26,7 @@ STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 def exit_code(number: int) -> int:
-    """Exit code of a training that saved because of signal `number`: what a shell reports, so a launcher can tell why."""
+    """Exit code of a training that saved because of signal `number`, as a shell reports it; a launcher acts on it."""
     return 128 + number
 
 
@@ -54,7 +54,7 @@ class Meter:
         self.sums = {name: torch.tensor(value) for name, value in state["sums"].items()}
 
     def read(self, trainer: L.Trainer) -> dict[str, float]:
-        """Means over everything added, on all processes, and the meter is empty again. Nothing added, nothing read."""
+        """Means over everything added in all processes; empties the meter. Empty if nothing was added."""
         if not self.sums:
             return {}
         count = trainer.strategy.reduce(torch.tensor(float(self.count), device=trainer.strategy.root_device), reduce_op="sum")
@@ -65,10 +65,11 @@ class Meter:
 
 
 class Trace(L.Callback):
-    """One row of log.csv and one line of text per epoch; a progress bar stands on a terminal instead of the line.
+    """Writes one row of log.csv and prints one line per epoch; on a terminal a progress bar replaces the line.
 
-    After a resume, rows behind the checkpoint's step are dropped and a begun epoch is completed, so the file reads as if
-    there had been no interruption.
+    After a resume, rows later than the step of the checkpoint are dropped and a begun epoch is completed, so the file reads as
+    if there had been no interruption. Lightning stores the state of a callback under the name of its class: renaming this
+    class would lose the begun epoch of every training that runs.
     """
 
     def __init__(self, path: Path, patches_per_step: int, epoch_steps: int, total_steps: int, quiet: bool) -> None:
@@ -76,11 +77,11 @@ class Trace(L.Callback):
         self.patches_per_step, self.epoch_steps, self.total_steps, self.quiet = patches_per_step, epoch_steps, total_steps, quiet
         self.train, self.val = Meter(), Meter()
         self.val_batches = 0  # over all processes
-        self.total = 0.0  # seconds of training steps, earlier attempts included, validation and saving not
+        self.total = 0.0  # seconds of training steps, including earlier attempts, without validation and saving
         self.begun: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What of a begun epoch is logged at its end."""
+        """Sums of a begun epoch, which are logged at its end."""
         return {"meter": self.train.state, "steps": self.steps, "seconds": self.seconds, "waited": self.waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -117,7 +118,7 @@ class Trace(L.Callback):
         self.train.add(outputs, len(batch["seed"]))
         self.steps += 1
         if batch_idx + 1 == trainer.num_training_batches and torch.cuda.is_available():
-            torch.cuda.synchronize()  # or the last step of an epoch would be finished in another's time
+            torch.cuda.synchronize()  # otherwise the last step of an epoch would be counted in the next
         self.ready = time.monotonic()
         self.seconds += self.ready - self.started
 
@@ -128,7 +129,7 @@ class Trace(L.Callback):
         self.val.add(outputs, 0 if repeated else len(batch["seed"]))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.ready = time.monotonic()  # validation is not time spent waiting for data
+        self.ready = time.monotonic()  # time of validation is not time of waiting for data
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not self.steps:
@@ -146,7 +147,7 @@ class Trace(L.Callback):
         }
         train, val = self.train.read(trainer), self.val.read(trainer)
         row |= {name: f"{value:.6g}" for name, value in train.items()}
-        if self.val_batches:  # the columns stand from the first row on, empty where not validated
+        if self.val_batches:  # the columns exist from the first row on, empty in an epoch without validation
             row |= {f"val_{name}": f"{val[name]:.6g}" if val else "" for name in train}
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
         if trainer.is_global_zero:
@@ -156,7 +157,7 @@ class Trace(L.Callback):
 
     def _append(self, row: Mapping[str, Any]) -> None:
         new = not self.path.exists()
-        with full_disk_is_told(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
+        with explain_full_disk(self.path), open(self.path, "a", newline="", encoding="utf-8") as stream:
             writer = csv.DictWriter(stream, list(row), lineterminator="\n")
             if new:
                 writer.writeheader()
@@ -173,7 +174,7 @@ class Trace(L.Callback):
             )
 
     def summary(self) -> dict[str, float]:
-        """Totals over all attempts, for run.json; the first row is left out of the means when there are more (warm-up)."""
+        """Totals over all attempts, for run.json; means leave out the first row, which has the warm-up, if there are more."""
         rows = read_log(self.path)
         means = {}
         for name in ("patches_per_s", "data_wait"):
@@ -183,13 +184,13 @@ class Trace(L.Callback):
 
 
 class Finite(L.Callback):
-    """Ends a training whose loss is NaN or Inf for good, and tells before that no checkpoint is to be made of it.
+    """Ends a training whose loss stays NaN or Inf, and prevents checkpoints of such a state.
 
-    How many steps in a row were bad is counted on the device and read every `patience` steps, so that no step waits for it. In
-    16-mixed a single bad step is passed over by the gradient scaler; in other precisions no training recovers.
+    The number of bad steps in a row is counted on the device and read every `patience` steps, so that no step waits for it. In
+    16-mixed the gradient scaler skips a single bad step; in other precisions no training recovers.
 
     Args:
-        patience: so many bad steps in a row are enough.
+        patience: number of bad steps in a row after which the training ends.
         work: the work folder with the checkpoints.
     """
 
@@ -212,14 +213,14 @@ class Finite(L.Callback):
             self._require(trainer, 0)
 
     def is_good(self, trainer: L.Trainer, pl_module: L.LightningModule) -> bool:
-        """The last loss and all weights are finite, in every process."""
-        whole = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()]).all()
-        return not max(distributed.numbers(int(self.bad) + int(not whole), trainer.strategy.root_device))
+        """True if the last loss and all weights are finite in every process."""
+        finite = torch.stack([parameter.isfinite().all() for parameter in pl_module.parameters()]).all()
+        return not max(distributed.numbers(int(self.bad) + int(not finite), trainer.strategy.root_device))
 
-    def _require(self, trainer: L.Trainer, most: int) -> None:
-        """Raises UserError if `most` steps in a row, or more, were bad in some process."""
+    def _require(self, trainer: L.Trainer, limit: int) -> None:
+        """Raises UserError if `limit` steps in a row, or more, were bad in some process."""
         own = int(self.bad)
-        if max(distributed.numbers(own, trainer.strategy.root_device)) < most:
+        if max(distributed.numbers(own, trainer.strategy.root_device)) < limit:
             return
         step, last = trainer.global_step, checkpoints.last(self.work)
         problem = f"the loss{'' if own else ' or a weight'} is not finite at step {step}"
@@ -234,14 +235,15 @@ class Finite(L.Callback):
         )
 
 
-SIGNAL_STEPS = 10  # several processes agree about a signal this often: asking costs a round trip
+SIGNAL_STEPS = 10  # several processes agree on a signal every so many steps, since each agreement costs a round trip
 
 
 class Checkpoints(L.Callback):
-    """Saves every `every` steps, keeps two generations, and ends in good order on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C.
+    """Saves every `every` steps, keeps two generations, and ends in an orderly way on SIGTERM, SIGUSR1, SIGHUP or Ctrl-C.
 
-    A signal is honoured after the step that is running: save, say so, exit with `exit_code`. What falls on the last
-    step of an epoch waits until validation is done and the epoch is logged. A second Ctrl-C ends at once.
+    After a signal the current step is finished, then the state is saved, a line printed, and the process exits with
+    `exit_code`. On the last step of an epoch, saving waits for validation and for the row of the log. A second Ctrl-C ends
+    the process at once.
     """
 
     def __init__(self, work: Path, every: int, finite: Finite, history: History) -> None:
@@ -252,7 +254,7 @@ class Checkpoints(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if len(set(distributed.numbers(trainer.global_step, trainer.strategy.root_device))) > 1:
             raise UserError(
-                "the processes found different checkpoints to continue from (a late file system)",
+                "the processes see different checkpoints to continue from (the file system is late)",
                 where=self.work,
                 fix="start again",
             )
@@ -287,7 +289,7 @@ class Checkpoints(L.Callback):
             if trainer.is_global_zero:
                 checkpoints.prune(self.work, step)
             self.history.saved(step)
-        else:  # the checkpoint before is better than one of this; the next good step is saved, or `finite` ends the training
+        else:  # the next good step is saved, or `finite` ends the training
             saved = f"not saved, since the loss or a weight is not finite; {checkpoints.last(self.work) or 'nothing'} is there"
         if self.stop:
             self.history.stopped(signal.Signals(self.stop).name)

@@ -1,8 +1,8 @@
 """Resume state without pickle: a folder `step-<n>` with tensors as safetensors and everything else as JSON.
 
-A checkpoint is written under a temporary name, its JSON last with the checksums of tensors and tree, then renamed: a folder
-called `step-<n>` is whole, or its checksums tell. Two generations are kept, so that a damaged newest one costs one
-save interval and not the training. Each says which training it is of, so that none continues another's.
+A checkpoint is written under a temporary name, its JSON with the checksums of tensors and tree last, and then renamed. So a
+folder called `step-<n>` is complete, or its checksums show damage. Two generations are kept, so that a damaged newest one
+costs one save interval and not the training. Each says which training it belongs to, so that no other continues it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class SafeCheckpoints(CheckpointIO):
     """Lightning's checkpoint dictionary as safetensors and JSON.
 
     Args:
-        training: what the training is a function of, as plain data; kept in every checkpoint.
+        training: everything that the training is a function of, as plain data; kept in every checkpoint.
     """
 
     def __init__(self, training: Mapping[str, Any]) -> None:
@@ -56,50 +56,50 @@ class SafeCheckpoints(CheckpointIO):
 
 
 def newest(work: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint of a work folder, and a line for every damaged one that was passed over."""
+    """The newest undamaged checkpoint of a work folder, and a line for every damaged one that is newer."""
     damaged: list[tuple[str, str]] = []
-    found = None
+    checkpoint = None
     for folder in sorted(work.glob("step-*"), reverse=True):
         try:
             state = read_json(folder / STATE)
-            tree_sha256 = state.get("tree_sha256")  # younger than the first checkpoints
+            tree_sha256 = state.get("tree_sha256")  # absent from the first checkpoints
             if state["sha256"] == sha256(folder / TENSORS) and tree_sha256 in (None, _tree_sha256(state["tree"])):
-                found = folder
+                checkpoint = folder
                 break
             reason = "checksum differs"
-        except Exception as error:  # whatever is wrong with it, the one before may still load
+        except Exception as error:  # of any kind: the one before may still load
             reason = first_line(error)
         damaged.append((folder.name, reason))
-    instead = f"{found.name} is used" if found else "there is no other one"
-    return found, [f"checkpoint {name} is damaged ({reason}); {instead}" for name, reason in damaged]
+    instead = f"{checkpoint.name} is used" if checkpoint else "there is no other one"
+    return checkpoint, [f"checkpoint {name} is damaged ({reason}); {instead}" for name, reason in damaged]
 
 
 def require_same(folder: Path, training: Mapping[str, Any]) -> None:
-    """Sees that a checkpoint is of this very training.
+    """Checks that a checkpoint belongs to this training.
 
     Raises:
-        UserError: it is of another one; lists what differs.
+        UserError: it belongs to another one; lists the differences.
     """
-    saved = read_json(folder / STATE).get("training")  # younger than the first checkpoints
+    saved = read_json(folder / STATE).get("training")  # absent from the first checkpoints
     different = _differences(saved, json.loads(json.dumps(training))) if saved is not None else []
     if different:
         more = [f"... and {len(different) - SHOWN} more"] if len(different) > SHOWN else []
         raise UserError(
-            "\n  ".join(["this checkpoint is of another training:", *different[:SHOWN], *more]),
+            "\n  ".join(["this checkpoint belongs to another training:", *different[:SHOWN], *more]),
             where=folder,
             fix="delete this folder to go on without it, or give the config that it was made with",
         )
 
 
-def _differences(saved: Any, wanted: Any, place: str = "") -> list[str]:
+def _differences(saved: Any, current: Any, place: str = "") -> list[str]:
     """Dotted keys at which two trees of plain data differ, with both values."""
-    if isinstance(saved, dict) and isinstance(wanted, dict):
-        keys = [key for key in {**saved, **wanted} if saved.get(key, ...) != wanted.get(key, ...)]
-        return [line for key in keys for line in _differences(saved.get(key), wanted.get(key), f"{place}.{key}".lstrip("."))]
-    if isinstance(saved, list) and isinstance(wanted, list) and len(saved) == len(wanted):
-        pairs = enumerate(zip(saved, wanted, strict=True))
+    if isinstance(saved, dict) and isinstance(current, dict):
+        keys = [key for key in {**saved, **current} if saved.get(key, ...) != current.get(key, ...)]
+        return [line for key in keys for line in _differences(saved.get(key), current.get(key), f"{place}.{key}".lstrip("."))]
+    if isinstance(saved, list) and isinstance(current, list) and len(saved) == len(current):
+        pairs = enumerate(zip(saved, current, strict=True))
         return [line for number, pair in pairs if pair[0] != pair[1] for line in _differences(*pair, f"{place}.{number}")]
-    return [f"{place}: {json.dumps(saved)[:80]} there, {json.dumps(wanted)[:80]} here"]
+    return [f"{place}: {json.dumps(saved)[:80]} there, {json.dumps(current)[:80]} here"]
 
 
 def name(step: int) -> str:
@@ -108,12 +108,12 @@ def name(step: int) -> str:
 
 
 def last(work: Path) -> str:
-    """Folder name of the checkpoint of the highest step, whole or not; '' if there is none."""
+    """Folder name of the checkpoint of the highest step, damaged or not; '' if there is none."""
     return max((folder.name for folder in work.glob("step-*")), default="")
 
 
 def prune(work: Path, step: int) -> None:
-    """Keeps the newest generations up to `step`, which was just saved; what is newer was passed over as damaged."""
+    """Keeps the newest generations up to `step`, which was just saved. Newer ones are damaged: this attempt skipped them."""
     folders = sorted(work.glob("step-*"), reverse=True)
     kept = [folder for folder in folders if folder.name <= name(step)][:KEEP]
     for folder in folders:
@@ -126,7 +126,7 @@ def _tree_sha256(tree: Any) -> str:
 
 
 def _pack(node: Any, tensors: dict[str, torch.Tensor]) -> Any:
-    """JSON-able image of nested containers; tensors move to `tensors`. Keys keep their type (optimisers use integers)."""
+    """Nested containers as JSON can hold them; tensors move to `tensors`. Keys keep their type (optimisers use integers)."""
     if isinstance(node, torch.Tensor):
         key = str(len(tensors))
         tensors[key] = node.detach().cpu().contiguous().clone()

@@ -20,13 +20,13 @@ from brainpretrain.config.sections import Network
 
 
 def rows(config: Config, name: str, patch_size: Sequence[int]) -> list[dict[str, Any]]:
-    """What backbone entry `name` is: the encoder alone, the networks that pretrain, the networks that segment.
+    """Counts of the networks of backbone entry `name`: the encoder alone, the pretraining networks, the segmentation networks.
 
-    Those of the entry's `expected`; where it says nothing, that of the first pretext and that for two classes. All
-    on one input channel.
+    Networks are those of `expected`; if it names none of a kind, that of the first pretext and that for two classes. All have
+    one input channel.
 
     Args:
-        patch_size: voxels (x y z) of the patch whose forward pass is counted.
+        patch_size: voxels (x y z) of the patch in the forward pass.
 
     Returns:
         A row per network: backbone, network, parameters, gflop (10^9 operations, a multiply-add is two), and expected_parameters
@@ -36,12 +36,12 @@ def rows(config: Config, name: str, patch_size: Sequence[int]) -> list[dict[str,
         UserError: no such backbone or pretext, or a patch that does not fit it.
     """
     expected = config.get("backbones", name, "brainpretrain params").expected
-    known = {(network.pretext, network.classes): network for network in expected}
+    by_kind = {(network.pretext, network.classes): network for network in expected}
     first = next(iter(config.pretexts))
-    wanted: list[tuple[str | None, int | None]] = [(None, None)]
-    wanted += [key for key in known if key[0]] or [(first, None)]
-    wanted += [key for key in known if key[1]] or [(None, 2)]
-    return [_row(config, name, *key, patch_size, known.get(key)) for key in wanted]
+    kinds: list[tuple[str | None, int | None]] = [(None, None)]
+    kinds += [kind for kind in by_kind if kind[0]] or [(first, None)]
+    kinds += [kind for kind in by_kind if kind[1]] or [(None, 2)]
+    return [_row(config, name, *kind, patch_size, by_kind.get(kind)) for kind in kinds]
 
 
 def _row(
@@ -71,7 +71,7 @@ def flops(config: Config, name: str, method: str | None, classes: int | None, pa
 
 
 def text(rows: Sequence[Mapping[str, Any]], patch_size: Sequence[int]) -> str:
-    """The rows as a table of at most 120 columns, with the differences to what is expected."""
+    """The rows as a table of at most 120 characters in width, with the differences from the expected counts."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("network", no_wrap=True)
     for heading in ("parameters", "expected", "difference", "GFLOP", "expected", "difference"):
@@ -87,17 +87,17 @@ def text(rows: Sequence[Mapping[str, Any]], patch_size: Sequence[int]) -> str:
 
 
 def _compared(row: Mapping[str, Any], name: str, form: str) -> list[str]:
-    """Found, expected and difference, as text; what is not expected stays empty."""
-    found, expected = row[name], row[f"expected_{name}"]
+    """Count, expected count and difference as text; the last two are empty if nothing is expected."""
+    count, expected = row[name], row[f"expected_{name}"]
     if expected is None:
-        return [f"{found:{form}}", "", ""]
-    difference = f"{found - expected:+{form}}"
+        return [f"{count:{form}}", "", ""]
+    difference = f"{count - expected:+{form}}"
     same = not difference.strip("+-0.")
-    return [f"{found:{form}}", f"{expected:{form}}", "0" if same else difference]
+    return [f"{count:{form}}", f"{expected:{form}}", "0" if same else difference]
 
 
 def build(config: Config, name: str, method: str | None, classes: int | None) -> nn.Module:
-    """The network of backbone entry `name` for a pretext entry, for so many classes, or the encoder alone."""
+    """The network of backbone entry `name` for a pretext, or for a number of classes, or the encoder alone."""
     backbone = config.get("backbones", name, "brainpretrain params")
     encoder = backbones.build(backbone.architecture, 1, **backbone.options)
     if method:

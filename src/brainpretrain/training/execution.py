@@ -1,4 +1,4 @@
-"""How networks are computed in training, where the choice changes speed and memory and, but for rounding, not the result."""
+"""Choices of how networks are computed in training. They change speed and memory, and the result only by rounding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def apply(networks: Sequence[nn.Module], execution: Sequence[str]) -> None:
     """Changes encoder and decoders in place; tensor names stay as they are.
 
     Args:
-        networks: encoder and decoders, before an optimiser is made of their parameters.
-        execution: any of `channels_last` (weights and so feature maps with channels innermost, which GPU convolutions in 16 bit
-            want), `checkpointing` (keeps what goes into each part of a network and computes the inside again in the
-            backward pass) and `compile` (torch.compile).
+        networks: encoder and decoders, before the optimiser gets their parameters.
+        execution: any of `channels_last` (weights, and so feature maps, with channels innermost, which makes GPU convolutions
+            in 16 bits faster), `checkpointing` (keeps the input of each part of a network and computes the part again in
+            the backward pass) and `compile` (torch.compile).
     """
     for network in networks:
         if "channels_last" in execution:
@@ -30,9 +30,10 @@ def apply(networks: Sequence[nn.Module], execution: Sequence[str]) -> None:
 
 
 def parts(network: nn.Module) -> list[nn.Module]:
-    """The modules that a network runs one after another: its children or those of an only child, lists and sequences opened.
+    """The modules that a network runs one after another: its children, or those of its only child. Lists and sequences
+    are opened.
 
-    A sequence of plain layers is one part, since layer by layer nothing would be saved.
+    A sequence of plain layers is one part, since checkpointing each layer would save nothing.
     """
     if isinstance(network, nn.ModuleList | nn.Sequential):
         return _opened(network)
@@ -51,9 +52,9 @@ def _opened(module: nn.Module) -> list[nn.Module]:
 
 
 def align(optimizer: torch.optim.Optimizer) -> None:
-    """Gives optimiser state the memory layout of its parameters, which fused optimisers take for granted.
+    """Gives optimiser state the memory layout of its parameters, which fused optimisers rely on.
 
-    State that comes from a checkpoint is contiguous; parameters that are channels-last are not.
+    State from a checkpoint is contiguous; parameters in channels-last layout are not.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():

@@ -1,4 +1,4 @@
-"""One training per GPU on a machine without a batch system: a GPU is a locked file as long as a command runs on it."""
+"""One training per GPU on a machine without a batch system: a file per GPU is locked while a command runs on it."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ DEVICES = Path("/dev")
 
 
 def visible(environment: Mapping[str, str]) -> list[str]:
-    """Names of the GPUs that may be used: those of CUDA_VISIBLE_DEVICES if it is set, else all of the machine."""
+    """Names of the GPUs that may be used: those in CUDA_VISIBLE_DEVICES if it is set, else all of the machine."""
     if (listed := environment.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name.strip() for name in listed.split(",") if name.strip() not in ("", "-1")]
-    numbers = [re.fullmatch(r"nvidia(\d+)", path.name) for path in DEVICES.glob("nvidia*")]
-    return [str(number) for number in sorted(int(found[1]) for found in numbers if found)]
+    matches = [re.fullmatch(r"nvidia(\d+)", path.name) for path in DEVICES.glob("nvidia*")]
+    return [str(number) for number in sorted(int(match[1]) for match in matches if match)]
 
 
 def claim(count: int, environment: Mapping[str, str], folder: Path | None = None) -> dict[str, locks.Lock]:
     """Waits until `count` GPUs are free and takes them, all or none.
 
     Args:
-        count: how many.
-        environment: of the command.
-        folder: where the locks are; the machine's folder for temporary files, so that all checkouts share them.
+        count: number of GPUs.
+        environment: environment of the command.
+        folder: folder of the locks; by default the machine's folder for temporary files, so that all checkouts share them.
 
     Returns:
         Locks by GPU; empty on a machine without GPUs.
 
     Raises:
-        UserError: the machine has GPUs, but fewer.
+        UserError: the machine has fewer GPUs, but not none.
     """
     names = visible(environment)
     if names and len(names) < count:
-        raise UserError(f"{count} GPUs are asked for, and {len(names)} can be seen", fix="lower `gpu` in the profile")
-    told = False
+        raise UserError(f"{count} GPUs are asked for, and {len(names)} are visible", fix="lower `gpu` in the profile")
+    has_told = False
     while names:
         taken: dict[str, locks.Lock] = {}
         for name in names:
@@ -51,15 +51,15 @@ def claim(count: int, environment: Mapping[str, str], folder: Path | None = None
         if len(taken) == count:
             return taken
         taken.clear()
-        if not told:
-            print(f"waiting for {count} of the GPUs {', '.join(names)}: others run on them", flush=True)
-        told = True
+        if not has_told:
+            print(f"waiting for {count} of the GPUs {', '.join(names)}: other commands run on them", flush=True)
+        has_told = True
         time.sleep(1 + random.random())
     return {}
 
 
 def run_on(taken: Mapping[str, locks.Lock], command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Becomes `command`, which sees these GPUs only and holds their locks with its last process."""
+    """Replaces this process by `command`, which sees only these GPUs and holds their locks until its last process ends."""
     for lock in taken.values():
         os.set_inheritable(lock.descriptor, True)
     seen = {"CUDA_VISIBLE_DEVICES": ",".join(taken)} if taken else {}

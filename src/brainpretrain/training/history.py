@@ -1,15 +1,15 @@
-"""What happened to a training, told in its work folder, so that a reader needs neither its process nor its log.
+"""The history of a training in its work folder, for readers without access to its process or its log.
 
-`about.json` says which training this is, `alive.json` is its last sign of life, and `history.jsonl` has an event per line:
+`about.json` says which training it is, `alive.json` is its last sign of life, and `history.jsonl` has an event per line:
 
-    start    an attempt begins: attempt, resumed_from, redone (steps that the attempt before had done and not saved)
+    start    an attempt begins: attempt, resumed_from, redone (steps that the attempt before did and did not save)
     save     a checkpoint was written
     stop     ended by a signal
     error    ended by an error, with its line
-    refused  not begun, since one attempt after the other got nowhere
-    end      all results are written; the file moves beside them
+    refused  not begun, since too many attempts in a row made no checkpoint
+    end      all results are written; the file moves next to them
 
-Only the first process of a training writes. Imports neither torch nor pandas: `status` reads with it.
+Only the first process of a training writes. Imports neither torch nor pandas, since `status` uses it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, parse_mapping, read_mapping, write_json
 
 BEAT_S = 10.0  # between two signs of life
-BEATS = 30  # the speed is that of the last so many
-SILENT_S = 180.0  # without a sign of life for so long, a training counts as dead; a network file system may show it a minute late
+BEATS = 30  # number of signs of life that the speed is computed from
+SILENT_S = (
+    180.0  # a training counts as dead after this long without a sign of life, which a network file system may show a minute late
+)
 LINE = 300  # characters of an error that are kept
 
 Event = dict[str, Any]
@@ -51,16 +53,16 @@ class History:
         self.saved_step = 0
 
     def begin(self, about: dict[str, Any], checkpoint: str, max_idle: int, step: Callable[[], int]) -> None:
-        """A new attempt; says in one line what became of the one before.
+        """Begins an attempt, and prints one line about the end of the one before.
 
         Args:
             about: kind, out (relative to the results), total_steps, patches_per_step.
             checkpoint: name of the checkpoint it resumes from; '' from the start.
-            max_idle: so many attempts in a row without a new checkpoint are enough.
-            step: tells the optimiser step.
+            max_idle: number of attempts in a row without a new checkpoint after which the next is refused.
+            step: returns the current optimiser step.
 
         Raises:
-            UserError: enough of them have ended so.
+            UserError: `max_idle` attempts in a row made no checkpoint.
         """
         before = attempts(read(self.work))
         resumed_from = int(checkpoint.removeprefix("step-") or 0)
@@ -68,10 +70,10 @@ class History:
         end = ending(before[-1], self.work) if before else None
         redone = max(0, end["step"] - resumed_from) if end else 0
         if end and idle(before) >= max_idle:
-            self._refuse(f"{idle(before)} attempts in a row ended without a new checkpoint; the last {end['told']}", origin)
+            self._refuse(f"{idle(before)} attempts in a row ended without a new checkpoint; the last {end['text']}", origin)
         if end:
             price = f"{redone} step(s) are redone" if redone else "nothing is redone"
-            print(f"attempt {len(before) + 1}: attempt {len(before)} {end['told']}; {origin}, {price}", flush=True)
+            print(f"attempt {len(before) + 1}: attempt {len(before)} {end['text']}; {origin}, {price}", flush=True)
         elif checkpoint:
             print(origin, flush=True)
         write_json(self.work / "about.json", about)
@@ -83,41 +85,41 @@ class History:
 
     def _refuse(self, problem: str, origin: str) -> None:
         self._append("refused", line=problem)
-        fix = f"mend the cause, then delete this file and give the same command again ({origin}); or raise max_idle_attempts"
+        fix = f"correct the cause, then delete this file and give the same command again ({origin}); or raise max_idle_attempts"
         raise UserError(problem, where=self.path, fix=fix)
 
     def saved(self, step: int) -> None:
-        """A checkpoint of `step` is whole."""
+        """Records that the checkpoint of `step` is complete."""
         if self.beat:
             self.saved_step = step
             self._append("save", step=step)
 
     def stopped(self, signal: str) -> None:
-        """Ended by a signal."""
+        """Records the end by a signal."""
         self._end("stop", signal=signal)
 
     def failed(self, error: BaseException) -> None:
-        """Ended by an error, or by Ctrl-C. Says in one line how to go on."""
+        """Records the end by an error or by Ctrl-C, and prints one line on how to continue."""
         if not self.beat:
             return
         step = self.beat.step()
         if isinstance(error, KeyboardInterrupt) or isinstance(error.__context__, KeyboardInterrupt):
             self.stopped("SIGINT")
-            what = "stopped by SIGINT"
+            end = "stopped by SIGINT"
         else:
             self._end("error", line=one_line(error))
-            what = f"failed: {one_line(error)}"
-        print(f"at step {step} {what}; saved up to step {self.saved_step}, from where the same command continues", flush=True)
+            end = f"failed: {one_line(error)}"
+        print(f"at step {step} {end}; saved up to step {self.saved_step}, from where the same command continues", flush=True)
 
     def finish(self, out: Path) -> None:
-        """All results are written; the history moves beside them."""
+        """Records that all results are written, and moves the history next to them."""
         self._end("end")
         if self.path.is_file():
             with atomic(out / self.path.name) as temporary:
                 shutil.copyfile(self.path, temporary)
 
     def summary(self) -> dict[str, int]:
-        """Attempts, and steps that were done more than once, for run.json."""
+        """Number of attempts, and of steps done more than once, for run.json."""
         starts = [events[0] for events in attempts(read(self.work))]
         return {"attempts": len(starts), "redone_steps": sum(start["redone"] for start in starts)}
 
@@ -128,13 +130,13 @@ class History:
             self.beat = None
 
     def _append(self, event: str, **facts: Any) -> None:
-        """Appends a line. A history that cannot be written, on a full disk say, ends no training and hides no error."""
+        """Appends a line. A history that cannot be written, as on a full disk, neither ends the training nor hides an error."""
         line = json.dumps({"event": event, "time": _now(), **facts}) + "\n"
         try:
             with open(self.path, "ab+") as stream:
                 if stream.tell():
                     stream.seek(-1, os.SEEK_END)
-                    line = line if stream.read() == b"\n" else f"\n{line}"  # a kill may have cut the line before short
+                    line = line if stream.read() == b"\n" else f"\n{line}"  # a kill may have cut off the line before
                 stream.write(line.encode())
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -143,9 +145,9 @@ class History:
 
 
 class _Beat(threading.Thread):
-    """Writes alive.json every `BEAT_S` seconds: that the process lives, at which step, how fast.
+    """Writes alive.json every `BEAT_S` seconds: the step, and the speed.
 
-    A thread, since a step may take minutes (validation, compilation) and must not look like death.
+    It is a thread, since a step may take minutes (validation, compilation) and must not look like the end of the process.
     """
 
     def __init__(self, work: Path, step: Callable[[], int], facts: dict[str, Any], patches_per_step: int) -> None:
@@ -164,25 +166,25 @@ class _Beat(threading.Thread):
             first, begin = recent[0]
             rate = (step - begin) * self.patches_per_step / (now - first) if step > begin else 0.0
             speed = {"patches_per_s": round(rate, 3), "still_s": round(now - moved)}
-            with suppress(OSError, UserError):  # the next beat may get through
+            with suppress(OSError, UserError):  # the next one may succeed
                 write_json(self.path, {"time": _now(), "step": step, **speed, **self.facts})
             if self.ended.wait(BEAT_S):
                 return
 
     def stop(self) -> None:
         self.ended.set()
-        self.join(timeout=BEAT_S)  # no longer: the file system may hang
+        self.join(timeout=BEAT_S)  # not longer, since the file system may hang
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says first; the whole of it is in the log."""
+    """The first line of an error; the log has all of it."""
     if isinstance(error, UserError):
         return error.problem.splitlines()[0][:LINE]
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"[:LINE]
 
 
 def read(work: Path) -> list[Event]:
-    """The events of a work folder, without a line that a kill cut short."""
+    """The events of a work folder, without a line that a kill cut off."""
     try:
         lines = (work / "history.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -197,38 +199,38 @@ def alive(work: Path) -> dict[str, Any]:
 
 def attempts(events: list[Event]) -> list[list[Event]]:
     """Events by attempt; each list begins with a `start`."""
-    found: list[list[Event]] = []
+    result: list[list[Event]] = []
     for event in events:
         if event["event"] == "start":
-            found.append([])
-        if found:
-            found[-1].append(event)
-    return found
+            result.append([])
+        if result:
+            result[-1].append(event)
+    return result
 
 
 def ending(attempt: list[Event], work: Path) -> dict[str, Any]:
-    """How the last attempt ended, as far as is known: `step` it had reached, and `told`, half a sentence about it.
+    """The end of the last attempt: the last `step` that it is known to have reached, and `text`, a clause about the end.
 
     Args:
-        attempt: its events.
-        work: the work folder, as the attempt left it.
+        attempt: events of the attempt.
+        work: the work folder as the attempt left it.
     """
     start, sign = attempt[0], alive(work)
-    seen = sign["step"] if sign.get("attempt") == start["attempt"] else 0
-    step = max(seen, _logged(work), *(event.get("step", event.get("resumed_from", 0)) for event in attempt))
+    alive_step = sign["step"] if sign.get("attempt") == start["attempt"] else 0
+    step = max(alive_step, _logged(work), *(event.get("step", event.get("resumed_from", 0)) for event in attempt))
     last = next((event for event in reversed(attempt) if event["event"] in ("stop", "error", "end")), {"event": ""})
     if last["event"] == "stop":
-        told = f"was stopped by {last['signal']} at step {step}"
+        text = f"was stopped by {last['signal']} at step {step}"
     elif last["event"] == "error":
-        told = f"failed at step {step} ({last['line']})"
+        text = f"failed at step {step} ({last['line']})"
     else:
         job = f", Slurm job {start['job']}" if start["job"] else ""
-        told = f"ended without a word at step {step} (killed, or the node was lost; host {start['host']}{job})"
-    return {"step": step, "told": told}
+        text = f"ended without a word at step {step} (killed, or the node was lost; host {start['host']}{job})"
+    return {"step": step, "text": text}
 
 
 def _logged(work: Path) -> int:
-    """Step of the last row of log.csv, which may be younger than the last sign of life."""
+    """Step of the last row of log.csv, which may be newer than the last sign of life."""
     try:
         with open(work / "log.csv", "rb") as stream:
             stream.seek(max(0, stream.seek(0, 2) - 4096))
@@ -239,7 +241,7 @@ def _logged(work: Path) -> int:
 
 
 def idle(before: list[list[Event]]) -> int:
-    """How many of the last attempts, in a row, made no checkpoint and were not stopped by a signal."""
+    """Number of last attempts in a row that made no checkpoint and were not stopped by a signal."""
     count = 0
     for events in reversed(before):
         if {event["event"] for event in events} & {"save", "stop", "end"}:
@@ -249,11 +251,11 @@ def idle(before: list[list[Event]]) -> int:
 
 
 def is_alive(sign: dict[str, Any]) -> bool:
-    """Whether a sign of life is young enough. On its own machine the process is looked for too."""
+    """True if a sign of life is recent. On the machine of the training, its process must exist too."""
     if not sign:
         return False
     gone = sign["host"] == socket.gethostname() and not Path(f"/proc/{sign['pid']}").exists()
-    return age_s(sign["time"]) < (2 * BEAT_S if gone else SILENT_S)  # what is not seen may live in a container
+    return age_s(sign["time"]) < (2 * BEAT_S if gone else SILENT_S)  # a process that is not visible may run in a container
 
 
 def age_s(moment: str) -> float:

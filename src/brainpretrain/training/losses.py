@@ -13,7 +13,7 @@ def deep(
 ) -> torch.Tensor:
     """The loss `name` of every output of a network, finest first, weighted 1, 1/2, 1/4 ... and divided by their sum.
 
-    A coarser output is compared with every n-th voxel of the label. Of one output it is the plain loss.
+    A coarser output is compared with every n-th voxel of the label. For a single output this is the plain loss.
     """
     outputs = [logits] if isinstance(logits, torch.Tensor) else logits
     weights = [0.5**number for number in range(len(outputs))]
@@ -35,8 +35,8 @@ def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: 
         logits: (b classes x y z), any float type; the loss is computed in float32.
         label: (b x y z) integer classes.
         ignored: label value of voxels that count in neither term. Cross-entropy is the mean over the other voxels of a sample,
-            then over samples, so that no sample's weight depends on the company it is trained in.
-        smooth: added above and below the bar (the paper's code: 1), keeps the Dice of an absent class defined.
+            then over samples, so that the weight of a sample does not depend on the others in its batch.
+        smooth: added to numerator and denominator (1 in the paper's code); keeps the Dice of an absent class defined.
     """
     probability, truth, entropy = _parts(logits, label, ignored)
     overlap = (probability * truth).sum(_AXES)
@@ -47,7 +47,7 @@ def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: 
 def squared_dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: float) -> torch.Tensor:
     """As `dice_ce`, with Dice as 2 sum(p y) / (sum(p^2) + sum(y) + smooth) (Zhang et al., fine-tuning).
 
-    Nothing is added above the bar, so the Dice of a class that the patch does not hold is 0 whatever is predicted: it adds a
+    Nothing is added to the numerator, so the Dice of a class that is not in the patch is 0 for any prediction: it adds a
     constant to the loss and nothing to its gradient.
     """
     probability, truth, entropy = _parts(logits, label, ignored)
@@ -64,9 +64,9 @@ def _parts(logits: torch.Tensor, label: torch.Tensor, ignored: int) -> tuple[tor
     """Probabilities and one-hot truth (b classes x y z), 0 where ignored, and the mean cross-entropy; see `dice_ce`."""
     logits, label = logits.float(), label[:, None].long()
     counts = label != ignored
-    known = label.masked_fill(~counts, 0)
-    truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, known, True) & counts
+    classes = label.masked_fill(~counts, 0)
+    truth = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, classes, True) & counts
     probability = logits.softmax(dim=1) * counts
-    entropy = F.cross_entropy(logits, known[:, 0], reduction="none")[:, None] * counts
+    entropy = F.cross_entropy(logits, classes[:, 0], reduction="none")[:, None] * counts
     per_sample = entropy.sum((1, 2, 3, 4)) / counts.sum((1, 2, 3, 4)).clamp(min=1)
     return probability, truth, per_sample.mean()

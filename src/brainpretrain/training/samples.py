@@ -1,7 +1,7 @@
-"""From stored volumes to patches. Every random choice is a function of (seed, sample number) alone.
+"""Patches of stored volumes, and their batches. Every random choice is a function of (seed, sample number) alone.
 
-So a sample does not depend on the number of workers, devices or restarts: resuming at step s means asking for the
-samples from s * global_batch on.
+So a sample does not depend on the number of workers, devices or restarts, and a training that resumes at step s continues
+with sample s * global_batch.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames
 
-# enough places to draw a foreground patch from, few enough to keep for every case (6 bytes each)
+# enough voxels to draw foreground patches from, few enough to keep for every case (6 bytes each)
 _MAX_FOREGROUND_VOXELS = 20_000
 
 
@@ -43,7 +43,7 @@ def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]]
 class PretrainPatches(Dataset):
     """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
 
-    Items: image float16 (1 x y z), the box that `policy` needs, its draws, seed, volume (its name).
+    Items: image, float16 (1 x y z), the box that `policy` needs; its draws; seed; volume, the name of the volume.
     """
 
     def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int) -> None:
@@ -52,7 +52,7 @@ class PretrainPatches(Dataset):
         self._epoch, self._order = -1, np.arange(0)
 
     def volume_of(self, number: int) -> int:
-        """Which row sample `number` comes from."""
+        """Row of the volume that sample `number` comes from."""
         epoch, place = divmod(number, len(self.rows))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
@@ -78,7 +78,8 @@ class PretrainPatches(Dataset):
 class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
-    Items: image float16 (c x y z) and label uint8 (x y z), the box that `policy` needs, its draws, seed, volume (the case).
+    Items: image, float16 (c x y z), and label, uint8 (x y z), the box that `policy` needs; its draws; seed; volume, the name
+    of the case.
     """
 
     cases: list[Case]
@@ -90,7 +91,7 @@ class FinetunePatches(Dataset):
     _foreground: dict[int, np.ndarray] = field(default_factory=dict)
 
     def foreground(self, number: int) -> np.ndarray:
-        """Voxels (n, 3) of case `number` that carry a class, thinned; read once."""
+        """Voxels (n, 3) of case `number` that have a class, thinned out; each label is read once."""
         if number not in self._foreground:
             label = self.cases[number].label(self.lookup)
             voxels = np.argwhere((label > 0) & (label != IGNORED))
@@ -99,7 +100,7 @@ class FinetunePatches(Dataset):
         return self._foreground[number]
 
     def case_of(self, number: int) -> int:
-        """Which case sample `number` comes from: every case once per round, in an order of its own."""
+        """Index of the case that sample `number` comes from: every case once per round, in a new order in each round."""
         round_number, place = divmod(number, len(self.cases))
         return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
 
@@ -109,13 +110,13 @@ class FinetunePatches(Dataset):
         return case.name, case.folder / case.rows[0]["file"]
 
     def __getitem__(self, number: int) -> dict[str, Any]:
-        which = self.case_of(number)
-        case = self.cases[which]
+        index = self.case_of(number)
+        case = self.cases[index]
         seed = sample_seed(self.seed, number)
         rng = np.random.default_rng(seed)
         start = random_start(rng, case.shape, self.patch)
-        if rng.random() < self.foreground_fraction and len(self.foreground(which)):
-            voxel = self.foreground(which)[rng.integers(len(self.foreground(which)))]
+        if rng.random() < self.foreground_fraction and len(self.foreground(index)):
+            voxel = self.foreground(index)[rng.integers(len(self.foreground(index)))]
             start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
         draws = self.policy.draw(seed, len(case.rows), self.patch)
         box, padding = crop_box(start, draws.box, case.shape)
@@ -126,13 +127,13 @@ class FinetunePatches(Dataset):
 
 
 class StepSampler:
-    """Batches of sample numbers for the steps left in an epoch; each rank takes its share of a global batch.
+    """Batches of sample numbers for the remaining steps of an epoch; each rank takes its share of a global batch.
 
     Args:
         global_batch: samples per step over all ranks.
-        epoch_steps: steps of an epoch; nothing is loaded beyond its end, since the next epoch asks anew.
+        epoch_steps: steps of an epoch; nothing is loaded beyond its end, since the next epoch starts a new iteration.
         total_steps: steps of the whole training.
-        current_step: asked at the start of every epoch, so a resumed training goes on where it was.
+        current_step: called at the start of every epoch, so that a resumed training continues at its step.
     """
 
     def __init__(
@@ -165,13 +166,13 @@ class StepSampler:
 
 
 def collate(items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A batch: seeds as a tensor, all else as lists, since each sample brings as many voxels as its draws need."""
+    """A batch: seeds as a tensor, the rest as lists, since the boxes of samples differ in size."""
     batch: dict[str, Any] = {key: [item[key] for item in items] for key in items[0]}
     return batch | {"seed": torch.tensor(batch["seed"])}
 
 
 class Noted(Dataset):
-    """A data set that notes in shared memory which sample each loader process is at, so that a kill can be explained.
+    """A data set that records in shared memory the sample that each loader process reads, so that a kill can be explained.
 
     Args:
         samples: `PretrainPatches` or `FinetunePatches`.
@@ -193,12 +194,13 @@ class Noted(Dataset):
 
     def source(self, process: int) -> tuple[str, Path] | None:
         """Name and file of the volume that a loader process was reading when it ended; None if it was not reading."""
-        found = [n for owner, n in zip(self.processes, self.numbers, strict=True) if owner == process and n >= 0]
-        return self.samples.source(found[0]) if found else None
+        pairs = zip(self.processes, self.numbers, strict=True)
+        number = next((number for owner, number in pairs if owner == process and number >= 0), None)
+        return None if number is None else self.samples.source(number)
 
 
 def loader(dataset: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
-    """DataLoader over a batch sampler; workers live as long as the training."""
+    """DataLoader over a batch sampler; its workers run until the end of the training."""
     return DataLoader(
         Noted(dataset, workers),
         batch_sampler=batches,
@@ -212,6 +214,6 @@ def loader(dataset: Any, batches: Any, workers: int, pin: bool) -> DataLoader:
 
 
 def _leave_signals_to_the_training(worker: int) -> None:
-    """Slurm signals every process of a job; a loader process that died of it would end the training before it can save."""
+    """Slurm signals every process of a job; a loader process that ended at once would end the training before it can save."""
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

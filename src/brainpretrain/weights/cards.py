@@ -1,4 +1,4 @@
-"""The model card of an encoder: what its manifests say, as Markdown. What they do not say is called unknown."""
+"""The model card of an encoder, in Markdown, from encoder.json and run.json. A missing fact is written as unknown."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ def _release(source: Mapping[str, Any]) -> str:
 
 
 def _data(facts: Mapping[str, Any]) -> str:
-    """Data sets of the corpus with their terms; of an imported encoder what its release says of them."""
-    told = (facts.get("source") or {}).get("corpus")
+    """The data sets of the corpus with their terms; for an imported encoder, the words of its release."""
+    described = (facts.get("source") or {}).get("corpus")
     counts = facts.get("datasets")
     if not counts:
-        return f"## Data\n\n{told or UNKNOWN}"
+        return f"## Data\n\n{described or UNKNOWN}"
     rows = [_dataset(name, count) for name, count in sorted(counts.items())]
     header = ["data set", "title", "subjects", "volumes", "licence", "redistribution", "citation"]
     text = f"## Data\n\nSHA-256 of `corpus.tsv`: {_plain(facts.get('corpus_sha256'))}\n\n{_table(header, rows)}"
@@ -103,10 +103,10 @@ def _data(facts: Mapping[str, Any]) -> str:
 def _dataset(name: str, count: Mapping[str, int]) -> list[Any]:
     if name not in datasets.names():  # an entry of a config, made with options
         return [name, UNKNOWN, count["subjects"], count["volumes"], UNKNOWN, UNKNOWN, UNKNOWN]
-    found = datasets.load(name)
-    licence = f"[{found.licence}]({found.licence_url})"
-    shared = "allowed" if found.redistribution else "not allowed"
-    return [name, found.title, count["subjects"], count["volumes"], licence, shared, found.citation]
+    dataset = datasets.load(name)
+    licence = f"[{dataset.licence}]({dataset.licence_url})"
+    sharing = "allowed" if dataset.redistribution else "not allowed"
+    return [name, dataset.title, count["subjects"], count["volumes"], licence, sharing, dataset.citation]
 
 
 def _pairs(title: str, rows: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
-"""Encoders for other programs: nnU-Net.
+"""Exports encoders to nnU-Net.
 
-nnU-Net's `-pretrained_weights` wants every tensor of its network but the segmentation layers. So the file holds the
-encoder, and a decoder drawn the way nnU-Net draws it. nnU-Net's axes are z, y, x where ours are x, y, z; kernels are turned
+nnU-Net's `-pretrained_weights` needs every tensor of its network except the segmentation layers. So the file has the
+encoder, and a decoder drawn as nnU-Net draws it. nnU-Net's axes are z, y, x and ours x, y, z; kernels are transposed
 accordingly. A backbone can be exported if its file has `nnunet_names` and `nnunet_architecture`.
 """
 
@@ -27,10 +27,11 @@ def export_nnunet(folder: Path, out: Path, in_channels: int | None, seed: int) -
     """Writes `out`, a checkpoint for `nnUNetv2_train -pretrained_weights`, and `out` with the suffix `.json`, its plan.
 
     Args:
-        folder: of encoder.safetensors and encoder.json.
+        folder: folder of encoder.safetensors and encoder.json.
         out: file to write, `.pth`.
-        in_channels: of the images that nnU-Net will train on, None for the encoder's; a stem of one channel is repeated.
-        seed: of the decoder.
+        in_channels: channels of the images that nnU-Net will train on, None for those of the encoder; a stem of one channel is
+            repeated.
+        seed: seed of the decoder's weights.
 
     Returns:
         The plan: `configurations` to merge into nnU-Net's plans file.
@@ -42,9 +43,9 @@ def export_nnunet(folder: Path, out: Path, in_channels: int | None, seed: int) -
     architecture = facts["backbone"]["architecture"]
     module = named.module("backbones", architecture)
     if not hasattr(module, "nnunet_names"):
-        known = [name for name in backbones.names() if hasattr(named.module("backbones", name), "nnunet_names")]
+        exportable = [name for name in backbones.names() if hasattr(named.module("backbones", name), "nnunet_names")]
         raise UserError(
-            f"nnU-Net has no counterpart of '{architecture}'", where=folder, fix=f"can be exported: {', '.join(known)}"
+            f"nnU-Net has no counterpart of '{architecture}'", where=folder, fix=f"can be exported: {', '.join(exportable)}"
         )
     plan = nnunet_plan(encoder, module.nnunet_architecture(encoder), facts)
     decoder_convs = plan["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]["n_conv_per_stage_decoder"]
@@ -58,14 +59,14 @@ def export_nnunet(folder: Path, out: Path, in_channels: int | None, seed: int) -
 def nnunet_encoder(encoder: Encoder, names: Callable[[str], list[str]]) -> dict[str, torch.Tensor]:
     """The encoder's tensors by nnU-Net's names, kernels (out in x y z) as (out in z y x).
 
-    nnU-Net's decoder holds the encoder too, so each tensor stands there once more.
+    nnU-Net's decoder contains the encoder too, so each tensor occurs there once more.
     """
-    turned = {
+    transposed = {
         name: tensor.detach().permute(0, 1, 4, 3, 2).contiguous() if tensor.ndim == 5 else tensor.detach()
         for name, tensor in encoder.state_dict().items()
     }
-    places = [(f"{where}encoder.{other}", name) for where in ("", "decoder.") for name in turned for other in names(name)]
-    return {other: turned[name] for other, name in places}
+    places = [(f"{where}encoder.{other}", name) for where in ("", "decoder.") for name in transposed for other in names(name)]
+    return {other: transposed[name] for other, name in places}
 
 
 def nnunet_decoder(encoder: Encoder, convs: list[int], seed: int) -> dict[str, torch.Tensor]:

@@ -133,7 +133,7 @@ def test_a_channel_that_is_missing_is_named(tmp_path: Path) -> None:
         ("a,x,T1w,scans/9.nii.gz,,,", "line 2: path missing: scans/9.nii.gz"),
         ("a,x,T1w,scans/1.nii.gz,masks/9.nii.gz,,", "line 2: label missing: masks/9.nii.gz"),
         (",x,T1w,scans/1.nii.gz,,,", "line 2: no subject"),
-        ("a,x,T1w,/etc/hostname,,,", "line 2: /etc/hostname is absolute"),
+        ("a,x,T1w,/etc/hostname,,,", "line 2: path is no NIfTI file: /etc/hostname"),
     ],
 )
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, message: str) -> None:

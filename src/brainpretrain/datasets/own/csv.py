@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import csv
+import unicodedata
+from collections import defaultdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import Dataset, Layout, NotInPlace, Row, Scan, duplicates, refuse, volume_id
+from brainpretrain.datasets.base import (
+    EXTENSIONS,
+    Dataset,
+    Layout,
+    NotInPlace,
+    Row,
+    Scan,
+    duplicates,
+    refuse,
+    same_names,
+    some,
+    volume_id,
+)
 from brainpretrain.datasets.own.options import Options, dataset, parse
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.words import count
 
 NEEDED = ("subject", "sequence", "path")
 OPTIONAL = ("patient", "session", "run", "subset", "site", "label", "channel")
+LISTED = 5  # largest number of volumes in several lines that a message lists
 
 
 class Csv(Options):
@@ -23,7 +39,7 @@ class Csv(Options):
 
 
 def describe(**options: Any) -> Dataset:
-    """The data set that a table describes. Paths in the table are relative to the folder of the data set.
+    """The data set that a table describes. Paths in the table are absolute, or relative to the folder of the data set.
 
     Raises:
         UserError: the options do not fit.
@@ -39,7 +55,7 @@ def describe(**options: Any) -> Dataset:
 
 
 def _list(dataset: Dataset, root: Path, file: str) -> Scan:
-    """The volumes of the table. One error lists all problems with its lines."""
+    """The volumes of the table. One error lists all problems, each kind with the number of its lines."""
     table = root / file
     if not table.is_file():
         raise NotInPlace(
@@ -47,14 +63,46 @@ def _list(dataset: Dataset, root: Path, file: str) -> Scan:
         )
     rows, problems = [], []
     for number, line in _lines(table):
-        if line.pop(None, None):
-            problems.append(f"line {number}: more fields than columns (a value that holds the separator needs quotes)")
-        row = {key: (value or "").strip() for key, value in line.items()}
-        problems += [f"line {number}: {problem}" for problem in _problems(root, row)]
+        surplus = line.pop(None, None)
+        row = {key: _cell(root, key, value or "") for key, value in line.items()}
+        problems += [(number, *problem) for problem in _problems(root, row)]
+        if surplus:
+            problems.append((number, "more fields than columns (a value that holds the separator needs quotes)", ""))
         rows.append(_row(row))
-    problems += [f"{line} (give them a 'run')" for line in duplicates(rows)]
-    refuse(dataset.name, table, problems, [], fix="correct these lines of the table")
+    lines = _by_kind(problems)
+    lines += [f"{line} (give them a 'run')" for line in duplicates(rows)[:LISTED]]
+    lines += [f"... and {count(more, 'more volume')} in several lines"] if (more := len(duplicates(rows)) - LISTED) > 0 else []
+    lines += same_names(rows)
+    refuse(dataset.name, table, lines, [], fix=f"correct these lines of the table; relative paths begin in {root}")
     return Scan("table", sorted(rows, key=lambda row: row["volume"]), [], [])
+
+
+def _cell(root: Path, column: str, value: str) -> str:
+    """A value of the table; an absolute path below `root` becomes relative, so that the folder can move."""
+    value = value.strip()
+    if column not in ("path", "label"):
+        return unicodedata.normalize("NFC", value)
+    if value and Path(value).is_absolute():
+        for folder in (root.absolute(), root.resolve()):
+            if Path(value).is_relative_to(folder):
+                return Path(value).relative_to(folder).as_posix()
+    return value
+
+
+def _by_kind(problems: list[tuple[int, str, str]]) -> list[str]:
+    """One line for each kind of problem, with the number of lines of the table and the first of them."""
+    kinds: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for number, kind, detail in problems:
+        kinds[kind].append((number, detail))
+    lines = []
+    for kind, cases in kinds.items():
+        if not cases[1:]:
+            number, detail = cases[0]
+            lines.append(f"line {number}: {kind}" + (f": {detail}" if detail else ""))
+        else:
+            named = [f"line {number}" + (f": {detail}" if detail else "") for number, detail in cases]
+            lines.append(f"{kind}, in {len(cases):,} lines: {some(named)}")
+    return lines
 
 
 def separator(first: str) -> str:
@@ -83,16 +131,17 @@ def _lines(table: Path) -> list[tuple[int, dict[Any, Any]]]:
     return lines
 
 
-def _problems(root: Path, row: dict[str, str]) -> list[str]:
-    problems = [f"no {name}" for name in NEEDED if not row[name]]
+def _problems(root: Path, row: dict[str, str]) -> list[tuple[str, str]]:
+    """What is wrong with a line: kinds of problems, each with the value."""
+    problems = [(f"no {name}", "") for name in NEEDED if not row[name]]
     for name in ("path", "label"):
         path = row.get(name, "")
-        if path and Path(path).is_absolute():
-            problems.append(f"{path} is absolute: give it relative to the folder of the data set")
-        elif path and not (root / path).is_file():
-            problems.append(f"{name} missing: {path}")
+        if path and not (root / path).is_file():
+            problems.append((f"{name} missing", path))
+        elif path and not path.lower().endswith(EXTENSIONS):
+            problems.append((f"{name} is no NIfTI file", path))
     if not row.get("channel", "").isdigit() and row.get("channel"):
-        problems.append(f"channel '{row['channel']}' is not a number")
+        problems.append(("the channel is not a number", row["channel"]))
     return problems
 
 

@@ -1,0 +1,47 @@
+"""Commands of the stage report that show a training: its curves, its reconstructions, its run.json."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from brainpretrain.cli.arguments import OUT, arg, command
+from brainpretrain.files import read_json, read_tsv
+from brainpretrain.report.figures.slices import reconstructions
+from brainpretrain.report.figures.training import loss_curves
+from brainpretrain.report.pages import html, run
+from brainpretrain.training.log import read_curves
+
+
+@command(
+    "plot-loss",
+    arg("logs", type=Path, nargs="+", metavar="CSV", help="log.csv; for several (the folds of an arm) their mean is drawn"),
+    arg("--title", default="", help="title of the figure"), OUT,
+)  # fmt: skip
+def plot_loss(args: argparse.Namespace) -> None:
+    """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory.
+
+    If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values.
+    """
+    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    plan = args.logs[0].with_name("schedule.tsv")
+    schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() else None
+    title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
+    loss_curves(log, args.out, title, schedule)
+
+
+@command(
+    "plot-reconstructions",
+    arg("reconstruction", type=Path, metavar="NPZ", help="reconstruction.npz of a pretraining"), OUT,
+)  # fmt: skip
+def plot_reconstructions(args: argparse.Namespace) -> None:
+    """Input, masked input, output, target and error on middle axial slices."""
+    reconstructions(args.reconstruction, args.out)
+
+
+@command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
+def page_run(args: argparse.Namespace) -> None:
+    """An HTML page with the trained network, its data, code, hardware and duration, and the whole config."""
+    html.write(args.out, run.page(read_json(args.run)))
