@@ -61,6 +61,8 @@ include: "rules/figures.smk"
 
 
 refuse_small_splits()
+if workflow.is_main_process:
+    refuse_placeholders()
 
 
 onstart:
