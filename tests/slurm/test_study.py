@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from on_slurm import OnSlurm, until
 
 import workflow_fixture
 from brainpretrain.files import read_json, read_tsv
 from helpers import edit
-from on_slurm import OnSlurm, until
 
 WHOLE = {
     "shard": 2,
