@@ -1,7 +1,7 @@
-"""AMAES' network and training step, written anew from what its paper and code say, for the party that feeds it.
+"""AMAES' network and training step, reimplemented from its paper and code, for the parties that measure it.
 
-As in its code: LeakyReLU in place behind the norm, the asserts on the smallest and largest voxel, the mask from sorted
-noise, AdamW as torch builds it by default.
+As in its code: in-place LeakyReLU after the norm, the asserts on the smallest and largest voxel, the mask from sorted
+noise, AdamW with torch's defaults.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ class Training:
 
     Args:
         optimizer: options of AdamW.
-        mixed: bfloat16 where autocast has it, as in the paper; else float32.
+        mixed: bfloat16 by autocast, as in the paper; else float32.
     """
 
     def __init__(self, width: int, levels: int, optimizer: Mapping, mixed: bool) -> None:
@@ -54,7 +54,7 @@ class Training:
         self.optimizer = torch.optim.AdamW(self.network.parameters(), **optimizer)
 
     def parameters(self) -> int:
-        """How many the network has."""
+        """Number of the network's parameters."""
         return sum(p.numel() for p in self.network.parameters())
 
     def step(self, samples: Sequence[Mapping[str, torch.Tensor]]) -> float:

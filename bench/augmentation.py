@@ -1,10 +1,10 @@
-"""Augmentation of a patch on one CPU core: this project beside the pipeline that AMAES used (yucca 1.1.7), and other libraries.
+"""Augmentation of a patch on one CPU core: this project, the pipeline of AMAES (yucca 1.1.7), and other libraries.
 
     make bench-augmentation
 
-Three tables: the expected cost of a sample, drawn with the probabilities of the paper; each transform by itself, with the same
+Three tables: the expected cost of a sample, drawn with the probabilities of the paper; each transform alone, with the same
 parameters on both sides and the largest difference of the results, which shows that both compute the same; and each transform
-beside what other libraries have for it.
+with its counterparts in other libraries.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
 
 
 def inputs(data: Path, work: Path, settings: config.Config) -> tuple[list[Path], str]:
-    """Real volumes where they are, else the phantom, and a line that says which."""
+    """Real volumes if they are available, else the phantom, and a line that says which."""
     real = [data / name for name in REAL if (data / name).exists()]
     if real:
         return real, f"{len(real)} real volumes at 1 mm: " + ", ".join(path.parent.name for path in real)
@@ -82,7 +82,7 @@ def inputs(data: Path, work: Path, settings: config.Config) -> tuple[list[Path],
 
 
 def phantoms(work: Path, settings: config.Config) -> list[Path]:
-    """Synthetic volumes for whoever has no real ones."""
+    """Synthetic volumes in place of real ones."""
     from brainpretrain.datasets import phantom
 
     options = settings.datasets["phantom"].options | {"subjects": 0, "unlabelled_subjects": 1}
@@ -91,7 +91,7 @@ def phantoms(work: Path, settings: config.Config) -> list[Path]:
 
 
 def turn(degrees: float, factor: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The same rotation about each axis and scale, as this project and as the peer wants it."""
+    """The same rotation about each axis and scale, as this project and as the peer takes it."""
     angles = [float(np.radians(degrees)) * sign for sign in (1, -1, 0.5)]
     matrix = spatial.rotation_matrix(angles) * factor
     ours = {"matrix": matrix.tolist(), "cubic": True}
@@ -99,7 +99,7 @@ def turn(degrees: float, factor: float) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def bend() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Elastic deformation by itself; each draws a field of its own."""
+    """Elastic deformation alone; each program draws its own field."""
     peer = {"p_rot": 0, "p_scale": 0, "p_deform": 1, "angles": [0, 0, 0], "factor": 1, "alpha": 400, "sigma": 25}
     return {"alpha": 400, "sigma": 25}, peer
 
@@ -119,7 +119,7 @@ class Pair(NamedTuple):
 
 
 def pairs(patch: int) -> dict[str, Pair]:
-    """Rows of the table. What the peer draws inside follows from numpy's seed 0, and is drawn here likewise."""
+    """Rows of the table. The peer's own draws depend on numpy's seed 0, and are drawn here in the same way."""
     half, kept = patch // 2 + 13, 3 * patch // 4
     draws = np.random.RandomState(0)
     voxel = [int(draws.randint(0, patch)) for _ in range(3)]
@@ -149,7 +149,7 @@ def pairs(patch: int) -> dict[str, Pair]:
 def by_transform(
     ours: Party, peers: Mapping[str, Party], work: Path, patch: int, crop: int, repeats: int
 ) -> list[dict[str, Any]]:
-    """Seconds of each transform by party, without those that have none; and the largest difference of results to ours."""
+    """Seconds of each transform by party, for parties that have it; and the largest difference of results to ours."""
     sources = {}
     volume = np.load(work / "v0.npy")
     for name, side in (("patch", patch), ("crop", crop)):
@@ -200,7 +200,7 @@ def _samples(party: Party, task: str, draws: int, number: int, **options: str) -
 
 
 def floor(settings: config.Config, policy: str, patch: int, rates: Mapping[str, float]) -> float:
-    """Seconds that a sample takes at least: a patch read in float16 and written twice in float32 at the rate of reading; and,
+    """Least seconds of a sample: a patch read in float16 and written twice in float32 at the rate of reading; and,
     for the share of samples that are resampled, the weights of each voxel's neighbours at the rate of a matrix product."""
     used = settings.augmentations[policy]
     still = math.prod(1 - part.p for part in (used.rotation, used.scale, used.elastic) if part)
@@ -209,7 +209,7 @@ def floor(settings: config.Config, policy: str, patch: int, rates: Mapping[str, 
 
 
 def sample_table(samples: dict[str, dict[str, dict[str, float]]], names: dict[str, str]) -> str:
-    """Markdown of `by_sample`, with ratios of medians beside their targets; `names` of the peers."""
+    """Markdown of `by_sample`, with ratios of medians and their goals; `names` of the peers."""
     rows, drawn = [], [peer for peer in PEERS if any(peer in having for _, having in SOURCES.values())]
     for source, columns in samples.items():
         for name in (*POLICIES, *SOURCES[source][1]):
@@ -245,7 +245,7 @@ def figures(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]
 
 
 def goals(samples: dict[str, dict[str, dict[str, Any]]], names: dict[str, str]) -> list[dict[str, Any]]:
-    """From disk to tensor: what was to be reached, and what was."""
+    """From disk to tensor: goals and results."""
     columns, found = samples["disk"], []
     for name, targets in TARGETS.items():
         for peer, target, identity in zip(GOALS_AGAINST, targets, IDS[name], strict=True):
@@ -263,7 +263,7 @@ def _times(ratio: float) -> str:
 
 
 def transform_table(rows: list[dict[str, Any]], peer: str) -> str:
-    """Markdown of `by_transform`: this project beside yucca 1.1.7, whose name is `peer`."""
+    """Markdown of `by_transform`: this project and yucca 1.1.7, whose name is `peer`."""
     lines = []
     for row in rows:
         times = row["seconds"]
@@ -275,7 +275,7 @@ def transform_table(rows: list[dict[str, Any]], peer: str) -> str:
 
 
 def others_table(rows: list[dict[str, Any]], names: Mapping[str, str], measured: Collection[str]) -> str:
-    """Markdown of `by_transform`: this project beside the `OTHERS`; blank where a library has no such transform."""
+    """Markdown of `by_transform`: this project and the `OTHERS`; blank if a library has no such transform."""
     lines = []
     for row in rows:
         line = [row["transform"], _ms(row["seconds"][OURS])]

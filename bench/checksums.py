@@ -1,9 +1,9 @@
-"""What it costs to compare a stored volume with its checksum at every read: CPU time of a random patch, with and without.
+"""The cost of comparing a stored volume with its checksum at every read: CPU time of a random patch, with and without.
 
     make bench-checksums
 
-Real volumes where they are, else phantoms, prepared with the recipe `amaes`. "Without" reads from the file only the pieces that a
-patch needs; "with" is how patches are read (`frames.load`).
+Real volumes if they are available, else phantoms, preprocessed with the recipe `amaes`. "Without" reads only the
+pieces of the file that a patch needs; "with" is how patches are read (`frames.load`).
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Names what slowed between two results of the benchmarks, by more than the noise; the exit code is 1 if anything did.
+"""Lists figures that slowed between two results of the benchmarks by more than the noise; the exit code is 1 if there are any.
 
     make bench-compare OLD=a NEW=b        # two JSONs, or two folders of them
 
 The rule: a figure slowed if its median grew by more than 5 %, and by more than three times the noise of the two medians.
 The noise of a median is the standard error that follows from the rounds: 1.4826 times their median absolute deviation, times
-1.2533, over the root of their number. A figure with fewer than three rounds on a side has no noise to judge by: it counts from
-30 % on. Figures of others are compared too but never counted: if they slowed alike, the machine did, and times of this project
-are divided by that factor (the median over the others in the same benchmark) first.
+1.2533, over the root of their number. A figure with fewer than three rounds on a side has no known noise: it counts from
+30 % on. Figures of peers are compared, too, but never counted: if they slowed alike, the machine did, and times of this project
+are first divided by that factor (the median over the peers in the same benchmark).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ OURS = "brainpretrain"
 
 
 class Change(NamedTuple):
-    """New over old of one figure. `noise` is relative; None where there are too few rounds. `slowed` is the verdict."""
+    """New over old of one figure. `noise` is relative; None if there are too few rounds. `slowed` is the verdict."""
 
     id: str
     what: str

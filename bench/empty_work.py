@@ -1,4 +1,4 @@
-"""In the place of the command `brainpretrain`: makes the outputs of a step and does no work.
+"""A replacement of the command `brainpretrain` that makes the outputs of a step and does no work.
 
 Used by bench/scheduling.py and tests/slurm/scale.py, which put it on the path as `brainpretrain`. The variable
 EMPTY_WORK_ROWS may hold the number of rows of each index, as JSON.

@@ -1,8 +1,8 @@
-"""Dice, HD95 and NSD of three classes on one CPU core: this project beside yucca's way and MONAI.
+"""Dice, HD95 and NSD of three classes on one CPU core: this project, yucca and MONAI.
 
     make bench-evaluation
 
-The same two label arrays are in the memory of every party. Timed is the way from there to the nine numbers, which are
+The same two label arrays are in the memory of every party. The time is that from these arrays to the nine numbers, which are
 compared.
 """
 
@@ -31,14 +31,14 @@ PEERS = {
 }
 METRICS = ("dice", "hd95_mm", "nsd")
 TOLERANCE_MM = 1.0
-# keys of the labels of OASIS-TRT-20 (FreeSurfer's numbers); what is neither is grey matter
+# keys of the labels of OASIS-TRT-20 (FreeSurfer's numbers); all others are grey matter
 WHITE = [2, 7, 16, 41, 46, 85, 251, 252, 253, 254, 255, 630, 631, 632]
 FLUID = [4, 5, 14, 15, 24, 43, 44, 72, 91, 92]
 REAL = [f"oasis_trt20_mindboggle/OASIS-TRT-20-{n:02d}/labels_DKT31_aseg.nii.gz" for n in (1, 2, 3)]
-# the peer's time over ours is at least so much; values are apart by at most so much
+# least ratio of the peer's time to ours; largest difference of values
 FASTER = {"yucca": 5, "monai": 3.5}
 EQUAL = {"dice": 1e-6, "hd95_mm": 1e-4, "nsd": 1e-5}
-# what a column computes in another definition, so that its value is shown and not judged
+# metrics that a column computes by another definition, so that its value is shown and not judged
 OTHER_DEFINITION = {("yucca", "hd95_mm"), ("monai_edges", "nsd")}
 
 
@@ -48,7 +48,7 @@ def tissues(labels: np.ndarray) -> np.ndarray:
 
 
 def perturbed(labels: np.ndarray, seed: int, shift: float = 1.2, smoothness: float = 6) -> np.ndarray:
-    """A prediction that is wrong as predictions are: borders moved smoothly, by `shift` voxels (standard deviation)."""
+    """A prediction with typical errors: borders moved smoothly, by `shift` voxels (standard deviation)."""
     rng = np.random.default_rng(seed)
     field = [ndimage.gaussian_filter(rng.standard_normal(labels.shape, np.float32), smoothness) for _ in range(3)]
     places = [axis + shift * f / f.std() for axis, f in zip(np.indices(labels.shape, np.float32), field, strict=True)]
@@ -56,7 +56,7 @@ def perturbed(labels: np.ndarray, seed: int, shift: float = 1.2, smoothness: flo
 
 
 def cases(data: Path, work: Path, settings: config.Config) -> list[dict[str, Any]]:
-    """Label volumes as .npy in `work`, with predictions: real ones where they are, else phantoms."""
+    """Label volumes as .npy in `work`, with predictions: real ones if they are available, else phantoms."""
     found = []
     real = [data / name for name in REAL if (data / name).exists()]
     for number, path in enumerate(real or phantom_labels(work, settings)):
@@ -75,7 +75,7 @@ def cases(data: Path, work: Path, settings: config.Config) -> list[dict[str, Any
 
 
 def phantom_labels(work: Path, settings: config.Config) -> list[Path]:
-    """Synthetic label volumes for whoever has no real ones."""
+    """Synthetic label volumes in place of real ones."""
     from brainpretrain.datasets import phantom
 
     phantom.generate(work / "phantom", **settings.datasets["phantom"].options | {"subjects": 2, "unlabelled_subjects": 0})
@@ -93,7 +93,7 @@ def measure(parties: Mapping[str, Party], number: int, rounds: int) -> dict[str,
 
 
 def _columns(parties: Mapping[str, Party]) -> dict[str, tuple[Party, str]]:
-    """Column -> party and what it is asked for; MONAI has two definitions of the NSD."""
+    """Column -> party and request; MONAI has two definitions of the NSD."""
     columns = {key: (party, "default") for key, party in parties.items()}
     if "monai" in parties:
         columns["monai"] = parties["monai"], "subvoxels"
@@ -121,7 +121,7 @@ def ratios(rows: Sequence[Mapping[str, Any]], key: str) -> float | None:
 
 
 def time_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
-    """Markdown: CPU ms per case and column, the ratios, what was to be reached."""
+    """Markdown: CPU ms per case and column, the ratios, and the goals."""
     lines = []
     for row in rows:
         medians = {key: 1e3 * statistics.median(values) for key, values in row["seconds"].items()}
@@ -150,7 +150,7 @@ def value_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> 
 
 
 def goals(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Ratios and differences beside what was to be reached."""
+    """Ratios and differences, and their goals."""
     found = []
     for key, name in names.items():
         if key == "ours":

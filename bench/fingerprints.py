@@ -1,4 +1,4 @@
-"""How near do copies of a volume stay, and how near do other subjects come: what `near_copy` in config.yaml rests on.
+"""Similarity of altered copies of a volume, and of other subjects: the measurements behind `near_copy` in config.yaml.
 
 python bench/fingerprints.py --data FOLDER --pattern 'ixi_2mm/*/T1.nii.gz' --preprocess coarse_2mm --copies 12
 """
@@ -26,7 +26,7 @@ def with_grid(array: np.ndarray, affine: np.ndarray, volume: Volume) -> Volume:
 
 
 def resampled(volume: Volume, factors: tuple[float, float, float]) -> Volume:
-    """On a grid with so many times larger voxels."""
+    """On a grid with voxels larger by these factors."""
     shape = tuple(max(15, round(n / factor)) for n, factor in zip(volume.array.shape, factors, strict=True))
     grid = np.diag([*(n / m for n, m in zip(volume.array.shape, shape, strict=True)), 1])
     return with_grid(np.maximum(resize(volume.array.astype(np.float32), shape, CUBIC, True), 0), volume.affine @ grid, volume)
@@ -47,7 +47,7 @@ def noisy(volume: Volume) -> Volume:
 
 
 def cut(volume: Volume, low: float, high: float) -> Volume:
-    """Without such shares of the box of the foreground at the lower and the upper end of each axis."""
+    """Without these shares of the box of the foreground at the lower and the upper end of each axis."""
     where = np.argwhere(volume.array > 0)
     ends = zip(where.min(axis=0), where.max(axis=0) + 1, strict=True)
     box = tuple(slice(int(a + round(low * (b - a))), int(b - round(high * (b - a)))) for a, b in ends)
@@ -78,7 +78,7 @@ COPIES: dict[str, Callable[[Volume], Volume]] = {
 
 
 def main() -> None:
-    """Prints how near other subjects come, and how near each kind of copy stays."""
+    """Prints the similarity of other subjects and of each kind of copy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of raw volumes")
     parser.add_argument("--pattern", required=True, help="one volume per subject, by a pattern below it")
@@ -88,7 +88,7 @@ def main() -> None:
     recipe = load("config").stored_as(args.preprocess)
 
     def vector(volume: Volume) -> np.ndarray:
-        """Of what would be stored: float16, like the stored image."""
+        """The vector of the image as it would be stored, in float16."""
         return fingerprints.vector(preprocess(volume, None, recipe)[0].astype(np.float16))
 
     volumes, vectors = [], []

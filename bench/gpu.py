@@ -1,12 +1,12 @@
 """Measures pretraining on this machine's GPU, in less than ten minutes: rate, augmentation, waiting for data, memory.
 
 Every number comes from the training command itself (`training.pretrain.pretrain`): real stored volumes (phantoms), loader
-processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. Beside the rate
-stands the floor: the operations of the step over the rate at which the device multiplies large matrices.
+processes, augmentation, mask, loss, optimiser. Each training has two epochs, and the first does not count. The floor is
+the operations of the step over the rate at which the device multiplies large matrices.
 
     python bench/gpu.py --out results/gpu --page docs/results/gpu.md
 
-`--device none` measures nothing and writes the tables with what is known without a device.
+`--device none` measures nothing and writes tables of the numbers that need no device.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import harness
+from harness import NOT_MEASURED
 
 BACKBONES = ["unet_b", "unet_xl", "mednext_m", "mednext_l", "swinunetr", "resenc_l", "unetr"]
 EXECUTION = ["compile", "compile+channels_last", "channels_last", "checkpointing"]
 # AMAES: 31 h with the light decoder on two H100, which makes 39.7 patches/s
 PAPER = {"patch": 128, "volumes": 44308, "epochs": 100, "gpus": 2, "patches_per_s": 39.7}
-SHARE = 0.05  # wanted: less of the time for augmentation, and for waiting for data
-FASTER = {"unet_xl": 2, "unet_b": 4}  # wanted: so many times the paper's rate per GPU
-NOT_MEASURED, OUT_OF_MEMORY = "not measured", "out of memory"
+SHARE = 0.05  # goal: a smaller share of the time for augmentation, and for waiting for data
+FASTER = {"unet_xl": 2, "unet_b": 4}  # goal: the paper's rate per GPU times this
+OUT_OF_MEMORY = "out of memory"
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -89,7 +90,7 @@ class Bench:
         self.corpus = stored_phantoms(config, folder, args.volumes, args.spacing_mm, max(1, args.workers))
 
     def measure(self, job: Mapping[str, Any]) -> dict[str, Any]:
-        """The job with what was found: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
+        """The job with its results: patches_per_s, shares of the time in 0..1, peak_memory_gb; or with an `error`."""
         import torch
 
         from brainpretrain import memory
@@ -98,7 +99,7 @@ class Bench:
             found = self.train(**job)
         except (torch.OutOfMemoryError, memory.OutOfMemory):
             found = {"error": OUT_OF_MEMORY}
-        except Exception as error:  # one network that fails must not cost the numbers of the others
+        except Exception as error:  # a network that fails must not lose the numbers of the others
             found = {"error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
         torch.compiler.reset()
         gc.collect()
@@ -179,7 +180,7 @@ def stored_phantoms(config: Any, folder: Path, volumes: int, spacing_mm: Sequenc
 
 @contextmanager
 def stopwatch() -> Iterator[list[Callable[[], float]]]:
-    """Inside, each call that augments a batch adds a function to the list, which returns its seconds on the device."""
+    """A context in which each call that augments a batch adds a function to the list, which returns its seconds on the device."""
     from brainpretrain.training import modules
 
     spans: list[Callable[[], float]] = []
@@ -199,7 +200,7 @@ def stopwatch() -> Iterator[list[Callable[[], float]]]:
 
 
 def mark() -> Any:
-    """A moment: of the GPU's own queue if there is one, so that nobody waits for it."""
+    """A point in time: in the GPU's own queue if there is one, so that the program does not wait for it."""
     import torch
 
     if not torch.cuda.is_available():
@@ -210,7 +211,7 @@ def mark() -> Any:
 
 
 def between(start: Any, end: Any) -> Callable[[], float]:
-    """Seconds between two marks, to be asked for when the work is done."""
+    """Seconds between two marks; call it when the work is done."""
     return lambda: end - start if isinstance(start, float) else start.elapsed_time(end) / 1e3
 
 
@@ -257,7 +258,7 @@ def _settings(results: Mapping[str, Any]) -> str:
 
 def _rates(results: Mapping[str, Any]) -> str:
     batch, gpu_rate = results["settings"]["batches"][0], PAPER["patches_per_s"] / PAPER["gpus"]
-    alike = results["settings"]["patch"] == PAPER["patch"]  # else the paper's figures are of another task
+    alike = results["settings"]["patch"] == PAPER["patch"]  # otherwise the paper's figures are of another task
     rows = []
     for entry in results["networks"]:
         row, floor = _find(results, entry, batch, []), _floor(results, entry)
@@ -312,7 +313,7 @@ def _options(results: Mapping[str, Any]) -> str:
 
 
 def goals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was wanted of each network at the first batch size; what was not measured says so."""
+    """Goals of each network at the first batch size, also of those that were not measured."""
     found, batch = [], results["settings"]["batches"][0]
     for entry in results["networks"]:
         row, name = _find(results, entry, batch, []), entry["backbone"]
@@ -326,7 +327,7 @@ def goals(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def figures(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Seconds per patch of every training that was measured; not of those that only told whether a batch fits."""
+    """Seconds per patch of every training that was measured, without those that only tested whether a batch fits."""
     found = []
     for row in results["rows"]:
         if "patches_per_s" in row and row["batch"] in results["settings"]["batches"]:
@@ -401,7 +402,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         results |= {"machine": provenance.facts(), "matrix_flops_per_s": matrix_rate(args.matrix)}
         try:
             fill(results, args, Bench(args, loaded, args.out.absolute() / "data"), start)
-        finally:  # also where it is ended from outside
+        finally:  # also if it is ended from outside
             keep(results, args)
     else:
         keep(results, args)
@@ -418,7 +419,7 @@ def keep(results: Mapping[str, Any], args: argparse.Namespace) -> None:
 
 
 def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start: float) -> None:
-    """Measures one after another, what matters most first, until time is up; writes what there is after each."""
+    """Measures job after job, the most important first, until time is up; writes all results after each."""
 
     def add(job: Mapping[str, Any]) -> bool:
         if time.monotonic() - start > 60 * args.minutes:
@@ -431,7 +432,7 @@ def fill(results: dict[str, Any], args: argparse.Namespace, bench: Bench, start:
     for job in every:
         if not job["execution"]:
             add(job)
-    for name in args.backbones if args.device == "cuda" else []:  # a CPU's memory has no end that can be met unharmed
+    for name in args.backbones if args.device == "cuda" else []:  # the memory of a CPU cannot be exhausted without harm
         larger = {"backbone": name, "execution": [], "steps": 3}
         plain = _rows(results, {"backbone": name}, [])
         if fitted := [row["batch"] for row in plain if "error" not in row]:

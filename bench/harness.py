@@ -1,8 +1,8 @@
-"""Times this project beside other programs: every program in a process of its own, on one core, in interleaved rounds.
+"""Times this project and other programs: every program in a process of its own, on one core, in interleaved rounds.
 
-A program under test is a *party*: a Python file that offers tasks (`serve`), run by an interpreter that has what it
-needs. The parties stay alive and take turns in random order, so a machine that slows down slows all of them. What counts
-is CPU time of the process (`process_time`): others on the machine hardly change it. Standard library only, since parties run
+A program under test is a *party*: a Python file that offers tasks (`serve`), run by an interpreter that has its
+packages. The parties stay alive and take turns in random order, so a machine that slows down slows all of them. The figure
+is CPU time of the process (`process_time`): other work on the machine hardly changes it. Standard library only, since parties run
 in environments of their own.
 """
 
@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[1]
-_ANSWER = "answer: "  # how a party's lines begin; others are a library's
-_PEAK_RESET = "/proc/self/clear_refs"  # "5" written to it makes VmHWM begin anew
+_ANSWER = "answer: "  # prefix of a party's answers; other lines are output of libraries
+_PEAK_RESET = "/proc/self/clear_refs"  # "5" written to it resets VmHWM
 NOT_MEASURED = "not measured"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR", "BLOSC")}
 
@@ -74,7 +74,7 @@ class Party:
                 return json.loads(line.removeprefix(_ANSWER))
             sys.stderr.write(line)  # what a library prints
         self.close()
-        raise Missing(f"the process ended with code {self.process.returncode}; its message stands above")
+        raise Missing(f"the process ended with code {self.process.returncode}; its message is above")
 
     def close(self) -> None:
         """Ends the process."""
@@ -82,7 +82,7 @@ class Party:
 
 
 class Peer(NamedTuple):
-    """A program to compare with: a script in this folder, its name until it has told its own, arguments of its own."""
+    """A program to compare with: a script in this folder, its name until it reports its own, and its own arguments."""
 
     script: str
     name: str
@@ -91,7 +91,7 @@ class Peer(NamedTuple):
 
 
 def rates(core: int, kinds: Sequence[str] = ("read", "multiply")) -> dict[str, float]:
-    """What a core can do at most: tasks of party_floors.py, in bytes or operations per second."""
+    """Highest rates of a core: tasks of party_floors.py, in bytes or operations per second."""
     party = Party(Path(__file__).parent / "party_floors.py", {}, core=core)
     found = {kind: party(kind) for kind in kinds}
     party.close()
@@ -99,7 +99,7 @@ def rates(core: int, kinds: Sequence[str] = ("read", "multiply")) -> dict[str, f
 
 
 def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:
-    """What a party calls at its end: answers requests until there are no more."""
+    """Called at the end of a party's script: answers requests until there are no more."""
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {int(sys.argv[2])})
     print(_ANSWER + json.dumps({"ready": name}), flush=True)
@@ -109,7 +109,7 @@ def serve(name: str, tasks: Mapping[str, Callable[..., Any]]) -> None:
 
 
 def arguments() -> dict[str, Any]:
-    """What the party was given."""
+    """The arguments of the party."""
     return json.loads(sys.argv[1])
 
 
@@ -121,17 +121,17 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def patch_box(number: int, shape: Sequence[int], patch: Sequence[int]) -> tuple[slice, ...]:
-    """A random box of a volume, or as much of it as the volume has; the place is relative, so it is the same on other grids."""
+    """A random box of a volume, at most as large as the volume; the place is relative, so it is the same on other grids."""
     rng = random.Random(number)
     starts = [int(rng.random() * (max(0, n - p) + 1)) for n, p in zip(shape, patch, strict=True)]
     return tuple(slice(start, min(start + p, n)) for start, p, n in zip(starts, patch, shape, strict=True))
 
 
 def peak_memory(work: Callable[[], Any]) -> int | None:
-    """Bytes of resident memory by which a fork of this process grows at its peak in a call; None where Linux's /proc is missing.
+    """Bytes of resident memory by which a fork of this process grows at its peak in a call; None if Linux's /proc is missing.
 
-    The call is made twice and the second is measured. A fork has none of the pages of library files in memory, and the call
-    would be charged for megabytes of code that every process shares. What it freed goes back to the system in between.
+    The call is made twice and the second is measured. A fork starts without the pages of library files, so the first call
+    would include megabytes of code that every process shares. Freed memory goes back to the system in between.
 
     Raises:
         RuntimeError: the call failed; its traceback is on stderr.
@@ -159,12 +159,12 @@ def peak_memory(work: Callable[[], Any]) -> int | None:
     with os.fdopen(reader) as stream:
         grown = stream.read()
     if os.waitpid(child, 0)[1]:
-        raise RuntimeError("the measured call failed; its message stands above")
+        raise RuntimeError("the measured call failed; its message is above")
     return int(grown)
 
 
 def _memory(field: str) -> int:
-    """A field of /proc/self/status, in bytes; 0 where there is none."""
+    """A field of /proc/self/status, in bytes; 0 if it is missing."""
     lines = [line.split() for line in _lines("/proc/self/status")]
     return next((1024 * int(words[1]) for words in lines if words[0] == f"{field}:"), 0)
 
@@ -172,10 +172,10 @@ def _memory(field: str) -> int:
 def interleaved(
     columns: Mapping[str, Callable[[int], Sequence[float]]], rounds: int, seed: int = 0
 ) -> dict[str, list[list[float]]]:
-    """Per column and round the seconds that it returned; the order is drawn anew in every round.
+    """The seconds that each column returned in each round; every round has a new random order.
 
     Args:
-        columns: by name, what to run in a round, given its number: it returns the seconds of each sample.
+        columns: by name, a function of the number of the round that returns the seconds of each sample.
     """
     rng, found = random.Random(seed), {name: [] for name in columns}
     for number in range(rounds):
@@ -207,7 +207,7 @@ def summary(rounds: Sequence[Sequence[float]]) -> dict[str, Any]:
 
 
 def facts() -> dict[str, str]:
-    """Machine, date and commit; '+' behind the commit when code or config differ from it."""
+    """Machine, date and commit; '+' after the commit if code or config differ from it."""
     names = [line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     changed = _git("status", "--porcelain", "-uno", "--", "src", "bench", "config")
     return {
@@ -220,7 +220,7 @@ def facts() -> dict[str, str]:
 
 
 def figure(identity: str, what: str, party: str, unit: str, rounds: Sequence[float]) -> dict[str, Any]:
-    """A measured quantity of one party, of which less is better: what `write_results` takes.
+    """A measured quantity of one party, for `write_results`; less is better.
 
     Args:
         identity: of the figure in docs/benchmarks.md, such as 'B4'.
@@ -272,11 +272,6 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def said(facts: Mapping[str, str]) -> str:
-    """The line above a table: command, machine, load, date, commit."""
-    return f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}."
-
-
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Markdown; all columns but the first are aligned to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
@@ -284,7 +279,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_section(path: Path, name: str, text: str) -> None:
-    """Replaces what stands in a page between `<!-- name -->` and `<!-- end name -->`."""
+    """Replaces the part of a page between `<!-- name -->` and `<!-- end name -->`."""
     first, last = f"<!-- {name} -->", f"<!-- end {name} -->"
     page = path.read_text(encoding="utf-8")
     head, rest = page.split(first, 1)

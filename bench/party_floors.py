@@ -1,4 +1,4 @@
-"""What this core can do at most, as a party: the rates behind every floor (bytes over bandwidth, operations over rate)."""
+"""Highest rates of this core, as a party: the rates behind every floor (bytes over bandwidth, operations over rate)."""
 
 import tempfile
 from pathlib import Path
@@ -27,7 +27,7 @@ def multiply() -> float:
 
 def multiply_bfloat16() -> float:
     """The same in bfloat16."""
-    import torch  # a second, which the others need not wait for
+    import torch  # takes a second, for which the other tasks need not wait
 
     torch.set_num_threads(1)
     a, b = (torch.randn(_SIDE, _SIDE, dtype=torch.bfloat16) for _ in range(2))

@@ -44,7 +44,7 @@ def _loader() -> nnUNetDataLoader:
 
 
 LOADER = _loader()
-for _ in range(40):  # its blur first tries out which of its ways is the fastest, which takes seconds and is not counted
+for _ in range(40):  # its blur first tries which of its methods is fastest, which takes seconds and is not counted
     LOADER.generate_train_batch()
 
 

@@ -1,4 +1,4 @@
-"""nnU-Net's preprocessing of an image as a party, with its own way of storing it, or with that of nnssl.
+"""nnU-Net's preprocessing of an image as a party, stored in its own way, or in that of nnssl.
 
 Arguments: `work` (with raw/task/imagesTr/<volume>_000.nii.gz), `recipe`, `patch`, `stored_as` ('nnunet' or 'nnssl').
 nnU-Net's own functions in the order of both projects: read, crop to the box of what is not 0 (holes filled), z-score,
@@ -29,7 +29,7 @@ GIVEN = arguments()
 WORK, KIND = Path(GIVEN["work"]), GIVEN["stored_as"]
 SPACING, PATCH = GIVEN["recipe"]["spacing_mm"], [GIVEN["patch"]] * 3
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}  # the default plan of both projects
-# what its rules give for patches of 128 and of 160 voxels: blocks in a level 1 cache, chunks in a share of the last level
+# results of its rules for patches of 128 and of 160 voxels: blocks in a level 1 cache, chunks in a share of the last level
 NNSSL = {"codec": blosc2.Codec.ZSTD, "clevel": 8, "blocks": (1, 16, 16, 16), "chunks": (1, 80, 64, 64)}
 OUT = WORK / KIND
 OUT.mkdir()
@@ -57,7 +57,7 @@ def _storage(data: np.ndarray) -> dict[str, Any]:
         return {"blocks": blocks, "chunks": chunks, "cparams": parameters, "mmap_mode": "w+"}
     blocks, chunks = comp_blosc2_params(data.shape, PATCH)
     parameters = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-    # as nnU-Net does: whichever filter makes the middle chunk smaller (its own function starts threads, which no fork survives)
+    # as nnU-Net does: whichever filter makes the middle chunk smaller (its own function starts threads, which forks cannot have)
     middle = tuple(slice((n - c) // 2, (n - c) // 2 + c) for n, c in zip(data.shape, map(min, chunks, data.shape), strict=True))
     slab = np.ascontiguousarray(data[middle])
     tried = {
@@ -77,12 +77,12 @@ def store(names: list[str]) -> float:
 
 
 def memory(names: list[str]) -> int | None:
-    """Bytes that `store` needs beyond what the process has already."""
+    """Bytes that `store` needs in addition to those of the process."""
     return peak_memory(lambda: [_store(volume) for volume in names])
 
 
 def stored(names: list[str]) -> dict[str, Any]:
-    """Bytes per volume of what is stored, and the shape of the first."""
+    """Bytes per stored volume, and the shape of the first."""
     sizes = [(OUT / f"{volume}.b2nd").stat().st_size for volume in names]
     return {"bytes": sum(sizes) / len(sizes), "shape": _open(names[0]).shape[1:]}
 
@@ -98,7 +98,7 @@ def keep(volume: str, source: str) -> int:
 
 
 def read(volume: str, first: int, count: int) -> list[float]:
-    """Seconds of reading a random patch of what `keep` stored, as both projects' loaders do: the file is mapped."""
+    """Seconds of reading a random patch of a file of `keep`, as both projects' loaders do: the file is mapped."""
 
     def work(number: int) -> None:
         array = _open(f"{volume}.same")

@@ -1,6 +1,6 @@
 """nnU-Net's predictor as a party: its window, its Gaussian, without mirroring. Arguments as in party_windows.py.
 
-It adds up logits in half precision. Its predictor is given only what its window asks for: no plans, no trainer.
+It sums logits in half precision. Its predictor gets only what its window needs: no plans, no trainer.
 """
 
 from importlib.metadata import version

@@ -22,32 +22,32 @@ EMPTY = dict.fromkeys(shards.INDEX_COLUMNS, "")
 
 
 def _store(names: list[str]) -> pd.DataFrame:
-    """The table of a shard of these volumes, made from nothing."""
+    """The table of a new shard of these volumes."""
     shutil.rmtree(OUT, ignore_errors=True)
     rows = [EMPTY | {"volume": volume, "subject": volume, "path": f"{volume}_000.nii.gz"} for volume in names]
     return shards.build(rows, RAW, OUT, RECIPE, 0, 1)
 
 
 def store(names: list[str]) -> float:
-    """Seconds per volume from files to stored arrays. Resampling matrices are computed anew, as for grids not seen before."""
+    """Seconds per volume from files to stored arrays. Resampling matrices are computed again, as for new grids."""
     resampling.cubic_operator.cache_clear()
     return seconds(lambda: _store(names)) / len(names)
 
 
 def memory(names: list[str]) -> int | None:
-    """Bytes that `store` needs beyond what the process has already."""
+    """Bytes that `store` needs in addition to those of the process."""
     return peak_memory(lambda: _store(names))
 
 
 def stored(names: list[str]) -> dict[str, Any]:
-    """Bytes per volume of what is stored, and the shape of the first, whose array is left in stored.npy."""
+    """Bytes per stored volume, and the shape of the first, whose array is written to stored.npy."""
     table = _store(names)
     shards.check_rejected(table, 0)
     TABLES.update({row["volume"]: row for row in table.to_dict("records")})
     array = frames.load(OUT, TABLES[names[0]])
     np.save(WORK / "stored.npy", array)
     KEPT.mkdir(exist_ok=True)
-    for row in table.to_dict("records"):  # the shard is made anew for the next volume
+    for row in table.to_dict("records"):  # the next volume gets a new shard
         target = KEPT / row["file"]
         target.parent.mkdir(exist_ok=True)
         shutil.copy(OUT / row["file"], target)
@@ -63,7 +63,7 @@ def read(volume: str, first: int, count: int) -> list[float]:
 
 
 def least(names: list[str]) -> dict[str, float]:
-    """What no program can spare, per volume: bytes that are read and made, and operations of the products that resample."""
+    """The least work per volume: bytes that are read and written, and operations of the products that resample."""
     found = {"bytes": 0.0, "operations": 0.0}
     for volume in names:
         path = RAW / f"{volume}_000.nii.gz"
@@ -80,7 +80,7 @@ def least(names: list[str]) -> dict[str, float]:
 
 
 def image(volume: str) -> list[tuple[int, int]]:
-    """Leaves the float32 image, as it is before storing, in ours.npy and returns its box in RAS."""
+    """Writes the float32 image, as it is before storing, to ours.npy and returns its box in RAS."""
     native = nifti.read_volume(RAW / f"{volume}_000.nii.gz")
     array, _, geometry, _ = volumes.preprocess(native, None, RECIPE)
     np.save(WORK / "ours.npy", array)

@@ -1,6 +1,6 @@
 """This project's pretraining as a party. Arguments: `table` and `work` of stored volumes, `patch`, `recipe`, `policy`.
 
-The loop is the training's own without what surrounds it (checkpoints, log): items of the loader, its collate, the step of
+The loop is that of the training without checkpoints and log: items of the loader, its collate, the step of
 `training.modules.Pretraining`, its optimiser.
 """
 

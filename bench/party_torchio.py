@@ -42,7 +42,7 @@ INTENSITY = tio.Compose(
 
 
 def _sample(number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image and target: the target is moved like the image, and nothing else is done to it."""
+    """Image and target: the target only takes part in spatial transforms."""
     volume = MEMORY[number % len(MEMORY)]
     patch = volume[(slice(None), *patch_box(number, volume.shape[1:], PATCH))].clone()
     moved = SPATIAL(patch)

@@ -1,7 +1,7 @@
 """The reference pipeline as a party: yucca's transforms with AMAES' probabilities, order and crop; 1.1.7 or later.
 
 Arguments: `volumes` (float32 .npy each), `patch`, `crop`, `out`. As AMAES does it: the volume is opened memory-mapped, cropped to
-181 voxels for 128, moved, copied to the target, and the input goes through the intensity transforms.
+181 voxels for 128, moved, copied to the target, and the intensity transforms are applied to the input.
 """
 
 from importlib.metadata import version
@@ -109,7 +109,7 @@ FUNCTIONS = {
 
 
 def one(transform: str, source: str, numbers: dict, seed: int) -> float:
-    """Seconds of a transform with these numbers; the result is left in `out`. The seed decides what yucca draws inside."""
+    """Seconds of a transform with these numbers; the result is left in `out`. The seed determines yucca's own draws."""
     x = np.load(source)
     x = x.astype(float) if transform == "spatial" else x  # the crop is in double precision, the patch is not
     clip = {} if transform == "spatial" else CLIP

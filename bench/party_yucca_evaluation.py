@@ -1,7 +1,7 @@
-"""Yucca's evaluation as a party: the confusion matrix of scikit-learn and the surface metrics that yucca carries.
+"""Yucca's evaluation as a party: the confusion matrix of scikit-learn and yucca's copy of the surface metrics.
 
 Arguments as in party_evaluation.py. Yucca scores surfaces label by label on whole masks, at a tolerance of 1 mm. It does
-not report HD95: that is taken from the distances which its surface Dice has computed, and costs it next to nothing.
+not report HD95: here it is computed from the distances of its surface Dice, at almost no cost.
 """
 
 from importlib.metadata import version

@@ -1,6 +1,6 @@
 """The reference preprocessing as a party: yucca's own preprocessor with the plan of AMAES' pretraining; 1.1.7 or later.
 
-Arguments: `work` (with raw/task/imagesTr/<volume>_000.nii.gz), `recipe`, and `stored_as`, a folder in `work` for what it stores.
+Arguments: `work` (with raw/task/imagesTr/<volume>_000.nii.gz), `recipe`, and `stored_as`, a folder in `work` for its files.
 """
 
 import json
@@ -58,12 +58,12 @@ def store(names: list[str]) -> float:
 
 
 def memory(names: list[str]) -> int | None:
-    """Bytes that `store` needs beyond what the process has already."""
+    """Bytes that `store` needs in addition to those of the process."""
     return peak_memory(lambda: [_store(volume) for volume in names])
 
 
 def stored(names: list[str]) -> dict[str, Any]:
-    """Bytes per volume of what is stored, and the shape of the first."""
+    """Bytes per stored volume, and the shape of the first."""
     paths = [OUT / f"{volume}.npy" for volume in names]
     return {
         "bytes": sum(path.stat().st_size for path in paths) / len(paths),
@@ -72,7 +72,7 @@ def stored(names: list[str]) -> dict[str, Any]:
 
 
 def image(volume: str, box: list) -> None:
-    """Leaves in peer.npy what yucca's functions make of this box instead of their own, which is one voxel larger."""
+    """Writes to peer.npy the result of yucca's functions for this box instead of their own, which is one voxel larger."""
     file = read_file_to_nifti_or_np(str(WORK / "raw" / "task" / "imagesTr" / f"{volume}_000.nii.gz"))
     images, _, facts = functional.apply_nifti_preprocessing_and_return_numpy([file], np.array(file.shape), "RAS")
     cut = images[0][tuple(slice(*side) for side in box)]

@@ -1,7 +1,7 @@
-"""What 45,000 volumes cost before the first of them is read: planning, indexes, splits, corpus, overlap.
+"""The cost of 45,000 volumes before the first of them is read: planning, indexes, splits, corpus, overlap.
 
 A fake corpus of the size of BRAINS-45K: indexes and tables of stored volumes of its nine sources with the published numbers of
-subjects, sessions and volumes, random fingerprints, and no image. `make` is what tests/bench/test_planning.py uses too.
+subjects, sessions and volumes, random fingerprints, and no images. tests/bench/test_planning.py also uses `make`.
 
     python bench/planning.py --out FOLDER            # prints seconds and memory of every step
 """
@@ -62,7 +62,7 @@ def index(name: str, scale: float) -> pd.DataFrame:
 
 
 def _renamed(rows: pd.DataFrame, prefix: str) -> pd.DataFrame:
-    """The same rows of other people."""
+    """The same rows with other subjects."""
     return rows.assign(**{name: prefix + rows[name] for name in ("volume", "subject", "patient")})
 
 
@@ -81,7 +81,7 @@ def stored(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def random_fingerprints(rows: pd.DataFrame, seed: int) -> fingerprints.Fingerprints:
-    """Unit vectors of noise: no two volumes are near."""
+    """Unit vectors of noise: no two volumes are similar."""
     rng = np.random.default_rng(seed)
     vectors = np.empty((len(rows), fingerprints.SIDE**3), np.float16)
     for start in range(0, len(rows), 1024):
@@ -155,7 +155,7 @@ def commands(out: Path, config: Config) -> dict[str, list[str]]:
 
 
 def measured(line: list[str]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds and peak MB of a command, by GNU time, whose figures are of this command alone."""
+    """Seconds, CPU seconds and peak MB of a command, by GNU time, which measures this command alone."""
     done = subprocess.run(
         ["/usr/bin/time", "-f", "%e %U %S %M", *line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -166,7 +166,7 @@ def measured(line: list[str]) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Makes the fake corpus, runs every step once and prints what it took."""
+    """Makes the fake corpus, runs every step once and prints time and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="an empty folder; 1.3 GB")
     args = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Preprocessing of a volume and reading it on one CPU core: this project beside AMAES' way (yucca 1.1.7), nnU-Net and nnssl.
+"""Preprocessing and reading a volume on one CPU core: this project, AMAES' preprocessing (yucca 1.1.7), nnU-Net and nnssl.
 
     make bench-preprocessing
 
-Per volume: CPU time and peak memory of the way from NIfTI to the stored array, the bytes stored, CPU time of reading a random
+Per volume: CPU time and peak memory from NIfTI to the stored array, the bytes stored, CPU time of reading a random
 patch, and the largest difference of our image and yucca's on equal boxes, before and after storing.
 """
 
@@ -37,7 +37,7 @@ REAL = [
     "ljubljana_ms_cross_mni/patient07/FLAIR.nii.gz",
     "msd_task04_hippocampus/imagesTr/hippocampus_003.nii.gz",
 ]
-MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also so many of them in one shard, as they are stored in use
+MANY = "msd_task04_hippocampus/imagesTr"  # tiny volumes: also this many of them in one shard, as in use
 N_MANY = 16
 PATCH = 128  # voxels per axis of a patch that is read
 PEERS = {
@@ -73,9 +73,9 @@ LARGEST_DIFFERENCE = 1e-5
 
 
 def inputs(data: Path, work: Path, settings: config.Config) -> dict[str, list[str]]:
-    """Names of the rows -> files in `work` that all parties can read: real volumes where they are, else phantoms.
+    """Names of the rows -> files in `work` that all parties can read: real volumes if they are available, else phantoms.
 
-    yucca refuses a volume whose axes are permuted: such a one is written anew, with its voxels in RAS.
+    yucca refuses a volume whose axes are permuted: a copy with its voxels in RAS replaces it.
     """
     real = {name.removesuffix(".nii.gz"): [data / name] for name in REAL if (data / name).exists()}
     if many := sorted((data / MANY).glob("*.nii.gz"))[:N_MANY]:
@@ -100,7 +100,7 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def measure(parties: Mapping[str, Party], volumes: list[str], work: Path, rounds: int, reads: int) -> dict[str, Any]:
-    """Per quantity and party what each round gave, and how far our image and yucca's are apart on our box."""
+    """The results of each round by quantity and party, and the difference of our image and yucca's on our box."""
     row: dict[str, Any] = {}
     columns = {name: partial(_once, party, volumes) for name, party in parties.items()}
     row["seconds"] = {name: [value for (value,) in found] for name, found in harness.interleaved(columns, rounds).items()}
@@ -159,7 +159,7 @@ def _ratio(row: Mapping[str, Any], key: str, peer: str) -> float | None:
 
 
 def over_all(key: str, values: Sequence[float | None]) -> float | None:
-    """Of the ratios what the goal is about: the least, or the geometric mean."""
+    """The ratio that the goal is about: the least, or the geometric mean."""
     if None in values or not values:
         return None
     every: list[Any] = list(values)
@@ -167,7 +167,7 @@ def over_all(key: str, values: Sequence[float | None]) -> float | None:
 
 
 def goals(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """What was to be reached, and what was: for results and page."""
+    """Goals and results, for the JSON and the page."""
     found = []
     for key, quantity in QUANTITIES.items():
         for peer, least in quantity.goals.items():
@@ -267,16 +267,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--reads", type=int, default=8, help="patches per round")
     args = parser.parse_args(argv)
     settings = config.load(ROOT / "config")
-    # Ljubljana's volumes are resampled and a few voxels negative; the corpus rule would leave them out
+    # Ljubljana's volumes are resampled and a few voxels negative; the corpus rule would reject them
     recipe = settings.preprocess["amaes"].model_dump(mode="json") | {"allow_negative": True}
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         volumes = inputs(args.data, work, settings)
         given = {"work": folder, "recipe": recipe, "patch": PATCH}
         parties, names = script.open_parties("party_preprocessing.py", PEERS, given, args)
-        for party in parties.values():  # what is loaded late belongs to no volume
+        for party in parties.values():  # libraries that are loaded late belong to no volume
             party("store", names=next(reversed(volumes.values()))[:1])
-        # memory first: a process keeps some of what it freed, and would be seen to need less
+        # memory first: a process keeps some freed memory, and would seem to need less
         memory = {name: _memory(parties, files) for name, files in volumes.items()}
         rows = {}
         for name, files in volumes.items():
@@ -292,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def page(rows: Mapping[str, dict[str, Any]], names: Mapping[str, str], rates: Mapping[str, float]) -> list[str]:
-    """The tables, as they stand in docs/benchmarks.md."""
+    """The tables of docs/benchmarks.md."""
     return [*(quantity_table(rows, key, names, rates) for key in QUANTITIES), difference_table(rows, names)]
 
 

@@ -1,10 +1,10 @@
-"""A small pretraining on one CPU core, end to end: this project beside AMAES' training step fed by AMAES' data set.
+"""A small pretraining on one CPU core, end to end: this project, and AMAES' training step with AMAES' data set.
 
     make bench-pretraining
 
 Same network, same optimiser, same volumes, same number of patches, each from its own files, AMAES' augmentation on both
-sides, both in float32 or both in bfloat16. The ratio depends on the network: the larger it is, the less its feeding matters. So
-there are two.
+sides, both in float32 or both in bfloat16. The ratio depends on the network: the larger it is, the
+less the loading of samples matters. So there are two networks.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def begin(
     ours: Party, peer: Party | None, name: str, options: Mapping[str, int], recipe: Mapping[str, Any], mixed: bool
 ) -> tuple[dict[str, int], dict[str, Callable[..., dict[str, float]]]]:
-    """Starts a training of a U-Net in every column: facts of the network, and what trains."""
+    """Starts a training of a U-Net in every column: facts of the network, and the trainings."""
     facts, *_ = [ours("network", options=options, how=how, mixed=mixed) for how in OURS.values()]
     columns: dict[str, Any] = {column: partial(ours, "trained", how=how) for column, how in OURS.items()}
     if peer:

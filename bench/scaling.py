@@ -1,9 +1,9 @@
-"""How cost grows: preprocessing over processes, the loader over workers, planning over volumes, the report over cases.
+"""Growth of the cost: preprocessing over processes, the loader over workers, planning over volumes, the report over cases.
 
     make bench-scaling
 
 Planning is read from the JSON of bench/scheduling.py. Each curve is drawn with its straight line into docs/benchmarks/. The
-first two are in wall clock, since they are about doing things at the same time: others on the machine spoil them.
+first two show wall-clock time, since they are about parallel work: other work on the machine distorts them.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from brainpretrain.plan import tables as plan
 from brainpretrain.plan.runs import Plan
 from brainpretrain.preprocess import shards
 from brainpretrain.report import write
+from brainpretrain.report.figures import cases
 from brainpretrain.report.figures.canvas import figure_at
 from brainpretrain.training import samples as data
 from harness import ROOT
@@ -116,7 +117,7 @@ def preprocessing(work: Path, rows: pd.DataFrame, recipe: Mapping[str, Any], pro
 def loading(
     work: Path, rows: pd.DataFrame, recipe: Mapping[str, Any], policy: Any, workers: Sequence[int], rounds: int, samples: int
 ) -> Curve:
-    """Seconds of so many samples of a pretraining, as a training gets them, from its second batch on."""
+    """Seconds of a number of samples of a pretraining, as a training gets them, from its second batch on."""
     table = shards.build(rows, "/", work / "stored", recipe, 0, 1)
     patches = data.PretrainPatches(table.assign(dataset="bench"), work / "stored", [128] * 3, Policy(policy), seed=0)
     points: dict[int, list[float]] = {n: [] for n in workers}
@@ -144,11 +145,11 @@ def planning(found: Mapping[str, Any]) -> list[Curve]:
     ]
 
 
-def report(work: Path, cases: Sequence[int]) -> Curve:
-    """Bytes of what a report holds of a table whose cohort has so many cases: its pages, and the figure of every case."""
+def report(work: Path, counts: Sequence[int]) -> Curve:
+    """Bytes in a report of a table whose cohort has this number of cases: its pages, and the figure of every case."""
     made = plan.make(config.load(ROOT / "config", {"study": "demo"}))
     (name, spec), points = next(iter(made.tables.items())), {}
-    for n in cases:
+    for n in counts:
         out = work / f"report{n}"
         out.mkdir()
         found = scores(made, n)
@@ -230,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def volumes(args: argparse.Namespace, work: Path, settings: config.Config) -> tuple[list[Path], str]:
-    """Real volumes where they are, else phantoms, and a line that says which."""
+    """Real volumes if they are available, else phantoms, and a line that says which."""
     real = [args.data / name for name in REAL if (args.data / name).exists()]
     if real:
         return real, f"{len(real)} real volumes"

@@ -1,9 +1,9 @@
-"""What Snakemake itself costs for 1,000 to 44,756 volumes, with empty jobs: in shards, as here, and with a job per volume.
+"""The cost of Snakemake itself for 1,000 to 44,756 volumes, with empty jobs: in shards, as here, and with a job per volume.
 
     make bench-scheduling
 
 No volume is read: the command `brainpretrain` is replaced by `bench/empty_work.py`. The figure
-is CPU time of Snakemake and all that it starts.
+is CPU time of Snakemake and all processes that it starts.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ def snakemake(*arguments: str) -> list[str]:
 
 
 def whole(line: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, float]:
-    """CPU seconds and wall seconds of a command and all that it started.
+    """CPU seconds and wall-clock seconds of a command and all processes that it started.
 
     Raises:
-        SystemExit: it failed; with its last words.
+        SystemExit: it failed; with the end of its output.
     """
     before, start = _children(), time.monotonic()
     done = subprocess.run(line, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -98,7 +98,7 @@ def _children() -> float:
 
 
 def scheduling(folder: Path, volumes: int, most_s: float) -> dict[str, float]:
-    """CPU seconds of Snakemake's own process per finished job, with so many jobs ready; stopped after `most_s` of wall clock.
+    """CPU seconds of Snakemake's own process per finished job, with `volumes` jobs ready; stopped after `most_s` by the clock.
 
     Returns:
         `cost_s`, `finished` jobs, and `ready`: how many jobs were left, on average.
@@ -128,7 +128,7 @@ def _own(process: int) -> float:
 
 
 def extrapolated(points: Sequence[Mapping[str, float]], volumes: int) -> float | None:
-    """Seconds of scheduling of a whole run: a job costs what is linear in the jobs that are ready, and these become fewer."""
+    """Seconds of scheduling of a whole run: the cost of a job is linear in the number of ready jobs, which decreases."""
     if len(points) < 2:
         return None
     slope, intercept = statistics.linear_regression([p["ready"] for p in points], [p["cost_s"] for p in points])
@@ -196,7 +196,7 @@ def _long(seconds: float) -> str:
 
 
 def tables(found: Mapping[str, Any]) -> list[str]:
-    """Markdown: the study beside its goals, and the sizes."""
+    """Markdown: the study with its goals, and the sizes."""
     largest = max(found["run"])
     study = [
         ["dry run of the study amaes", *_two(found["study"]), f"at most {WITHIN['dry run']} s"],

@@ -1,4 +1,4 @@
-"""What the benchmark scripts share: options, starting parties, and where results go."""
+"""Shared by the benchmark scripts: options, start of the parties, output of results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OURS = "ours"
 def parser(doc: str | None, name: str, rounds: int, parties: bool = True) -> argparse.ArgumentParser:
     """The options of every benchmark; `name` is that of its JSON and of its section in docs/benchmarks.md.
 
-    `parties`: it starts parties on a core, and has options for that.
+    `parties`: the benchmark starts parties on a core, and has options for that.
     """
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--data", type=Path, default=SHARED, help="folder of real volumes; phantoms if there are none")
@@ -38,12 +38,12 @@ def parser(doc: str | None, name: str, rounds: int, parties: bool = True) -> arg
 def open_parties(
     ours: str, peers: Mapping[str, Peer], given: Mapping[str, Any], args: argparse.Namespace
 ) -> tuple[dict[str, Party], dict[str, str]]:
-    """Starts this project's script (`ours`) and the peers that can run, and says of the others why not.
+    """Starts this project's script (`ours`) and the peers that can run, and prints why others cannot.
 
-    Each is given a file of its own to leave results in, `out`: <key>.npy in the folder `work` of what is given.
+    Each gets a file of its own for results, `out`: <key>.npy in the folder `given["work"]`.
 
     Returns:
-        The parties by key, the first of them `ours`; and a name for each key, also of those that are missing.
+        The parties by key, the first of them `ours`; and a name for each key, also of missing parties.
     """
     parties, names = {}, {}
     for key, peer in {OURS: Peer(ours, "brainpretrain"), **peers}.items():
@@ -79,8 +79,10 @@ def finish(
     """Writes the JSON, and the section of the page; prints the section."""
     harness.write_results(args.json, facts, figures, goals, details)
     inputs = f" {facts['inputs']}." if facts.get("inputs") else ""
-    said = f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}.{inputs}"
-    text = "\n\n".join((said, *tables))
+    heading = (
+        f"`{facts['command']}`, {facts['machine']} (load {facts['load']}), {facts['date']}, commit {facts['commit']}.{inputs}"
+    )
+    text = "\n\n".join((heading, *tables))
     print(text)
     if args.page:
         harness.write_section(args.page, args.section, text)

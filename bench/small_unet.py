@@ -13,7 +13,7 @@ def _block(channels_in: int, channels: int, stride: int = 1) -> nn.Sequential:
 
 
 class SmallUNet(nn.Module):
-    """Two levels, 8 and 16 channels; weights follow from torch's seed 0."""
+    """Two levels, 8 and 16 channels; weights depend on torch's seed 0."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)
@@ -27,7 +27,7 @@ class SmallUNet(nn.Module):
 
 
 def network(name: str) -> nn.Module:
-    """`small U-Net`, or `one 1x1x1 convolution`, which leaves nothing but the window."""
+    """`small U-Net`, or `one 1x1x1 convolution`, so that almost all time is the window's."""
     if name == "small U-Net":
         return SmallUNet().eval()
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""One table of all benchmarks: each goal, what was measured, and whether it was met. `make bench` ends with it.
+"""One table of all benchmarks: each goal, its result, and whether it was met. `make bench` ends with it.
 
 python bench/summary.py --results results/bench --page docs/benchmarks.md
 """
@@ -15,7 +15,7 @@ from typing import Any
 import harness
 from harness import ROOT
 
-# every figure that was asked for, the benchmark that measures it, and its goal: what is not in any JSON is shown as not measured
+# every figure with a goal: its benchmark, and the goal in words, which is shown if no JSON has the figure
 WANTED = {
     "B1": ("augmentation", "augmented 128^3 sample, cubic, against yucca 1.1.7: at least 14x"),
     "B2": ("augmentation", "the same, trilinear: at least 25x"),
@@ -33,7 +33,7 @@ WANTED = {
 
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
-    """The JSON of every benchmark in a folder, by name; files of another form are passed over."""
+    """The JSON of every benchmark in a folder, by name; files of another form are skipped."""
     found = {}
     for path in sorted(folder.glob("*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -43,7 +43,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: a row per goal that was measured, and one for each figure of which nothing was."""
+    """Markdown: a row per goal that was measured, and one for each figure without a measurement."""
     rows = []
     for identity in sorted(WANTED, key=_number):
         goals = [(result, goal) for result in results.values() for goal in result["goals"] if goal["id"] == identity]
@@ -70,7 +70,7 @@ def _number(identity: str) -> int:
 
 
 def floors(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: the floor of a figure beside this project's median, which is the first of the same figure."""
+    """Markdown: the floor of a figure and this project's median, which is the first of the same figure."""
     rows = []
     for result in results.values():
         measured = [figure for figure in result["figures"] if figure["median"] is not None]

@@ -1,8 +1,8 @@
 """Imported before a package that needs only the Python parts of torchvision, which may have been built for another torch.
 
 yucca 2 and gardening_tools import torchvision for the blur of slices, which no volume meets. Some package indexes have it
-with CUDA alone; beside a torch without, its compiled operators do not load and it refuses to be imported. Their names are
-then declared without a body: what is measured never calls them, and a call would fail.
+only with CUDA; with a torch without CUDA its compiled operators do not load and it cannot be imported. Their names are
+then declared without a body: the measured code never calls them, and a call would fail.
 """
 
 import torch

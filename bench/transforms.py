@@ -1,4 +1,4 @@
-"""The task that the parties of other libraries share: a transform by itself, with the parameters of yucca's function."""
+"""The task that the parties of other libraries share: a transform alone, with the parameters of yucca's function."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +16,9 @@ def tasks(builders: Mapping[str, Build], out: Path) -> dict[str, Callable[..., A
     """Tasks `has` and `one` of a party.
 
     Args:
-        builders: transform -> what makes of its parameters (those of yucca's function, see `augmentation.pairs`) the call that is
-            timed, on a float32 image (1, D, H, W) that it may change; None if the library has nothing like it.
-        out: where the last result is left.
+        builders: transform -> function of its parameters (those of yucca's function, see `augmentation.pairs`) that returns the
+            call to time, on a float32 image (1, D, H, W) that it may change; None if the library has no such transform.
+        out: file of the last result.
     """
 
     def has(transform: str, numbers: dict) -> bool:

@@ -1,10 +1,10 @@
-"""A whole volume in overlapping patches on one CPU core: what the window costs over the network alone.
+"""A whole volume in overlapping patches on one CPU core: the cost of the window in addition to the network.
 
     make bench-windows
 
-The network is the same in all parties, and is counted alone on as many patches as the window of this project has. A second
-network that is next to nothing shows what the window itself costs. nnU-Net's window and MONAI's stand beside. How many
-windows the box of the brain spares is counted for volumes as they are.
+The network is the same in all parties, and is counted alone on as many patches as the window of this project has. A second,
+trivial network shows the cost of the window itself. nnU-Net's and MONAI's windows are measured, too. A second table counts the
+windows that cropping to the box of the brain saves.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def window_table(
 
 
 def differences(theirs: np.ndarray, ours: np.ndarray) -> list[float]:
-    """Of logits (classes x y z): the largest difference, the root mean square, and the share of voxels of another class."""
+    """Differences of logits (classes x y z): the largest, the root mean square, and the share of voxels of another class."""
     apart = theirs - ours
     return [float(np.abs(apart).max()), float(np.sqrt(np.mean(apart**2))), float(np.mean(theirs.argmax(0) != ours.argmax(0)))]
 

@@ -195,6 +195,20 @@ def _size(count: int) -> str:
     return f"{count} bytes"
 
 
+def is_utf8(path: Path | str) -> bool:
+    """Whether a name can be written into a table, a JSON file or a page; names from DICOM may be ISO 8859-1."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def shown(path: Path | str) -> str:
+    """A path as a text that can be printed; bytes that are not UTF-8 appear as `\\xfc`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def link(path: Path, where: Path) -> None:
     """Gives a file the second name `where` (a hard link), or copies it if the file system has no hard links."""
     try:

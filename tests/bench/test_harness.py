@@ -68,8 +68,8 @@ def test_peers_that_cannot_run_keep_their_names(harness, tmp_path, capsys):
     assert parties["good"]("add", a=1, b=2) == 6 and parties["ours"]("add", a=1, b=2) == 3
     for party in parties.values():
         party.close()
-    said = capsys.readouterr().err
-    assert "no bad 1: the process ended with code 3" in said and "no none 1: " in said and "does not exist" in said
+    output = capsys.readouterr().err
+    assert "no bad 1: the process ended with code 3" in output and "no none 1: " in output and "does not exist" in output
 
 
 def test_rounds_are_interleaved_and_every_column_runs_in_each(harness):
@@ -172,7 +172,7 @@ def test_tables_of_transforms_show_ratios_blanks_and_what_was_not_measured(harne
     ]
 
 
-def test_ratios_of_samples_stand_beside_goals_where_there_are_any(harness):
+def test_ratios_of_samples_are_next_to_their_goals(harness):
     augmentation = importlib.import_module("augmentation")
     medians = {"amaes": 0.05, "yucca": 1.0, "yucca_newest": 0.5, "torchio": 0.1}
     columns = {name: harness.summary([[value, value]]) for name, value in medians.items()}

@@ -28,13 +28,13 @@ def run(script, line):
 
 def test_empty_jobs_run_and_are_counted(tmp_path):
     line = f"--rounds 1 --sizes 300 --scheduled 300 --seconds 2 --json {tmp_path}/scheduling.json"
-    said = run("scheduling.py", line)
+    output = run("scheduling.py", line)
     found = read_json(tmp_path / "scheduling.json")
     assert set(found["details"]["run"]) == {"300"} and found["details"]["scheduling"]["300"]["finished"] > 0
     dry, empty = found["goals"]
     assert dry["value"] > 0 and dry["at_most"] == 3
     assert empty["met"] is None  # no run of the paper's size
-    assert "| 300 | 6 |" in said  # 2 shards, and fetch, index, volumes, fingerprint
+    assert "| 300 | 6 |" in output  # 2 shards, and fetch, index, volumes, fingerprint
 
 
 def test_a_job_per_volume_is_extrapolated_as_a_quadratic(module):
@@ -57,9 +57,9 @@ def test_a_curve_is_linear_or_it_is_not(module, tmp_path):
 
 def test_growth_is_measured_on_phantoms(tmp_path):
     line = f"--data {tmp_path} --rounds 1 --processes 1 --repeats 1 --workers 0 --samples 4 --cases 3 6 9 --scheduling {tmp_path}/none"
-    said = run("scaling.py", f"{line} --json {tmp_path}/scaling.json --pictures {tmp_path}")
+    output = run("scaling.py", f"{line} --json {tmp_path}/scaling.json --pictures {tmp_path}")
     found = read_json(tmp_path / "scaling.json")
     assert [figure["what"] for figure in found["figures"]][-1] == "report, pages and figure of a table, 9 cases"
     assert all(figure["median"] > 0 for figure in found["figures"])
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"preprocessing", "loader", "report"}
-    assert "linear" in said
+    assert "linear" in output

@@ -49,7 +49,7 @@ def test_the_summary_shows_what_was_met_missed_and_not_measured(modules, tmp_pat
     assert all(cell[5] == "not measured" for cell in others)
 
 
-def test_a_floor_stands_beside_our_figure(modules, tmp_path):
+def test_a_floor_is_next_to_our_figure(modules, tmp_path):
     harness, summary = modules["harness"], modules["summary"]
     figures = [
         harness.figure("B7", "metrics", *rest) for rest in (("ours", "s", [0.3]), ("peer", "s", [1.0]), ("floor", "s", [0.1]))
@@ -64,8 +64,8 @@ def test_what_slowed_by_more_than_the_noise_is_named(modules, tmp_path):
     harness = modules["harness"]
     old = write(harness, tmp_path / "old", [1.0, 1.02, 0.98])
     assert compared(old, write(harness, tmp_path / "same", [1.01, 1.03, 0.99]))[0] == 0
-    code, said = compared(old, write(harness, tmp_path / "slow", [1.2, 1.22, 1.18]))
-    assert code == 1 and "| B7 | metrics | brainpretrain | 1.20x |" in said and said.count("slowed |") == 1
+    code, output = compared(old, write(harness, tmp_path / "slow", [1.2, 1.22, 1.18]))
+    assert code == 1 and "| B7 | metrics | brainpretrain | 1.20x |" in output and output.count("slowed |") == 1
     assert compared(old, write(harness, tmp_path / "faster", [0.5, 0.52, 0.48]))[0] == 0
     assert compared(old / "evaluation.json", tmp_path / "slow" / "evaluation.json")[0] == 1  # files as well as folders
 
@@ -88,5 +88,5 @@ def test_results_without_anything_in_common_are_an_error(modules, tmp_path):
     (tmp_path / "new" / "evaluation.json").write_text(
         json.dumps({"name": "evaluation", "machine": "m", "figures": [], "goals": []})
     )
-    code, said = compared(old, tmp_path / "new")
-    assert code == 1 and said == ""
+    code, output = compared(old, tmp_path / "new")
+    assert code == 1 and output == ""

@@ -46,6 +46,16 @@ def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
         make_corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["DWI"]}], "val_fraction": 0}, {}, seed=0)
 
 
+def test_a_source_of_which_nothing_is_stored_is_an_error():
+    """Also next to other sources, which would hide it."""
+    rows = [("s0", "T1w", "train", "ok"), ("s1", "T1w", "train", "ok"), ("s0", "FLAIR", "train", "rejected")]
+    stored = table(rows).assign(reason=["", "", "negative"], detail="down to -3", path="p.nii.gz")
+    sources = [{"dataset": "d", "sequences": [name], "subsets": [], "pool_of": None} for name in ("T1w", "FLAIR")]
+    with pytest.raises(UserError, match=r"all 1 volumes of the source 'd' are left out: 1 negative\n[^!]*allow_negative: true"):
+        make_corpus({"d": stored}, {"sources": sources, "val_fraction": 0}, {}, seed=0)
+    assert len(make_corpus({"d": stored}, {"sources": sources[:1], "val_fraction": 0}, {}, seed=0)) == 2
+
+
 def test_a_patient_is_on_one_side_of_a_corpus():
     names = [f"s{n:02d}" for n in range(30)]
     rows = table([(name, "T1w", "train", "ok") for name in names]).assign(patient=[f"p{n // 2}" for n in range(30)])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from brainpretrain import cli, datasets
+from brainpretrain import cli, config, datasets
 from brainpretrain.download import check
 from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
@@ -71,8 +71,8 @@ def test_check_names_what_is_wrong_and_fails(tmp_path: Path, capsys: Any) -> Non
     volume(root / "sub-04/anat/sub-04_UNIT1.nii.gz")
     assert cli.main(["check", str(root)]) == 2
     printed = capsys.readouterr()
-    assert "sub-03/anat/sub-03_T1w.nii.gz: 4-D (20, 18, 16, 3) where 3-D is needed" in printed.out
-    assert "sub-04/anat/sub-04_T1w.nii.gz: this is a web page" in printed.out
+    assert "sub-03/anat/sub-03_T1w.nii.gz: not_3d (4-D (20, 18, 16, 3) where 3-D is needed)" in printed.out
+    assert "sub-04/anat/sub-04_T1w.nii.gz: html (this is a web page" in printed.out
     assert "unused:    dataset_description.json\n" in printed.out
     assert "left out, suffix 'UNIT1' is not one of 'sequences': 1 volume (sub-04/anat/sub-04_UNIT1.nii.gz)" in printed.out
     assert "2 problems" in printed.err
@@ -84,7 +84,38 @@ def test_check_remarks_on_4d_files_that_a_known_data_set_counts_on(tmp_path: Pat
     volume(tmp_path / f"{session}/dwi1/sub-OAS30001_ses-d0129_dwi.nii.gz", shape=(20, 18, 16, 3))
     assert cli.main(["check", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    assert "1 remark:" in printed and "dwi.nii.gz: 4-D (20, 18, 16, 3) where 3-D is needed; it will be left out" in printed
+    assert (
+        "1 remark:" in printed and "dwi.nii.gz: not_3d (4-D (20, 18, 16, 3) where 3-D is needed); it will be left out" in printed
+    )
+
+
+def test_check_compares_labels_with_their_images(tmp_path: Path) -> None:
+    root = nnunet_tree(tmp_path)
+    labels = sorted((root / "labelsTr").iterdir())
+    volume(labels[0], shape=(20, 18, 15))
+    facts = check.check(root)
+    assert "label_grid (label: shape (20, 18, 15) on a grid of (20, 18, 16))" in " ".join(facts["problems"])
+
+
+def test_one_line_for_what_holds_for_many_files_and_all_files_are_opened(tmp_path: Path) -> None:
+    for number in range(40):
+        path = tmp_path / f"sub-{number:02d}/anat/sub-{number:02d}_T1w.nii.gz"
+        path.parent.mkdir(parents=True)
+        path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12345\n")
+    facts = check.check(tmp_path)
+    (line,) = facts["problems"]
+    assert line.startswith("40 files: pointer (a pointer of Git LFS, not the volume itself): ") and "git lfs pull" in line
+    assert facts["opened"] == 40
+
+
+def test_the_limits_are_those_of_the_recipe(tmp_path: Path, capsys: Any) -> None:
+    recipe = config.load().preprocess["amaes"].model_dump(mode="json")
+    assert {key: recipe[key] for key in check.LIMITS} == check.LIMITS | {
+        "spacing_range_mm": list(check.LIMITS["spacing_range_mm"])
+    }
+    volume(tmp_path / "sub-01/anat/sub-01_T1w.nii.gz", shape=(20, 18, 12))
+    assert cli.main(["check", str(tmp_path)]) == 2 and "too_small (an axis of 12 voxels" in capsys.readouterr().out
+    assert cli.main(["check", str(tmp_path), "--recipe", json.dumps(recipe | {"min_size": 12})]) == 0
 
 
 def test_check_remarks_on_regions_of_nnunet(tmp_path: Path) -> None:

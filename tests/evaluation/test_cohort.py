@@ -48,6 +48,14 @@ def test_the_predictions_of_a_cohort_as_a_bids_dataset(cohort, model, tmp_path):
     assert read_json(out / "dataset_description.json")["SourceDatasets"][0]["URL"].startswith("http")
 
 
+def test_a_subject_without_a_bids_label_is_refused(cohort, model, tmp_path):
+    (case,) = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["s5"]
+    write_json(tmp_path / "predictions.json", {"model": "m", "model_sha256": "", "inference": WINDOW})
+    with pytest.raises(UserError, match="'張' has no letter or digit that BIDS allows"):
+        nameless = [Case("張", "張", "", case.rows, case.folder)]
+        as_derivatives(nameless, tmp_path, model / "model", cohort.raw, {"URL": "x"}, tmp_path / "bids")
+
+
 def test_two_subjects_never_share_a_bids_label(cohort, model, tmp_path):
     (case,) = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["s5"]
     twins = [Case(name, name, "", case.rows, case.folder) for name in ("s_5", "s-5")]

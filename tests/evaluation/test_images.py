@@ -1,6 +1,7 @@
 """Segmentation of any NIfTI files, by the command."""
 
 import json
+import os
 import re
 import shutil
 
@@ -275,6 +276,15 @@ def test_a_name_that_is_not_bids_costs_no_other(model, tmp_path, capsys):
     assert predict(model, tmp_path / "out", *paths, options=["--bids"]) == 2
     assert re.search(r"1 of 2 cases[\s\S]*head\.nii\.gz: no BIDS file name[\s\S]*--bids", capsys.readouterr().err)
     assert (tmp_path / "out" / "sub-01" / "anat" / "sub-01_desc-pred_dseg.nii.gz").exists()
+
+
+def test_a_name_that_is_not_utf8_is_named(model, tmp_path, capsys):
+    save(tmp_path / "x.nii.gz", brain())
+    odd = os.fsencode(tmp_path) + b"/M\xfcller_T1w.nii.gz"
+    os.rename(tmp_path / "x.nii.gz", odd)
+    assert predict(model, tmp_path / "out", os.fsdecode(odd)) == 2
+    said = capsys.readouterr().err
+    assert r"M\xfcller_T1w.nii.gz: its name is not UTF-8" in said and "fix: rename it" in said
 
 
 def test_cases_with_and_without_a_place_are_kept_apart(tmp_path):

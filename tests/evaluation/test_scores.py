@@ -42,6 +42,11 @@ def predictions(cohort, cases, tmp_path_factory):
     return root / "predictions"
 
 
+def cases_of(cohort):
+    found = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
+    return [case for cases in found.values() for case in cases]
+
+
 def copy_of(folder, target):
     import shutil
 
@@ -99,20 +104,36 @@ def test_scores_are_written_with_the_site_and_whole_numbers(cohort, cases, tmp_p
     assert (other["lesions_reference"], other["lesion_f1"], other["dice"], other["status"]) == ("", "", "", "both_empty")
 
 
-def test_spacing_and_turned_axes_of_a_case_reach_the_metrics(cohort, cases, tmp_path):
+def test_spacing_and_turned_axes_of_a_case_reach_the_metrics(tmp_path):
     """A ball one voxel off along the file's first axis is as far off in mm as that axis says."""
+    array = np.zeros((20, 18, 16), np.uint8)
+    array[4:12, 5:12, 4:12] = 1
+    affine = np.array([[0, 0, 1.5, 0], [-3.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
+    cohort = tiny.store(tmp_path / "stored", dict.fromkeys(("a", "b"), (array, affine)))
+    cases = cases_of(cohort)
+    for case in cases:
+        save(np.roll(array, 1, axis=0), affine, tmp_path / f"{case.name}.nii.gz")
+    scores = evaluate(cases, cohort.raw, tmp_path, tiny.TASK | {"nsd_tolerance_mm": 2.9}, RUN)
+    assert list(scores["hd95_mm"]) == [3.0, 3.0] and scores["nsd"].max() < 1
+    assert scores["reference_ml"].iloc[0] == pytest.approx(8 * 7 * 8 * 4.5 / 1000)
+
+
+def test_what_the_recipe_stored_can_be_scored(cohort, cases, tmp_path):
+    """Also where its spacing is outside the limits that hold for other files."""
     raw = tmp_path / "raw"
     raw.mkdir()
     array = np.zeros((20, 18, 16), np.uint8)
     array[4:12, 5:12, 4:12] = 1
-    affine = np.array([[0, 0, 1.5, 0], [-3.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
     for case in cases:
-        nib.save(nib.Nifti1Image(array, affine), raw / f"{case.name}_label.nii.gz")
-        shifted = np.roll(array, 1, axis=0)
-        nib.save(nib.Nifti1Image(shifted, affine), tmp_path / f"{case.name}.nii.gz")
-    scores = evaluate(cases, raw, tmp_path, tiny.TASK | {"nsd_tolerance_mm": 2.9}, RUN)
-    assert list(scores["hd95_mm"]) == [3.0, 3.0] and scores["nsd"].max() < 1
-    assert scores["reference_ml"].iloc[0] == pytest.approx(8 * 7 * 8 * 4.5 / 1000)
+        save(array, np.diag([0.02, 0.02, 30, 1]), raw / f"{case.name}_label.nii.gz")
+        save(array, np.diag([0.02, 0.02, 30, 1]), tmp_path / f"{case.name}.nii.gz")
+    with pytest.raises(UserError, match=r"is not within 0\.05 to 20 mm"):
+        evaluate(cases, raw, tmp_path, tiny.TASK, RUN)
+    rows = [
+        [dict(row) | {"native_spacing_mm": "0.02 0.02 30", "native_shape": "20 18 16"} for row in case.rows] for case in cases
+    ]
+    stored = [dataclasses.replace(case, rows=tuple(row)) for case, row in zip(cases, rows, strict=True)]
+    assert list(evaluate(stored, raw, tmp_path, tiny.TASK, RUN)["dice"]) == [1, 1]
 
 
 def save(array, affine, path):
@@ -124,18 +145,17 @@ def test_a_folder_without_predictions_is_refused(cohort, cases, tmp_path):
         evaluate(cases, cohort.raw, tmp_path / "nowhere", tiny.TASK, RUN)
 
 
-def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(cohort, cases, tmp_path):
+def test_any_value_of_a_class_may_be_predicted_and_ignored_voxels_do_not_score(tmp_path):
     """The reference has 1 and 5 for the ball, and 2 for what is ignored; the prediction has 5, also where it is ignored."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
     reference = np.zeros((16, 16, 16), np.uint8)
     reference[4:8, 4:12, 4:12], reference[8:10, 4:12, 4:12], reference[10:12, 4:12, 4:12] = 1, 5, 2
     predicted = np.zeros_like(reference)
     predicted[4:12, 4:12, 4:12] = 5
+    cohort = tiny.store(tmp_path / "stored", dict.fromkeys(("a", "b"), (reference, np.eye(4))))
+    cases = cases_of(cohort)
     for case in cases:
-        save(reference, np.eye(4), raw / f"{case.name}_label.nii.gz")
         save(predicted, np.eye(4), tmp_path / f"{case.name}.nii.gz")
     task = tiny.TASK | {"labels": {"ball": [1, 5]}, "ignore": [2]}
-    scores = evaluate(cases, raw, tmp_path, task, RUN)
+    scores = evaluate(cases, cohort.raw, tmp_path, task, RUN)
     for name, expected in {"dice": 1, "nsd": 1, "hd95_mm": 0, "volume_error": 0, "false_positives": 0, "lesion_f1": 1}.items():
         assert set(scores[name]) == {expected}, name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +14,9 @@ import pytest
 import tiny
 from brainpretrain import cli
 from brainpretrain.cohorts.cases import labelled_cases
-from brainpretrain.files import read_tsv
+from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
+from models import WINDOW, make_model
 from report_fixtures import spec
 
 
@@ -121,13 +124,21 @@ EMPTY = {  # reference, prediction: dice, status, mean over both cases of the la
 @pytest.mark.parametrize("which", EMPTY)
 def test_48_an_empty_mask_has_a_defined_score_and_is_counted_in_the_table(cohort, scored, tmp_path, capsys, which):
     reference, prediction, dice, status, mean, words = EMPTY[which]
-    raw, folder = tmp_path / "raw", labels_as_predictions(cohort, scored, tmp_path / "predictions", prediction, same)
-    raw.mkdir()
-    for case, change in zip(scored, (reference, same), strict=True):
-        label = nib.load(cohort.raw / f"{case.name}_label.nii.gz")
-        save(change(np.asarray(label.dataobj)), label.affine, raw / f"{case.name}_label.nii.gz")
-    line = command(cohort, folder, tiny.TASK, tmp_path / "scores.tsv")
-    line[line.index("--root") + 1] = str(raw)
+    folder = labels_as_predictions(cohort, scored, tmp_path / "predictions", prediction, same)
+    labels = [nib.load(cohort.raw / f"{case.name}_label.nii.gz") for case in scored]
+    arrays = [change(np.asarray(label.dataobj)) for label, change in zip(labels, (reference, same), strict=True)]
+    stored = {case.name: (array, label.affine) for case, array, label in zip(scored, arrays, labels, strict=True)}
+    changed = tiny.store(tmp_path / "stored", stored)
+    write_json(changed.split, read_json(cohort.split) | {"order": ["s0", "s4", "s5"]})
+    line = command(changed, folder, tiny.TASK, tmp_path / "scores.tsv")
+    line[line.index("--n-train") + 1 : line.index("--n-train") + 4] = [
+        "1",
+        "--cohort",
+        "test",
+        "--fixed",
+        f"{tmp_path}/test.json",
+    ]
+    write_json(tmp_path / "test.json", {"test": ["s4", "s5"]})
     assert cli.main(line) == 0
     empty, right = read_tsv(tmp_path / "scores.tsv").to_dict("records")
     assert (empty["dice"], empty["status"]) == (dice, status) and (float(right["dice"]), right["status"]) == (1, "ok")
@@ -139,3 +150,113 @@ def test_48_an_empty_mask_has_a_defined_score_and_is_counted_in_the_table(cohort
     assert cli.main(["table", "--scores", str(tmp_path / "scores.tsv"), "--spec", table, "--out", str(tmp_path / "tables")]) == 0
     said = (tmp_path / "tables" / "tiny.md").read_text()
     assert mean in said and words in said, said
+
+
+# ------------------------------------------------------------------------------------------------ 53
+
+
+def reoriented(path):
+    """Voxels and header turned together, as fslreorient2std does."""
+    image = nib.load(path)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt("LAS"))
+    turned = image.as_reoriented(turn)
+    save(np.ascontiguousarray(turned.dataobj), turned.affine, path)
+
+
+def moved(path):
+    image = nib.load(path)
+    save(np.asarray(image.dataobj), image.affine + np.array([[0, 0, 0, 0.5], *[[0] * 4] * 3]), path)
+
+
+def cut(path):
+    image = nib.load(path)
+    save(np.asarray(image.dataobj)[:-1], image.affine, path)
+
+
+def other_voxels(path):
+    image = nib.load(path)
+    save(np.asarray(image.dataobj)[::-1], image.affine, path)
+
+
+def other_header(path):
+    image = nib.load(path)
+    image.set_sform(image.affine, 4)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+
+
+CHANGES = {
+    reoriented: "axes LAS instead of RAS",
+    moved: "an affine that is up to 0.5 mm off",
+    cut: r"shape \(25, 20, 18\) instead of \(26, 20, 18\)",
+    other_voxels: "another header or other voxels",
+    other_header: "another header or other voxels",
+}
+
+
+@pytest.fixture(scope="module")
+def model_of_chance(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["", "stored by an earlier version"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_53_a_raw_file_that_changed_is_refused_wherever_it_is_read_again(
+    cohort, scored, model_of_chance, tmp_path, capsys, change, old
+):
+    """An earlier version kept no checksum of the raw file: shape and affine are compared."""
+    if old and change in (other_voxels, other_header):
+        return
+    here = tiny.Cohort(shutil.copytree(cohort.root, tmp_path / "here", ignore=shutil.ignore_patterns("*.npz")))
+    for path in here.folder.glob("volumes/*.json") if old else ():
+        content = read_json(path)
+        del content["record"]["source_checksum"], content["record"]["label_source_checksum"]
+        write_json(path, content)
+    write_json(tmp_path / "test.json", {"test": ["s4"]})
+    rest = ["--volumes", here.table, "--root", here.raw, "--split", here.split, "--n-train", "4", "--cohort", "test"]
+    rest += ["--fixed", tmp_path / "test.json", "--task", json.dumps(tiny.TASK)]
+    predict = ["predict-cohort", "--model", model_of_chance / "model.safetensors", *rest, "--inference", json.dumps(WINDOW)]
+    folder = labels_as_predictions(cohort, scored[:1], tmp_path / "predictions", same)
+    write_json(folder / "predictions.json", {"model_sha256": "", "inference": WINDOW})
+    as_bids = ["bids", "--model", model_of_chance / "model", *rest, "--dataset", "msd_hippocampus", "--predictions", folder]
+    score = ["evaluate", *rest, "--predictions", folder, "--run", json.dumps(RUN)]
+    write_tsv(tmp_path / "scores.tsv", [RUN | {"volume": "s4", "subject": "s4", "label": "ball", "dice": 1, "status": "ok"}])
+    shown = ["--evaluations", tmp_path, "--volumes", here.table, "--root", here.raw, "--task", json.dumps(tiny.TASK)]
+    for command, name in (
+        (predict, "s4_T1w"), (as_bids, "s4_T1w"), (score, "s4_label"),
+        (["plot-overlays", *shown], "s4_T1w"), (["overlay-cases", *shown, "--title", "t"], "s4_label"),
+    ):  # fmt: skip
+        path, out = here.raw / f"{name}.nii.gz", tmp_path / "new" / f"{command[0]}.svg"
+        before = path.read_bytes()
+        change(path)
+        assert cli.main([str(word) for word in [*command, "--out", out]]) == 2, command[0]
+        said = capsys.readouterr().err
+        assert re.search(rf"the raw file is not the one that was preprocessed: it has .*{CHANGES[change]}", said), said
+        assert (
+            f"where: {path}" in said
+            and "--forcerun fetch" in said
+            and not [path for path in tmp_path.glob("new/**") if path.is_file()]
+        )
+        path.write_bytes(before)
+    assert cli.main([str(word) for word in [*score, "--out", tmp_path / "again.tsv"]]) == 0
+
+
+def test_53_a_file_packed_anew_is_the_same_file(cohort, scored, tmp_path):
+    here = tiny.Cohort(shutil.copytree(cohort.root, tmp_path / "here"))
+    for path in here.raw.glob("*.nii.gz"):
+        path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), 1))
+    folder = labels_as_predictions(cohort, scored, tmp_path / "predictions", same, same)
+    assert cli.main(command(here, folder, tiny.TASK, tmp_path / "scores.tsv")) == 0
+
+
+def test_53_the_workflow_stops_at_a_changed_file_and_the_command_it_names_takes_the_change_up(finished, tmp_path):
+    copied = type(finished)(shutil.copytree(finished.root, tmp_path / "copy", symlinks=True))
+    fold = "results/tiny/finetune/tissue/unet_micro/scratch/tiny/n2/fold0"
+    target, raw = f"{fold}/test/scores.tsv", [*(copied.root / "data").rglob("*.nii.gz")]
+    for path in raw:
+        reoriented(path)
+    shutil.rmtree(copied.root / fold / "test")
+    said = copied.snakemake("--", target, check=False)
+    log = (copied.results / "logs/predict_cohort/tissue/unet_micro/scratch/tiny/n2/fold0/test.log").read_text()
+    assert "axes LAS instead of R" in log and "--forcerun fetch -- <targets>" in log and "(Rule: finetune)" not in said
+    assert not (copied.root / target).exists()
+    assert copied.planned("--forcerun", "fetch", "--", target)["shard"] >= 1

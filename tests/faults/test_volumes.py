@@ -1,9 +1,13 @@
-"""Faults 11 to 24: the command `shard` with unusable volumes and labels."""
+"""Faults 11 to 24, 60 to 64 and 75: the command `shard` with unusable volumes and labels."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
@@ -14,11 +18,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK
 
 from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.preprocess.nifti import BadVolume, read_volume
 from preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
@@ -382,6 +388,199 @@ def test_24_a_label_that_is_off_by_rounding_is_rounded(collection: Collection) -
 def test_24_an_empty_label_is_remarked(collection: Collection) -> None:
     save(collection.label, np.zeros(SHAPE, np.uint8))
     assert assert_remarked(collection, "the label is empty")["label_values"] == "0"
+
+
+# ------------------------------------------------------------------------------------------------ 60 to 64, and 75
+
+
+HALF_TURN = np.diag([1.3, -1.0, -1.3, 1.0])  # about x: its quaternion has no first number
+
+
+@pytest.mark.parametrize(
+    ("affine", "header"),
+    [
+        (np.diag([1.3, 1.0, 1.3, 1.0]), {"pixdim": [0, 1.3, 1, 1.3, 0, 0, 0, 0], "sform_code": 0}),
+        (HALF_TURN, {"quatern_b": 1 + 1e-6, "sform_code": 0}),
+        (HALF_TURN, {"quatern_b": 1 + 1e-4, "sform_code": 0}),
+        (AFFINE, {"scl_slope": np.nan}),
+        (AFFINE, {"dim": [7, *SHAPE, 1, 1, 1, 1]}),
+    ],
+)
+def test_60_an_odd_header_is_read_as_nibabel_reads_it(collection: Collection, affine: np.ndarray, header: dict) -> None:
+    """All kinds that NIfTI allows are in tests/preprocess/test_headers.py."""
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), affine)
+    assert collection.shard("clean")[0] == 0
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), affine, **header)
+    code, said = collection.shard("out")
+    assert code == 0 and "remark" not in said
+    for name in ("checksum", "label_checksum", "geometry"):
+        assert collection.table("out")[BAD][name] == collection.table("clean")[BAD][name]
+
+
+def test_60_units_are_converted_and_remarked(collection: Collection) -> None:
+    assert collection.shard("clean")[0] == 0
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), np.diag([1e-3, 1e-3, 1e-3, 1]) @ AFFINE, xyzt_units=1)
+    assert (
+        "label: the header is in m: converted to mm"
+        in assert_remarked(collection, "the header is in m: converted to mm")["detail"]
+    )
+    assert collection.table("out")[BAD]["checksum"] == collection.table("clean")[BAD]["checksum"]
+
+
+def test_60_check_says_what_shard_says(collection: Collection) -> None:
+    """Of every fault that a header shows, and of a label on another grid."""
+    odd = [{"srow_x": [-1.3, 0.4, 0, 0]}, {"pixdim": [1, 0, 1, 1.3, 0, 0, 0, 0]}, {"scl_inter": np.inf}, {"sform_code": -1}]
+    collection.rows = [row(n, True) | {"path": f"{n}.nii.gz", "label": f"{n}_seg.nii.gz"} for n in range(6)]
+    for n, each in enumerate(collection.rows):
+        image = np.ones(SHAPE, np.int16) if n == 5 else np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) % 500
+        save(collection.root / "raw" / each["path"], image, **(odd[n] if n < len(odd) else {}))
+        save(collection.root / "raw" / each["label"], np.ones(SHAPE, np.uint8), AFFINE + np.eye(4, k=3) * (n == 4) * 20)
+    (collection.root / "raw/list.csv").write_text(
+        "subject,sequence,path,label\n"
+        + "".join(f"s{n},T1w,{each['path']},{each['label']}\n" for n, each in enumerate(collection.rows))
+    )
+    assert cli.main(["check", str(collection.root / "raw")]) == 2
+    said = collection.capsys.readouterr().out
+    _, rejected = collection.shard("out")
+    lines = re.findall(r"^ +(\d\.nii\.gz: .*)$", rejected, re.MULTILINE)
+    assert len(lines) == 6  # the last one is of one value, which no header shows
+    for line in lines[:5]:
+        assert line in said
+    assert "5 problems" in said
+
+
+def test_61_a_sform_and_a_pixdim_that_differ_are_remarked(collection: Collection) -> None:
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), pixdim=[1, 1, 1, 1, 0, 0, 0, 0], qform_code=0)
+    words = "sform (1.3 x 1 x 1.3 mm) and pixdim differ: sform used; SimpleITK and nnU-Net read 1 x 1 x 1 mm"
+    assert assert_remarked(collection, words)["native_spacing_mm"] == "1.3 1 1.3"
+    (collection.root / "raw/list.csv").write_text(f"subject,sequence,path\na,T1w,{collection.rows[BAD]['path']}\n")
+    assert cli.main(["check", str(collection.root / "raw")]) == 0
+    assert words in collection.capsys.readouterr().out
+
+
+@pytest.mark.parametrize("code", [1, 2])
+def test_61_the_remark_says_which_form_simpleitk_reads(collection: Collection, code: int) -> None:
+    for path in (collection.image, collection.label):
+        save(path, voxels(path), qoffset_x=4, sform_code=code)
+    found = assert_remarked(collection, "qform and sform differ by up to 4.00 mm: sform used")
+    theirs = SimpleITK.ReadImage(str(collection.image)).GetOrigin()[0]
+    assert ("SimpleITK and nnU-Net read the qform" in found["detail"]) == (abs(theirs) == 4) == (code == 2)
+
+
+def test_62_a_name_that_is_not_utf8_is_named_and_works_when_it_is_renamed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    raw = os.fsencode(tmp_path) + b"/raw"
+    save(tmp_path / "raw/imagesTr/x.nii.gz", np.ones(SHAPE, np.int16))
+    save(tmp_path / "raw/labelsTr/x.nii.gz", np.ones(SHAPE, np.uint8))
+    stated = {"channel_names": {"0": "FLAIR"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "raw/dataset.json").write_text(json.dumps(stated))
+    os.rename(raw + b"/imagesTr/x.nii.gz", raw + b"/imagesTr/M\xfcller_0000.nii.gz")
+    os.rename(raw + b"/labelsTr/x.nii.gz", raw + b"/labelsTr/M\xfcller.nii.gz")
+    options = ["--dataset", "nnunet", "--root", str(tmp_path / "raw"), "--options", '{"sequences": ["FLAIR"]}']
+    commands = [["check", str(tmp_path / "raw")]]
+    commands += [[name, *options, "--out", str(tmp_path / f"{name}.out")] for name in ("fetch", "index")]
+    for line in commands:
+        assert cli.main(line) == 2
+        said = capsys.readouterr().err
+        assert (
+            r"the names of 2 files are not UTF-8: imagesTr/M\xfcller_0000.nii.gz, labelsTr/M\xfcller.nii.gz" in said
+            and "rename" in said
+        )
+    os.rename(raw + b"/imagesTr/M\xfcller_0000.nii.gz", tmp_path / "raw/imagesTr/Müller_0000.nii.gz")
+    os.rename(raw + b"/labelsTr/M\xfcller.nii.gz", tmp_path / "raw/labelsTr/Müller.nii.gz")
+    for line in commands:
+        assert cli.main(line) == 0
+    assert read_tsv(tmp_path / "index.out")["volume"][0] == "Müller_FLAIR"
+
+
+def test_63_rounding_below_0_is_clipped_and_remarked(collection: Collection) -> None:
+    for each in collection.rows:
+        each["label"] = ""  # as a corpus
+    whole = voxels(collection.image).astype(np.float32)
+    save(collection.image, whole)
+    assert collection.shard("clean")[0] == 0
+    save(collection.image, np.where(whole > 0, whole, np.float32(-1e-6)))
+    remark = assert_remarked(collection, f"{np.count_nonzero(whole == 0)} voxels down to -1e-06 are rounding (above -1.9")
+    assert "clipped to 0" in remark["detail"] and remark["checksum"] == collection.table("clean")[BAD]["checksum"]
+
+
+def test_63_more_than_rounding_is_refused_and_the_fix_works(collection: Collection) -> None:
+    array = voxels(collection.image)
+    array[0, 0, 0] = -3
+    save(collection.image, array)
+    code, said = collection.shard("out")
+    assert code == 2 and "negative (negative voxels down to -3)" in said
+    assert "fix:   negative: allow_negative: true in the preprocess recipe" in said
+    collection.options["recipe"] = RECIPE | {"allow_negative": True}
+    assert collection.shard("out")[0] == 0
+
+
+def test_63_padding_that_leaves_few_grey_levels_is_remarked(collection: Collection) -> None:
+    array = voxels(collection.image)
+    save(collection.image, np.where(array > 0, array, -32768).astype(np.int16))
+    collection.options["recipe"] = RECIPE | {"allow_negative": True, "crop": "none"}
+    found = assert_remarked(collection, "few grey levels: 90 % of the voxels above the lowest value are stored as 0.94")
+    assert "levels (the lowest value is -32768)" in found["detail"]
+
+
+def test_64_a_data_set_of_which_nothing_is_stored_is_an_error_and_the_fix_works(collection: Collection) -> None:
+    """Unlabelled negative volumes count as no damage, and the shard alone succeeds."""
+    for each in collection.rows:
+        path = collection.root / "raw" / each["path"]
+        save(path, voxels(path) - np.int16(900))
+        each["label"] = ""
+    shutil.copy(collection.root / "raw" / collection.rows[0]["path"], collection.root / "raw/small.nii.gz")
+    save(collection.root / "raw/small.nii.gz", np.ones((20, 20, 9), np.int16))
+    collection.rows.append(row(3, False) | {"path": "small.nii.gz"})
+    line = ["volumes", str(collection.root / "out/shard000.tsv"), "--out", str(collection.root / "out/volumes.tsv")]
+    assert collection.shard("out")[0] == 0
+    assert cli.main(line) == 2 and not (collection.root / "out/volumes.tsv").exists()
+    said = collection.capsys.readouterr().err
+    assert "all 4 volumes of this data set are left out: 3 negative, 1 too_small" in said
+    assert "negative: allow_negative: true in the preprocess recipe" in said and "too_small: a lower min_size" in said
+    collection.options["recipe"] = RECIPE | {"allow_negative": True}
+    assert collection.shard("out")[0] == 0 and cli.main(line) == 0
+    assert list(read_tsv(collection.root / "out/volumes.tsv")["status"]) == ["ok", "ok", "ok", "rejected"]
+
+
+POINTERS = [
+    ("/annex/objects/MD5E-s1234--d41d8cd98f00b204e9800998ecf8427e.nii.gz\n", "git-annex", "datalad get"),
+    ("../../.git/annex/objects/Xk/9q/MD5E-s12--d4.nii.gz/MD5E-s12--d4.nii.gz", "git-annex", "datalad get"),
+    ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS", "git lfs pull"),
+]
+
+
+@pytest.mark.parametrize(("text", "program", "fix"), POINTERS)
+def test_75_a_pointer_in_place_of_a_volume_says_how_to_fetch_it(
+    collection: Collection, text: str, program: str, fix: str
+) -> None:
+    words = f"a pointer of {program}, not the volume itself"
+    assert_refused(collection, collection.image, lambda path: path.write_text(text), "pointer", words, fix)
+    collection.image.write_text(text)
+    (collection.root / "raw/list.csv").write_text(f"subject,sequence,path\na,T1w,{collection.rows[BAD]['path']}\n")
+    assert cli.main(["check", str(collection.root / "raw")]) == 2
+    said = collection.capsys.readouterr().out
+    assert f"pointer ({words})" in said and fix in said
+
+
+def test_75_gzip_within_gzip_is_named_and_the_fix_works(collection: Collection) -> None:
+    def twice(path: Path) -> None:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+
+    words = "gzip within gzip: it was compressed twice"
+    assert_refused(collection, collection.image, twice, "compressed_twice", words)
+    twice(collection.image)
+    with pytest.raises(BadVolume, match="gunzip -c") as caught:
+        read_volume(collection.image)
+    *command, mark, target = shlex.split(caught.value.fix.split(": ", 1)[1].split(",")[0])
+    assert (mark, target) == (">", "once.nii.gz")
+    with open(collection.image.parent / target, "wb") as stream:
+        subprocess.run(command, check=True, cwd=collection.image.parent, stdout=stream)
+    (collection.image.parent / "once.nii.gz").replace(collection.image)
+    assert collection.shard("out")[0] == 0
 
 
 def test_00_good_files_are_taken_without_a_remark(collection: Collection) -> None:

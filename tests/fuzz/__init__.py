@@ -1,1 +1,1 @@
-"""Fuzzing of what reads files from elsewhere. `python -m fuzz --help`; see docs/reliability.md."""
+"""Fuzzing of the code that reads files from elsewhere. `python -m fuzz --help`; see docs/reliability.md."""

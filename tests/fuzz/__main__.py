@@ -1,10 +1,10 @@
-"""Feeds mutated files to what reads files from elsewhere, for a bounded time.
+"""Feeds mutated files to the code that reads files from elsewhere, for a limited time.
 
-    python -m fuzz --minutes 4                 all targets, their share of the time each
-    python -m fuzz --target archives --seed 7  one of them, from another beginning
+    python -m fuzz --minutes 4                 all targets, each with a share of the time
+    python -m fuzz --target archives --seed 7  one of them, with another seed
     python -m fuzz --repeat tests/fuzz/findings/archives-0123456789
 
-A failing input is made as small as it can be, and kept as a folder below tests/fuzz/findings/.
+A failing input is minimised and kept as a folder below tests/fuzz/findings/.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Session:
 
     Args:
         target: name of a module of this package with `MEMORY`, `SECONDS`, `valid()`, `inputs()` and `check(folder, work)`.
-        scratch: empty folder; the input lies in `input`, which outlives a process that dies of it, and `work` may be written to.
+        scratch: empty folder; the input is in `input`, which remains if the process dies, and `work` is writable.
     """
 
     def __init__(self, target: str, scratch: Path) -> None:
@@ -52,7 +52,7 @@ class Session:
         self.guard = Guard(self.work, self.module.MEMORY, self.module.SECONDS)
 
     def try_(self, files: dict[str, bytes]) -> None:
-        """Raises what the target should not have raised; of each kind the smallest input is kept."""
+        """Raises the unexpected error of the target; the smallest input of each kind is kept."""
         self.tried += 1
         try:
             with warnings.catch_warnings():
@@ -84,7 +84,7 @@ class Session:
             self.accepted += 1
 
     def run(self, seconds: float, seed: int) -> None:
-        """Batches of inputs until the time is over. What was found once does not end a later batch."""
+        """Batches of inputs until the time is over. A known finding does not end a later batch."""
         from hypothesis import HealthCheck, Phase, given, settings
         from hypothesis import seed as seeded
 
@@ -116,7 +116,7 @@ class Session:
 
 
 def _kind(error: Exception) -> tuple:
-    """Equal for inputs that fail at one place: the type of error, and the innermost frame of the library."""
+    """Equal for inputs that fail at the same place: the type of the error, and the innermost frame of the library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if f"{os.sep}src{os.sep}" in frame.filename]
     frames = frames or traceback.extract_tb(error.__traceback__)[-1:]
     return (
@@ -132,7 +132,7 @@ def _size(files: dict[str, bytes]) -> int:
 
 
 def _keep(target: str, files: dict[str, bytes], said: str) -> None:
-    """Writes an input to its folder and says how to repeat it."""
+    """Writes an input to its folder and prints how to repeat it."""
     folder = FINDINGS / f"{target}-{hashlib.sha256(b''.join(files.values())).hexdigest()[:10]}"
     _write(folder, files)
     print(f"\n{said.rstrip()}\ninput:  {folder}\nrepeat: python -m fuzz --repeat {folder.relative_to(ROOT)}\n", flush=True)
@@ -164,7 +164,7 @@ def worker(target: str, seconds: float, seed: int, scratch: Path) -> int:
 
 
 def supervise(target: str, seconds: float, seed: int) -> int:
-    """Runs a worker, and keeps the input that it died of, if it did."""
+    """Runs a worker, and keeps the input if the worker dies."""
     shm = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=shm, prefix="fuzz-") as scratch:
         line = [sys.executable, "-m", "fuzz", "--target", target, "--minutes", str(seconds / 60), "--seed", str(seed)]

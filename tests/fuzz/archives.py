@@ -1,4 +1,4 @@
-"""Archives for `archives.unpack`: zip and tar files whose every field may lie, compressed in all ways."""
+"""Archives for `archives.unpack`: zip and tar files with wrong values in any field, compressed in all ways."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _lzma(content: bytes, dictionary: int = 1 << 16) -> bytes:
 
 
 def zip_of(draw: Callable[..., Any], members: list[tuple[bytes, bytes]], methods: list[int] | None = None) -> bytes:
-    """A zip file; here and there a field says something else than its other copy, or than what is so."""
+    """A zip file; some fields differ from their other copy, or from the truth."""
     body, directory, count = bytearray(draw(st.sampled_from([b"", b"", b"", b"PK\3\4", b"x" * 100]))), bytearray(), 0
     for name, content in members:
         method = draw(st.sampled_from(methods or [0, 8, 8, 12, 14]))
@@ -90,21 +90,21 @@ def zip_of(draw: Callable[..., Any], members: list[tuple[bytes, bytes]], methods
             fields["extra"] = struct.pack("<HH", number, draw(st.sampled_from([len(extra), 8, 16, 24, 65535]))) + extra
         if maybe(draw, 6):
             fields["kind"] = draw(st.sampled_from([0o120777, 0o040755, 0o020666, 0o010644, 0o140777, 0o104755])) << 16
-        lies = dict(fields)
+        wrong = dict(fields)
         if maybe(draw, 5):
             key = draw(st.sampled_from(["version", "flags", "method", "crc", "packed", "size", "at"]))
-            lies[key] = draw(ints) & (0xFFFF if key in ("version", "flags", "method") else 0xFFFFFFFF)
-        local = lies if maybe(draw, 2) else fields
+            wrong[key] = draw(ints) & (0xFFFF if key in ("version", "flags", "method") else 0xFFFFFFFF)
+        local = wrong if maybe(draw, 2) else fields
         inner = name if not maybe(draw, 12) else draw(names)
         body += struct.pack(
             "<4s5H3L2H", b"PK\3\4", *_common(local), local["packed"], local["size"], len(inner), len(local["extra"])
         )
         body += inner + local["extra"] + packed
-        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, *_common(lies), lies["packed"], lies["size"], len(name),
-                                 len(lies["extra"]), 0, 0, 0, lies["kind"], lies["at"]) + name + lies["extra"]  # fmt: skip
+        directory += struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, *_common(wrong), wrong["packed"], wrong["size"], len(name),
+                                 len(wrong["extra"]), 0, 0, 0, wrong["kind"], wrong["at"]) + name + wrong["extra"]  # fmt: skip
         count += 1
         if maybe(draw, 12):  # once more, the same bytes
-            directory += directory[-(46 + len(name) + len(lies["extra"])) :]
+            directory += directory[-(46 + len(name) + len(wrong["extra"])) :]
             count += 1
     end = [0, 0, count, count, len(directory), len(body)]
     if maybe(draw, 8):
@@ -214,7 +214,7 @@ def _packed(draw: Callable[..., Any], content: bytes, suffix: str) -> bytes:
 
 
 def check(folder: Path, work: Path) -> None:
-    """Unpacks it: a folder of plain files and its marker, or an error and nothing at all."""
+    """Unpacks it: the result is a folder of plain files with its marker, or an error and no files."""
     (path,) = folder.iterdir()
     before = sha256(path)
     try:
@@ -235,7 +235,7 @@ def check(folder: Path, work: Path) -> None:
 
 
 def _compare(path: Path, out: Path, files: list[Path]) -> None:
-    """What is accepted has no more members than the standard library sees, and their bytes."""
+    """An accepted archive has at most the members that the standard library finds, with the same bytes."""
     if path.suffix == ".zip":
         with zipfile.ZipFile(path) as archive:
             by_name = {info.orig_filename: info for info in archive.infolist()}

@@ -1,4 +1,4 @@
-"""Config folders for `config.load`, and what is planned from them; single YAML files for `read_yaml`."""
+"""Config folders for `config.load` and the plan, and single YAML files for `read_yaml`."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _mark(draw: Callable[..., Any], raw: dict[str, str]) -> str:
 
 
 def check(folder: Path, work: Path) -> None:
-    """Reads and plans. What is accepted can be written as JSON, as every rule of the workflow needs it."""
+    """Reads and plans. An accepted config can be written as JSON, which every rule of the workflow needs."""
     if (folder / "one.yaml").exists():
         content = read_yaml(folder / "one.yaml")
         assert isinstance(content, dict)

@@ -1,4 +1,4 @@
-"""What no input may do: take more memory or time than stated, write elsewhere, start a program or open a connection."""
+"""Limits for every input: memory, time, no writing elsewhere, no program, no connection."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pathlib import Path
 ADDRESS_SPACE = 3 << 30  # bytes beyond those at the start; protects the machine, and a claim of more is a `MemoryError`
 PROGRAMS = ("os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "subprocess.Popen", "pty.spawn")
 NETWORK = ("socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Request")
-REMOVALS = ("os.remove", "os.rmdir", "os.mkdir")  # of these, what lies relative to an open folder was judged by that folder
+REMOVALS = ("os.remove", "os.rmdir", "os.mkdir")  # for these, paths relative to an open folder were judged with that folder
 CHANGES = ("os.rename", "os.link", "os.symlink", "os.truncate", "os.chmod", "os.chown", *REMOVALS)
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Broken(Exception):
-    """An input did what none may."""
+    """An input exceeded a limit."""
 
 
 class _Stop(BaseException):
@@ -28,12 +28,12 @@ class _Stop(BaseException):
 
 
 class Guard:
-    """Watches one process. `watching` holds for the block in which an input is read.
+    """Watches one process. Its context `watching` is the block in which an input is read.
 
     Args:
         work: the one folder that may be written to.
         memory: bytes that the process may grow by while it reads an input.
-        seconds: that an input may take.
+        seconds: limit for one input.
     """
 
     def __init__(self, work: Path, memory: int, seconds: float) -> None:
@@ -47,7 +47,7 @@ class Guard:
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
-        """Raises `Broken` if the block does what none may; other exceptions pass."""
+        """Raises `Broken` if the block exceeds a limit; other exceptions pass."""
         Path("/proc/self/clear_refs").write_text("5")  # the highest memory is counted from now on
         before = _memory("VmRSS")
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
@@ -86,7 +86,7 @@ class Guard:
                 self._inside(event, path)
 
     def _inside(self, event: str, path: object) -> None:
-        """A path counts by where links on its way lead."""
+        """Links in the path are resolved."""
         if not isinstance(path, str | bytes | os.PathLike) or os.fsdecode(path) == os.devnull:
             return
         folder, name = os.path.split(os.path.abspath(os.fsdecode(path)))

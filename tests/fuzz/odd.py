@@ -88,5 +88,5 @@ def damaged(draw: Callable[..., Any], content: bytes, most: int = 3) -> bytes:
 
 
 def maybe(draw: Callable[..., Any], one_in: int = 4) -> bool:
-    """True once in a while."""
+    """True now and then."""
     return draw(st.integers(0, one_in - 1)) == one_in - 1

@@ -1,4 +1,4 @@
-"""What `make fuzz` watches for is noticed. The fuzzing itself needs hypothesis, and is no part of the tests."""
+"""The guard of `make fuzz` notices forbidden actions. The fuzzing itself needs hypothesis and is not part of the tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from helpers import ROOT
 READ = """
 import os, socket, subprocess, sys, time
 from pathlib import Path
+sys.path.insert(0, "tests")
 from fuzz.guard import Broken, Guard
 work = Path(sys.argv[1])
 guard = Guard(work, memory=32 << 20, seconds=1)
@@ -31,7 +32,7 @@ except Broken as error:
 
 
 @pytest.mark.parametrize(
-    ("does", "said"),
+    ("action", "message"),
     [
         ("(work.parent / 'x').write_text('1')", "open outside of the folder"),
         ("os.symlink(work.parent, work / 'l'); (work / 'l' / 'x').write_text('1')", "open outside of the folder"),
@@ -45,9 +46,9 @@ except Broken as error:
         ("Path('/etc/hostname').exists()", ""),
     ],
 )
-def test_the_guard_notices(tmp_path, does, said):
+def test_the_guard_notices(tmp_path, action, message):
     (tmp_path / "work").mkdir()
-    line = [sys.executable, "-B", "-c", READ, str(tmp_path / "work"), does]
+    line = [sys.executable, "-B", "-c", READ, str(tmp_path / "work"), action]
     done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=ROOT)
-    assert said in done.stdout if said else not done.stdout
+    assert message in done.stdout if message else not done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["work"]

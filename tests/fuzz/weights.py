@@ -95,7 +95,7 @@ VALUES: list[Any] = [None, True, 0, 1, -1, 2, 3, 2**31, 2**63, 10**30, 1.5, "", 
 
 
 def _safetensors(draw: Callable[..., Any]) -> bytes:
-    """A file of tensors whose header may say anything."""
+    """A file of tensors with an arbitrary header."""
     header: dict[str, Any] = {}
     data = bytearray()
     for name, tensor in state().items():
@@ -241,57 +241,21 @@ def _bomb(depth: int) -> Raw:
     return Raw(b"K\x01" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + b"\x86" for n in range(depth)))
 
 
+STORAGES = [
+    "DoubleStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "BoolStorage", "QInt8Storage", "ComplexFloatStorage", "Tensor"
+]  # fmt: skip
+PICKLES = ["x/data.pkl", "y/data.pkl", "data.pkl", "x/constants.pkl", "x/../data.pkl", "x/.format_version", "x/code/a.py"]
+OTHERS = ["x/constants.pkl", "x/byteorder", "x/.data/version", "x/extra", "x/data/7"]
+
+
 def _zip(draw: Callable[..., Any]) -> bytes:
-    """What `torch.save` writes, with other tensors, other objects, other entries, other opcodes."""
-    tensors: dict[str, Any] = {}
-    storages: dict[str, bytes] = {}
-    for number, (name, tensor) in enumerate(state().items()):
-        storages[str(number)] = tensor.numpy().tobytes()
-        tensors[name] = {
-            "kind": "FloatStorage", "key": str(number), "place": "cpu", "numel": tensor.numel(), "offset": 0,
-            "size": tuple(tensor.shape), "stride": tuple(tensor.stride()), "grad": False,
-        }  # fmt: skip
+    """A file of `torch.save` with other tensors, other objects, other entries, other opcodes."""
+    tensors, storages = _described_state()
     for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
-        described = tensors[draw(st.sampled_from(sorted(tensors)))]
-        match draw(st.sampled_from(["kind", "key", "place", "numel", "offset", "size", "stride", "storage"])):
-            case "kind":
-                kinds = [
-                    "DoubleStorage",
-                    "HalfStorage",
-                    "BFloat16Storage",
-                    "LongStorage",
-                    "BoolStorage",
-                    "QInt8Storage",
-                    "ComplexFloatStorage",
-                    "Tensor",
-                ]
-                described["kind"] = draw(st.sampled_from(kinds))
-            case "key":
-                described["key"] = draw(st.sampled_from(["0", "1", "99", "../0", "", "/etc/passwd", "a\0b"]))
-            case "place":
-                described["place"] = draw(st.sampled_from(["cuda:0", "meta", "", "x", "mps", "privateuseone:9"]))
-            case "size" | "stride" as field:
-                described[field] = (
-                    tuple(draw(st.lists(ints, max_size=5))) if maybe(draw, 2) else tuple(0 for _ in described[field])
-                )
-            case "storage":
-                storages[described["key"]] = draw(st.binary(max_size=16))
-            case field:
-                described[field] = draw(ints)
+        _change_tensor(draw, tensors[draw(st.sampled_from(sorted(tensors)))], storages)
     content: Any = {name: _tensor(described) for name, described in tensors.items()}
     if maybe(draw, 2):
-        odd: Any = draw(_odd())
-        match draw(st.sampled_from(["beside", "tensor", "key", "root", "holder"])):
-            case "beside":
-                content = {"state_dict": content, "hyper_parameters": odd}
-            case "tensor":
-                content[draw(st.sampled_from(sorted(content)))] = odd
-            case "key":
-                content = Raw(opcodes(content) + opcodes(odd) + b"N" + b"s")
-            case "root":
-                content = odd
-            case "holder":
-                content = {draw(st.sampled_from(foreign.HOLDERS)): odd, "epoch": 3}
+        content = _with_odd_object(draw, content)
     pickled = b"\x80\x02" + opcodes(content) + b"."
     if maybe(draw, 3):
         pickled = draw(damaged(pickled, 2))
@@ -302,32 +266,7 @@ def _zip(draw: Callable[..., Any]) -> bytes:
         ("x/version", b"3\n"),
     ]
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        at = draw(st.integers(0, len(entries) - 1))
-        match draw(st.sampled_from(["rename", "remove", "double", "value", "more"])):
-            case "rename":
-                names = [
-                    "x/data.pkl",
-                    "y/data.pkl",
-                    "data.pkl",
-                    "x/constants.pkl",
-                    "x/../data.pkl",
-                    "x/.format_version",
-                    "x/code/a.py",
-                ]
-                entries[at] = (draw(st.sampled_from(names)), entries[at][1])
-            case "remove" if len(entries) > 1:
-                del entries[at]
-            case "double":
-                entries.insert(at, entries[at])
-            case "value":
-                entries[at] = (
-                    entries[at][0],
-                    draw(st.sampled_from([b"", b"big", b"\xff", b"9" * 30, b"3"]) | st.binary(max_size=10)),
-                )
-            case "more":
-                entries.append(
-                    (draw(st.sampled_from(["x/constants.pkl", "x/byteorder", "x/.data/version", "x/extra", "x/data/7"])), b"x")
-                )
+        _change_entry(draw, entries)
     if maybe(draw, 2):
         return zip_of(draw, [(name.encode(), data) for name, data in entries], [0] * 15 + [8])
     stream = io.BytesIO()
@@ -335,6 +274,69 @@ def _zip(draw: Callable[..., Any]) -> bytes:
         for number, (name, data) in enumerate(entries):
             archive.writestr(name if name not in archive.namelist() else f"{name}{number}", data)
     return draw(damaged(stream.getvalue(), draw(st.sampled_from([0, 0, 1, 2]))))
+
+
+def _described_state() -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The tensors of a valid encoder as `torch.save` describes them, and their storages by key."""
+    tensors: dict[str, Any] = {}
+    storages: dict[str, bytes] = {}
+    for number, (name, tensor) in enumerate(state().items()):
+        storages[str(number)] = tensor.numpy().tobytes()
+        tensors[name] = {
+            "kind": "FloatStorage", "key": str(number), "place": "cpu", "numel": tensor.numel(), "offset": 0,
+            "size": tuple(tensor.shape), "stride": tuple(tensor.stride()), "grad": False,
+        }  # fmt: skip
+    return tensors, storages
+
+
+def _change_tensor(draw: Callable[..., Any], described: dict[str, Any], storages: dict[str, bytes]) -> None:
+    """Replaces a field of a description, or the storage of a tensor."""
+    match draw(st.sampled_from(["kind", "key", "place", "numel", "offset", "size", "stride", "storage"])):
+        case "kind":
+            described["kind"] = draw(st.sampled_from(STORAGES))
+        case "key":
+            described["key"] = draw(st.sampled_from(["0", "1", "99", "../0", "", "/etc/passwd", "a\0b"]))
+        case "place":
+            described["place"] = draw(st.sampled_from(["cuda:0", "meta", "", "x", "mps", "privateuseone:9"]))
+        case "size" | "stride" as field:
+            described[field] = tuple(draw(st.lists(ints, max_size=5))) if maybe(draw, 2) else tuple(0 for _ in described[field])
+        case "storage":
+            storages[described["key"]] = draw(st.binary(max_size=16))
+        case field:
+            described[field] = draw(ints)
+
+
+def _with_odd_object(draw: Callable[..., Any], content: dict[str, Any]) -> Any:
+    """The content with an unusual object: next to the tensors, in place of one, as a key, or in place of everything."""
+    odd: Any = draw(_odd())
+    match draw(st.sampled_from(["next to", "tensor", "key", "root", "holder"])):
+        case "next to":
+            return {"state_dict": content, "hyper_parameters": odd}
+        case "tensor":
+            return content | {draw(st.sampled_from(sorted(content))): odd}
+        case "key":
+            return Raw(opcodes(content) + opcodes(odd) + b"N" + b"s")
+        case "root":
+            return odd
+        case _:
+            return {draw(st.sampled_from(foreign.HOLDERS)): odd, "epoch": 3}
+
+
+def _change_entry(draw: Callable[..., Any], entries: list[tuple[str, bytes]]) -> None:
+    """Renames, removes, doubles, changes or adds an entry of the archive."""
+    at = draw(st.integers(0, len(entries) - 1))
+    name, data = entries[at]
+    match draw(st.sampled_from(["rename", "remove", "double", "value", "more"])):
+        case "rename":
+            entries[at] = (draw(st.sampled_from(PICKLES)), data)
+        case "remove" if len(entries) > 1:
+            del entries[at]
+        case "double":
+            entries.insert(at, entries[at])
+        case "value":
+            entries[at] = (name, draw(st.sampled_from([b"", b"big", b"\xff", b"9" * 30, b"3"]) | st.binary(max_size=10)))
+        case "more":
+            entries.append((draw(st.sampled_from(OTHERS)), b"x"))
 
 
 def _tensor(described: dict[str, Any]) -> Raw:
@@ -354,7 +356,7 @@ def _tensor(described: dict[str, Any]) -> Raw:
 
 @st.composite
 def _odd(draw: Callable[..., Any]) -> Any:
-    """Calls of what a restricted unpickler allows or forbids, and values that grow."""
+    """Calls that a restricted unpickler allows or forbids, and values that grow."""
     match draw(st.sampled_from(["call", "call", "state", "global", "bomb", "instance", "persistent", "value", "extension"])):
         case "call":
             arguments = st.sampled_from(
@@ -390,7 +392,7 @@ def _odd(draw: Callable[..., Any]) -> Any:
 
 
 def check(folder: Path, work: Path) -> None:
-    """Imports: a whole encoder that can be built and is finite, or an error and nothing written."""
+    """Imports: the result is a complete, finite encoder that can be built, or an error and no files."""
     last: UserError | None = None
     for path in sorted(folder.glob("*.[ps]*t*")):
         for backbone in (TINY, None) if path.suffix == ".safetensors" else (TINY,):

@@ -16,7 +16,7 @@ import pytest
 from brainpretrain import datasets
 from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
-from brainpretrain.files import read_json, read_tsv, stable_hash, write_tsv
+from brainpretrain.files import read_json, read_tsv, stable_hash, write_json, write_tsv
 from brainpretrain.preprocess import frames, shards
 from brainpretrain.preprocess.geometry import Geometry
 from brainpretrain.preprocess.nifti import read_volume
@@ -236,6 +236,26 @@ def test_unlabelled_volumes_that_the_selection_leaves_out_are_not_counted(tmp_pa
         shards.check_rejected(table.assign(label="mask.nii.gz"), 0.1)
     with pytest.raises(UserError, match="1 of 2 volumes rejected"):
         shards.check_rejected(table.replace({"reason": {"not_3d": "truncated"}}), 0.1)
+
+
+def test_a_volume_that_earlier_rules_rejected_is_read_again(source: Any, tmp_path: Path) -> None:
+    _, rows = source
+    table = build(source, tmp_path / "out")
+    records = {name: tmp_path / f"out/volumes/{rows[n]['volume']}.json" for n, name in ((0, "ok"), (4, "rejected"))}
+    for path in records.values():
+        write_json(path, {key: value for key, value in read_json(path).items() if key != "rules"})
+    before = {name: path.stat().st_mtime_ns for name, path in records.items()}
+    assert build(source, tmp_path / "out").equals(table)
+    assert {name for name, path in records.items() if path.stat().st_mtime_ns != before[name]} == {"rejected"}
+
+
+def test_volumes_of_which_none_is_stored(source: Any, tmp_path: Path) -> None:
+    table = build(source, tmp_path / "out")
+    shards.check_any_stored(table, "this", "here")
+    shards.check_any_stored(table[:0], "this", "here")
+    rejected = table[table["status"] == "rejected"]
+    with pytest.raises(UserError, match=r"all 2 volumes of this are left out: 1 label_grid, 1 truncated\n[^!]*repair or remove"):
+        shards.check_any_stored(rejected.sort_values("reason"), "this", "here")
 
 
 def test_invalid_arguments(source: Any, tmp_path: Path) -> None:

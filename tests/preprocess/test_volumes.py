@@ -184,6 +184,40 @@ def negative() -> np.ndarray:
     return array
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize(("share", "refused"), [(-0.9e-3, False), (-1.1e-3, True)])
+def test_rounding_below_0_is_a_share_of_the_upper_quantile(dtype: type, share: float, refused: bool) -> None:
+    array = (head(np.float32) * 4).astype(dtype)
+    array[5, 5, 5] *= 100 if dtype == np.float32 else 1  # one bright voxel is no reason to accept more
+    lowest = share * np.quantile(array[array > 0], RECIPE["upper_quantile"])
+    array[0, 0, 0] = lowest = dtype(np.floor(lowest)) if dtype == np.int16 and refused else dtype(lowest)
+    recipe = RECIPE | {"allow_negative": False}
+    if refused:
+        with pytest.raises(BadVolume, match="negative voxels down to") as caught:
+            preprocess(volume_of(array), None, recipe)
+        assert caught.value.reason == "negative" and "allow_negative: true" in caught.value.fix
+        return
+    image, *_, facts = preprocess(volume_of(array), None, recipe)
+    assert facts["notes"][0].startswith(f"1 voxels down to {lowest:g} are rounding (above -")
+    np.testing.assert_array_equal(image, preprocess(volume_of(np.maximum(array, 0)), None, recipe)[0])
+    assert array[0, 0, 0] == lowest  # the volume itself is as it was
+
+
+@pytest.mark.parametrize(
+    ("array", "few"),
+    [
+        (head(), False),
+        (head(np.float32) * 1e-9, False),
+        (np.where(head() > 0, head(), -32768).astype(np.int16), True),  # padding
+        (np.where(np.random.default_rng(1).random((24, 20, 17)) < 0.012, 60000, head(np.int32)), True),  # bright dots
+        (np.where(head() > 400, 1000, head() > 0), False),
+    ],
+)
+def test_few_grey_levels_are_remarked(array: np.ndarray, few: bool) -> None:
+    notes = preprocess(volume_of(array), None, RECIPE | {"crop": "none"})[-1]["notes"]
+    assert [note.startswith("few grey levels: 90 %") for note in notes] == [True] * few, notes
+
+
 @pytest.mark.parametrize(
     ("array", "recipe", "reason"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +144,23 @@ def make(root: Path, subjects: int = 6) -> Cohort:
         cohort.split,
         {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": names},
     )
+    return cohort
+
+
+def store(root: Path, labels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Cohort:
+    """A cohort of these subjects, each with a label (array, affine) and a random image on its grid."""
+    cohort, rows = Cohort(root), []
+    cohort.raw.mkdir(parents=True, exist_ok=True)
+    for number, (subject, (label, affine)) in enumerate(labels.items()):
+        image = np.random.default_rng(number).integers(20, 300, label.shape).astype(np.int16)
+        row = dict.fromkeys(shards.INDEX_COLUMNS, "") | {"volume": f"{subject}_T1w", "subject": subject, "sequence": "T1w"}
+        row |= {"path": f"{subject}_T1w.nii.gz", "label": f"{subject}_label.nii.gz"}
+        for name, array in ((row["path"], image), (row["label"], label)):
+            nib.save(nib.Nifti1Image(array, affine), cohort.raw / name)
+        rows.append(row)
+    table = shards.build(rows, cohort.raw, cohort.folder, PREPROCESS, 0, 1)
+    for path in (cohort.shard, cohort.table):
+        write_tsv(path, table)
     return cohort
 
 

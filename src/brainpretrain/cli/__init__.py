@@ -25,6 +25,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "list the data sets with access, licence, counts, and whether their files are in place",
         ),
         "check": ("download_check", "recognise the data set in a folder of volumes"),
+        "convert": ("download_convert", "convert NRRD, MetaImage, GIPL and MGZ volumes to NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
@@ -135,7 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         args = parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
         if not sys.stdout.isatty() and not getattr(args, "json", False):  # a program that reads JSON gets nothing else
-            print(f"$ brainpretrain {shlex.join(argv)}", flush=True)
+            line = os.fsencode(shlex.join(argv)).decode("utf-8", "backslashreplace")  # a file name may not be UTF-8
+            print(f"$ brainpretrain {line}", flush=True)
         args.function(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

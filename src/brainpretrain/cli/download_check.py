@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from brainpretrain.cli.arguments import arg, command
+from brainpretrain.cli.arguments import arg, command, entry
 from brainpretrain.download import check as checks
 from brainpretrain.errors import UserError
 from brainpretrain.words import count
@@ -15,6 +15,8 @@ from brainpretrain.words import count
 @command(
     "check",
     arg("folder", type=Path, metavar="FOLDER", help="folder of volumes, or a CSV that lists them"),
+    arg("--recipe", type=entry("preprocess"), default=checks.LIMITS, metavar="NAME",
+        help="entry of config/preprocess.yaml whose limits hold for the headers (default: those of amaes)"),
     arg("--json", action="store_true", help="as JSON"),
 )  # fmt: skip
 def check(args: argparse.Namespace) -> None:
@@ -23,7 +25,7 @@ def check(args: argparse.Namespace) -> None:
     The command recognises the data sets of datasets/, BIDS, nnU-Net's raw data, and a CSV with the columns subject, sequence and
     path.
     """
-    facts = checks.check(args.folder)
+    facts = checks.check(args.folder, args.recipe)
     print(json.dumps(facts, indent=2) if args.json else checks.report(facts))
     if facts["problems"]:
         problem = f"{count(len(facts['problems']), 'problem')}, listed above"

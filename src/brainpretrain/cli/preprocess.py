@@ -52,7 +52,10 @@ def shard(args: argparse.Namespace) -> None:
     arg("tables", type=Path, nargs="+", metavar="TSV", help="tables of all shards of the data set, in one folder"), OUT,
 )  # fmt: skip
 def volumes(args: argparse.Namespace) -> None:
-    """OUT must be in the folder of the shards, since the rows name files relative to that folder."""
+    """OUT must be in the folder of the shards, since the rows name files relative to that folder.
+
+    A data set of which every volume is rejected is an error that counts the reasons.
+    """
     write_tsv(args.out, shards.join(args.tables, args.out))
 
 
@@ -78,5 +81,6 @@ def repair(args: argparse.Namespace) -> None:
         raise UserError(
             f"{len(outcome.failed)} could not be repaired:\n    " + "\n    ".join(outcome.failed),
             where=args.folder,
-            fix="put the raw files back, or give their folder with --root, and repair again; repaired volumes are kept",
+            fix="put the raw files back, or give their folder with --root, and repair again; repaired volumes are kept. To take"
+            " changed raw files up, which trains again: snakemake <your options> --forcerun fetch -- <targets>",
         )

@@ -28,7 +28,7 @@ from brainpretrain.report.figures.slices import augmentations
 def plot_augmentation(args: argparse.Namespace) -> None:
     """Applies each transform alone, with probability 1: the middle axial slice before and after, and the difference."""
     recipe = args.preprocess
-    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    limits = nifti.Limits.of(recipe)
     image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
     slices = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
     augmentations(slices, args.out, args.title, args.credit)

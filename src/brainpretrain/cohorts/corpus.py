@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
+from brainpretrain.preprocess import shards
 
 _IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
@@ -55,12 +56,12 @@ def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools
     """The accepted volumes of all sources of a corpus, each once.
 
     Raises:
-        UserError: a subject in `exclude` is not in the table.
+        UserError: a subject in `exclude` is not in the table, or all volumes of a source are rejected.
     """
     parts = []
     for source in spec["sources"]:
         table = tables[source["dataset"]]
-        keep = table["status"] == "ok"
+        keep = pd.Series(True, index=table.index)
         if source["sequences"]:
             keep &= table["sequence"].isin(source["sequences"])
         if source["subsets"]:
@@ -73,6 +74,8 @@ def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools
                 f"no subject {', '.join(missing)} to leave out", where=f"exclude of {source['dataset']}", fix="correct the names"
             )
         keep &= ~table["subject"].isin(excluded)
+        shards.check_any_stored(table[keep], f"the source '{source['dataset']}'", f"sources: {dict(source)}")
+        keep &= table["status"] == "ok"
         parts.append(table[keep].assign(dataset=source["dataset"]))
     return pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
 

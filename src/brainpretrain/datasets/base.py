@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -305,8 +306,24 @@ def guess_sequence(text: str) -> str:
 
 
 def volume_id(*parts: str) -> str:
-    """Unique name of a volume: its parts, reduced to letters, digits, `.` and `-`, joined by `_`."""
-    return "_".join(re.sub(r"[^A-Za-z0-9.]+", "-", part).strip("-") for part in parts if part)
+    """Unique name of a volume: its parts, reduced to letters and digits of any script, `.` and `-`, joined by `_`."""
+    return "_".join(_reduced(nfc(part)) for part in parts if part)
+
+
+def _reduced(part: str) -> str:
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c == "." else " " for c in part)  # marks belong to their letters
+    return re.sub(" +", "-", kept).strip("-")
+
+
+def nfc(text: str) -> str:
+    """One spelling of a name: `ü` is one character on Linux and two on macOS, where names were unpacked."""
+    return unicodedata.normalize("NFC", text)
+
+
+def as_on_disk(root: Path, path: str) -> str:
+    """The path of a table in the spelling that the file has; unchanged if there is no such file."""
+    spellings = (path, nfc(path), unicodedata.normalize("NFD", path))
+    return next((spelling for spelling in spellings if (root / spelling).is_file()), path)
 
 
 def duplicates(rows: list[Row]) -> list[str]:

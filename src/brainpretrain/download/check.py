@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,22 +14,28 @@ from typing import Any
 import yaml
 
 from brainpretrain import datasets
-from brainpretrain.datasets.base import EXTENSIONS, Dataset, Row, Scan, some
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Scan, some
 from brainpretrain.datasets.own import bids
 from brainpretrain.datasets.own.csv import separator
 from brainpretrain.download import nnunet_folder
+from brainpretrain.download.convert import FORMATS
 from brainpretrain.download.index import excluded_lines, list_files, recognises, scan, to_fetch
+from brainpretrain.download.judging import judge_rows
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess.nifti import BadVolume, read_header
+from brainpretrain.preprocess.headers import Limits
 
 PROBED = 2000  # number of files that are compared with the layouts of all data sets
 PRINTED = 20  # largest number of problems, and of remarks, in the report
 SHOWN = 12  # largest number of sequences, subsets and labels in the report
 VOLUMES_PER_SHARD = 256
+LIMITS = {"max_voxels": 400_000_000, "spacing_range_mm": (0.05, 20), "min_size": 15}  # those of the recipe `amaes`
 
 
-def check(folder: Path | str) -> dict[str, Any]:
-    """Describes a folder of volumes, or a table of paths. It reads headers but no voxels.
+def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, Any]:
+    """Describes a folder of volumes, or a table of paths. It reads the header of every file, and no voxels.
+
+    Args:
+        recipe: the preprocess recipe by whose limits the headers are judged.
 
     Returns:
         - folder; format (in words); module and options for the YAML; layout
@@ -36,7 +43,8 @@ def check(folder: Path | str) -> dict[str, Any]:
         - sequences and subsets: counts by name; labels: names by value, if stated
         - spacing_mm and shape: lowest and highest value of each axis
         - unexpected (unused files), left_out (count), excluded (volumes by the reason), dangling (broken links)
-        - problems and remarks: texts; yaml: lines to paste into a config
+        - opened: number of files whose header was read (all that the data set uses)
+        - problems and remarks: texts, as `shard` will say them; yaml: lines to paste into a config
 
     Raises:
         UserError: no format is recognised; the message says which ones would be.
@@ -51,7 +59,9 @@ def check(folder: Path | str) -> dict[str, Any]:
     except UserError as error:
         files, problems = Scan("", [], [], []), [str(error)]
     is_template = module in datasets.TEMPLATES
-    spacing, shape, bad_headers, remarks = _grids(root, files.rows, allow_4d=not is_template)
+    limits = Limits.of(dict(recipe) | ({"min_size": 1} if dataset.whole else {}))
+    judged = judge_rows(root, files.rows, limits, selected=not is_template)
+    remarks = judged.remarks + _other_formats(root, files.unexpected)
     if module == "nnunet":
         remarks += nnunet_folder.remarks(root)
     count = {key: len({row[key] for row in files.rows} - {""}) for key in ("subject", "session", "site")}
@@ -71,13 +81,14 @@ def check(folder: Path | str) -> dict[str, Any]:
         "sequences": dict(sorted(Counter(row["sequence"] for row in files.rows).items())),
         "subsets": dict(sorted(Counter(row["subset"] for row in files.rows).items())),
         "labels": {str(value): name for value, name in dataset.labels.items()},
-        "spacing_mm": spacing,
-        "shape": shape,
+        "spacing_mm": _ranges([[round(mm, 4) for mm in grid.spacing_mm] for grid in judged.grids]),
+        "shape": _ranges([list(grid.shape) for grid in judged.grids]),
+        "opened": judged.opened,
         "unexpected": files.unexpected,
         "left_out": len(files.left_out),
         "excluded": files.by_reason(),
         "dangling": files.dangling,
-        "problems": problems + bad_headers,
+        "problems": problems + judged.problems,
         "remarks": remarks,
         "yaml": _yaml(root, dataset, module, options),
     }
@@ -95,6 +106,7 @@ def report(facts: Mapping[str, Any]) -> str:
         if facts[key]:
             ranges = " x ".join(f"{low:g}" if low == high else f"{low:g}..{high:g}" for low, high in facts[key])
             lines.append(f"  {key.removesuffix('_mm') + ':':11}{ranges} {unit}")
+    lines.append(f"  headers:   {facts['opened']:,} files opened, images and labels; no voxel was read")
     if facts["left_out"]:
         lines.append(f"  {facts['left_out']} volumes are excluded by the selection of series")
     lines += [f"  {line}" for line in excluded_lines(facts["excluded"])]
@@ -154,9 +166,20 @@ def _hint(folder: Path, files: list[str], volumes: list[str]) -> str:
         return f"nnU-Net's raw data are one level down: check {folder / nested[0]}"
     if any(path.startswith("imagesTr/") for path in volumes):
         return "nnU-Net's raw data need a dataset.json with channel_names and labels: add it"
-    if not volumes and any(path.lower().endswith((".dcm", ".ima", ".nrrd")) for path in files):
-        return "convert DICOM and NRRD to NIfTI first"
+    if not volumes and any(path.lower().endswith(FORMATS) for path in files):
+        return f"convert them to NIfTI first: brainpretrain convert {shlex.quote(str(folder))}"
+    if not volumes and any(path.lower().endswith((".dcm", ".ima")) for path in files):
+        return "convert DICOM to NIfTI first (dcm2niix)"
     return "arrange it as BIDS or nnU-Net's raw data, or list the volumes in a CSV with the columns subject, sequence, path"
+
+
+def _other_formats(root: Path, unused: list[str]) -> list[str]:
+    """A remark on volumes that are not NIfTI."""
+    volumes = [path for path in unused if path.lower().endswith(FORMATS)]
+    if not volumes:
+        return []
+    command = f"brainpretrain convert {shlex.quote(str(root))}"
+    return [f"{len(volumes)} volumes are not NIfTI and are not read: {some(volumes)}; to convert them: {command}"]
 
 
 def _is_list(table: Path) -> bool:
@@ -173,32 +196,12 @@ def _bids(volumes: list[str]) -> dict[str, Any]:
     return {"sequences": present}
 
 
-# ------------------------------------------------------------------------------------------------ headers and YAML
+# ------------------------------------------------------------------------------------------------ YAML
 
 
-def _grids(root: Path, rows: list[Row], allow_4d: bool) -> tuple[list[list[float]], list[list[int]], list[str], list[str]]:
-    """Lowest and highest spacing and size of each axis; problems with headers; and remarks.
-
-    An unlabelled 4-D volume is a problem, or, with `allow_4d`, a remark: known data sets expect that the selection leaves it out.
-    """
-    spacings, shapes, problems, remarks = [], [], [], []
-    for path, row in {row["path"]: row for row in rows}.items():
-        try:
-            header = read_header(root / path)
-        except BadVolume as error:
-            problems.append(f"{path}: {error.problem}")
-            continue
-        size = [int(n) for n in header["dim"][1 : 1 + max(3, int(header["dim"][0]))]]
-        if math.prod(size[3:]) > 1 and row["channel"] == "":
-            text = f"{path}: {len(size)}-D {tuple(size)} where 3-D is needed"
-            if allow_4d and not row["label"]:
-                remarks.append(f"{text}; it will be left out")
-            else:
-                problems.append(text)
-        shapes.append(size[:3])
-        spacings.append([round(float(v), 4) for v in header["pixdim"][1:4]])
-    axes = [[min(axis), max(axis)] for axis in zip(*spacings, strict=True)]
-    return axes, [[min(axis), max(axis)] for axis in zip(*shapes, strict=True)], problems, remarks
+def _ranges(values: list[list[Any]]) -> list[list[Any]]:
+    """Lowest and highest value of each axis."""
+    return [[min(axis), max(axis)] for axis in zip(*values, strict=True)]
 
 
 def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:

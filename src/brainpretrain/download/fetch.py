@@ -45,9 +45,9 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
         problem = f"'{dataset.name}' takes no options, found: {', '.join(options)}"
         raise UserError(problem, where=f"datasets.{dataset.name}.options", fix="remove them")
     if dataset.source_format == "nrrd":
-        from brainpretrain.download.nrrd import convert_tree
+        from brainpretrain.download.convert import NRRD, convert_tree
 
-        convert_tree(root, image=dataset.convert)
+        convert_tree(root, image=dataset.convert, formats=NRRD)
     return describe(dataset, root, scan(dataset, root))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,12 +23,17 @@ from brainpretrain.datasets.base import (
     Scan,
     duplicates,
     how_to_place,
+    nfc,
     refuse,
     same_names,
     some,
     volume_id,
 )
+from brainpretrain.errors import UserError
+from brainpretrain.files import is_utf8, shown
 from brainpretrain.words import count
+
+READ = (*EXTENSIONS, ".csv", ".tsv", ".json", ".nrrd", ".nhdr", ".mha", ".mhd", ".gipl", ".mgz", ".mgh")
 
 
 class Match(NamedTuple):
@@ -126,7 +132,22 @@ def list_files(root: Path) -> tuple[list[str], list[str]]:
             links = [entry.name for entry in entries if entry.name in paths and entry.is_symlink()]
         dangling |= {paths[name] for name in links if not os.path.exists(os.path.join(folder, name))}
         files += paths.values()
-    return sorted(set(files) - dangling), sorted(dangling)
+    return _utf8(sorted(set(files) - dangling), root), _utf8(sorted(dangling), root)
+
+
+def _utf8(paths: list[str], root: Path) -> list[str]:
+    """Paths that can be written into tables and pages. A file that nothing reads may have any name; it is listed with escapes.
+
+    Raises:
+        UserError: the name of a volume or a table, or of the folder, is not UTF-8.
+    """
+    odd = [path for path in paths if not is_utf8(path) and path.lower().endswith(READ)]
+    if odd or not is_utf8(root):
+        which = f"the names of {len(odd)} files are" if odd else "the name of the folder is"
+        names = f": {some([shown(path) for path in odd])}" if odd else ""
+        fix = f"rename them; for names in ISO 8859-1: convmv -r -f latin1 -t utf8 --notest {shlex.quote(shown(root))}"
+        raise UserError(f"{which} not UTF-8{names}", where=shown(root), fix=fix)
+    return [path if is_utf8(path) else shown(path) for path in paths]
 
 
 def excluded_lines(reasons: Mapping[str, list[str]]) -> list[str]:
@@ -140,8 +161,9 @@ def to_fetch(dangling: list[str]) -> str:
 
 
 def _first_match(layout: Layout, path: str) -> Match | None:
+    name = nfc(path)
     for pattern in layout.patterns:
-        groups = re.fullmatch(rf"(?P<top>(?:.+/)?){pattern.image}\.nii(?:\.gz)?", path)
+        groups = re.fullmatch(rf"(?P<top>(?:.+/)?){pattern.image}\.nii(?:\.gz)?", name)
         if groups and (callable(pattern.sequence) or isinstance(pattern.sequence, str) or groups["sequence"] in pattern.sequence):
             return Match(path, pattern, groups)
     return None
@@ -157,13 +179,14 @@ def _scan_layout(
     dangling: list[str],
     review: Review,
 ) -> Scan:
-    used, rows, left_out, problems = set(), [], [], list(review.problems)
+    used, rows, left_out, problems = set(), [], [], [*review.problems, *_spellings(candidates)]
+    spelled = {nfc(path): path for path in present}
     for match in matches:
         used.add(match.path)
         if not _selected(match):
             left_out.append(match.path)
             continue
-        label, expected_label = _label(match, present)
+        label, expected_label = _label(match, spelled)
         used.add(label)
         for row in _rows(dataset, match):
             on_grid = row["sequence"] in dataset.label_sequences
@@ -212,13 +235,25 @@ def _selected(match: Match) -> bool:
     return accepted and not any(word in series for word in pattern.reject)
 
 
-def _label(match: Match, present: set[str]) -> tuple[str, str]:
-    """Path of the label ('' if it is missing), and the expected path ('' for an unlabelled pattern)."""
+def _spellings(paths: list[str]) -> list[str]:
+    """A line for every two files whose names look the same, since they differ in the Unicode form alone."""
+    same: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        same[nfc(path)].append(path)
+    return [f"two spellings of one name: {' and '.join(map(ascii, found))}" for found in same.values() if len(found) > 1]
+
+
+def _label(match: Match, spelled: Mapping[str, str]) -> tuple[str, str]:
+    """Path of the label ('' if it is missing), and the expected path ('' for an unlabelled pattern).
+
+    Args:
+        spelled: the path of each file by its NFC form.
+    """
     if match.pattern.label is None:
         return "", ""
-    stem = match.pattern.label.format(**match.groups.groupdict(default=""))
+    stem = nfc(match.pattern.label.format(**match.groups.groupdict(default="")))
     candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.path[-3:])
-    return next((path for path in candidates if path in present), ""), candidates[0]
+    return next((spelled[path] for path in candidates if path in spelled), ""), candidates[0]
 
 
 def _rows(dataset: Dataset, match: Match) -> Iterable[Row]:

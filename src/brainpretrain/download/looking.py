@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from brainpretrain.datasets.base import Dataset, Row
+from brainpretrain.datasets.base import CONVERTED, Dataset, Row
 from brainpretrain.download.archives import markers
 from brainpretrain.download.fetch import describe
 from brainpretrain.download.index import scan, with_sizes
-from brainpretrain.download.nrrd import unconverted
 from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import as_tsv, read_json, write_json
 from brainpretrain.preprocess.shards import RECIPE, key_of, read_record
@@ -31,7 +31,7 @@ def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: 
     if not (source.exists() and index.exists()):
         return "not yet indexed"
     try:
-        if dataset.source_format == "nrrd" and (waiting := unconverted(root, dataset.convert)):
+        if dataset.source_format == "nrrd" and (waiting := _unconverted(root, dataset.convert)):
             return f"{count(len(waiting), 'NRRD file')} not yet converted"
         files = scan(dataset, root)
         rows = with_sizes(files.rows, root)
@@ -54,3 +54,12 @@ def _changed(folder: Path, root: Path, rows: list[Row]) -> list[str]:
     recipe = read_json(folder / RECIPE)["recipe"]
     records = ((row, read_record(folder / "volumes" / f"{row['volume']}.json")) for row in rows)
     return [row["path"] for row, kept in records if kept and kept["key"] != key_of(root, recipe, row)]
+
+
+def _unconverted(root: Path, image: str) -> list[Path]:
+    """The NRRD files that `fetch` would convert."""
+    from brainpretrain.download.convert import NRRD, without_ending  # here, since few data sets are NRRD
+
+    relative = [path.relative_to(root) for path in root.rglob("*") if path.name.lower().endswith(NRRD)]
+    converted = {path: root / CONVERTED / path.with_name(without_ending(path.name) + ".nii.gz") for path in relative}
+    return [path for path, target in converted.items() if re.fullmatch(image, path.as_posix()) and not target.exists()]

@@ -14,7 +14,7 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import atomic, read_json, sha256, write_json
-from brainpretrain.preprocess import nifti
+from brainpretrain.preprocess import nifti, sources
 from brainpretrain.preprocess.geometry import Geometry
 
 Progress = Callable[[int, int], None]
@@ -35,11 +35,15 @@ def predict_cohort(
         raw: folder of the raw data set, for the native headers.
         window: overlap, weights, batch and mirror of the sliding window.
         progress: called with (done, total).
+
+    Raises:
+        UserError: a raw file is not the one that was stored (`sources.read_image`), or as `load_model`.
     """
     network, facts = load_model(model)
     out.mkdir(parents=True, exist_ok=True)
     for number, case in enumerate(cases, start=1):
         geometry = Geometry.from_json(case.rows[0]["geometry"])
+        sources.read_image(raw, case.folder, case.rows[0])  # before the work: the result is written with the header of this file
         labels = predict_native(network, facts, case.image(), geometry, window)
         nifti.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
         progress(number, len(cases))
@@ -60,18 +64,23 @@ def as_derivatives(
         out: folder of the dataset.
 
     Raises:
-        UserError: two subjects or sessions have one BIDS label.
+        UserError: two subjects or sessions have one BIDS label, a subject has none, or a raw file is not the one that was
+            stored.
     """
     facts, record = read_json(Path(model).with_suffix(".json")), read_json(predictions / "predictions.json")
     places: dict[Path, Case] = {}
     for case in cases:
+        if not bids.label(case.subject):
+            raise UserError(f"'{case.subject}' has no letter or digit that BIDS allows", where=raw, fix="rename the subject")
         entities = {"sub": bids.label(case.subject)} | ({"ses": bids.label(case.session)} if case.session else {})
         if (other := places.setdefault(bids.place(entities), case)) is not case:
             raise UserError(f"'{other.name}' and '{case.name}' have one BIDS label", where=raw, fix="rename one of them")
+    for folder, row in [(case.folder, row) for case in cases for row in case.rows]:
+        sources.read_image(raw, folder, row)
     bids.describe(out, facts, provenance.commit(), source, os.path.relpath(raw.absolute(), out.absolute()))
     for place, case in places.items():
         with atomic(out / place) as temporary:
             shutil.copyfile(predictions / f"{case.name}.nii.gz", temporary)
-        sources = [f"bids:{bids.SOURCE}:{row['path']}" for row in case.rows]
-        sidecar = bids.sidecar(facts, record["model_sha256"], record["inference"], sources)
+        files = [f"bids:{bids.SOURCE}:{row['path']}" for row in case.rows]
+        sidecar = bids.sidecar(facts, record["model_sha256"], record["inference"], files)
         write_json(out / bids.sidecar_of(place), sidecar)

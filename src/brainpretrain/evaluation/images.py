@@ -133,6 +133,8 @@ def place(cases: Sequence[Sequence[Path]], out: Path, as_bids: bool) -> Placed:
         raise UserError(f"the images are of several datasets: {names}", fix="predict each into a dataset of its own")
     for images in cases:
         try:
+            for image in images:
+                nifti.require_utf8(image)
             placed.targets.append(_bids_target(images, out, *roots) if as_bids else _target(images, out))
         except UserError as error:
             placed.errors.append(error)
@@ -238,7 +240,7 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
     """
     _check_channels(images, facts["task"]["sequences"])
     recipe = facts["preprocess"]
-    limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    limits = nifti.Limits.of(recipe)
     channels = [nifti.read_volume(image, limits=limits) for image in images]
     for volume in channels:
         _check_grid(volume, channels[0])

@@ -130,7 +130,8 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     if path.suffix == ".npy":
         array = _read_array(path, raw)
     elif raw:
-        array = nifti.read_volume(path).array
+        limits = nifti.Limits.of(facts["preprocess"]) if facts["preprocess"] else nifti.PLAUSIBLE
+        array = nifti.read_volume(path, limits=limits).array
     elif facts["preprocess"] is None:
         raise UserError(
             "the encoder's JSON does not say how its volumes were prepared",
@@ -139,7 +140,7 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
         )
     else:
         recipe = facts["preprocess"]
-        limits = nifti.Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+        limits = nifti.Limits.of(recipe)
         array = volumes.preprocess(nifti.read_volume(path, limits=limits), None, recipe)[0]
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]

@@ -14,7 +14,8 @@ import pandas as pd
 from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sources, volumes
+from brainpretrain.preprocess.headers import Limits
 
 SCORE_COLUMNS = [
     "study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold", "volume", "subject", "session", "site",
@@ -41,8 +42,9 @@ def evaluate(
     lookup = label_lookup(task["labels"], task["ignore"])
     rows: list[dict[str, Any]] = []
     for case in cases:
-        reference = nifti.read_volume(raw / case.rows[0]["label"])
-        predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"])
+        limits = Limits.of_stored(case.rows[0])
+        reference = sources.read_label(raw, case.folder, case.rows[0])
+        predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"], limits)
         classes = lookup[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)
         columns = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
@@ -64,13 +66,13 @@ def _require_same_cases(expected: set[str], predictions: Path) -> None:
         )
 
 
-def _read_prediction(path: Path, reference: nifti.Volume, labels: Mapping[str, Sequence[int]]) -> np.ndarray:
+def _read_prediction(path: Path, reference: nifti.Volume, labels: Mapping[str, Sequence[int]], limits: Limits) -> np.ndarray:
     """The values of a predicted label file.
 
     Raises:
         UserError: it is not on the grid of its reference, or contains a value that is not a class of the task.
     """
-    prediction = nifti.read_volume(path)
+    prediction = nifti.read_volume(path, limits=limits)
     _require_grid_of_reference(prediction, reference)
     values = volumes.integer_labels(prediction)
     allowed = {0, *(value for group in labels.values() for value in group)}

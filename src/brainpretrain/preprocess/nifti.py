@@ -4,14 +4,17 @@ The reader checks the header before it reads a voxel, decompresses the file to i
 searches for NaN and Inf; other readers were seen to return zeros for a truncated file. A `BadVolume` names the file, the problem,
 a fix, and one of these words as its `reason`:
 
-    missing empty_file html not_nifti header truncated corrupt length dtype not_3d too_large spacing affine sheared forms
-    nonfinite
+    missing empty_file name pointer html compressed_twice not_nifti header truncated corrupt length nonfinite
+
+or one of those in `headers.py`, which judges the header.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
+import re
+import shlex
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,10 +24,20 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
+import xxhash
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic
+from brainpretrain.files import atomic, is_utf8, shown
+from brainpretrain.preprocess.headers import (
+    PLAUSIBLE,
+    BadVolume,
+    Grid,
+    Limits,
+    bad_header,
+    dtype_of,
+    judge,
+    shape_of,
+)
 
 _BROKEN: tuple[Any, ...] = (gzip.BadGzipFile, zlib.error)
 gzip_open: Callable[..., Any] = gzip.open
@@ -35,44 +48,34 @@ try:  # optional: the same format, read twice as fast
 except ImportError:
     pass
 
-SHEAR_TOLERANCE = 0.01  # cosine between two voxel axes; half a degree
-FORM_TOLERANCE_VOXELS = 0.1  # largest distance at which qform and sform count as equal
-FORM_TOLERANCE_COSINE = math.sqrt(0.5)  # two forms contradict each other if an axis differs by more than 45 degrees
-FORM_TOLERANCE_SPACING = 0.1  # or if a spacing differs by more than this fraction
-MAX_FORM_CODE = 5  # NIfTI defines 0 (not set) to 5
 _HEADER_BYTES = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _MAGIC = {348: b"n+1", 540: b"n+2"}
 _MAX_OFFSET = 1 << 24  # bytes before the voxels, where extensions may be
 _AGAIN = "download or copy the file again"
-
-
-class BadVolume(UserError):
-    """A file that is not a usable volume. `reason` is one of the words listed in the module that raises it."""
-
-    def __init__(self, problem: str, *, reason: str = "", where: object = "", fix: str = "") -> None:
-        super().__init__(problem, where=where, fix=fix)
-        self.reason = reason
-
+_GZIP = b"\x1f\x8b"
+_POINTER_BYTES = 400  # more than a pointer has, and less than a header
+# What a clone holds in place of a file that was not fetched: a pointer or a link of git-annex as text, or a pointer of Git LFS.
+_POINTERS = {
+    rb"[^\n\0]{0,300}annex/objects/": ("git-annex", "datalad get {name}  (or git annex get {name}), in the folder of the clone"),
+    rb"version https?://(git-lfs|hawser)\.github\.com/": ("Git LFS", "git lfs pull  (in the folder of the clone)"),
+}
+# Other formats, by their first bytes.
+_FORMATS = {
+    b"NRRD": "NRRD",
+    b"ObjectType": "MetaImage",
+    b"PK\3\4": "a zip archive",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+    b"\x89HDF": "HDF5 (MINC 2)",
+    b"CDF": "NetCDF (MINC 1)",
+    b"\0\0\0\1\0\0": "MGH (FreeSurfer)",
+}
+_DICOM = slice(128, 132)
 
 _no_warnings = np.errstate(
     over="ignore", under="ignore", invalid="ignore", divide="ignore"
 )  # the results are checked for NaN and Inf
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits for the values of a header.
-
-    Attributes:
-        max_voxels: of the whole file, including all channels of a 4-D file.
-        spacing_range_mm: smallest and largest distance of voxels along an axis.
-    """
-
-    max_voxels: int
-    spacing_range_mm: tuple[float, float] = (0.05, 20.0)
-
-
-PLAUSIBLE = Limits(max_voxels=1 << 29)  # 800 cubed: for files without a preprocess recipe
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Volume:
         affine: 4x4 float64, voxel -> world in mm.
         spacing_mm: distance of voxels along i, j, k.
         path: the file it was read from.
-        facts: `dtype` (text), `qform_code`, `sform_code`, and `notes` (a list of remarks on the header).
+        facts: `dtype` (text), `qform_code`, `sform_code`, `notes` (a list of remarks on the header), and `checksum`: XXH3 (64
+            bits) of header, extensions and voxels, the same for a compressed file and an uncompressed one.
     """
 
     array: np.ndarray
@@ -92,6 +96,10 @@ class Volume:
     spacing_mm: tuple[float, ...]
     path: Path
     facts: dict[str, Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape
 
 
 def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | None = None) -> Volume:
@@ -105,22 +113,26 @@ def read_volume(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | 
         BadVolume: see the list at the top of this module.
     """
     path = Path(path)
-    grid: dict[str, Any] = {}
-
-    def check(header: nib.Nifti1Header) -> None:
-        _check_shape(header, limits, channel, path)
-        grid.update(zip(("affine", "spacing_mm", "notes"), _affine(header, limits, path), strict=True))
-
-    header, array = _load(path, check)
+    header, grid, (array, checksum) = _load(path, lambda header: judge(header, path, limits, channel))
     array = array.reshape(array.shape[:3] if channel is None else array.shape[:4], order="F")
-    array = _values(header, array if channel is None else array[..., channel], path)
+    array = _values(grid, array if channel is None else array[..., channel], path)
     facts = {
         "dtype": header.get_data_dtype().name,
         "qform_code": int(header["qform_code"]),
         "sform_code": int(header["sform_code"]),
-        "notes": grid["notes"],
+        "notes": grid.notes,
+        "checksum": checksum,
     }
-    return Volume(array, grid["affine"], grid["spacing_mm"], path, facts)
+    return Volume(array, grid.affine, grid.spacing_mm, path, facts)
+
+
+def read_grid(path: Path | str, *, limits: Limits = PLAUSIBLE, channel: int | None = None) -> Grid:
+    """The grid of one volume from the header alone, judged as `read_volume` judges it; no voxel is read.
+
+    Raises:
+        BadVolume: as `read_volume`, for whatever the first bytes of the file show.
+    """
+    return judge(read_header(path), Path(path), limits, channel)
 
 
 def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nifti1Header) -> None:
@@ -153,7 +165,7 @@ def write_volume(path: Path | str, array: np.ndarray, like: Path | str | nib.Nif
     content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
     with atomic(path, needs=len(content)) as temporary:
         temporary.write_bytes(content)
-        _, back = _load(temporary, lambda header: None)
+        *_, (back, _) = _load(temporary, lambda header: None)
         if back.dtype != stored.dtype or not np.array_equal(back, stored):
             raise UserError("the file reads back differently", where=path, fix="check the disk, then run the step again")
 
@@ -172,23 +184,40 @@ def read_header(path: Path | str) -> nib.Nifti1Header:
         return _read_header(stream, path)[0]
 
 
-def _load(path: Path, check: Callable[[nib.Nifti1Header], None]) -> tuple[nib.Nifti1Header, np.ndarray]:
-    """Header and raw voxels (native byte order, Fortran layout, all dimensions). `check` may refuse the header."""
+def _load(path: Path, check: Callable[[nib.Nifti1Header], Any]) -> tuple[nib.Nifti1Header, Any, tuple[np.ndarray, str]]:
+    """Header, the result of `check`, and `_read_voxels`.
+
+    `check` may refuse the header before memory is allocated.
+    """
     with _open(path) as stream:
         header, first_bytes = _read_header(stream, path)
-        check(header)
-        return header, _read_voxels(stream, header, first_bytes, path)
+        return header, check(header), _read_voxels(stream, header, first_bytes, path)
+
+
+def require_utf8(path: Path) -> None:
+    """Refuses a name that no table and no JSON file can hold.
+
+    Raises:
+        BadVolume: name.
+    """
+    if not is_utf8(path):
+        raise BadVolume("its name is not UTF-8", reason="name", where=shown(path), fix="rename it")
 
 
 def _open(path: Path) -> Any:
+    require_utf8(path)
     try:
         with open(path, "rb") as stream:
-            start = stream.read(2)
+            start = stream.read(_POINTER_BYTES)
     except FileNotFoundError as error:
         raise BadVolume("file not found", reason="missing", where=path, fix="put it in place") from error
     if not start:
         raise BadVolume("the file is empty", reason="empty_file", where=path, fix=_AGAIN)
-    return gzip_open(path, "rb") if start == b"\x1f\x8b" else open(path, "rb")
+    for pattern, (program, fix) in _POINTERS.items():
+        if re.match(pattern, start):
+            problem = f"a pointer of {program}, not the volume itself"
+            raise BadVolume(problem, reason="pointer", where=path, fix=fix.format(name=shlex.quote(path.name)))
+    return gzip_open(path, "rb") if start.startswith(_GZIP) else open(path, "rb")
 
 
 def _fill(stream: BufferedIOBase, target: memoryview, path: Path, before: int, expected: str) -> int:
@@ -218,21 +247,59 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
     sizes = {int.from_bytes(block[:4], order) for order in ("little", "big")}
     size = next((s for s in _HEADER_BYTES if s in sizes), None)
     if size is None:
-        raise BadVolume("no NIfTI header", reason="not_nifti", where=path, fix="convert the file to NIfTI")
+        raise _no_nifti(bytes(block), path)
     if n < size:
         raise _truncated(f"a header of {size} bytes", n, path)
     header = _HEADER_BYTES[size](bytes(block[:size]), check=False)
     if not bytes(header["magic"]).startswith(_MAGIC[size]):
         raise BadVolume("no single-file NIfTI", reason="not_nifti", where=path, fix="convert .hdr/.img pairs to .nii.gz")
     if not size + 4 <= float(header["vox_offset"]) <= _MAX_OFFSET:
-        raise _bad_header(f"the voxels are said to begin at byte {float(header['vox_offset']):g}", path)
+        raise bad_header(f"the voxels are said to begin at byte {float(header['vox_offset']):g}", path)
     return header, bytes(block[:n])
 
 
-def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> np.ndarray:
-    """Reads the rest of the stream into one buffer of exactly the size that the header states."""
-    shape, dtype, offset = _shape(header), _dtype(header, path), int(header["vox_offset"])
-    total = offset + math.prod(shape) * dtype.itemsize
+def check_size(header: nib.Nifti1Header, path: Path) -> None:
+    """Compares the size of a file that is not compressed with its header; `read_volume` finds the same by reading to the end.
+
+    Raises:
+        BadVolume: truncated, length.
+    """
+    with open(path, "rb") as stream:
+        if stream.read(2) == _GZIP:
+            return
+    total, size = _bytes_of(header, path), path.stat().st_size
+    if size != total:
+        raise _truncated(f"{total} bytes", size, path) if size < total else _too_long(total, path)
+
+
+def _bytes_of(header: nib.Nifti1Header, path: Path) -> int:
+    return int(header["vox_offset"]) + math.prod(shape_of(header)) * dtype_of(header, path).itemsize
+
+
+def _too_long(total: int, path: Path) -> BadVolume:
+    return BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
+
+
+def _no_nifti(block: bytes, path: Path) -> BadVolume:
+    """The error for a file that begins with `block`, which is no NIfTI header."""
+    if block.startswith(_GZIP):
+        fix = f"decompress it once: gunzip -c {shlex.quote(path.name)} > once.nii.gz, then put that in its place"
+        return BadVolume("gzip within gzip: it was compressed twice", reason="compressed_twice", where=path, fix=fix)
+    kind = (
+        "DICOM" if block[_DICOM] == b"DICM" else next((name for start, name in _FORMATS.items() if block.startswith(start)), "")
+    )
+    problem = f"no NIfTI header: this is {kind}" if kind else "no NIfTI header"
+    return BadVolume(problem, reason="not_nifti", where=path, fix="convert the file to NIfTI (brainpretrain convert)")
+
+
+def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> tuple[np.ndarray, str]:
+    """Reads the rest of the stream into one buffer of exactly the size that the header states.
+
+    Returns:
+        Raw voxels (native byte order, Fortran layout, all dimensions), and the checksum of header, extensions and voxels.
+    """
+    shape, dtype, offset = shape_of(header), dtype_of(header, path), int(header["vox_offset"])
+    total = _bytes_of(header, path)
     buffer = np.empty(total, np.uint8)
     start = np.frombuffer(first_bytes[:total], np.uint8)
     buffer[: start.size] = start
@@ -245,147 +312,20 @@ def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: 
         problem = f"damaged after the expected {total} bytes: {error}"
         raise BadVolume(problem, reason="corrupt", where=path, fix=_AGAIN) from error
     if surplus:
-        raise BadVolume(f"more than the {total} bytes that its header states", reason="length", where=path, fix=_AGAIN)
+        raise _too_long(total, path)
+    checksum = xxhash.xxh3_64_hexdigest(buffer.data)
     array = np.ndarray(shape, dtype, buffer, offset, order="F")
-    return array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))
-
-
-# ------------------------------------------------------------------------------------------------ header
-
-
-def _bad_header(problem: str, path: Path) -> BadVolume:
-    return BadVolume(f"broken header: {problem}", reason="header", where=path, fix="repair the header, or convert again")
-
-
-def _shape(header: nib.Nifti1Header) -> tuple[int, ...]:
-    """The dimensions of the header, without trailing ones beyond the third."""
-    n_dims = int(header["dim"][0])
-    shape = [int(n) for n in header["dim"][1 : 1 + n_dims]]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    return tuple(shape)
-
-
-def _dtype(header: nib.Nifti1Header, path: Path) -> np.dtype:
-    try:
-        dtype = header.get_data_dtype()
-    except (KeyError, HeaderDataError) as error:
-        raise _bad_header(f"unknown data type code {int(header['datatype'])}", path) from error
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        name = {"c": "complex", "V": "RGB"}.get(dtype.kind, dtype.name)
-        raise BadVolume(f"{name} voxels", reason="dtype", where=path, fix="convert it to one real value per voxel")
-    return dtype
-
-
-def _check_shape(header: nib.Nifti1Header, limits: Limits, channel: int | None, path: Path) -> None:
-    shape = _shape(header)
-    if not 1 <= int(header["dim"][0]) <= 7 or any(n < 1 for n in shape):
-        raise _bad_header(f"dimensions {[int(n) for n in header['dim']]}", path)
-    n_dims = 3 if channel is None else 4
-    if len(shape) != n_dims:
-        fix = "give one 3-D volume per file, or the channel in the index" if len(shape) == 4 else f"give a {n_dims}-D volume"
-        raise BadVolume(f"{len(shape)}-D {shape} where {n_dims}-D is needed", reason="not_3d", where=path, fix=fix)
-    if channel is not None and not 0 <= channel < shape[3]:
-        raise BadVolume(f"no channel {channel} in {shape}", reason="not_3d", where=path, fix=f"0 to {shape[3] - 1}")
-    if math.prod(shape) > limits.max_voxels:
-        raise BadVolume(
-            f"{math.prod(shape)} voxels {shape}, more than max_voxels {limits.max_voxels}",
-            reason="too_large",
-            where=path,
-            fix="check the header, or raise max_voxels in the recipe",
-        )
-
-
-@_no_warnings
-def _affine(header: nib.Nifti1Header, limits: Limits, path: Path) -> tuple[np.ndarray, tuple[float, ...], list[str]]:
-    """Affine, spacing and remarks. The sform precedes the qform; without both, the axes count as R, A, S (NIfTI method 1)."""
-    zooms = np.array(header["pixdim"][1:4], dtype=float)
-    _check_spacing(zooms, limits, path)
-    forms = _forms(header, path)
-    notes = []
-    if not forms:
-        forms = [np.diag([*zooms, 1.0])]
-        notes.append("neither qform nor sform: orientation unknown, pixdim used")
-    affine = forms[0]
-    if not np.isfinite(affine).all():
-        raise BadVolume("NaN or Inf in the affine", reason="affine", where=path, fix="repair the header")
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if spacing.min() == 0 or abs(np.linalg.det(affine[:3, :3] / spacing)) < SHEAR_TOLERANCE:
-        raise BadVolume("the affine is singular", reason="affine", where=path, fix="repair the header")
-    _check_spacing(spacing, limits, path)
-    axes = affine[:3, :3] / spacing
-    cosine = np.abs(np.triu(axes.T @ axes, 1)).max()
-    if cosine > SHEAR_TOLERANCE:
-        degrees = 90 - math.degrees(math.acos(cosine))
-        raise BadVolume(
-            f"sheared by {degrees:.1f} degrees", reason="sheared", where=path, fix="resample it to a grid with right angles"
-        )
-    if len(forms) == 2 and (gap := grid_distance_mm(forms[0], forms[1], _shape(header))) > FORM_TOLERANCE_VOXELS * spacing.min():
-        _check_forms(forms[0], forms[1], path)
-        notes.append(f"qform and sform differ by up to {gap:.2f} mm: sform used")
-    return affine, tuple(round(float(s), 6) for s in spacing), notes
-
-
-def _check_forms(sform: np.ndarray, qform: np.ndarray, path: Path) -> None:
-    """Two forms may refer to two spaces, but must agree on the directions of the axes and on the spacing."""
-    lengths = [np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)]
-    cosines = (sform[:3, :3] / lengths[0] * (qform[:3, :3] / lengths[1])).sum(axis=0)
-    ratio = lengths[0] / lengths[1]
-    if np.all(cosines >= FORM_TOLERANCE_COSINE) and np.all(np.abs(np.log(ratio)) <= math.log1p(FORM_TOLERANCE_SPACING)):
-        return
-    descriptions = [
-        f"{''.join(nib.aff2axcodes(form))}, {' x '.join(f'{mm:.3g}' for mm in length)} mm"
-        for form, length in zip((sform, qform), lengths, strict=True)
-    ]
-    raise BadVolume(
-        f"sform ({descriptions[0]}) and qform ({descriptions[1]}) contradict each other",
-        reason="forms",
-        where=path,
-        fix="find out which one is right, and write it into both",
-    )
-
-
-def _forms(header: nib.Nifti1Header, path: Path) -> list[np.ndarray]:
-    """The affines whose code is set, sform first."""
-    for name in ("sform_code", "qform_code"):
-        if not 0 <= int(header[name]) <= MAX_FORM_CODE:
-            raise _bad_header(f"{name} {int(header[name])}", path)
-    forms = [header.get_sform()] if int(header["sform_code"]) > 0 else []
-    if int(header["qform_code"]) > 0:
-        try:
-            forms.append(header.get_qform())
-        except (ValueError, HeaderDataError) as error:
-            if not forms:
-                raise BadVolume(f"invalid qform: {error}", reason="affine", where=path, fix="repair the header") from error
-    return [np.asarray(form, dtype=np.float64) for form in forms]
-
-
-def _check_spacing(spacing: np.ndarray, limits: Limits, path: Path) -> None:
-    low, high = limits.spacing_range_mm
-    if not np.all((spacing >= low) & (spacing <= high)):  # also refuses NaN
-        text = " x ".join(f"{s:g}" for s in spacing)
-        problem = f"spacing {text} mm is not within {low:g} to {high:g} mm"
-        raise BadVolume(problem, reason="spacing", where=path, fix="repair pixdim and the affine in the header")
-
-
-def grid_distance_mm(affine: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:
-    """The largest distance in mm between the corners of a grid under two affines."""
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in shape[:3]))).reshape(3, -1)
-    difference = np.asarray(affine) - np.asarray(other)
-    return float(np.linalg.norm(difference[:3, :3] @ corners + difference[:3, 3:], axis=0).max())
+    return (array if dtype.isnative else array.byteswap(inplace=True).view(dtype.newbyteorder("="))), checksum
 
 
 # ------------------------------------------------------------------------------------------------ voxels
 
 
 @_no_warnings
-def _values(header: nib.Nifti1Header, array: np.ndarray, path: Path) -> np.ndarray:
+def _values(grid: Grid, array: np.ndarray, path: Path) -> np.ndarray:
     """Applies the header's slope and intercept if they are set, and refuses values that are not finite."""
-    try:
-        slope, intercept = header.get_slope_inter()
-    except HeaderDataError as error:
-        raise _bad_header(str(error), path) from error
-    if (slope, intercept) not in ((None, None), (1.0, 0.0)):
+    if grid.scaling:
+        slope, intercept = grid.scaling
         exact = np.float32 if array.itemsize <= 2 else np.float64
         array = array.astype(exact) * exact(slope) + exact(intercept)
     if array.dtype == np.float64:

@@ -165,6 +165,9 @@ class _Stored:
         if [frames.checksum_of(content) for content in contents] != [checksum for _, checksum in files]:
             problem = "gives another volume than it did: the file, the recipe, this program or a library has changed"
             raise BadVolume(problem, reason="differs", where=self.root / row["path"])
+        if facts["geometry"] != row["geometry"]:
+            problem = "gives the same stored voxels, but on another grid: the file was turned or its header has changed"
+            raise BadVolume(problem, reason="changed", where=self.root / row["path"])
         for (name, _), content in zip(files, contents, strict=True):
             if name in names:
                 frames.write(self.folder / name, content)

@@ -36,10 +36,12 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import fingerprint, part_of, read_json, read_tsvs, stable_hash, write_json
 from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.frames import SUFFIXES
-from brainpretrain.preprocess.nifti import BadVolume, Limits, read_volume
+from brainpretrain.preprocess.headers import SELECTION, BadVolume, Limits
+from brainpretrain.preprocess.nifti import read_volume
 from brainpretrain.preprocess.volumes import RECIPE_KEYS, preprocess, to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
+RULES = 2  # raise it when fewer volumes are rejected: a volume that was rejected by earlier rules is then read again
 INDEX_COLUMNS = ("volume", "subject", "patient", "session", "sequence", "subset", "site", "path", "label", "channel")
 RECORD_COLUMNS = (
     "status",
@@ -59,7 +61,16 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
-SELECTION = ("not_3d", "too_small", "negative")  # reasons for which BRAINS-45K leaves a volume out, although it is not damaged
+# What helps against a reason, where repairing the file is not what is meant.
+FIXES = {
+    "negative": "allow_negative: true in the preprocess recipe, if its values below 0 are meant",
+    "too_small": "a lower min_size in the preprocess recipe",
+    "too_large": "a higher max_voxels in the preprocess recipe, if the size in the header is right",
+    "spacing": "a wider spacing_range_mm in the preprocess recipe, if the spacing in the header is right",
+    "not_3d": "one 3-D volume per file, or a table (module csv) that names the channel of each 4-D file",
+    "pointer": "datalad get, or git lfs pull, in the folder of the clone",
+    "empty": "crop: none and allow_negative: true in the preprocess recipe, if all values are meant to be 0 or less",
+}
 JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards in one file, the input of every later step
 RECIPE = "recipe.json"  # in `out_dir`: lets `repair` restore a volume
 
@@ -147,11 +158,34 @@ def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
         listed = "\n".join(f"    {path}: {reason} ({detail})" for path, reason, detail in lines)
         raise UserError(
             f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted fraction of {max_fraction:g}:\n{listed}",
-            fix="repair or remove these files, or raise max_rejected_fraction of the recipe (--max-rejected)",
+            fix=_fixes(rejected)
+            + "\n         or, to go on without these volumes, raise max_rejected_fraction of the recipe (--max-rejected)",
         )
 
 
-# ------------------------------------------------------------------------------------------------ processes
+def check_any_stored(table: pd.DataFrame, what: str, where: object) -> None:
+    """Refuses volumes of which none is stored; a corpus or a task would otherwise miss a whole source without an error.
+
+    Args:
+        what: the source of the volumes, for the message.
+
+    Raises:
+        UserError: every volume is rejected; the message counts the reasons and says what helps against each.
+    """
+    if len(table) == 0 or (table["status"] == "ok").any():
+        return
+    counts = ", ".join(f"{count} {reason}" for reason, count in table["reason"].value_counts().items())
+    example = f"{table['path'].iloc[0]}: {table['reason'].iloc[0]} ({table['detail'].iloc[0]})"
+    raise UserError(
+        f"all {len(table)} volumes of {what} are left out: {counts}\n    such as {example}", where=where, fix=_fixes(table)
+    )
+
+
+def _fixes(rejected: pd.DataFrame) -> str:
+    """What helps against the reasons in a table of rejected volumes, a line for each."""
+    reasons = list(dict.fromkeys(rejected["reason"]))
+    lines = [f"{reason}: {FIXES[reason]}" for reason in reasons if reason in FIXES]
+    return "\n         ".join(lines + (["repair or remove these files"] if any(r not in FIXES for r in reasons) else []))
 
 
 def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -162,7 +196,8 @@ def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
         out: where the joined table will be written; it belongs into the same folder, since rows name files relative to it.
 
     Raises:
-        UserError: a table is in another folder than `out`, or the number of tables is not the number of shards.
+        UserError: a table is in another folder than `out`, the number of tables is not the number of shards, or every volume is
+            rejected.
     """
     for path in tables:
         if path.parent.absolute() != out.parent.absolute():
@@ -171,7 +206,12 @@ def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
     recipe, n_tables = out.parent / RECIPE, len(set(tables))
     if recipe.exists() and (n_shards := read_json(recipe)["n_shards"]) != n_tables:
         raise UserError(f"tables of {n_tables} shards, the data set has {n_shards}", where=out.parent, fix="name each table once")
-    return read_tsvs(tables)
+    table = read_tsvs(tables)
+    check_any_stored(table, "this data set", out.parent)
+    return table
+
+
+# ------------------------------------------------------------------------------------------------ processes
 
 
 def interrupted(out_dir: Path | str, shard: int) -> list[str]:
@@ -267,7 +307,7 @@ def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[s
     paths = [out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES]
     key = key_of(source_root, recipe, row)
     kept = read_record(paths[-1])
-    if kept and kept["key"] == key:
+    if kept and kept["key"] == key and (kept["record"]["status"] == "ok" or kept.get("rules") == RULES):
         stored_files = frames.files_of(kept["record"])
         if not any(frames.fault_of(out_dir / name, checksum) for name, checksum in stored_files):
             return kept["record"]
@@ -283,7 +323,7 @@ def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[s
         for path, content in zip(paths, contents, strict=False):
             frames.write(path, content)
         record = record_of(row, contents, facts)
-    write_json(paths[-1], {"key": key, "record": record})
+    write_json(paths[-1], {"key": key, "record": record} | ({"rules": RULES} if record["status"] == "rejected" else {}))
     return record
 
 
@@ -359,7 +399,7 @@ def _preprocess(
     source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Image (x, y, z) float32 and label (x, y, z) on the stored grid, and the columns of the record that describe them."""
-    limits = Limits(recipe["max_voxels"], tuple(recipe["spacing_range_mm"]))
+    limits = Limits.of(recipe)
     channel = str(row.get("channel", ""))
     volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
     label = read_volume(source_root / row["label"], limits=limits) if row["label"] else None
@@ -375,6 +415,8 @@ def _preprocess(
         "native_spacing_mm": _text(facts["native_spacing_mm"]),
         "mean": float(f"{facts['mean']:.6g}"),
         "std": float(f"{facts['std']:.6g}"),
+        "source_checksum": volume.facts["checksum"],
+        "label_source_checksum": label.facts["checksum"] if label else "",
     }
     return image, stored_label, described
 

@@ -3,7 +3,7 @@
 The reader is in `nifti.py`, the way back to the native grid in `geometry.py`, the spline in `resampling.py`. Reasons of a
 `BadVolume` raised in this module:
 
-    too_small negative empty constant too_large label_grid label_value
+    too_small negative empty constant too_large label_value
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from brainpretrain.preprocess.geometry import Geometry, Orientation, from_ras, to_ras
-from brainpretrain.preprocess.nifti import BadVolume, Limits, Volume, grid_distance_mm, read_header, read_volume, write_volume
+from brainpretrain.preprocess.headers import BadVolume, Limits, require_same_grid
+from brainpretrain.preprocess.nifti import Volume, read_header, read_volume, write_volume
 from brainpretrain.preprocess.resampling import CUBIC, NEAREST, resample, resize, target_shape
 
 __all__ = [
@@ -51,7 +52,8 @@ RECIPE_KEYS = (
     "max_voxels",
     "spacing_range_mm",
 )
-GRID_TOLERANCE_VOXELS = 0.05  # largest distance between the corners of a label and those of its image
+NEGATIVE_TOLERANCE = 1e-3  # of the upper quantile of the voxels above 0: what is nearer to 0 is rounding, and is clipped
+FEW_LEVELS = 0.1  # share of the stored range: if 90 % of the voxels lie within less, a remark says so
 LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
 _REBASE_AND_ROUND = np.uint32((1 << 32) - (112 << 23) + 0xFFF)
@@ -67,8 +69,8 @@ def preprocess(
         volume: as `nifti.read_volume` returns it.
         label: on the grid of `volume`, with integer values to within 1e-3; or None.
         recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `crop` ('nonzero' or 'none'), `min_size` in voxels of every
-            native axis, `allow_negative`, `max_voxels` before and after resampling, `antialias`.
-            (`spacing_range_mm` is for the reader.)
+            native axis, `allow_negative` (without it, negative values beyond NEGATIVE_TOLERANCE are refused), `max_voxels`
+            before and after resampling, `antialias`. (`spacing_range_mm` is for the reader.)
         box: the part to keep, a slice per RAS axis; by default it follows from `crop` and this volume.
 
     Returns:
@@ -78,9 +80,9 @@ def preprocess(
     Raises:
         BadVolume: see the list at the top of this module.
     """
-    _check_values(volume, recipe)
     notes = list(volume.facts["notes"])
-    native, _, orientation = to_ras(volume.array, volume.affine)
+    array = _checked_values(volume, recipe, notes)
+    native, _, orientation = to_ras(array, volume.affine)
     if box is None:
         box = foreground_box(native) if recipe["crop"] == "nonzero" else tuple(slice(0, n) for n in native.shape)
     if box is None:
@@ -97,6 +99,8 @@ def preprocess(
     image = normalise(native[box], recipe["upper_quantile"])
     if image is None:
         raise _bad(volume, "all voxels above the lowest value are equal", "constant")
+    if few := _few_levels(image):
+        notes.append(f"{few} (the lowest value is {array.min():g})")
     image = resize(image, shape, CUBIC, recipe["antialias"])
     geometry = Geometry(
         native_shape=volume.array.shape,
@@ -162,21 +166,6 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
     return result
 
 
-def require_same_grid(reference: Volume, other: Volume, where: object) -> None:
-    """Refuses a volume whose shape differs from that of `reference`, or whose corners are over a twentieth of a voxel away.
-
-    Raises:
-        BadVolume: with the reason label_grid; `where` is the file that the message names.
-    """
-    if other.array.shape != reference.array.shape:
-        problem = f"shape {other.array.shape} on a grid of {reference.array.shape}"
-        raise BadVolume(problem, reason="label_grid", where=where, fix="bring it to the grid of its image")
-    gap_mm = grid_distance_mm(other.affine, reference.affine, reference.array.shape)
-    if gap_mm > GRID_TOLERANCE_VOXELS * min(reference.spacing_mm):
-        problem = f"it is up to {gap_mm:.2f} mm off the grid of its image"
-        raise BadVolume(problem, reason="label_grid", where=where, fix="align their headers")
-
-
 def integer_labels(label: Volume) -> np.ndarray:
     """The values of a label volume, rounded, in the smallest unsigned type that holds them.
 
@@ -236,14 +225,47 @@ def _bad(volume: Volume, problem: str, reason: str, fix: str = "leave it out, or
     return BadVolume(problem, reason=reason, where=volume.path, fix=fix)
 
 
-def _check_values(volume: Volume, recipe: Mapping[str, Any]) -> None:
-    shape, lowest = volume.array.shape, volume.array.min()
+def _checked_values(volume: Volume, recipe: Mapping[str, Any], notes: list[str]) -> np.ndarray:
+    """The array of the volume, with negative values that are rounding clipped to 0 and remarked.
+
+    Raises:
+        BadVolume: too_small, negative, constant.
+    """
+    array, shape = volume.array, volume.array.shape
+    lowest, highest = array.min(), array.max()
     if min(shape) < recipe["min_size"]:
         raise _bad(volume, f"an axis of {min(shape)} voxels in {shape}, less than min_size {recipe['min_size']}", "too_small")
     if lowest < 0 and not recipe["allow_negative"]:
-        raise _bad(volume, f"negative voxels down to {lowest:g}", "negative")
-    if lowest == volume.array.max():
+        array = np.maximum(array, 0)
+        bound = 0.0
+        if lowest >= -NEGATIVE_TOLERANCE * highest > -np.inf and highest > 0:  # the quantile is below the highest value
+            bound = NEGATIVE_TOLERANCE * (
+                _quantile(_as_in_memory(array).ravel(), array.dtype.type(0), highest, recipe["upper_quantile"]) or highest
+            )
+        if lowest < -bound:
+            fix = "leave it out, or change the recipe: allow_negative: true, if its values below 0 are meant"
+            raise _bad(volume, f"negative voxels down to {lowest:g}", "negative", fix)
+        notes.append(
+            f"{np.count_nonzero(volume.array < 0)} voxels down to {lowest:g} are rounding (above {-bound:g}): clipped to 0"
+        )
+        lowest = array.dtype.type(0)
+    if lowest == highest:
         raise _bad(volume, f"every voxel is {lowest:g}", "constant")
+    return array
+
+
+def _few_levels(image: np.ndarray) -> str:
+    """A remark if most voxels of a normalised image are almost equal, as with padding far below the values; else ''."""
+    sample = image.ravel(order="K")
+    sample = sample[:: max(1, sample.size // 65536) | 1]  # an odd step, since shapes are often even
+    sample = sample[sample > 0]
+    if not sample.size:
+        return ""
+    low, high = np.quantile(sample, [0.05, 0.95]).astype(np.float16)
+    if high - low >= FEW_LEVELS:
+        return ""
+    levels = int(high.view(np.uint16)) - int(low.view(np.uint16)) + 1  # halves above 0 are ordered as their bits
+    return f"few grey levels: 90 % of the voxels above the lowest value are stored as {low:.3f} to {high:.3f}, {levels} levels"
 
 
 def _label_in_box(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
 from brainpretrain.files import read_tsv
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sources, volumes
 from brainpretrain.preprocess.geometry import to_ras
 from brainpretrain.report import results
 
@@ -70,9 +70,9 @@ def load_overlays(
     overlays = []
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
         row = cases[pick["volume"]].rows[0]
-        image = nifti.read_volume(raw / row["path"], channel=int(row["channel"]) if row.get("channel") else None)
-        label = nifti.read_volume(raw / row["label"])
-        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz")
+        limits = nifti.Limits.of_stored(row)
+        image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, row)
+        prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
         classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]

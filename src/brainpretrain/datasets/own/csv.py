@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import unicodedata
 from collections import defaultdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,9 @@ from brainpretrain.datasets.base import (
     NotInPlace,
     Row,
     Scan,
+    as_on_disk,
     duplicates,
+    nfc,
     refuse,
     same_names,
     some,
@@ -81,12 +82,12 @@ def _cell(root: Path, column: str, value: str) -> str:
     """A value of the table; an absolute path below `root` becomes relative, so that the folder can move."""
     value = value.strip()
     if column not in ("path", "label"):
-        return unicodedata.normalize("NFC", value)
+        return nfc(value)
     if value and Path(value).is_absolute():
         for folder in (root.absolute(), root.resolve()):
             if Path(value).is_relative_to(folder):
-                return Path(value).relative_to(folder).as_posix()
-    return value
+                value = Path(value).relative_to(folder).as_posix()
+    return as_on_disk(root, value)
 
 
 def _by_kind(problems: list[tuple[int, str, str]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -66,7 +67,8 @@ def describe(**options: Any) -> Dataset:
 # ------------------------------------------------------------------------------------------------ names that do not fit
 
 FOLDERS = ("imagesTr", "imagesTs", "labelsTr", "labelsTs")
-OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz", ".mgz", ".mgh", ".img", ".hdr", ".tif", ".tiff", ".png")
+CONVERTIBLE = (".mha", ".mhd", ".nrrd", ".nhdr", ".gipl", ".gipl.gz", ".mgz", ".mgh")  # by `brainpretrain convert`
+OTHER_FORMATS = (*CONVERTIBLE, ".img", ".hdr", ".tif", ".tiff", ".png")
 NUMBERED = re.compile(r"(.+)_(\d{4})")
 
 
@@ -105,13 +107,18 @@ def review(settings: NnUNet, root: Path, paths: list[str]) -> Review:
             "an image with a name that `case` does not fit",
             lambda _: f"correct the expression {settings.case}",
         ),
-        *_problem(foreign, foreign, "in another format than NIfTI", lambda path: f"convert it to {_bare(path)}.nii.gz"),
+        *_problem(foreign, foreign, "in another format than NIfTI", partial(_conversion, root)),
     ]
     return Review({}, lines)
 
 
 def _is_foreign(name: str) -> bool:
     return name.lower().endswith(OTHER_FORMATS)
+
+
+def _conversion(root: Path, path: str) -> str:
+    command = f" (brainpretrain convert {shlex.quote(str(root))})" if path.lower().endswith(CONVERTIBLE) else ""
+    return f"convert it to {_bare(path)}.nii.gz{command}"
 
 
 def _bare(path: str) -> str:
