@@ -11,13 +11,16 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import tiny
-from brainpretrain import cli
+from brainpretrain import cli, config
+from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
+from brainpretrain.plan import tables
 from brainpretrain.preprocess import shards
 from cohorts.test_splits import indexed
-from helpers import edit
+from helpers import ROOT, edit
 
 # ------------------------------------------------------------------------------------------------ 25
 
@@ -233,3 +236,85 @@ def test_28_a_dry_run_tells_it_of_a_split_that_is_there(finished):
         finished.study.write_text(before)
     assert "n_train is 9, but the pool has 3 subjects" in said and "where: results/tiny/splits/tissue/subjects.json" in said
     assert "rule finetune" not in said and finished.planned() == {}
+
+
+# ------------------------------------------------------------------------------------------------ 54 and 55
+
+
+def of_task(labels: dict[str, list[int]], ignore: list[int] = []) -> dict[str, Any]:  # noqa: B006, never changed
+    config = tiny.finetune_config(1) | {"n_train": "2"}
+    return config | {"task": tiny.SEGMENTATION | {"labels": labels, "ignore": ignore}}
+
+
+@pytest.fixture(scope="module")
+def three_values(tmp_path_factory: pytest.TempPathFactory) -> tiny.Cohort:
+    """Labels with the values 1, 2 and 3; 3 in a single case."""
+    label = np.zeros((16, 16, 16), np.uint8)
+    label[3:8, 3:13, 3:13], label[8:13, 3:13, 3:13] = 1, 2
+    third = label.copy()
+    third[5:7, 5:7, 5:7] = 3
+    cohort = tiny.store(
+        tmp_path_factory.mktemp("values"), {"a": (label, np.eye(4)), "b": (third, np.eye(4)), "c": (label, np.eye(4))}
+    )
+    write_json(cohort.split, {"dataset": "tiny", "seed": 0, "fold": 0, "block": 2, "order": ["a", "c", "b"]})
+    return cohort
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["", "a table without the values"])
+def test_54_a_value_that_no_case_of_the_pool_has_is_refused_when_training_starts(three_values, tmp_path, capfd, old):
+    table = read_tsv(three_values.table)
+    try:
+        write_tsv(three_values.table, table.drop(columns="label_values") if old else table)
+        assert cli.main(tiny.finetune_line(three_values, of_task({"front": [1], "back": [7]}), tmp_path)) == 2
+    finally:
+        write_tsv(three_values.table, table)
+    said = capfd.readouterr().err
+    assert "no case of the training pool has the label value of 'back' (7)" in said and not (tmp_path / "out").exists()
+    assert "1 in 3 of 3 cases, 2 in 3 of 3 cases, 3 in 1 of 3 cases" in said
+
+
+def test_55_values_that_a_task_does_not_name_are_a_remark(three_values, tmp_path, capfd):
+    assert cli.main(tiny.finetune_line(three_values, of_task({"front": [1]}), tmp_path)) == 0
+    assert "count as background: 2 in 3 of 3 cases, 3 in 1 of 3 cases\n" in capfd.readouterr().out
+    values = "2 in 3 of 3 cases, 3 in 1 of 3 cases"
+    assert read_json(tmp_path / "out" / "run.json")["label_values_as_background"] == values
+    assert cli.main(["page-run", f"{tmp_path}/out/run.json", "--out", f"{tmp_path}/page.html"]) == 0
+    assert values in (tmp_path / "page.html").read_text()
+
+
+def own_study(labels: str, ignore: str = "[]", declared: str = "{1: front, 2: back}") -> dict[str, Any]:
+    return {
+        "datasets": {"mine": {"module": "nnunet", "options": {"sequences": ["T1w"], "labels": yaml.safe_load(declared)}}},
+        "tasks": {
+            "t": {
+                "dataset": "mine", "sequences": ["T1w"], "labels": yaml.safe_load(labels), "ignore": yaml.safe_load(ignore),
+                "nsd_tolerance_mm": 1, "preprocess": "amaes", "split": {"seed": 0, "test_fraction": 0.5, "block": 2},
+            }
+        },
+    }  # fmt: skip
+
+
+def planned(folder: Path, entries: dict[str, Any]) -> Any:
+    """The plan of a study with these entries and one row."""
+    column = {"title": "t", "task": "t", "cohort": "test"}
+    table = {"title": "T", "columns": [column], "corpus": "brains45k", "recipe": "amaes", "n_train": 2,
+             "rows": [{"backbone": "unet_xl"}]}  # fmt: skip
+    study = {"title": "s", "seed": 0, "folds": 1, "build": ["mine_table"], "tables": {"mine_table": table}}
+    shutil.copytree(ROOT / "config", folder / "config")
+    (folder / "config" / "studies" / "s.yaml").write_text(yaml.safe_dump(study | entries))
+    return tables.make(config.load(folder / "config", {"study": "s"}))
+
+
+@pytest.mark.parametrize("entries", [own_study("{front: [1], back: [7]}"), own_study("{front: [1]}", "[7]")])
+def test_54_a_value_that_the_data_set_does_not_have_is_refused_when_planning(tmp_path, entries):
+    words = r"task 't' names label values that the data set 'mine' does not have: 7\n[\s\S]*use values of the data set: 1 front, 2 back"
+    with pytest.raises(UserError, match=words):
+        planned(tmp_path / "wrong", entries)
+    assert planned(tmp_path / "right", own_study("{front: [1], back: [2]}")).tasks == ["t"]
+
+
+def test_55_the_ignore_label_of_a_data_set_is_named_by_the_task(tmp_path):
+    declared = "{1: front, 2: ignore}"
+    with pytest.raises(UserError, match=r"marks the label values 2 as ignored[\s\S]*ignore: \[2\]"):
+        planned(tmp_path / "wrong", own_study("{front: [1]}", declared=declared))
+    assert planned(tmp_path / "right", own_study("{front: [1]}", "[2]", declared)).tasks == ["t"]

@@ -33,7 +33,6 @@ MAY_IMPORT = {
     "report": "preprocess datasets cohorts config plan training",
     "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation report",
 }
-EXCEPTIONS = {("augment", "training")}  # augment.pictures takes crop_box from training.samples
 
 
 def test_the_table_of_rooms_has_no_arrow_upwards():
@@ -52,7 +51,6 @@ def test_every_room_imports_what_the_table_allows():
         for target in targets
         if (start := arrows.room(module, folders)) != (end := arrows.room(target, folders))
         and end not in ["ground", *MAY_IMPORT[start].split()]
-        and (start, end) not in EXCEPTIONS
     }
     assert wrong == set()
 

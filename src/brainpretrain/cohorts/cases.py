@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from brainpretrain.cohorts import corpus, splits
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import stored
 
+_LISTED = 40  # label values in a message
 IGNORED = 255  # class of a voxel that is used neither in training nor in scoring
 
 
@@ -119,6 +121,46 @@ def cohort_cases(
         tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
     subjects = splits.cohort_subjects(fold, set(by_subject), n_train, cohort, fixed)
     return [case for subject in subjects for case in by_subject[subject]]
+
+
+def background_values(cases: Sequence[Case], labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> str:
+    """The label values of these cases that count as background although they are not 0, as text; '' if there are none.
+
+    A task on some of the structures of a data set leaves the others unnamed, so this is a remark and no error.
+
+    Args:
+        cases: of the pool of a task.
+        labels, ignore: of the task.
+
+    Raises:
+        UserError: no case has a value of one of the classes.
+    """
+    by_case = [_values_of(case) for case in cases]
+    counts = Counter(value for values in by_case for value in values if value)
+    if absent := {name: values for name, values in labels.items() if not set(values) & set(counts)}:
+        raise UserError(
+            "no case of the training pool has the label value of "
+            + ", ".join(f"'{name}' ({' '.join(map(str, values))})" for name, values in absent.items()),
+            where="labels of the task",
+            fix=f"use the values of the label files, correct or remove the class: {_counted(counts, len(cases)) or 'only 0'}",
+        )
+    named = {*ignore, *(value for values in labels.values() for value in values)}
+    return _counted({value: n for value, n in counts.items() if value not in named}, len(cases))
+
+
+def _values_of(case: Case) -> list[int]:
+    """The values of a stored label, from the table, or from the label if a table of an earlier version lacks them."""
+    if words := str(case.rows[0].get("label_values", "")).split():
+        return [int(word) for word in words]
+    from brainpretrain.preprocess import frames  # as above
+
+    return [int(value) for value in np.unique(frames.load_label(case.folder, case.rows[0]))]
+
+
+def _counted(counts: Mapping[int, int], n_cases: int) -> str:
+    """Label values with the number of cases that hold them; the first 40."""
+    parts = [f"{value} in {n} of {n_cases} cases" for value, n in sorted(counts.items())]
+    return ", ".join(parts[:_LISTED]) + (f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else "")
 
 
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:

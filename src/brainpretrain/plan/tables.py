@@ -6,7 +6,7 @@ No torch, no files read, no Snakemake.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from brainpretrain import backbones
@@ -42,6 +42,7 @@ def make(config: Config) -> Plan:
         tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
     plan = Plan(config, tables)
     _check_names(plan)
+    _check_label_values(plan)
     _check_sizes(plan)
     return plan
 
@@ -197,6 +198,39 @@ def _check_names(plan: Plan) -> None:
             config.get("augmentations", policy, f"finetune.{recipe}")
     for dataset in plan.datasets:
         plan.n_shards(dataset)
+
+
+def _check_label_values(plan: Plan) -> None:
+    """Every label value of a task is one of its data set, and the task names the values that the data set marks as ignored.
+
+    Data sets that do not name their values are checked when a training starts.
+    """
+    for name in plan.tasks:
+        task = plan.config.tasks[name]
+        description = plan.config.described(task.dataset)
+        if not description.labels:
+            continue
+        values = {0, *plan.label_values(task.dataset)}
+        named = {*task.ignore, *(value for group in task.labels.values() for value in group)}
+        names = ", ".join(f"{value} {label}" for value, label in list(description.labels.items())[:40])
+        if unknown := sorted(named - values):
+            raise UserError(
+                f"task '{name}' names label values that the data set '{task.dataset}' does not have: {_words(unknown)}",
+                where=f"tasks.{name}",
+                fix=f"use values of the data set: {names}",
+            )
+        marked = {*description.ignore, *(value for value, label in description.labels.items() if label.lower() == "ignore")}
+        if unnamed := sorted(marked - named):
+            raise UserError(
+                f"the data set '{task.dataset}' marks the label values {_words(unnamed)} as ignored; task '{name}' would count"
+                " them as background",
+                where=f"tasks.{name}",
+                fix=f"add them to the task: ignore: {sorted({*task.ignore, *unnamed})}",
+            )
+
+
+def _words(values: Iterable[int]) -> str:
+    return " ".join(map(str, values))
 
 
 def _check_sizes(plan: Plan) -> None:

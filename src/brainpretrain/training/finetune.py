@@ -14,7 +14,7 @@ from brainpretrain import decoders
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import label_lookup, labelled_cases
+from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_tsv
@@ -50,12 +50,18 @@ def finetune(
         inference: settings of the sliding window, for model.json; training does not use them.
 
     Raises:
-        UserError: too few cases, an encoder that does not fit, or a training that cannot go on.
+        UserError: too few cases, a class whose values no case of the pool has, an encoder that does not fit, or a training
+            that cannot go on.
     """
     torch.set_num_threads(machine.threads)
     recipe, task = run.recipe, run.task
     by_subject = labelled_cases(table, folder, task.sequences)
-    subjects = splits.training_subjects(read_json(split), set(by_subject), str(run.n_train))
+    fold = read_json(split)
+    subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
+    pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
+    background = background_values(pool, task.labels, task.ignore)
+    if background:
+        print(f"label values that neither 'labels' nor 'ignore' names count as background: {background}", flush=True)
     cases = [case for subject in subjects for case in by_subject[subject]]
     seed = sample_seed(run.seed, run.fold) % 2**32
     L.seed_everything(seed, verbose=False)
@@ -72,6 +78,7 @@ def finetune(
         "log_every_steps": log_every,
     }
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
+    facts |= {"label_values_as_background": background} if background else {}
     with Attempt(module, made_from, machine, log_every) as attempt:
         if not attempt.fit(train) or not attempt.is_first:
             return

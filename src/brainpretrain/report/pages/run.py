@@ -11,7 +11,7 @@ from brainpretrain.words import duration
 
 SECTIONS = {
     "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from", "attempts", "redone_steps"],
-    "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold"],
+    "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold", "label_values_as_background"],
     "Training": ["parameters", "encoder_parameters", "steps", "patches_per_s", "data_wait", "peak_memory_gb"],
     "Hardware": ["hardware", "devices", "precision", "threads"],
     "Versions": ["python", "torch", "lightning"],
