@@ -4,7 +4,19 @@ import os
 import pytest
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import atomic, dump_json, fingerprint, read_json, read_tsv, stable_hash, sync_tree, write_json, write_tsv
+from brainpretrain.files import (
+    atomic,
+    dump_json,
+    fingerprint,
+    read_json,
+    read_mapping,
+    read_tsv,
+    read_tsvs,
+    stable_hash,
+    sync_tree,
+    write_json,
+    write_tsv,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rest(tmp_path):
@@ -74,3 +86,18 @@ def test_json_that_could_not_be_written_again_is_refused(tmp_path, text):
 def test_json_may_hold_any_letter(tmp_path):
     (tmp_path / "x.json").write_text('["\\ud83d\\ude00", 1e5, "\u00e9"]', encoding="utf-8")
     assert read_json(tmp_path / "x.json") == ["\U0001f600", 1e5, "\u00e9"]
+
+
+@pytest.mark.parametrize("content", [b"", b'{"step": 1', b"[1]", b"1", b"\xff"])
+def test_a_mapping_that_is_being_replaced_is_read_as_an_empty_one(tmp_path, content):
+    assert read_mapping(tmp_path / "alive.json") == {}
+    (tmp_path / "alive.json").write_bytes(content)
+    assert read_mapping(tmp_path / "alive.json") == {}
+    write_json(tmp_path / "alive.json", {"step": 1})
+    assert read_mapping(tmp_path / "alive.json") == {"step": 1}
+
+
+def test_tables_are_joined_in_the_order_given(tmp_path):
+    for name in "ba":
+        write_tsv(tmp_path / f"{name}.tsv", [{"case": name, "dice": 0.5}])
+    assert read_tsvs([tmp_path / "b.tsv", tmp_path / "a.tsv"])["case"].tolist() == ["b", "a"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,16 @@ def indexed(root: Path, options: str = "{}") -> tuple[int, Path]:
     """Exit code of `index` for a BIDS folder, and the path of its table."""
     out = root.with_name(f"{root.name}_index.tsv")
     return cli.main(["index", "--dataset", "bids", "--root", str(root), "--options", options, "--out", str(out)]), out
+
+
+def table(root: Path, *lines: str) -> tuple[int, Path]:
+    """Exit code of `index` for a CSV with these lines, and the path of the index."""
+    root.mkdir(exist_ok=True)
+    (root / "list.csv").write_text("\n".join(["subject,session,sequence,path,label", *lines, ""]))
+    out = root.with_name(f"{root.name}_index.tsv")
+    return cli.main(
+        ["index", "--dataset", "csv", "--root", str(root), "--options", '{"file": "list.csv"}', "--out", str(out)]
+    ), out
 
 
 def left_out(index: Path) -> dict[str, str]:
@@ -156,6 +167,53 @@ def test_59_check_lists_reasons_and_counts_and_a_folder_without_raw_images_says_
     assert "give the files names as below" in printed and "ask for access" not in printed
 
 
+# ------------------------------------------------------------------------------------------------ 70
+
+SCRIPTS = ("Müller", "李雷", "Зоя", "محمد", "हिन्दी", "Ελένη", "a.b+c-d")
+
+
+def composed(text: str, form: str) -> str:
+    return unicodedata.normalize(form, text)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_70_subjects_of_any_script_keep_their_names_and_stay_apart(form: str, tmp_path: Path) -> None:
+    names = [composed(name, form) for name in SCRIPTS]
+    root = folder(tmp_path / "bids", *(f"sub-{name}/anat/sub-{name}_T1w.nii.gz" for name in names))
+    code, out = indexed(root)
+    rows = read_tsv(out)
+    assert code == 0 and set(rows["subject"]) == {f"sub-{composed(name, 'NFC')}" for name in SCRIPTS}
+    assert rows["volume"].nunique() == len(SCRIPTS)
+    folder(tmp_path / "csv", *(f"{name}.nii.gz" for name in names))
+    lines = [f"{name},,T1w,{composed(name, 'NFC')}.nii.gz," for name in names]  # the table in another form than the files
+    code, out = table(tmp_path / "csv", *lines)
+    assert code == 0 and set(read_tsv(out)["subject"]) == {composed(name, "NFC") for name in SCRIPTS}
+
+
+def test_70_one_name_in_two_unicode_forms_is_one_subject_or_refused(tmp_path: Path, capsys: Any) -> None:
+    one, two = composed("Müller", "NFC"), composed("Müller", "NFD")
+    assert one != two
+    root = folder(tmp_path / "d", f"sub-{one}/anat/sub-{one}_T1w.nii", f"sub-{two}/anat/sub-{two}_FLAIR.nii")
+    code, out = indexed(root)
+    assert code == 0 and set(read_tsv(out)["subject"]) == {f"sub-{one}"}
+    code, _ = indexed(folder(root, f"sub-{two}/anat/sub-{two}_T1w.nii"))
+    assert code == 2 and "two spellings of one name" in capsys.readouterr().err
+    folder(tmp_path / "csv", "1.nii", "2.nii")
+    code, out = table(tmp_path / "csv", f"{one},a,T1w,1.nii,", f"{two},b,T1w,2.nii,")
+    assert code == 0 and read_tsv(out)["subject"].nunique() == 1
+
+
+@pytest.mark.parametrize("names", [("p 1", "p-1"), ("a/b", "a-b"), ("x (1)", "x 1")])
+def test_70_subjects_whose_names_would_fall_together_are_refused(names: tuple[str, str], tmp_path: Path, capsys: Any) -> None:
+    folder(tmp_path / "d", "1.nii", "2.nii")
+    code, _ = table(
+        tmp_path / "d", *(f"{name},,{sequence},{n}.nii," for n, name, sequence in zip("12", names, ("T1w", "T2w"), strict=True))
+    )
+    printed = capsys.readouterr().err
+    assert code == 2 and "two spellings of one name" in printed and all(repr(name) in printed for name in names)
+    assert table(tmp_path / "d", f"{names[0]},,T1w,1.nii,", "another,,T2w,2.nii,")[0] == 0
+
+
 # ------------------------------------------------------------------------------------------------ 76
 
 
@@ -194,16 +252,6 @@ def test_76_renamed_or_converted_the_cases_are_read(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ 77
-
-
-def table(root: Path, *lines: str) -> tuple[int, Path]:
-    """Exit code of `index` for a CSV with these lines, and the path of the index."""
-    root.mkdir(exist_ok=True)
-    (root / "list.csv").write_text("\n".join(["subject,session,sequence,path,label", *lines, ""]))
-    out = root.with_name(f"{root.name}_index.tsv")
-    return cli.main(
-        ["index", "--dataset", "csv", "--root", str(root), "--options", '{"file": "list.csv"}', "--out", str(out)]
-    ), out
 
 
 def test_77_many_faults_of_one_kind_are_one_line_with_their_number(tmp_path: Path, capsys: Any) -> None:

@@ -37,8 +37,8 @@ def pairs(name: str, form: str, required: bool = False, **options: Any) -> tuple
     separator = "=" if "=" in form else ":"
 
     def pair(text: str) -> tuple[str, str]:
-        first, found, second = text.partition(separator)
-        if not found or not first:
+        first, between, second = text.partition(separator)
+        if not between or not first:
             raise argparse.ArgumentTypeError(f"'{text}' is not of the form {form}")
         return first, second
 

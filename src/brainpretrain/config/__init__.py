@@ -162,6 +162,8 @@ def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None)
                 catalogue.add(key, content, path)
             elif path == study_file and key in Study.model_fields:
                 head[key] = content
+            elif path == study_file and key == "data_roots" and isinstance(content, dict):
+                settings = _with_roots(settings, content, overrides or {}, path)
             else:
                 keys = [*SECTIONS, *(Study.model_fields if path == study_file else ())]
                 raise UserError(f"unknown key '{key}'", where=path, fix=nearest(key, keys))
@@ -176,6 +178,13 @@ def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None)
     config = Config(settings=settings, study_name=study_file.stem, study=study, **entries)
     check_modules(config, catalogue)
     return config
+
+
+def _with_roots(settings: Settings, roots: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Settings:
+    """Settings with the folders that a study states, which precede those of config.yaml; the command line precedes both."""
+    known = {} if "data_roots" in overrides else settings.data_roots
+    merged = known | dict(roots) | overrides.get("data_roots", {})
+    return validate(Settings, settings.model_dump() | {"data_roots": merged}, str(path))
 
 
 def study_path(folder: Path, study: str) -> Path:

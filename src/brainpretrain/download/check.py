@@ -8,6 +8,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +18,23 @@ from brainpretrain import datasets
 from brainpretrain.datasets.base import EXTENSIONS, Dataset, Scan, some
 from brainpretrain.datasets.own import bids
 from brainpretrain.datasets.own.csv import separator
-from brainpretrain.download import nnunet_folder
+from brainpretrain.download import first_study, labels, nnunet_folder
 from brainpretrain.download.convert import FORMATS
 from brainpretrain.download.index import excluded_lines, list_files, recognises, scan, to_fetch
 from brainpretrain.download.judging import judge_rows
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess.headers import Limits
+from brainpretrain.preprocess.headers import BadVolume, Limits
 
 PROBED = 2000  # number of files that are compared with the layouts of all data sets
 PRINTED = 20  # largest number of problems, and of remarks, in the report
 SHOWN = 12  # largest number of sequences, subsets and labels in the report
 VOLUMES_PER_SHARD = 256
+OWN = "mydata"  # name of own data in the YAML
 LIMITS = {"max_voxels": 400_000_000, "spacing_range_mm": (0.05, 20), "min_size": 15}  # those of the recipe `amaes`
 
 
 def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, Any]:
-    """Describes a folder of volumes, or a table of paths. It reads the header of every file, and no voxels.
+    """Describes a folder of volumes, or a table of paths. It reads the header of every file, and of voxels those of own labels.
 
     Args:
         recipe: the preprocess recipe by whose limits the headers are judged.
@@ -43,8 +45,10 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
         - sequences and subsets: counts by name; labels: names by value, if stated
         - spacing_mm and shape: lowest and highest value of each axis
         - unexpected (unused files), left_out (count), excluded (volumes by the reason), dangling (broken links)
+        - labels_read: number of label files whose voxels were read; labels_unused: unused label files of BIDS, with reasons
         - opened: number of files whose header was read (all that the data set uses)
-        - problems and remarks: texts, as `shard` will say them; yaml: lines to paste into a config
+        - problems and remarks: texts, as `shard` will say them
+        - yaml: lines to paste into a config; study: whether these lines are a whole study, which needs labels
 
     Raises:
         UserError: no format is recognised; the message says which ones would be.
@@ -54,8 +58,14 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
     words, module, options = _format(folder)
     dataset = datasets.describe(module, options)
     problems: list[str] = []
+    found = Found()
     try:
         files = scan(dataset, root)
+        found = _labels(root, module, options, files)
+        if found.options:
+            options = options | found.options
+            dataset = datasets.describe(module, options)
+            files = scan(dataset, root)
     except UserError as error:
         files, problems = Scan("", [], [], []), [str(error)]
     is_template = module in datasets.TEMPLATES
@@ -65,8 +75,11 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
     if module == "nnunet":
         remarks += nnunet_folder.remarks(root)
     count = {key: len({row[key] for row in files.rows} - {""}) for key in ("subject", "session", "site")}
+    study = ""
     if is_template:
         options = options | {"n_shards": max(1, math.ceil(len(files.rows) / VOLUMES_PER_SHARD))}
+        ignore = nnunet_folder.ignored(root) if module == "nnunet" else []
+        study = first_study.study(OWN, module, options, root, files.rows, judged.grids, found.values, ignore)
     return {
         "folder": str(folder),
         "format": words,
@@ -84,13 +97,16 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
         "spacing_mm": _ranges([[round(mm, 4) for mm in grid.spacing_mm] for grid in judged.grids]),
         "shape": _ranges([list(grid.shape) for grid in judged.grids]),
         "opened": judged.opened,
+        "labels_read": found.read,
+        "labels_unused": found.unused,
         "unexpected": files.unexpected,
         "left_out": len(files.left_out),
         "excluded": files.by_reason(),
         "dangling": files.dangling,
         "problems": problems + judged.problems,
         "remarks": remarks,
-        "yaml": _yaml(root, dataset, module, options),
+        "study": bool(study),
+        "yaml": study or _yaml(root, dataset, module, options),
     }
 
 
@@ -106,7 +122,9 @@ def report(facts: Mapping[str, Any]) -> str:
         if facts[key]:
             ranges = " x ".join(f"{low:g}" if low == high else f"{low:g}..{high:g}" for low, high in facts[key])
             lines.append(f"  {key.removesuffix('_mm') + ':':11}{ranges} {unit}")
-    lines.append(f"  headers:   {facts['opened']:,} files opened, images and labels; no voxel was read")
+    voxels = f"the voxels of {facts['labels_read']:,} labels were read" if facts["labels_read"] else "no voxel was read"
+    lines.append(f"  headers:   {facts['opened']:,} files opened, images and labels; {voxels}")
+    lines += [f"  labels not used, {text}" for text in facts["labels_unused"]]
     if facts["left_out"]:
         lines.append(f"  {facts['left_out']} volumes are excluded by the selection of series")
     lines += [f"  {line}" for line in excluded_lines(facts["excluded"])]
@@ -118,7 +136,41 @@ def report(facts: Mapping[str, Any]) -> str:
         if facts[key]:
             lines.append(f"  {len(facts[key])} {key if facts[key][1:] else key[:-1]}:")
             lines += [f"    {text}".replace("\n", "\n    ") for text in facts[key][:PRINTED]]
-    return "\n".join([*lines, "To use it, in config/datasets.yaml and config/config.yaml:", "", facts["yaml"]])
+    use = "To use it, in config/datasets.yaml and config/config.yaml:"
+    if facts["study"]:
+        use = (
+            f"A study from these files to a table. Save it as config/studies/{OWN}.yaml, then\n"
+            f"  snakemake --profile local --config study={OWN}"
+        )
+    return "\n".join([*lines, use, "", facts["yaml"]])
+
+
+# ------------------------------------------------------------------------------------------------ labels
+
+
+@dataclass
+class Found:
+    """Labels of own data: options to add, names by value, number of files that were read, and unused files with reasons."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    values: dict[int, str] = field(default_factory=dict)
+    read: int = 0
+    unused: list[str] = field(default_factory=list)
+
+
+def _labels(root: Path, module: str, options: Mapping[str, Any], files: Scan) -> Found:
+    """Where the labels of a BIDS folder are; and the values of the labels, where nothing states them."""
+    if module == "bids":
+        chosen, unused = labels.find(root, list_files(root)[0], files.rows)
+        return Found(chosen.options(), chosen.values, chosen.read, unused) if chosen else Found(unused=unused)
+    if options.get("labels") or module not in datasets.TEMPLATES:
+        return Found(values=dict(options.get("labels", {})))
+    try:
+        values, read = labels.read_values(root, {row["label"] for row in files.rows} - {""})
+    except BadVolume:
+        return Found()  # the header is judged next; the voxels, when the volume is stored
+    names = nnunet_folder.names(root) if module == "nnunet" else {}
+    return Found(values=values | {value: name for value, name in names.items() if value in values}, read=read)
 
 
 # ------------------------------------------------------------------------------------------------ which format
@@ -151,7 +203,7 @@ def _format(folder: Path) -> tuple[str, str, dict[str, Any]]:
     if "dataset.json" in files and any(path.startswith("imagesTr/") for path in files):
         return "nnU-Net's raw data", "nnunet", nnunet_folder.options(folder, volumes)
     if recognises(bids.describe(), volumes[::step]):
-        return "BIDS", "bids", _bids(volumes)
+        return "BIDS", "bids", _bids(folder)
     raise UserError(
         f"no format is recognised in {len(files)} files" + (f", such as {some(files, 3)}" if files else "") + similar,
         where=folder,
@@ -189,11 +241,15 @@ def _is_list(table: Path) -> bool:
     return {"subject", "sequence", "path"} <= set(next(csv.reader([first], delimiter=separator(first)), []))
 
 
-def _bids(volumes: list[str]) -> dict[str, Any]:
-    """The option `sequences` of a BIDS folder. The option `label` is left to the user, since any derivative may hold masks."""
-    stems = [path.removesuffix(".gz").removesuffix(".nii") for path in volumes if not path.startswith("derivatives/")]
-    present = {suffix: name for suffix, name in bids.SEQUENCES.items() if any(stem.endswith(f"_{suffix}") for stem in stems)}
-    return {"sequences": present}
+def _bids(folder: Path) -> dict[str, Any]:
+    """The option `sequences` of a BIDS folder: those that its raw images have."""
+    try:
+        present = {
+            row["path"].removesuffix(".gz").removesuffix(".nii").rpartition("_")[2] for row in scan(bids.describe(), folder).rows
+        }
+    except UserError:
+        present = set(bids.SEQUENCES)
+    return {"sequences": {suffix: name for suffix, name in bids.SEQUENCES.items() if suffix in present}}
 
 
 # ------------------------------------------------------------------------------------------------ YAML
@@ -205,7 +261,7 @@ def _ranges(values: list[list[Any]]) -> list[list[Any]]:
 
 
 def _yaml(root: Path, dataset: Dataset, module: str, options: dict[str, Any]) -> str:
-    name = module if module not in datasets.TEMPLATES else "mydata"
+    name = module if module not in datasets.TEMPLATES else OWN
     entry = (
         "" if module == name else yaml.safe_dump({"datasets": {name: {"module": module, "options": options}}}, sort_keys=False)
     )

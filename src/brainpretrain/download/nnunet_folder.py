@@ -38,6 +38,11 @@ def options(folder: Path, volumes: list[str]) -> dict[str, Any]:
     return found
 
 
+def names(folder: Path) -> dict[int, str]:
+    """The names of the labels by value, without background and regions."""
+    return _labels(_read(folder))
+
+
 def ignored(folder: Path) -> list[int]:
     """The value of the label `ignore`, as a list; empty without one."""
     return [value for value, name in _labels(_read(folder)).items() if name.lower() == IGNORE]
