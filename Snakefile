@@ -6,19 +6,28 @@ min_version("9.20")
 
 import gc
 
-from brainpretrain.config import Config, load
+from pathlib import Path
+
+from brainpretrain.config import Config, freezing, load
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
 
 # planning makes a million objects, all of which stay: looking for garbage among them makes a dry run slower
 gc.disable()
 
-# settings may be given as `--config study=demo`; the library reads the YAML under config/, and runs no code from it
+# settings may be given as `--config study=demo`; the library reads the YAML under config/, and runs no code from it.
+# A job of a batch system, which parses this file on its node, reads the files as they were when it was submitted.
 try:
-    CONFIG = load(f"{workflow.basedir}/config", config)
+    _folder, _settings = Path(workflow.basedir) / "config", config
+    if not workflow.is_main_process:
+        _folder, _settings = freezing.kept(config.get("submitted", ""))
+    CONFIG = load(_folder, _settings)
+    SUBMITTED = freezing.files_of(_folder, CONFIG.settings.study, _settings)
     PLAN = tables.make(CONFIG)
 except UserError as error:
     raise WorkflowError(str(error)) from None
+if workflow.is_main_process:
+    workflow.config_settings.config_args = [*workflow.config_settings.config_args, f"submitted={freezing.key_of(SUBMITTED)}"]
 
 
 def landing():
@@ -52,12 +61,15 @@ include: "rules/figures.smk"
 
 
 refuse_small_splits()
+if workflow.is_main_process:
+    refuse_placeholders()
 
 
 onstart:
     gc.enable()
     end_on_hangup()
     refuse_second_copies()
+    freezing.keep(SUBMITTED)
     warn_of_moved_data()
 
 

@@ -4,6 +4,7 @@ Raw data: in <data_root>/<data set>. Output: source.json (the files of the data 
 No rule waits for a download or needs a network. Folders of raw data are resources: data that moved are the same data.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -22,6 +23,41 @@ READY = [name for name in DOWNLOADS if can_be_had(datasets.load(name), Path(CONF
 def module(wildcards):
     """Module of a data set."""
     return specs.module(CONFIG, wildcards.dataset)
+
+
+FORCED = {}  # by data set, why its raw files are fetched and indexed again in this call, or ''
+
+
+def if_changed(wildcards):
+    """No input. Takes `--forcerun fetch` and `--forcerun index` back for a data set whose raw files are those on record.
+
+    Snakemake runs everything below a forced job in the same call, whatever the job writes. So the look at the files, which these
+    two jobs would do, happens while jobs are planned, and a dry run shows what will run. Called for every data set of the plan.
+    """
+    settings, dag, dataset = workflow.dag_settings, workflow.dag, wildcards.dataset
+    by_rule = {rule: pattern.format(dataset=dataset) for rule, pattern in (("fetch", SOURCE), ("index", INDEX))}
+    forced = {str(Path(name)) for name in settings.forcerun if workflow.is_main_process}
+    files = {path for rule, path in by_rule.items() if forced & {rule, path}}
+    if not files or dataset in FORCED:
+        return []
+    FORCED[dataset] = look(dataset)
+    for rule in forced & set(by_rule):
+        dag.forcerules.discard(workflow.get_rule(rule))
+    dag.forcefiles -= files
+    if FORCED[dataset]:
+        dag.forcefiles |= files
+    print(f"{dataset}: {FORCED[dataset] or 'its files are those on record, nothing below them runs again'}", file=sys.stderr)
+    return []
+
+
+def look(dataset):
+    """Why the raw files of a data set must be indexed again, or ''. Imported here, since pandas takes a third of a second."""
+    from brainpretrain.download import looking
+
+    source, index = Path(SOURCE.format(dataset=dataset)), Path(INDEX.format(dataset=dataset))
+    stored = [recipe.parent for recipe in sorted(source.parent.glob("*/recipe.json"))]
+    root = Path(CONFIG.data_root(dataset))
+    return looking.difference(CONFIG.described(dataset), root, source, index, stored, update=not workflow.dryrun)
 
 
 def requested(dataset):
@@ -58,6 +94,8 @@ rule download:
 
 
 rule fetch:
+    input:
+        if_changed,
     output:
         SOURCE,
     log:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from brainpretrain.cohorts import splits
+from brainpretrain.config import profiles
 
 
 def refuse_small_splits():
@@ -19,6 +20,19 @@ def refuse_small_splits():
                 splits.check_sizes(json.loads(subjects.read_text()), PLAN.draws(task), subjects)
             except UserError as error:
                 raise WorkflowError(str(error)) from None
+
+
+def refuse_placeholders():
+    """Ends if a resource that jobs are submitted with is still a placeholder of a profile; Slurm would refuse the first job."""
+    given = workflow.resource_settings
+    resources = [given._parsed_default_resources, *given._parsed_overwrite_resources.values()]
+    values = [(name, str(value.raw)) for part in resources for name, value in part.items()]
+    words = [word.removeprefix("--profile=") for word in sys.argv]
+    folders = [Path(workflow.basedir), *(Path(word) for word in words if Path(word, "config.yaml").is_file())]
+    try:
+        profiles.refuse_placeholders(values, folders)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def warn_of_moved_data():

@@ -45,3 +45,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     workflow = workflow_fixture.copy(tmp_path_factory.mktemp("workflow"))
     workflow.snakemake()
     return workflow
+
+
+@pytest.fixture(scope="session")
+def own_data(tmp_path_factory: pytest.TempPathFactory):
+    """A study on own data of every kind, run from their folders to its table, without figures; tests do not edit it."""
+    import own_data
+
+    workflow = own_data.make(tmp_path_factory.mktemp("own_data"))
+    workflow.snakemake("--config", "study=own", "--", *own_data.TARGETS)
+    return workflow

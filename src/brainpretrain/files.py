@@ -289,11 +289,17 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def write_tsv(path: Path | str, rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> None:
     """Writes a table as TSV, atomically. `columns` fixes names and order, also for a table without rows."""
+    text = as_tsv(rows, columns)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def as_tsv(rows: pd.DataFrame | Iterable[Mapping[str, Any]], columns: list[str] | None = None) -> str:
+    """The text that `write_tsv` writes."""
     import pandas as pd
 
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=columns)
-    with atomic(path) as temporary:
-        frame.to_csv(temporary, sep="\t", index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
+    return frame.to_csv(sep="\t", index=False, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)
 
 
 def read_tsv(path: Path | str, numbers: Iterable[str] = ()) -> pd.DataFrame:

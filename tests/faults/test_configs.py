@@ -1,11 +1,14 @@
-"""Fault 29: mistakes in a config, met by a command that reads it, and by Snakemake."""
+"""Faults 29, 73 and 74: mistakes in a config and in a profile, and odd text, met by a command that reads it, and by Snakemake."""
 
 from __future__ import annotations
 
 import pytest
 
+import own_data
 import workflow_fixture
 from brainpretrain import cli, config
+from brainpretrain.config import profiles
+from brainpretrain.errors import UserError
 from helpers import ROOT, edit
 
 
@@ -58,3 +61,43 @@ def test_29_a_mistyped_key_stops_snakemake_before_any_job(tmp_path):
     said = workflow.snakemake(check=False)
     assert "unknown key; did you mean 'global_batch'?" in said and "tiny.yaml: pretexts.amaes_tiny" in said
     assert not workflow.results.exists()
+
+
+# ------------------------------------------------------------------------------------------------ 73
+
+
+def test_73_braces_in_any_text_of_a_config_are_planned_as_they_are(tmp_path):
+    """tests/workflow/test_own_data.py runs the same study from the folders of its data to its table."""
+    workflow = own_data.make(tmp_path)
+    jobs = workflow.planned("--config", "study=own")
+    assert {"fetch": 3, "shard": 3, "finetune": 3, "licences": 1, "table": 1}.items() <= jobs.items()
+
+
+# ------------------------------------------------------------------------------------------------ 74
+
+
+def test_74_a_placeholder_in_a_profile_is_refused_before_the_first_job(tmp_path):
+    workflow = workflow_fixture.copy(tmp_path)
+    said = workflow.snakemake("-n", profile="slurm", check=False)
+    place = f"{tmp_path / 'slurm' / 'config.yaml'}:4"
+    assert "slurm_account: 'your_account' is a placeholder" in said and place in said and "slurm/README.md says how" in said
+    edit(tmp_path / "slurm" / "config.yaml", "your_account", "brains")
+    assert workflow.snakemake("-n", profile="slurm").count("rule finetune:") == 4
+
+
+@pytest.mark.parametrize(
+    "value", ["your_partition", "<account>", "<your account>", "my-account", "CHANGEME", "TODO", "account_name"]
+)
+def test_74_placeholders_of_every_form_are_named_with_file_and_line(tmp_path, value):
+    (tmp_path / "mine").mkdir()
+    profile = tmp_path / "mine" / "config.yaml"
+    profile.write_text(f"set-resources:\n  pretrain:\n    gpu_model: h100\n    qos: '{value}'\n")
+    with pytest.raises(UserError, match=rf"qos: '{value}' is a placeholder\n.*{profile}:4\n"):
+        profiles.refuse_placeholders([("gpu_model", "h100"), ("qos", value)], [tmp_path])
+
+
+@pytest.mark.parametrize(
+    "value", ["def-smith", "gpu", "a100_80gb", "exec slurm/launch.sh", "--signal=USR1@300", "srun", "", "mylab"]
+)
+def test_74_values_of_a_site_are_no_placeholders(value):
+    profiles.refuse_placeholders([("slurm_account", value)], [])

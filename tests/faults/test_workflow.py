@@ -1,4 +1,5 @@
-"""Faults 30, 31, 51 and 52: the whole workflow after an edit, in an odd place, after a jump of the clock, and without a home."""
+"""Faults 30, 31, 51, 52, 68 and 69: the workflow after an edit, in an odd place, after a jump of the clock, without a home, with jobs that
+wait while the study is edited, and after a look for changed files."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -152,3 +155,69 @@ def test_52_a_read_only_tree_no_home_and_no_network_are_enough(copied):
     assert all(f"(Rule: {rule})" in said for rule in ("shard", "finetune", "predict_cohort", "evaluate"))
     assert len(rows) >= 1 and (copied.root / target).read_bytes() == scores
     assert {path: path.stat().st_mtime_ns for path in [data, *data.rglob("*")]} == before
+
+
+# ------------------------------------------------------------------------------------------------ 68
+
+
+def on_a_node(workflow, *settings: str) -> str:
+    """Runs the job of one fold as a node of a cluster does, by the line that Snakemake submits, and returns what it says."""
+    line = [sys.executable, "-m", "snakemake", "--snakefile", "Snakefile", "--target-jobs", "fold:task=tissue,fold=5"]
+    line += ["--allowed-rules", "fold", "--local-groupid", "local", "--cores", "1", "--force", "--nolock", "--ignore-incomplete"]
+    line += [
+        "--target-files-omit-workdir-adjustment",
+        "--config",
+        "study=tiny",
+        *settings,
+        "--directory",
+        ".",
+        "--mode",
+        "remote",
+    ]
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT / "src"),
+    }
+    done = subprocess.run(line, cwd=workflow.root, env=environment, capture_output=True, text=True)
+    return done.stdout + done.stderr
+
+
+def test_68_a_job_that_waited_while_the_study_was_edited_runs_as_it_was_submitted(copied):
+    (folder,) = (copied.root / ".snakemake" / "brainpretrain").iterdir()
+    edit(copied.study, "block: 2", "block: 3")
+    edit(copied.root / "config" / "config.yaml", "study: amaes", "study: demo")
+    log = copied.results / "logs/fold/tissue/5.log"
+    on_a_node(copied, f"submitted={folder.name}")
+    assert " --fold 5 --block 2 " in log.read_text().splitlines()[0]
+    log.unlink()
+    said = on_a_node(copied)
+    assert "does not say which settings it was submitted with" in said and "same snakemake command again" in said
+    edit(folder / "studies" / "tiny.yaml", "block: 2", "block: 4")
+    assert "submitted with were changed" in on_a_node(copied, f"submitted={folder.name}")
+    shutil.rmtree(folder)
+    assert "submitted with are gone" in on_a_node(copied, f"submitted={folder.name}")
+    assert not log.exists()
+
+
+# ------------------------------------------------------------------------------------------------ 69
+
+
+def test_69_a_forced_look_at_unchanged_files_runs_nothing(copied):
+    before = {path: path.stat().st_mtime_ns for path in (copied.root / "results").rglob("*")}
+    said = copied.snakemake("--forcerun", "fetch")
+    assert "phantom_tiny: its files are those on record" in said and "Nothing to be done" in said
+    assert {path: path.stat().st_mtime_ns for path in (copied.root / "results").rglob("*")} == before
+    assert copied.planned("--forcerun", "index", "results/data/phantom_tiny/source.json") == {}
+
+
+def test_69_a_forced_look_finds_files_that_changed(copied):
+    """A file of the same size, but of another time, may be another file; a further file that nothing uses is none."""
+    (copied.root / "data/phantom_tiny/notes.txt").write_text("unused")
+    assert copied.planned("--forcerun", "fetch") == {}
+    copied.snakemake("--forcerun", "fetch")
+    assert "notes.txt" in (copied.root / "results/data/phantom_tiny/source.json").read_text() and copied.planned() == {}
+    image = copied.root / "data/phantom_tiny/sub-001/anat/sub-001_T1w.nii.gz"
+    os.utime(image, (1e9, 1e9))
+    said = copied.snakemake("-n", "--forcerun", "fetch")
+    assert "1 file changed since volumes were stored, the first: sub-001/anat/sub-001_T1w.nii.gz" in said
+    assert all(f"rule {name}:" in said for name in ("fetch", "index", "shard", "finetune"))

@@ -31,7 +31,7 @@ def study(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> OnSlurm
     found = OnSlurm(workflow_fixture.copy(tmp_path_factory.mktemp("study")), cluster)
     profile = found.root / "slurm" / "config.yaml"
     # all nodes are one small machine
-    text = profile.read_text().replace("workers: 7", "workers: 0")
+    text = profile.read_text().replace("workers: 7", "workers: 0").replace("your_account", "tests")
     profile.write_text(text + "set-threads: {pretrain: 1, finetune: 1, predict_cohort: 1}\n")
     found.run()
     return found

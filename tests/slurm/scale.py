@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -28,8 +29,11 @@ def make(folder: Path) -> dict[str, str]:
     from brainpretrain import config, datasets
     from brainpretrain.plan import tables
 
-    for name in ("config", "rules", "slurm", "envs", "Snakefile"):
+    for name in ("config", "rules", "envs", "Snakefile"):
         (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "slurm", folder / "slurm")
+    profile = folder / "slurm" / "config.yaml"
+    profile.write_text(profile.read_text().replace("your_account", "tests"))
     names = tables.make(config.load(ROOT / "config")).datasets
     rows = {name: (datasets.load(name).expected or {}).get("volumes", 0) for name in names}
     commands = folder / "bin"

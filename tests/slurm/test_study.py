@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from on_slurm import OnSlurm, until
 
+import workflow_fixture
 from brainpretrain.files import read_json, read_tsv
 from helpers import edit
 
@@ -109,3 +111,19 @@ def test_one_task_for_two_gpus_is_refused(again):
     said = again.run("--retries", "0", "--forcerun", ENCODER, "--", ENCODER, code=1)
     assert "1 process(es) run, but 2 device(s) were asked for" in said
     assert again.counts() == {"pretrain": 1}
+
+
+def test_a_job_that_waits_while_the_study_is_edited_runs_as_it_was_submitted(cluster, tmp_path):
+    waiting = OnSlurm(workflow_fixture.copy(tmp_path), cluster)
+    edit(waiting.root / "slurm" / "config.yaml", "your_account", "tests")
+    target = "results/data/phantom_tiny/coarse_4mm/shard000.tsv"
+    cluster.run("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    process = waiting.start("--", target)
+    try:
+        until(lambda: [row["state"] for row in waiting.jobs()] == ["PENDING"], waiting)
+        edit(waiting.workflow.study, "spacing_mm: [4, 4, 4]", "spacing_mm: [5, 5, 5]")
+    finally:
+        cluster.run("scontrol", "update", "PartitionName=cpu", "State=UP")
+    assert process.wait(600) == 0, waiting.said
+    assert read_json((waiting.root / target).with_name("recipe.json"))["recipe"]["spacing_mm"] == [4, 4, 4]
+    assert waiting.workflow.planned("--", target)["shard"] == 1  # the edit counts from the next call on

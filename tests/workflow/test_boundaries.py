@@ -255,6 +255,7 @@ WRITERS = {
     "download/http.py: _append": "the part of a download, which the next attempt continues",
     "download/http.py: finish": "renames that part",
     "files.py: atomic": "the writer itself",
+    "files.py: as_tsv": "returns the text of a table and writes no file",
     "files.py: atomic_folder": "the same for a folder",
     "files.py: _why_full": "asks whether a temporary file can grow",
     "files.py: link": "a second name of a file, or a copy, in a folder that is renamed when it is whole",

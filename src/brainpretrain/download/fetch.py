@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from brainpretrain.datasets.base import EXTENSIONS, Dataset
+from brainpretrain.datasets.base import EXTENSIONS, Dataset, Scan
 from brainpretrain.download.index import scan
 from brainpretrain.errors import UserError
 from brainpretrain.named import check_options
@@ -48,7 +48,11 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
         from brainpretrain.download.convert import NRRD, convert_tree
 
         convert_tree(root, image=dataset.convert, formats=NRRD)
-    files = scan(dataset, root)
+    return describe(dataset, root, scan(dataset, root))
+
+
+def describe(dataset: Dataset, root: Path | str, files: Scan) -> dict[str, Any]:
+    """What `fetch` returns, from the files that are in place."""
     unexpected = sorted(files.unexpected, key=lambda path: not path.endswith(EXTENSIONS))
     counts = {"volumes": len(files.rows), "subjects": len({row["subject"] for row in files.rows})}
     return {

@@ -1,0 +1,65 @@
+"""Whether the raw files of a data set are still those that were fetched, indexed and stored."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from brainpretrain.datasets.base import CONVERTED, Dataset, Row
+from brainpretrain.download.archives import markers
+from brainpretrain.download.fetch import describe
+from brainpretrain.download.index import scan, with_sizes
+from brainpretrain.errors import UserError, first_line
+from brainpretrain.files import as_tsv, read_json, write_json
+from brainpretrain.preprocess.shards import RECIPE, key_of, read_record
+from brainpretrain.words import count
+
+
+def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: Iterable[Path], *, update: bool) -> str:
+    """Why a data set must be fetched and indexed again; '' if its raw files are those on record.
+
+    Args:
+        dataset: the description of the data set.
+        root: folder of its raw files.
+        source: its `source.json`. Facts that no other step reads, such as the folder or the unused files, are brought up to date.
+        index: its `index.tsv`, which must list the same files with the same sizes.
+        stored: folders of its stored volumes; the raw file of each must have the same size and time as when it was stored.
+        update: False only looks, and writes nothing.
+    """
+    if not (source.exists() and index.exists()):
+        return "not yet indexed"
+    try:
+        if dataset.source_format == "nrrd" and (waiting := _unconverted(root, dataset.convert)):
+            return f"{count(len(waiting), 'NRRD file')} not yet converted"
+        files = scan(dataset, root)
+        rows = with_sizes(files.rows, root)
+        if as_tsv(rows) != index.read_text(encoding="utf-8"):
+            return "other files than in the index, or of other sizes"
+        if changed := [path for folder in stored for path in _changed(folder, root, rows)]:
+            return f"{count(len(changed), 'file')} changed since volumes were stored, the first: {changed[0]}"
+        facts = describe(dataset, root, files) | {"archives": markers(root)}
+    except (UserError, OSError) as error:
+        return first_line(error)  # the job reports it in full
+    if update and facts != read_json(source):
+        status = source.stat()
+        write_json(source, facts)
+        os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))  # a newer file would index again
+    return ""
+
+
+def _changed(folder: Path, root: Path, rows: list[Row]) -> list[str]:
+    """Paths of raw files whose size or time is not that on record with their stored volumes in `folder`."""
+    recipe = read_json(folder / RECIPE)["recipe"]
+    records = ((row, read_record(folder / "volumes" / f"{row['volume']}.json")) for row in rows)
+    return [row["path"] for row, kept in records if kept and kept["key"] != key_of(root, recipe, row)]
+
+
+def _unconverted(root: Path, image: str) -> list[Path]:
+    """The NRRD files that `fetch` would convert."""
+    from brainpretrain.download.convert import NRRD, without_ending  # here, since few data sets are NRRD
+
+    relative = [path.relative_to(root) for path in root.rglob("*") if path.name.lower().endswith(NRRD)]
+    converted = {path: root / CONVERTED / path.with_name(without_ending(path.name) + ".nii.gz") for path in relative}
+    return [path for path, target in converted.items() if re.fullmatch(image, path.as_posix()) and not target.exists()]

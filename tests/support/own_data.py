@@ -1,0 +1,99 @@
+"""A study on own data of every kind (BIDS, nnU-Net, a table), made for tests: tiny volumes, and braces in all text of its config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+import workflow_fixture
+
+STUDY = r"""
+title: "Own {data}: {3}"
+seed: 0
+folds: 1
+build: [own]
+datasets:
+  own_bids:
+    module: bids
+    options:
+      sequences: {T1w: T1w}
+      label: "{top}derivatives/lesions/{subject}/{stem}_mask"
+      labels: {1: "lesion {x}"}
+      licence: "ours {y}"
+  own_nnunet:
+    module: nnunet
+    options: {sequences: [T1w], case: "(?P<subject>p[0-9]{3})", labels: {1: "lesion {x}"}, citation: "{BraTS} 2021"}
+  own_csv: {module: csv, options: {file: "list {x}.csv", labels: {1: "lesion {x}"}}}
+preprocess:
+  coarse_4mm: {like: amaes, spacing_mm: [4, 4, 4]}
+tasks:
+  own_bids:
+    note: "{note}"
+    dataset: own_bids
+    sequences: [T1w]
+    labels: {"lesion {x}": [1]}
+    nsd_tolerance_mm: 4
+    preprocess: coarse_4mm
+    split: {seed: 0, test_fraction: 0.3, block: 2}
+  own_nnunet: {like: own_bids, dataset: own_nnunet}
+  own_csv: {like: own_bids, dataset: own_csv}
+backbones:
+  unet_micro: {like: unet_tiny, options: {width: 4, levels: 3}}
+finetune:
+  tiny:
+    like: amaes
+    patch_size: [16, 16, 16]
+    phases: [{steps: 2, lr: 1.0e-3, decay: cosine}]
+    precision: 32-true
+    inference: {batch: 4}
+tables:
+  own:
+    title: "Own {table}"
+    columns:
+      - {title: "bids {x}", task: own_bids, cohort: test}
+      - {title: "nnunet {x}", task: own_nnunet, cohort: test}
+      - {title: "csv {x}", task: own_csv, cohort: test}
+    corpus: brains45k
+    recipe: tiny
+    n_train: 2
+    rows:
+      - {title: "{3} of {input}", backbone: unet_micro}
+"""
+TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv")]
+SUBJECTS = ("001", "002", "003")
+
+
+def volume(path: Path, subject: str, label: bool = False) -> None:
+    """A head of 20 voxels of 4 mm, with a bright cube that is the lesion."""
+    grid = np.indices((20, 20, 20)) - 9.5
+    head = (grid**2).sum(0) < 80
+    cube = (np.abs(grid - (int(subject) - 2)) < 2.5).all(0)
+    noise = np.random.default_rng(int(subject)).integers(0, 20, head.shape)
+    array = cube.astype(np.uint8) if label else ((100 + noise + 80 * cube) * head).astype(np.int16)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, np.diag([4, 4, 4, 1])), path)
+
+
+def raw(data: Path) -> None:
+    """The raw files of the three data sets."""
+    lines = ["subject,sequence,path,label"]
+    for subject in SUBJECTS:
+        volume(data / f"own_bids/sub-{subject}/anat/sub-{subject}_T1w.nii.gz", subject)
+        volume(data / f"own_bids/derivatives/lesions/sub-{subject}/sub-{subject}_mask.nii.gz", subject, label=True)
+        volume(data / f"own_nnunet/imagesTr/p{subject}_0000.nii.gz", subject)
+        volume(data / f"own_nnunet/labelsTr/p{subject}.nii.gz", subject, label=True)
+        image, mask = f"scans {{x}}/{subject}.nii.gz", f"masks {{x}}/{subject}.nii.gz"
+        volume(data / "own_csv" / image, subject)
+        volume(data / "own_csv" / mask, subject, label=True)
+        lines.append(f"s{{{subject}}},T1w,{image},{mask}")
+    (data / "own_csv" / "list {x}.csv").write_text("\n".join(lines) + "\n")
+
+
+def make(root: Path) -> workflow_fixture.Workflow:
+    """The study in a folder of its own, not yet run."""
+    workflow = workflow_fixture.copy(root)
+    workflow.study.with_name("own.yaml").write_text(STUDY)
+    raw(root / "data")
+    return workflow
