@@ -85,7 +85,7 @@ rule evaluate:
         runtime=120,
         root=cohort_root,
     params:
-        task=as_json(specs.task_scores, "task"),
+        task=as_json(specs.task_scores, "task", "cohort"),
         fixed=option("--fixed", "fixed"),
         run=lambda w: specs.as_json({"study": CONFIG.study_name, **w}),
     shell:

@@ -177,7 +177,7 @@ rule plot_overlays:
         root=cohort_root,
     params:
         folders=evaluation_folders,
-        task=as_json(specs.task_overlays, "task"),
+        task=as_json(specs.task_overlays, "task", "cohort"),
     shell:
         "brainpretrain plot-overlays --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
         " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
@@ -200,7 +200,7 @@ rule overlay_cases:
         root=cohort_root,
     params:
         folders=evaluation_folders,
-        task=as_json(specs.task_overlays, "task"),
+        task=as_json(specs.task_overlays, "task", "cohort"),
         title=lambda w: f"{arm_title(w)} ({w.cohort})",
     shell:
         "brainpretrain overlay-cases --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"

@@ -16,9 +16,11 @@ import yaml
 import tiny
 from brainpretrain import cli, config
 from brainpretrain.cohorts import splits
+from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.errors import UserError
+from brainpretrain.evaluation.scores import evaluate
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
-from brainpretrain.plan import tables
+from brainpretrain.plan import specs, tables
 from brainpretrain.preprocess import shards
 from cohorts.test_splits import indexed
 from helpers import ROOT, edit
@@ -295,9 +297,9 @@ def own_study(labels: str, ignore: str = "[]", declared: str = "{1: front, 2: ba
     }  # fmt: skip
 
 
-def planned(folder: Path, entries: dict[str, Any]) -> Any:
+def planned(folder: Path, entries: dict[str, Any], cohort: str = "test") -> Any:
     """The plan of a study with these entries and one row."""
-    column = {"title": "t", "task": "t", "cohort": "test"}
+    column = {"title": "t", "task": "t", "cohort": cohort}
     table = {"title": "T", "columns": [column], "corpus": "brains45k", "recipe": "amaes", "n_train": 2,
              "rows": [{"backbone": "unet_xl"}]}  # fmt: skip
     study = {"title": "s", "seed": 0, "folds": 1, "build": ["mine_table"], "tables": {"mine_table": table}}
@@ -362,3 +364,48 @@ def test_65_a_corpus_stays_disjoint_from_the_test_set_of_the_data_set_that_grew(
         test = set(read_json(tmp_path / "subjects.json")["test"])
         assert test and not test & set(read_tsv(tmp_path / f"corpus{n}.tsv")["subject"])
         assert trained is None or not test & set(read_tsv(tmp_path / trained)["subject"])
+
+
+# ------------------------------------------------------------------------------------------------ 56
+
+
+def two_releases(**ood: Any) -> dict[str, Any]:
+    """A task on a data set in which the back is 2, scored on another in which it is 4."""
+    entries = own_study("{front: [1], back: [2]}")
+    options = {"sequences": ["T1w"], "labels": {1: "Front", 4: "back"}}
+    entries["datasets"]["other"] = {"module": "nnunet", "options": options}
+    entries["tasks"]["t"]["ood"] = {"dataset": "other", **ood}
+    return entries
+
+
+def test_56_values_that_two_data_sets_name_differently_are_refused_when_planning(tmp_path):
+    words = r"'mine' and 'other' of task 't' name label values differently: 2 is back and nothing\n[\s\S]*these values: 1 Front, 4 back"
+    with pytest.raises(UserError, match=words):
+        planned(tmp_path / "wrong", two_releases(), "ood")
+    for number, (labels, message) in enumerate(
+        (({"front": [1], "back": [7]}, "does not have: 7"), ({"back": [4]}, "class names of the task: back, front"))
+    ):
+        with pytest.raises(UserError, match=message):
+            planned(tmp_path / str(number), two_releases(labels=labels), "ood")
+    assert planned(tmp_path / "unused", two_releases()).tasks == ["t"]  # no table scores it
+
+
+def test_56_labels_of_the_cohort_reach_scores_and_pictures_and_nothing_else(tmp_path):
+    settings = planned(tmp_path, two_releases(labels={"front": [1], "back": [4]}), "ood").config
+    reference = {"labels": {"front": [1], "back": [4]}, "ignore": []}
+    for spec in (specs.task_scores, specs.task_overlays):
+        assert spec(settings, "t", "ood") == spec(settings, "t", "test") | {"reference": reference}
+    assert "labels" not in specs.task_ood(settings, "t")["ood"]
+
+
+def test_56_a_reference_of_another_release_is_read_with_its_own_values(tmp_path):
+    label = np.zeros((16, 16, 16), np.uint8)
+    label[3:8, 3:13, 3:13], label[8:13, 3:13, 3:13] = 1, 4
+    cohort = tiny.store(tmp_path / "stored", {"a": (label, np.eye(4))})
+    cases = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["a"]
+    nib.save(nib.Nifti1Image(np.where(label == 4, np.uint8(2), label), np.eye(4)), tmp_path / "a.nii.gz")
+    task = tiny.TASK | {"labels": {"back": [2], "front": [1]}, "lesions": []}
+    reference = {"labels": {"front": [1], "back": [4]}, "ignore": []}
+    run = dict.fromkeys(("study", "task", "cohort", "backbone", "init", "recipe", "n_train", "fold"), "x")
+    assert set(evaluate(cases, cohort.raw, tmp_path, task | {"reference": reference}, run)["dice"]) == {1.0}
+    assert evaluate(cases, cohort.raw, tmp_path, task, run).set_index("label")["dice"]["back"] == 0

@@ -65,10 +65,10 @@ def test_the_parts_of_a_task(paper):
     assert specs.task_split(paper.config, "isles22_dwi")["split"] == {"seed": 859032, "test_fraction": 0.25}
     assert specs.task_ood(paper.config, "wmh_flair") == {"sequences": ["FLAIR"], "ood": {"dataset": "wmh", "subsets": ["test"]}}
     assert specs.task_prediction(paper.config, "wmh_flair") == {"sequences": ["FLAIR"]}
-    assert specs.task_scores(paper.config, "wmh_flair") == {
+    assert specs.task_scores(paper.config, "wmh_flair", "ood") == {
         "sequences": ["FLAIR"], "labels": {"wmh": [1]}, "ignore": [2], "nsd_tolerance_mm": 1, "lesions": ["wmh"],
         "empty_masks": "nan", "hd95_missed_mm": None}  # fmt: skip
-    assert specs.task_overlays(paper.config, "wmh_flair").keys() == {"sequences", "labels", "ignore"}
+    assert specs.task_overlays(paper.config, "wmh_flair", "ood").keys() == {"sequences", "labels", "ignore"}
     assert [task.dataset_of(cohort) for cohort in ("val", "ood")] == ["wmh", "wmh"]
 
 

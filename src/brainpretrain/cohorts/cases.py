@@ -163,6 +163,12 @@ def _counted(counts: Mapping[int, int], n_cases: int) -> str:
     return ", ".join(parts[:_LISTED]) + (f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else "")
 
 
+def reference_lookup(task: Mapping[str, Any]) -> np.ndarray:
+    """`label_lookup` for the label files of a cohort: with the values of `reference` if the task has this key, else its own."""
+    reference = task.get("reference", task)
+    return label_lookup({name: reference["labels"][name] for name in task["labels"]}, reference["ignore"])
+
+
 def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
     """Table from label-file values (0 .. 65535) to classes: uint8, background 0, `IGNORED` for ignored values."""
     lookup = np.zeros(65536, np.uint8)

@@ -120,6 +120,12 @@ class OutOfDistribution(Section):
 
     dataset: Name
     subsets: list[str] = []
+    labels: dict[str, Annotated[list[Label], Field(min_length=1)]] | None = Field(
+        None,
+        exclude=True,
+        description="class name to values in the label files of this cohort, with the class names of the task; null: as the task",
+    )
+    ignore: list[Label] | None = Field(None, exclude=True, description="values that are not scored; null: as the task")
     by_site: bool = Field(
         False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
     )
@@ -168,6 +174,23 @@ class Task(Segmentation):
     def dataset_of(self, cohort: str) -> str:
         """The data set of a cohort."""
         return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
+
+    def reference_of(self, cohort: str) -> dict[str, Any]:
+        """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
+        if cohort != "ood" or self.ood is None or (self.ood.labels is None and self.ood.ignore is None):
+            return {}
+        labels = self.labels if self.ood.labels is None else {name: self.ood.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if self.ood.ignore is None else self.ood.ignore}
+
+    @model_validator(mode="after")
+    def _one_name_per_class(self) -> Task:
+        if self.ood and self.ood.labels is not None and set(self.ood.labels) != set(self.labels):
+            raise ValueError(f"'ood' needs labels with the class names of the task: {', '.join(self.labels)}")
+        if reference := self.reference_of("ood"):
+            values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"label values occur twice in 'labels' and 'ignore' of 'ood': {twice}")
+        return self
 
     @model_validator(mode="after")
     def _lesions_are_labels(self) -> Task:

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup
+from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, reference_lookup
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import lesions, metrics
 from brainpretrain.preprocess import nifti, sources, volumes
@@ -39,13 +39,13 @@ def evaluate(
             that is not a class of the task.
     """
     _require_same_cases({case.name for case in cases}, predictions)
-    lookup = label_lookup(task["labels"], task["ignore"])
+    lookup, of_reference = label_lookup(task["labels"], task["ignore"]), reference_lookup(task)
     rows: list[dict[str, Any]] = []
     for case in cases:
         limits = Limits.of_stored(case.rows[0])
         reference = sources.read_label(raw, case.folder, case.rows[0])
         predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"], limits)
-        classes = lookup[volumes.integer_labels(reference)]
+        classes = of_reference[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)
         columns = {"volume": case.name, "subject": case.subject, "session": case.session, "site": case.rows[0]["site"]}
         rows += [dict(run) | columns | score for score in scores]

@@ -111,15 +111,20 @@ def task_prediction(config: Config, task: str) -> dict[str, Any]:
     return config.tasks[task].model_dump(mode="json", include={"sequences"})
 
 
-def task_scores(config: Config, task: str) -> dict[str, Any]:
-    """What shapes the scores of predictions."""
+def task_scores(config: Config, task: str, cohort: str) -> dict[str, Any]:
+    """What shapes the scores of predictions. `reference`: labels of the cohort's own label files, if they differ."""
     fields = {"sequences", "labels", "ignore", "nsd_tolerance_mm", "lesions", "empty_masks", "hd95_missed_mm"}
-    return config.tasks[task].model_dump(mode="json", include=fields)
+    return config.tasks[task].model_dump(mode="json", include=fields) | _reference(config, task, cohort)
 
 
-def task_overlays(config: Config, task: str) -> dict[str, Any]:
+def task_overlays(config: Config, task: str, cohort: str) -> dict[str, Any]:
     """What shapes pictures of predictions over their images."""
-    return _part(config.tasks[task], Segmentation)
+    return _part(config.tasks[task], Segmentation) | _reference(config, task, cohort)
+
+
+def _reference(config: Config, task: str, cohort: str) -> dict[str, Any]:
+    reference = config.tasks[task].reference_of(cohort)
+    return {"reference": reference} if reference else {}
 
 
 # --- data sets and releases

@@ -43,6 +43,7 @@ def make(config: Config) -> Plan:
     plan = Plan(config, tables)
     _check_names(plan)
     _check_label_values(plan)
+    _check_ood_labels(plan)
     _check_sizes(plan)
     return plan
 
@@ -227,6 +228,39 @@ def _check_label_values(plan: Plan) -> None:
                 where=f"tasks.{name}",
                 fix=f"add them to the task: ignore: {sorted({*task.ignore, *unnamed})}",
             )
+
+
+def _check_ood_labels(plan: Plan) -> None:
+    """The values of a task mean the same in the data set of its cohort `ood`, or the cohort names its own."""
+    for name in plan.tasks:
+        task = plan.config.tasks[name]
+        if ("ood" not in {cohort for other, cohort in plan.cohorts if other == name}) or task.ood is None:
+            continue
+        own, other = (plan.config.described(dataset).labels for dataset in (task.dataset, task.ood.dataset))
+        if not other or (task.ood.labels is None and (not own or task.ood.dataset == task.dataset)):
+            continue
+        names = ", ".join(f"{value} {label}" for value, label in list(other.items())[:40])
+        if task.ood.labels is not None:
+            values = {value for group in task.ood.labels.values() for value in group}
+            if unknown := sorted(values - set(other)):
+                problem = f"'ood' names label values that the data set '{task.ood.dataset}' does not have: {_words(unknown)}"
+                raise UserError(problem, where=f"tasks.{name}.ood", fix=f"use values of the data set: {names}")
+            continue
+        used = sorted(value for group in task.labels.values() for value in group)
+        if differ := [value for value in used if _plain(own.get(value, "")) != _plain(other.get(value, ""))]:
+            pairs = ", ".join(f"{value} is {own.get(value, 'nothing')} and {other.get(value, 'nothing')}" for value in differ)
+            raise UserError(
+                f"the data sets '{task.dataset}' and '{task.ood.dataset}' of task '{name}' name label values differently:"
+                f" {pairs}",
+                where=f"tasks.{name}.ood",
+                fix=f"give 'ood' its own labels, with the class names of the task ({', '.join(task.labels)})"
+                f" and these values: {names}",
+            )
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _words(values: Iterable[int]) -> str:

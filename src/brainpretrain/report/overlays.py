@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases
+from brainpretrain.cohorts.cases import IGNORED, label_lookup, labelled_cases, reference_lookup
 from brainpretrain.files import read_tsv
 from brainpretrain.preprocess import nifti, sources, volumes
 from brainpretrain.preprocess.geometry import to_ras
@@ -65,8 +65,10 @@ def load_overlays(
     by_fold = {scores["fold"].iloc[0]: folder for folder, scores in by_folder.items()}
     by_subject = labelled_cases(table, stored, task["sequences"])
     cases = {case.name: case for sessions in by_subject.values() for case in sessions}
-    lookup = label_lookup(task["labels"], task["ignore"])
-    lookup = np.where(lookup == IGNORED, 0, lookup)
+    lookups = [
+        np.where(lookup == IGNORED, 0, lookup)
+        for lookup in (reference_lookup(task), label_lookup(task["labels"], task["ignore"]))
+    ]
     overlays = []
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
         row = cases[pick["volume"]].rows[0]
@@ -74,7 +76,8 @@ def load_overlays(
         image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, row)
         prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
-        classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for part in (label, prediction)]
+        parts = zip(lookups, (label, prediction), strict=True)
+        classes = [orientation.to_ras(lookup[volumes.integer_labels(part)]) for lookup, part in parts]
         spacing_mm = [image.spacing_mm[axis] for axis in orientation.axes]
         overlays.append(Overlay(pick, array, *classes, spacing_mm))
     return overlays
