@@ -110,8 +110,11 @@ class Cohort:
         return self.root / "fold0.json"
 
 
-def make(root: Path, subjects: int = 6) -> Cohort:
-    """Bright balls (label 1) at random places in textured boxes, with oblique and flipped affines among them."""
+def make(root: Path, subjects: int = 6, shell: bool = False) -> Cohort:
+    """Bright balls (label 1) at random places in textured boxes, with oblique and flipped affines among them.
+
+    With `shell`, the voxels around each ball have the label 2.
+    """
     cohort = Cohort(root)
     cohort.raw.mkdir(parents=True)
     rows = []
@@ -122,6 +125,8 @@ def make(root: Path, subjects: int = 6) -> Cohort:
         distance = np.linalg.norm(np.indices(shape) - centre[:, None, None, None], axis=0)
         label = (distance < 5).astype(np.uint8)
         image = (200 * label + 100 * rng.random(shape) + 20).astype(np.int16)
+        if shell:
+            label[(distance >= 5) & (distance < 7)] = 2
         affine = np.diag([-1.0 if number % 2 else 1.0, 1, 1, 1])
         if number % 3 == 2:
             affine[:3, :3] = affine[:3, :3][:, [2, 0, 1]]

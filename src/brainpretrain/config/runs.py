@@ -28,13 +28,11 @@ from brainpretrain.config.sections import (
 
 
 class Run(BaseModel):
-    """Fields that both kinds of training share. Unknown keys are refused at every level."""
+    """Base of both runs. Unknown keys are refused at every level."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     name: str
     seed: Annotated[int, Field(ge=0)]
-    policy: PolicyConfig
-    preprocess: PreprocessRecipe
 
     def plain(self) -> dict[str, Any]:
         """The run as JSON has it."""
@@ -46,6 +44,8 @@ class PretrainRun(Run):
 
     recipe: PretrainRecipe
     backbone: Encoder
+    policy: PolicyConfig
+    preprocess: PreprocessRecipe
 
 
 class FinetuneRun(Run):
@@ -58,6 +58,8 @@ class FinetuneRun(Run):
     task: Segmentation
     recipe: FinetuneRecipe
     backbone: Backbone
+    policy: PolicyConfig
+    preprocess: PreprocessRecipe
 
 
 def pretrain_run(content: Mapping[str, Any], where: str) -> PretrainRun:
