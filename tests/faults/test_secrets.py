@@ -98,7 +98,7 @@ def test_09_a_wrong_secret_is_named_and_the_right_one_succeeds(tmp_path, monkeyp
         said = capfd.readouterr().err
         words = (
             f"asks for a login: status {status}",
-            "see that XNAT_USER and XNAT_PASSWORD are right, and accept the terms at",
+            "check XNAT_USER and XNAT_PASSWORD, and accept the terms at",
             host.front.url,
         )
         assert all(word in said for word in words) and "canary" not in said

@@ -15,6 +15,7 @@ import yaml
 
 import tiny
 from brainpretrain import cli, config
+from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.plan import tables
@@ -318,3 +319,46 @@ def test_55_the_ignore_label_of_a_data_set_is_named_by_the_task(tmp_path):
     with pytest.raises(UserError, match=r"marks the label values 2 as ignored[\s\S]*ignore: \[2\]"):
         planned(tmp_path / "wrong", own_study("{front: [1]}", declared=declared))
     assert planned(tmp_path / "right", own_study("{front: [1]}", "[2]", declared)).tasks == ["t"]
+
+
+# ------------------------------------------------------------------------------------------------ 65
+
+
+def drawn(subjects: list[str], draw: str = "hash", **columns: Any) -> dict[str, Any]:
+    rule = {"seed": 3, "test_fraction": 0.25, "draw": draw}
+    task = {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": rule}
+    return splits.split(indexed(subjects, session="", **columns), task)
+
+
+def test_65_one_more_or_one_less_subject_moves_nobody():
+    names = [f"s{n:03d}" for n in range(400)]
+    larger = drawn(names)
+    assert larger["draw"] == "hash" and 75 <= len(larger["test"]) <= 125 and not set(larger["test"]) & set(larger["pool"])
+    for smaller in (drawn(names[:200]), drawn(names[100:]), drawn(names[:-1])):
+        assert set(smaller["test"]) <= set(larger["test"]) and set(smaller["pool"]) <= set(larger["pool"])
+    assert set(drawn(names[:40], "shuffle")["test"]) - set(drawn(names[:41], "shuffle")["test"])  # the exception, which is named
+    assert drawn(names[:10], "shuffle")["draw"] == "shuffle"
+    twins = drawn(names, patient=["p"] * 40 + names[40:])  # names of one patient are on one side
+    assert len({name in twins["test"] for name in names[:40]}) == 1
+
+
+def test_65_a_corpus_stays_disjoint_from_the_test_set_of_the_data_set_that_grew(tmp_path, capsys):
+    names = [f"s{n:02d}" for n in range(40)]
+    stored = dict.fromkeys(shards.RECORD_COLUMNS, "") | {"status": "ok", "shape": "8 8 8"}
+    for n, (grown, trained) in enumerate(((names[:20], None), (names, "corpus0.tsv"))):
+        write_tsv(tmp_path / "index.tsv", indexed(grown, session="", volume=grown, path=grown))
+        rows = [
+            {"volume": name, "subject": name, "session": "", "sequence": "FLAIR", "subset": "train", "patient": ""}
+            for name in grown
+        ]
+        write_tsv(tmp_path / "volumes.tsv", [row | stored | {"checksum": row["volume"]} for row in rows])
+        task = {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": {"seed": 0, "test_fraction": 0.3, "draw": "hash"}}
+        line = ["split", "--index", f"{tmp_path}/index.tsv", "--task", json.dumps(task), "--out", f"{tmp_path}/subjects.json"]
+        assert cli.main(line) == 0
+        source = {"dataset": "d", "sequences": [], "subsets": [], "pool_of": "t"}
+        line = ["corpus", "--volumes", f"d={tmp_path}/volumes.tsv", "--data", str(tmp_path), "--seed", "0", "--pools"]
+        line += [f"t={tmp_path}/subjects.json", "--corpus", json.dumps({"sources": [source], "val_fraction": 0.1})]
+        assert cli.main([*line, "--out", f"{tmp_path}/corpus{n}.tsv"]) == 0
+        test = set(read_json(tmp_path / "subjects.json")["test"])
+        assert test and not test & set(read_tsv(tmp_path / f"corpus{n}.tsv")["subject"])
+        assert trained is None or not test & set(read_tsv(tmp_path / trained)["subject"])

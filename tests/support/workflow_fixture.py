@@ -40,7 +40,7 @@ tasks:
     lesions: [lesion]
     nsd_tolerance_mm: 4
     preprocess: coarse_4mm
-    split: {seed: 0, test_fraction: 0.4, block: 2}
+    split: {seed: 0, test_fraction: 0.4, draw: shuffle, block: 2}
 backbones:
   unet_micro: {like: unet_tiny, options: {width: 4, levels: 3}}
 pretexts:

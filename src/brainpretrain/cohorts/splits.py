@@ -9,6 +9,28 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
+from brainpretrain.files import stable_hash
+
+
+def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
+    """Pool and fixed test set, both sorted; each patient is drawn by itself, so that subjects that come or go move nobody.
+
+    The size of the test set varies as that of independent draws: with n subjects and share p its standard deviation is
+    sqrt(n p (1 - p)). The same holds within every site.
+
+    Args:
+        patients: subject to patient; the subjects of a patient are on one side.
+        test_fraction: share of the test set, 0..1.
+
+    Raises:
+        UserError: nobody is in the pool.
+    """
+    drawn = {subject for subject, patient in patients.items() if stable_hash(f"{seed} {patient}") < test_fraction * 2**64}
+    pool = sorted(set(patients) - drawn)
+    if not pool:
+        problem = f"no split: all of {len(patients)} subjects are in the test set" if patients else "a split needs subjects"
+        raise UserError(problem, where="split", fix="add subjects, or change test_fraction or seed")
+    return pool, sorted(drawn)
 
 
 def holdout(
@@ -66,7 +88,8 @@ def _interleaved(shuffled: list[str], sites: Mapping[str, str]) -> list[str]:
 def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     """Pool and fixed test set of a task, as JSON can store them.
 
-    Subjects are drawn by name, as in the published splits. `patients` (subject to patient) lists the subjects that share a
+    `draw: hash` draws each patient by itself; `shuffle`, also without `draw`, draws subjects by name as in published splits.
+    `patients` (subject to patient) lists the subjects that share a
     patient with another subject, so that no fold trains on a patient whom it scores.
 
     Args:
@@ -74,15 +97,21 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
         task: dataset, sequences, subsets and split of the task entry.
 
     Returns:
-        dataset, seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
+        dataset, draw (the rule), seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
 
     Raises:
         UserError: there are no subjects, or the split is stratified and the site of a subject is unknown.
     """
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
-    pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
-    return {"dataset": task["dataset"], "seed": rule["seed"], "pool": pool, "test": test, "patients": _namesakes(index)} | sites
+    draw = rule.get("draw", "shuffle")
+    if draw == "hash":
+        of_subject = dict(zip(rows["subject"], patients(rows), strict=True))
+        pool, test = draw_by_hash(of_subject, rule["test_fraction"], rule["seed"])
+    else:
+        pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
+    drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
+    return drawn | {"patients": _namesakes(index)} | sites
 
 
 def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object) -> None:
@@ -105,7 +134,7 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
         elif cohort == "test" and not subjects["test"]:
             problems.append("the cohort 'test' has no subjects")
     if problems:
-        fix = "lower n_train, or change test_fraction; if subjects were added since, delete the file"
+        fix = "lower n_train, or change test_fraction or seed; if subjects were added since, delete the file"
         raise UserError("\n".join(dict.fromkeys(problems)), where=where, fix=fix)
 
 

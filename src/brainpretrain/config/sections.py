@@ -108,6 +108,11 @@ class Split(Section):
     test_fraction: Annotated[float, Field(ge=0, lt=1)]
     block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
     stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
+    draw: Literal["hash", "shuffle"] = Field(
+        "hash",
+        description="hash: each subject by itself, so that added subjects move nobody between pool and test set, whose size is"
+        " then near test_fraction; shuffle: scikit-learn's train_test_split, as in published splits, of exact size",
+    )
 
 
 class OutOfDistribution(Section):

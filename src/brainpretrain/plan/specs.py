@@ -96,6 +96,8 @@ def task_split(config: Config, task: str) -> dict[str, Any]:
     """What shapes the pool and the test set of a task. `block` shapes folds only, and `ood` neither."""
     entry = config.tasks[task]
     split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
+    if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
+        split["draw"] = "hash"
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
 
 
