@@ -14,7 +14,7 @@ from brainpretrain.training import gpus
 
 
 def refuse_what_cannot_work():
-    """Ends if files that exist, or the machine of the profile, show that a job of the study would refuse to run."""
+    """Ends if files that exist, or the devices of the profile, show that a job of the study would refuse to run."""
     try:
         for task in PLAN.tasks:
             index = INDEX.format(dataset=CONFIG.tasks[task].dataset)
@@ -26,7 +26,7 @@ def refuse_what_cannot_work():
             given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
             values = {name: str(value.raw) for name, value in given.items()}
             numbers = [int(values.get(name, 1)) if values.get(name, "1").isdigit() else 1 for name in ("gpu", "nodes")]
-            # a training runs on this machine if it claims one of its GPUs
+            # a training runs here if it claims a GPU of this computer
             is_here = "brainpretrain claim" in values.get("launcher", "")
             checks.check_machine(PLAN, rule, *numbers, has_gpu=not is_here or bool(gpus.visible(os.environ)))
     except UserError as error:

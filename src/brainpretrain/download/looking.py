@@ -64,7 +64,7 @@ def _changed(folder: Path, root: Path, rows: list[Row]) -> list[str]:
 
 
 def _has_same_content(folder: Path, root: Path, row: Row) -> bool:
-    """Whether the raw files of a stored volume have the checksums on record; False if none are, as in those of earlier versions."""
+    """Whether the raw files of a stored volume have the checksums on record; those of earlier versions have none."""
     if not row.get("source_checksum"):
         return False
     try:
