@@ -60,9 +60,9 @@ include: "rules/report.smk"
 include: "rules/figures.smk"
 
 
-refuse_small_splits()
 if workflow.is_main_process:
     refuse_placeholders()
+    refuse_what_cannot_work()
 
 
 onstart:

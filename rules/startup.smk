@@ -1,25 +1,36 @@
-"""Checks and warnings before any job: small splits also in a dry run, the others when a run starts."""
+"""Checks and warnings before any job: what cannot work also in a dry run, the others when a run starts."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from brainpretrain.cohorts import splits
 from brainpretrain.config import profiles
+from brainpretrain.plan import checks, existing
+from brainpretrain.training import gpus
 
 
-def refuse_small_splits():
-    """Ends if an existing split has too few subjects for the study."""
-    for task in PLAN.tasks:
-        subjects = Path(SUBJECTS.format(task=task))
-        if subjects.exists():
-            try:
-                splits.check_sizes(json.loads(subjects.read_text()), PLAN.draws(task), subjects)
-            except UserError as error:
-                raise WorkflowError(str(error)) from None
+def refuse_what_cannot_work():
+    """Ends if files that exist, or the devices of the profile, show that a job of the study would refuse to run."""
+    try:
+        for task in PLAN.tasks:
+            index = INDEX.format(dataset=CONFIG.tasks[task].dataset)
+            existing.check_split(PLAN, task, Path(SUBJECTS.format(task=task)), Path(index))
+        for dataset, preprocess in PLAN.preprocessed:
+            volumes = VOLUMES.format(dataset=dataset, preprocess=preprocess)
+            existing.check_patches(PLAN, dataset, preprocess, Path(volumes))
+        for rule in ("pretrain", "finetune"):
+            given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
+            values = {name: str(value.raw) for name, value in given.items()}
+            numbers = [int(values.get(name, 1)) if values.get(name, "1").isdigit() else 1 for name in ("gpu", "nodes")]
+            # a training runs here if it claims a GPU of this computer
+            is_here = "brainpretrain claim" in values.get("launcher", "")
+            checks.check_machine(PLAN, rule, *numbers, has_gpu=not is_here or bool(gpus.visible(os.environ)))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def refuse_placeholders():

@@ -1,4 +1,4 @@
-"""Faults 29, 73 and 74: mistakes in a config and in a profile, and odd text, met by a command that reads it, and by Snakemake."""
+"""Faults 29 and 72 to 74: mistakes in a config and in a profile, and odd text, met by a command that reads it, and by Snakemake."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import workflow_fixture
 from brainpretrain import cli, config
 from brainpretrain.config import profiles
 from brainpretrain.errors import UserError
+from brainpretrain.plan import checks, existing, tables
 from helpers import ROOT, edit
 
 
@@ -101,3 +102,116 @@ def test_74_placeholders_of_every_form_are_named_with_file_and_line(tmp_path, va
 )
 def test_74_values_of_a_site_are_no_placeholders(value):
     profiles.refuse_placeholders([("slurm_account", value)], [])
+
+
+# ------------------------------------------------------------------------------------------------ 72
+
+IMPOSSIBLE = [
+    ("preprocess: coarse_4mm\n    val_fraction", "preprocess: amaes\n    val_fraction",
+     "the encoder 'amaes_tiny-on-tiny_unlabelled' is of volumes with spacing_mm [1.0, 1.0, 1.0] (preprocess: amaes)",
+     "tiny.yaml: tasks.tissue.preprocess"),
+    ("sequences: [T1w]\n    subsets: [train]", "sequences: [FLAIR]\n    subsets: [train]",
+     "the data set 'phantom_tiny' has no sequences FLAIR", "tiny.yaml: tasks.tissue.sequences"),
+    ("subsets: [unlabelled]}]", "sequences: [T2w]}]",
+     "the data set 'phantom_tiny' has no sequences T2w", "tiny.yaml: corpora.tiny_unlabelled.sources.0.sequences"),
+    ("subsets: [train]", "subsets: [trian]", "the data set 'phantom_tiny' has no subsets trian", "did you mean 'train'?"),
+    ("lesion: [3]}", "lesion: [7]}", "label values that the data set 'phantom_tiny' does not have: 7", "tasks.tissue"),
+    ("    dataset: phantom_tiny\n", "    dataset: fomo60k\n", "the data set 'fomo60k' has no ", "tiny.yaml: tasks.tissue"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny_config(tmp_path_factory):
+    return workflow_fixture.copy(tmp_path_factory.mktemp("impossible"))
+
+
+@pytest.mark.parametrize(("old", "new", "problem", "place"), IMPOSSIBLE)
+def test_72_what_the_plan_shows_to_be_impossible_is_refused(tiny_config, old, new, problem, place):
+    before = tiny_config.study.read_text()
+    folder = tiny_config.root / "config"
+    edit(tiny_config.study, old, new)
+    try:
+        with pytest.raises(UserError) as caught:
+            tables.make(config.load(folder, {"study": "tiny"}))
+    finally:
+        tiny_config.study.write_text(before)
+    assert problem in str(caught.value) and place in str(caught.value) and "fix:" in str(caught.value)
+    tables.make(config.load(folder, {"study": "tiny"}))
+
+
+def test_72_an_encoder_that_others_published_fits_the_task_or_is_refused(tiny_config):
+    before = tiny_config.study.read_text()
+    edit(tiny_config.study, "init: [scratch, amaes_tiny]", "init: scratch}\n      - {backbone: unet_b, init: amaes_released")
+    edit(
+        tiny_config.study,
+        "    patch_size: [16, 16, 16]\n    phases: [{steps",
+        "    patch_size: [32, 32, 32]\n    phases: [{steps",
+    )
+    try:
+        with pytest.raises(UserError, match=r"'amaes_released' is of volumes with spacing_mm \[1.0, 1.0, 1.0\]") as caught:
+            tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
+    finally:
+        tiny_config.study.write_text(before)
+    assert "config/weights.yaml: weights.amaes_released.preprocess" in str(caught.value)
+
+
+def test_72_an_index_without_the_sequence_or_with_too_few_subjects_is_refused(tiny_config, tmp_path):
+    plan = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
+    index, columns = tmp_path / "index.tsv", "volume\tsubject\tpatient\tsession\tsequence\tsubset\tsite\tpath\tlabel"
+    for sequence, words in (("T2w", "has no sequences T1w"), ("T1w", "n_train is 2, but the pool has 1 subjects")):
+        rows = [f"{s}\t{s}\t{s}\t\t{sequence}\ttrain\t\t{s}.nii.gz\t{s}_dseg.nii.gz" for s in ("a", "b")]
+        index.write_text("\n".join([columns, *rows]) + "\n")
+        with pytest.raises(UserError, match=words) as caught:
+            existing.check_split(plan, "tissue", tmp_path / "subjects.json", index)
+        assert "config/studies/tiny.yaml: tasks.tissue" in str(caught.value)
+    existing.check_split(plan, "tissue", tmp_path / "subjects.json", tmp_path / "no.tsv")
+
+
+def test_72_a_patch_larger_than_every_stored_volume_is_refused(tiny_config, tmp_path):
+    plan, volumes = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"})), tmp_path / "volumes.tsv"
+    volumes.write_text("volume\tstatus\tshape\na\tok\t12 15 10\nb\tok\t15 11 14\nc\trejected\t\n")
+    with pytest.raises(UserError, match=r"patch 16x16x16 is larger than every stored volume .* 15x15x14") as caught:
+        existing.check_patches(plan, "phantom_tiny", "coarse_4mm", volumes)
+    assert ".patch_size" in str(caught.value) and "config/studies/tiny.yaml: finetune.tiny" in str(caught.value)
+    volumes.write_text("volume\tstatus\tshape\na\tok\t12 15 10\nb\tok\t15 16 14\n")
+    existing.check_patches(plan, "phantom_tiny", "coarse_4mm", volumes)
+
+
+def test_72_devices_and_precisions_that_a_training_would_refuse_are_refused(tiny_config):
+    before = tiny_config.study.read_text()
+    plan = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
+    checks.check_machine(plan, "pretrain", 2, 2, has_gpu=True)
+    for devices, nodes, words in (
+        (3, 1, "global_batch 2 cannot be divided by the 3 devices"),
+        (3, 2, "cannot be spread over 2 nodes"),
+    ):
+        with pytest.raises(UserError, match=words):
+            checks.check_machine(plan, "pretrain", devices, nodes, has_gpu=True)
+    for new, words in (
+        ("16-mixed", "16-mixed needs a GPU"),
+        ("bf16-mixed", "bf16 on a CPU is wrong for a coarsest feature map of 2"),
+    ):
+        edit(tiny_config.study, "precision: bf16-mixed", f"precision: {new}")
+        edit(
+            tiny_config.study,
+            "    patch_size: [16, 16, 16]\n    phases: [{steps",
+            "    patch_size: [8, 16, 16]\n    phases: [{steps",
+        )
+        plan = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
+        tiny_config.study.write_text(before)
+        with pytest.raises(UserError, match=words) as caught:
+            checks.check_machine(plan, "finetune", 1, 1, has_gpu=False)
+        assert "config/studies/tiny.yaml: finetune.tiny.precision" in str(caught.value)
+        checks.check_machine(plan, "finetune", 1, 1, has_gpu=True)
+
+
+def test_72_a_dry_run_says_so(tiny_config):
+    """And it looks at what is there: the machine of the profile, here without a GPU."""
+    before = tiny_config.study.read_text()
+    edit(tiny_config.study, "precision: bf16-mixed", "precision: 16-mixed")
+    try:
+        said = tiny_config.snakemake("-n", check=False, CUDA_VISIBLE_DEVICES="")
+    finally:
+        tiny_config.study.write_text(before)
+    assert "precision 16-mixed needs a GPU" in said and "config/studies/tiny.yaml: finetune.tiny.precision" in said
+    assert tiny_config.planned()["finetune"] == 4

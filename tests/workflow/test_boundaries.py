@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "download": "preprocess datasets",
     "config": "augment backbones datasets",
     "weights": "backbones datasets",
-    "plan": "backbones datasets config",
+    "plan": "backbones datasets cohorts config",
     "decoders": "backbones",
     "pretext": "backbones decoders",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from brainpretrain import datasets
 from brainpretrain.augment.config import PolicyConfig
@@ -55,6 +55,12 @@ class Config(BaseModel):
     finetune: dict[str, Finetune]
     weights: dict[str, Release]
     tables: dict[str, Table]
+    files: dict[str, dict[str, str]] = Field({}, exclude=True, repr=False, description="file of every entry, by section and name")
+
+    def where(self, section: str, name: str) -> str:
+        """File and key of an entry, for messages."""
+        file = self.files.get(section, {}).get(name)
+        return f"{file}: {section}.{name}" if file else f"{section}.{name}"
 
     def get(self, section: str, name: str, named_in: str) -> Any:
         """Entry `name` of `section`; `named_in` is the place that names it, for the message.
@@ -175,7 +181,8 @@ def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None)
         }
         for section, model in SECTIONS.items()
     }
-    config = Config(settings=settings, study_name=study_file.stem, study=study, **entries)
+    files = {section: {name: _shown(catalogue.files[section, name], folder) for name in entries[section]} for section in SECTIONS}
+    config = Config(settings=settings, study_name=study_file.stem, study=study, files=files, **entries)
     check_modules(config, catalogue)
     return config
 
@@ -185,6 +192,11 @@ def _with_roots(settings: Settings, roots: Mapping[str, Any], overrides: Mapping
     known = {} if "data_roots" in overrides else settings.data_roots
     merged = known | dict(roots) | overrides.get("data_roots", {})
     return validate(Settings, settings.model_dump() | {"data_roots": merged}, str(path))
+
+
+def _shown(path: Path, folder: Path) -> str:
+    """A file of the config as messages of a plan show it: from the config folder on."""
+    return str(path.relative_to(folder.parent)) if path.is_relative_to(folder) else str(path)
 
 
 def study_path(folder: Path, study: str) -> Path:

@@ -13,7 +13,9 @@ from brainpretrain.download.fetch import describe
 from brainpretrain.download.index import scan, with_sizes
 from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import as_tsv, read_json, write_json
+from brainpretrain.preprocess.nifti import BadVolume
 from brainpretrain.preprocess.shards import RECIPE, key_of, read_record
+from brainpretrain.preprocess.sources import read_image, read_label
 from brainpretrain.words import count
 
 
@@ -25,7 +27,8 @@ def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: 
         root: folder of its raw files.
         source: its `source.json`. Facts that no other step reads, such as the folder or the unused files, are brought up to date.
         index: its `index.tsv`, which must list the same files with the same sizes.
-        stored: folders of its stored volumes; the raw file of each must have the same size and time as when it was stored.
+        stored: folders of its stored volumes; the raw file of each must have the same size and time, or the same content, as when
+            it was stored.
         update: False only looks, and writes nothing.
     """
     if not (source.exists() and index.exists()):
@@ -50,10 +53,27 @@ def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: 
 
 
 def _changed(folder: Path, root: Path, rows: list[Row]) -> list[str]:
-    """Paths of raw files whose size or time is not that on record with their stored volumes in `folder`."""
+    """Paths of raw files that are not those on record with their stored volumes in `folder`.
+
+    A file of another size or time is read, and compared with its checksum where the record has one.
+    """
     recipe = read_json(folder / RECIPE)["recipe"]
     records = ((row, read_record(folder / "volumes" / f"{row['volume']}.json")) for row in rows)
-    return [row["path"] for row, kept in records if kept and kept["key"] != key_of(root, recipe, row)]
+    others = [(row, kept["record"]) for row, kept in records if kept and kept["key"] != key_of(root, recipe, row)]
+    return [row["path"] for row, record in others if not _has_same_content(folder, root, record | row)]
+
+
+def _has_same_content(folder: Path, root: Path, row: Row) -> bool:
+    """Whether the raw files of a stored volume have the checksums on record; those of earlier versions have none."""
+    if not row.get("source_checksum"):
+        return False
+    try:
+        read_image(root, folder, row)
+        if row["label"]:
+            read_label(root, folder, row)
+    except BadVolume:
+        return False
+    return True
 
 
 def _unconverted(root: Path, image: str) -> list[Path]:

@@ -13,6 +13,7 @@ from brainpretrain import backbones
 from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan import checks
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
 from brainpretrain.sizes import check_size, ratio_range, token_grid
@@ -45,6 +46,7 @@ def make(config: Config) -> Plan:
     _check_label_values(plan)
     _check_ood_labels(plan)
     _check_sizes(plan)
+    checks.check(plan)
     return plan
 
 

@@ -1,0 +1,152 @@
+"""What a plan alone shows to be impossible: refused here, and not by a job after hours in a queue. No torch, no files read."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+
+from brainpretrain import backbones
+from brainpretrain.datasets.base import Dataset, Pattern
+from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan.runs import Arm, Plan
+
+# the parts of a preprocess recipe in which an encoder and a task must agree
+SAME = ("spacing_mm", "upper_quantile", "crop")
+
+
+def check(plan: Plan) -> None:
+    """Compares what tasks, corpora and releases of a plan need with each other and with what their data sets can give.
+
+    Raises:
+        UserError: an encoder has another preprocessing than its task; a data set has no such sequence or subset, or no labels.
+    """
+    _check_data(plan)
+    for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
+        _check_preprocessing(plan, arm)
+
+
+def _check_preprocessing(plan: Plan, arm: Arm) -> None:
+    """The encoder of an arm saw volumes that were prepared as those of its task."""
+    config = plan.config
+    if arm.pretraining:
+        section, name = "corpora", arm.pretraining.corpus
+        recipe = config.corpora[name].preprocess
+    elif arm.init in config.weights:
+        section, name = "weights", arm.init
+        recipe = config.weights[name].preprocess
+    else:
+        return
+    own = config.tasks[arm.task].preprocess
+    theirs, ours = config.preprocess[recipe], config.preprocess[own]
+    for part in SAME:
+        if getattr(theirs, part) != getattr(ours, part):
+            raise UserError(
+                f"the encoder '{arm.init}' is of volumes with {part} {getattr(theirs, part)} (preprocess: {recipe}), task"
+                f" '{arm.task}' has volumes with {part} {getattr(ours, part)} (preprocess: {own})",
+                where=f"{config.where('tasks', arm.task)}.preprocess, {config.where(section, name)}.preprocess",
+                fix=f"give both the same recipe, such as 'preprocess: {recipe}' in the task, or remove the row",
+            )
+
+
+def _check_data(plan: Plan) -> None:
+    """Tasks and corpora name sequences and subsets that their data sets have, and tasks are on data sets with labels."""
+    config = plan.config
+    for name in plan.tasks:
+        task, where = config.tasks[name], config.where("tasks", name)
+        cohorts = [(task.dataset, task.subsets, where)]
+        cohorts += [(task.ood.dataset, task.ood.subsets, f"{where}.ood")] if task.ood else []
+        for dataset, subsets, place in cohorts:
+            _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
+            _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")
+            if not _may_have_labels(config.described(dataset)):
+                problem = f"the data set '{dataset}' has no labels"
+                raise UserError(
+                    problem, where=f"{place}.dataset", fix="choose a data set with labels, or name its labels if it is your own"
+                )
+    for name in plan.corpora:
+        for number, source in enumerate(config.corpora[name].sources):
+            where = f"{config.where('corpora', name)}.sources.{number}"
+            _check_names(plan, source.dataset, "sequences", source.sequences, f"{where}.sequences")
+            _check_names(plan, source.dataset, "subsets", source.subsets, f"{where}.subsets")
+
+
+def _check_names(plan: Plan, dataset: str, kind: str, names: list[str], where: str) -> None:
+    entry = plan.config.datasets.get(dataset)
+    known = (sequences_of if kind == "sequences" else subsets_of)(plan.config.described(dataset), entry.options if entry else {})
+    if known and (unknown := [name for name in names if name not in known]):
+        raise UserError(
+            f"the data set '{dataset}' has no {kind} {', '.join(unknown)}", where=where, fix=nearest(unknown[0], sorted(known))
+        )
+
+
+def sequences_of(dataset: Dataset, options: Mapping[str, object]) -> set[str]:
+    """The sequences that a data set may have; empty if only its files tell."""
+    patterns = list(_patterns(dataset))
+    if dataset.access == "embedded" and isinstance(chosen := options.get("sequences"), list):
+        return set(map(str, chosen))
+    if not patterns or any(callable(pattern.sequence) for pattern in patterns):
+        return set()
+    named = ([p.sequence] if isinstance(p.sequence, str) else p.sequence.values() for p in patterns if not callable(p.sequence))
+    return {name for name in itertools.chain(*named, *(p.channels for p in patterns)) if name}
+
+
+def subsets_of(dataset: Dataset, options: Mapping[str, object]) -> set[str]:
+    """The subsets that a data set may have; empty if only its files tell."""
+    patterns = list(_patterns(dataset))
+    return {pattern.subset for pattern in patterns} | {"unlabelled" for pattern in patterns if pattern.partly}
+
+
+def _may_have_labels(dataset: Dataset) -> bool:
+    patterns = list(_patterns(dataset))
+    return not patterns or any(pattern.label for pattern in patterns)
+
+
+def _patterns(dataset: Dataset) -> Iterator[Pattern]:
+    """The patterns of all layouts; none where a table lists the volumes."""
+    return itertools.chain(*(layout.patterns for layout in dataset.layouts)) if not dataset.lister else iter(())
+
+
+def check_machine(plan: Plan, rule: str, devices: int, nodes: int, has_gpu: bool) -> None:
+    """Refuses trainings that would not start on a machine.
+
+    Args:
+        plan: of the study.
+        rule: `pretrain` or `finetune`.
+        devices: of each training of this rule.
+        nodes: that the devices are spread over.
+        has_gpu: False if the trainings would run on a CPU.
+
+    Raises:
+        UserError: devices do not fit the nodes, or the batch the devices; or a CPU computes the precision wrongly.
+    """
+    if devices % nodes:
+        problem = f"{devices} devices of a training cannot be spread over {nodes} nodes"
+        raise UserError(problem, where=f"set-resources: {rule} of the profile", fix="make gpu a multiple of nodes")
+    config = plan.config
+    if rule == "pretrain":
+        names = sorted({(p.pretext, p.backbone) for p in plan.pretrainings})
+        trainings = [("pretexts", pretext, backbone, config.pretext(pretext, backbone)) for pretext, backbone in names]
+    else:
+        names = sorted({(e.arm.recipe, e.arm.backbone) for e in plan.evaluations})
+        trainings = [("finetune", recipe, backbone, config.finetune[recipe]) for recipe, backbone in names]
+    for section, name, backbone, recipe in trainings:
+        where = config.where(section, name)
+        if recipe.global_batch % devices:
+            raise UserError(
+                f"global_batch {recipe.global_batch} cannot be divided by the {devices} devices of rule '{rule}'",
+                where=f"{where}.global_batch",
+                fix=f"use a batch that is a multiple of {devices}, or another `gpu` for {rule} in the profile",
+            )
+        if has_gpu or recipe.precision == "32-true":
+            continue
+        if recipe.precision == "16-mixed":
+            problem = "precision 16-mixed needs a GPU, and this machine has none"
+            raise UserError(problem, where=f"{where}.precision", fix="use bf16-mixed or 32-true")
+        stride = backbones.divisor(config.backbones[backbone].architecture, config.backbones[backbone].options)
+        if stride and recipe.patch_size[0] // stride < 3:
+            raise UserError(
+                f"bf16 on a CPU is wrong for a coarsest feature map of {recipe.patch_size[0] // stride} voxels"
+                f" (patch {recipe.patch_size[0]}, stride {stride} of backbone '{backbone}'), and this machine has no GPU",
+                where=f"{where}.precision",
+                fix="use precision 32-true, a larger patch or fewer levels",
+            )

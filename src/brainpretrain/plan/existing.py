@@ -1,0 +1,82 @@
+"""What files that exist already show to be impossible: the index of a data set, the split of a task, stored volumes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from brainpretrain.cohorts import splits
+from brainpretrain.errors import UserError
+from brainpretrain.files import read_json, read_tsv
+from brainpretrain.plan import specs
+from brainpretrain.plan.runs import Plan
+
+
+def check_split(plan: Plan, task: str, subjects: Path, index: Path) -> None:
+    """Refuses a study for which the split of a task is too small. Without a split, the one that the index will give is judged.
+
+    Args:
+        plan: of the study.
+        task: name of the task.
+        subjects: its split, which may not exist yet.
+        index: of its data set, which may not exist yet.
+
+    Raises:
+        UserError: too few subjects; no subject has a sequence of the task.
+    """
+    if subjects.exists():
+        splits.check_sizes(read_json(subjects), plan.draws(task), subjects)
+    elif index.exists():
+        where = plan.config.where("tasks", task)
+        rows = read_tsv(index)
+        sequences = sorted(set(rows["sequence"]))
+        if missing := [name for name in plan.config.tasks[task].sequences if name not in sequences]:
+            problem = f"the data set '{plan.config.tasks[task].dataset}' has no sequences {', '.join(missing)}"
+            raise UserError(problem, where=f"{where}.sequences", fix=f"the index {index} has: {', '.join(sequences)}")
+        split = splits.split(rows, json.loads(specs.as_json(specs.task_split(plan.config, task))))
+        splits.check_sizes(split, plan.draws(task), f"{where}, {index}")
+
+
+def check_patches(plan: Plan, dataset: str, preprocess: str, volumes: Path) -> None:
+    """Refuses patches that are larger along every axis than all stored volumes of a data set: most of each would be padding.
+
+    Args:
+        plan: of the study.
+        dataset, preprocess: data set and recipe of the stored volumes.
+        volumes: their table, which may not exist yet.
+
+    Raises:
+        UserError: names the recipe of the training.
+    """
+    if not volumes.exists():
+        return
+    with open(volumes, newline="", encoding="utf-8") as stream:
+        lines = csv.DictReader(stream, delimiter="\t")
+        shapes = [tuple(map(int, line["shape"].split())) for line in lines if line.get("status") == "ok" and line.get("shape")]
+    if not shapes:
+        return
+    largest = [max(axis) for axis in zip(*shapes, strict=True)]
+    for where, patch in sorted(_patches(plan, dataset, preprocess)):
+        if all(size > limit for size, limit in zip(patch, largest, strict=True)):
+            raise UserError(
+                f"the patch {'x'.join(map(str, patch))} is larger than every stored volume of '{dataset}' ({preprocess}): their"
+                f" largest sizes are {'x'.join(map(str, largest))}",
+                where=f"{where}.patch_size",
+                fix="use a smaller patch, or a preprocess recipe with a smaller spacing",
+            )
+
+
+def _patches(plan: Plan, dataset: str, preprocess: str) -> set[tuple[str, tuple[int, ...]]]:
+    """Place and patch of every training whose volumes are all from this data set and recipe."""
+    config, found = plan.config, set()
+    for pretraining in plan.pretrainings:
+        corpus = config.corpora[pretraining.corpus]
+        if corpus.datasets == [dataset] and corpus.preprocess == preprocess:
+            patch = config.pretext(pretraining.pretext, pretraining.backbone).patch_size
+            found.add((config.where("pretexts", pretraining.pretext), tuple(patch)))
+    for arm in {evaluation.arm for evaluation in plan.evaluations}:
+        task = config.tasks[arm.task]
+        if (task.dataset, task.preprocess) == (dataset, preprocess):
+            found.add((config.where("finetune", arm.recipe), tuple(config.finetune[arm.recipe].patch_size)))
+    return found
