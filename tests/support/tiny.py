@@ -110,10 +110,10 @@ class Cohort:
         return self.root / "fold0.json"
 
 
-def make(root: Path, subjects: int = 6, shell: bool = False) -> Cohort:
+def make(root: Path, subjects: int = 6, ring: bool = False) -> Cohort:
     """Bright balls (label 1) at random places in textured boxes, with oblique and flipped affines among them.
 
-    With `shell`, the voxels around each ball have the label 2.
+    With `ring`, the voxels around each ball have the label 2.
     """
     cohort = Cohort(root)
     cohort.raw.mkdir(parents=True)
@@ -125,7 +125,7 @@ def make(root: Path, subjects: int = 6, shell: bool = False) -> Cohort:
         distance = np.linalg.norm(np.indices(shape) - centre[:, None, None, None], axis=0)
         label = (distance < 5).astype(np.uint8)
         image = (200 * label + 100 * rng.random(shape) + 20).astype(np.int16)
-        if shell:
+        if ring:
             label[(distance >= 5) & (distance < 7)] = 2
         affine = np.diag([-1.0 if number % 2 else 1.0, 1, 1, 1])
         if number % 3 == 2:
