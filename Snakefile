@@ -69,6 +69,7 @@ onstart:
     gc.enable()
     end_on_hangup()
     refuse_second_copies()
+    refuse_precisions_of_gpus()
     freezing.keep(SUBMITTED)
     warn_of_moved_data()
 

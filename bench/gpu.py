@@ -146,7 +146,9 @@ class Bench:
 
         pretraining = Pretraining("brains45k", pretext_of(self.config, backbone), backbone)
         run = specs.pretrain_run(self.config, pretraining).plain()
-        phases = [run["recipe"]["phases"][0] | {"epochs": 2}]
+        phases = [
+            run["recipe"]["phases"][0] | {"epochs": 2, "warmup_epochs": 0, "warmup_steps": 0}
+        ]  # a step costs the same in a warm-up
         changes = {"patch_size": [self.args.patch] * 3, "global_batch": batch, "phases": phases}
         return runs.pretrain_run(run | {"seed": 0, "recipe": run["recipe"] | changes}, "benchmark")
 

@@ -23,14 +23,31 @@ def refuse_what_cannot_work():
             volumes = VOLUMES.format(dataset=dataset, preprocess=preprocess)
             existing.check_patches(PLAN, dataset, preprocess, Path(volumes))
         for rule in ("pretrain", "finetune"):
-            given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
-            values = {name: str(value.raw) for name, value in given.items()}
-            numbers = [int(values.get(name, 1)) if values.get(name, "1").isdigit() else 1 for name in ("gpu", "nodes")]
-            # a training runs here if it claims a GPU of this computer
-            is_here = "brainpretrain claim" in values.get("launcher", "")
-            checks.check_machine(PLAN, rule, *numbers, has_gpu=not is_here or bool(gpus.visible(os.environ)))
+            checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=True)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def refuse_precisions_of_gpus():
+    """Ends a run, not a dry run, that would train on this computer with a precision that only a GPU computes rightly."""
+    for rule in {job.rule.name for job in workflow.dag.needrun_jobs()} & {"pretrain", "finetune"}:
+        # a training runs here if it claims a GPU of this computer
+        if "brainpretrain claim" in _resources(rule).get("launcher", "") and not gpus.visible(os.environ):
+            try:
+                checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=False)
+            except UserError as error:
+                raise WorkflowError(str(error)) from None
+
+
+def _resources(rule):
+    """The resources that profile and command line give a rule."""
+    given = workflow.resource_settings._parsed_overwrite_resources.get(rule, {})
+    return {name: str(value.raw) for name, value in given.items()}
+
+
+def _devices_and_nodes(rule):
+    values = _resources(rule)
+    return [int(values.get(name, 1)) if values.get(name, "1").isdigit() else 1 for name in ("gpu", "nodes")]
 
 
 def refuse_placeholders():

@@ -228,6 +228,11 @@ def stable_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
+def is_drawn(name: str, share: float, seed: int) -> bool:
+    """True for a share (0..1) of all names; whether a name is drawn depends on no other name."""
+    return stable_hash(f"{seed} {name}") < share * 2**64
+
+
 def dump_json(value: Any) -> str:
     """Canonical JSON: sorted keys, so that equal content is equal text."""
     return json.dumps(value, sort_keys=True, allow_nan=False)

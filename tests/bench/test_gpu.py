@@ -103,8 +103,7 @@ def test_a_network_that_fails_costs_no_other_its_numbers(bench):
 
 
 def test_memory_that_ran_out_is_told_from_other_errors(bench, monkeypatch):
-    recipe = {"global_batch": 8, "patch_size": [128, 128, 128]}
-    message = memory.advice(torch.OutOfMemoryError("CUDA out of memory."), recipe, 32, 1, 0, [])
+    message = memory.advice(torch.OutOfMemoryError("CUDA out of memory."), 8, [128, 128, 128], 32, 1, 0, [])
     for error, found in (
         (message, "out of memory"),
         (UserError("another"), "UserError: another"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from tests.preprocess.test_shards import RECIPE
 
 import tiny
 from brainpretrain.cohorts import fingerprints
@@ -20,7 +21,6 @@ from brainpretrain.preprocess.nifti import Volume, read_volume
 from brainpretrain.preprocess.resampling import CUBIC, resize
 from brainpretrain.preprocess.volumes import preprocess
 from helpers import SHARED
-from preprocess.test_shards import RECIPE
 
 NEAR = 0.85  # as in config/config.yaml
 

@@ -25,6 +25,7 @@ CREATED = {  # files that the examples of docs/adding.md ask the reader to write
     "src/brainpretrain/backbones/plain.py",
     "src/brainpretrain/pretext/slabs.py",
     "config/studies/mylesions.yaml",
+    "config/studies/mydata.yaml",
 }
 GENERATED = ("envs/brainpretrain.sif", "slurm/partitions.yaml", "bench/.venv", "tests/fuzz/findings")
 OPTIONS = {"test_fraction", "test_labels"}  # of a config
@@ -111,7 +112,7 @@ def test_commands_and_targets_of_make_exist(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_studies_exist(page):
-    studies = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")} | {"mylesions"}  # of docs/adding.md
+    studies = {path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")} | {"mylesions", "mydata"}  # of docs/adding.md
     for study in re.findall(r"(?:study=|--study )(\w+)", page.read_text()):
         assert study in studies
 

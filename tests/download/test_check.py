@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.datasets.own.test_own import bids_tree, csv_tree, nnunet_tree, volume
 
 from brainpretrain import cli, config, datasets
 from brainpretrain.download import check
 from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
-from datasets.own.test_own import bids_tree, csv_tree, nnunet_tree, volume
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+from tests.download import test_dicom
 
 import fake_hosts
 from brainpretrain import cli, datasets
@@ -20,7 +21,6 @@ from brainpretrain.download.archives import made_from
 from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
-from download import test_dicom
 from faulty_server import Server, saying, serving
 
 VARIABLES = ("SYNAPSE_AUTH_TOKEN", "XNAT_USER", "XNAT_PASSWORD", "HF_TOKEN", "ATLAS_PASSWORD")

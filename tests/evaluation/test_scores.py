@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import nibabel as nib
 import numpy as np
@@ -129,10 +130,15 @@ def test_what_the_recipe_stored_can_be_scored(cohort, cases, tmp_path):
         save(array, np.diag([0.02, 0.02, 30, 1]), tmp_path / f"{case.name}.nii.gz")
     with pytest.raises(UserError, match=r"is not within 0\.05 to 20 mm"):
         evaluate(cases, raw, tmp_path, tiny.TASK, RUN)
+    grid = {"native_shape": [20, 18, 16], "native_affine": np.diag([0.02, 0.02, 30, 1]).tolist()}
+    changed = {"native_spacing_mm": "0.02 0.02 30", "native_shape": "20 18 16"}
     rows = [
-        [dict(row) | {"native_spacing_mm": "0.02 0.02 30", "native_shape": "20 18 16"} for row in case.rows] for case in cases
+        [dict(row) | changed | {"geometry": json.dumps(json.loads(row["geometry"]) | grid)} for row in case.rows]
+        for case in cases
     ]
-    stored = [dataclasses.replace(case, rows=tuple(row)) for case, row in zip(cases, rows, strict=True)]
+    stored = [
+        dataclasses.replace(case, rows=tuple(row), folder=tmp_path) for case, row in zip(cases, rows, strict=True)
+    ]  # a folder without records
     assert list(evaluate(stored, raw, tmp_path, tiny.TASK, RUN)["dice"]) == [1, 1]
 
 

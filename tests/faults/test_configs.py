@@ -205,13 +205,14 @@ def test_72_devices_and_precisions_that_a_training_would_refuse_are_refused(tiny
         checks.check_machine(plan, "finetune", 1, 1, has_gpu=True)
 
 
-def test_72_a_dry_run_says_so(tiny_config):
-    """And it looks at what is there: the machine of the profile, here without a GPU."""
+def test_72_a_run_says_so_before_its_first_job(tiny_config):
+    """On the computer of the profile, here without a GPU; a dry run is for every computer."""
     before = tiny_config.study.read_text()
     edit(tiny_config.study, "precision: bf16-mixed", "precision: 16-mixed")
     try:
-        said = tiny_config.snakemake("-n", check=False, CUDA_VISIBLE_DEVICES="")
+        assert tiny_config.planned()["finetune"] == 4
+        said = tiny_config.snakemake(check=False, CUDA_VISIBLE_DEVICES="")
     finally:
         tiny_config.study.write_text(before)
     assert "precision 16-mixed needs a GPU" in said and "config/studies/tiny.yaml: finetune.tiny.precision" in said
-    assert tiny_config.planned()["finetune"] == 4
+    assert not (tiny_config.root / "results" / "data").exists()

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.download.test_archives import contents, make_tar, make_zip
+from tests.download.test_download import BRAINS, packed
 
 from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive
 from brainpretrain.download import archives
 from brainpretrain.download import http as transfer
-from download.test_archives import contents, make_tar, make_zip
-from download.test_download import BRAINS, packed
 from faulty_server import Server, saying, serving
 
 VOLUME = "sub1/T1w.nii.gz"

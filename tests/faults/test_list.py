@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from faults.run import FOLDER, listed, number_of
+from tests.faults.run import FOLDER, listed, number_of
 
 
 def test_00_every_fault_has_a_test():

@@ -10,12 +10,12 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
 
 import tiny
 from brainpretrain import cli
 from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
-from evaluation.test_scores import RUN, labels_as_predictions, nothing, same, save
 from models import WINDOW, make_model
 from report_fixtures import spec
 

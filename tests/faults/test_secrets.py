@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from tests.download.test_download import BRAINS
 
 import workflow_fixture
 from brainpretrain import cli, datasets
 from brainpretrain.datasets.base import Archive
 from brainpretrain.download import hosts
 from brainpretrain.download import http as download
-from download.test_download import BRAINS
 from fake_hosts import BASIC, SECRETS, TICKET, hugging_face, synapse, xnat, zipped
 from faulty_server import Server, saying
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.preprocess.test_shards import RECIPE, changed, content, source, stamps
 
 import tiny
 from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_json, write_tsv
 from brainpretrain.preprocess import shards
-from preprocess.test_shards import RECIPE, changed, content, source, stamps
 
 __all__ = ["source"]  # a fixture
 

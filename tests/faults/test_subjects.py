@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from tests.cohorts.test_splits import indexed
 
 import tiny
 from brainpretrain import cli, config
@@ -22,7 +23,6 @@ from brainpretrain.evaluation.scores import evaluate
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.plan import specs, tables
 from brainpretrain.preprocess import shards
-from cohorts.test_splits import indexed
 from helpers import ROOT, edit
 
 # ------------------------------------------------------------------------------------------------ 25

@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.faults import processes
+from tests.faults.processes import Command
 
 import tiny
 import workflow_fixture
@@ -28,8 +30,6 @@ from brainpretrain.preprocess import frames
 from brainpretrain.training import checkpoints, history, modules
 from brainpretrain.training.callbacks import exit_code
 from brainpretrain.training.log import read_log
-from faults import processes
-from faults.processes import Command
 from helpers import edit
 
 STEPS, EVERY = 16, 4

@@ -19,13 +19,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
+from tests.preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
 from brainpretrain import cli
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import frames
 from brainpretrain.preprocess.geometry import Geometry
 from brainpretrain.preprocess.nifti import BadVolume, read_volume
-from preprocess.test_shards import RECIPE, SHAPE, content, row, verify
 
 AFFINE = np.diag([-1.3, 1.0, 1.3, 1.0])
 BAD = 1  # the subject with the fault, between two good ones

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.preprocess.test_shards import build, source, verify
 
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames
-from preprocess.test_shards import build, source, verify
 
 __all__ = ["source"]  # a fixture
 

@@ -13,12 +13,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from tests.preprocess.test_shards import RECIPE
 
 from brainpretrain.download import check
 from brainpretrain.preprocess import shards
 from brainpretrain.preprocess.headers import BadVolume, Limits
 from brainpretrain.preprocess.nifti import read_grid, read_volume
-from preprocess.test_shards import RECIPE
 
 SHAPE = (20, 18, 16)
 AFFINE = np.array([[-1.5, 0, 0, 14], [0, 1.5, 0, -13], [0, 0, 2, -16], [0, 0, 0, 1.0]])

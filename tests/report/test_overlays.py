@@ -3,13 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from tests.evaluation.test_scores import RUN, labels_as_predictions, same
 
 import tiny
 from brainpretrain.cohorts.cases import labelled_cases
 from brainpretrain.evaluation.scores import evaluate
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.report.overlays import load_overlays, pick_cases
-from evaluation.test_scores import RUN, labels_as_predictions, same
 from report_fixtures import scores, two_arms
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import stable_hash
+from brainpretrain.files import is_drawn
 
 
 def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
@@ -25,7 +25,7 @@ def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -
     Raises:
         UserError: nobody is in the pool.
     """
-    drawn = {subject for subject, patient in patients.items() if stable_hash(f"{seed} {patient}") < test_fraction * 2**64}
+    drawn = {subject for subject, patient in patients.items() if is_drawn(patient, test_fraction, seed)}
     pool = sorted(set(patients) - drawn)
     if not pool:
         problem = f"no split: all of {len(patients)} subjects are in the test set" if patients else "a split needs subjects"

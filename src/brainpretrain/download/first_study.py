@@ -11,6 +11,7 @@ import yaml
 from nibabel.orientations import io_orientation
 
 from brainpretrain.datasets.base import Row
+from brainpretrain.files import is_drawn
 from brainpretrain.preprocess.headers import Grid
 
 TEST_FRACTION = 0.25
@@ -56,7 +57,7 @@ def study(
         **({"ignore": list(ignore)} if ignore else {}),
         "nsd_tolerance_mm": target_mm,
         "preprocess": preprocess,
-        "split": {"seed": 0, "test_fraction": TEST_FRACTION, "block": max(1, min(20, pool // 2))},
+        "split": {"seed": _seed(labelled), "test_fraction": TEST_FRACTION, "block": max(1, min(20, pool // 2))},
     }
     deep = min(patch) >= DEEP
     backbone = {} if deep else {"backbones": {f"unet_{name}": {"like": "unet_b", "options": {"levels": 4}}}}
@@ -91,6 +92,14 @@ def study(
     }
     lines = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None, width=120).splitlines()
     return "\n".join(_with_hint(line, hints) for line in lines) + "\n"
+
+
+def _seed(labelled: Sequence[Row]) -> int:
+    """The first seed whose test set is as large as the fraction asks for: each subject is drawn by itself, so sizes vary."""
+    patients = {row["patient"] or row["subject"] for row in labelled}
+    size = max(1, round(TEST_FRACTION * len(patients)))
+    sizes = {seed: sum(is_drawn(patient, TEST_FRACTION, seed) for patient in patients) for seed in range(200)}
+    return min(sizes, key=lambda seed: (abs(sizes[seed] - size), seed))
 
 
 def _with_hint(line: str, hints: dict[str, str]) -> str:
