@@ -114,6 +114,11 @@ rule plot_loss_pretraining:
         "brainpretrain plot-loss {input:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
 
 
+# a rule made by `use rule` does not inherit `localrule`
+localrules:
+    plot_loss_finetuning,
+
+
 use rule plot_loss_pretraining as plot_loss_finetuning with:
     input:
         expand(FOLD + "/log.csv", fold=FOLDS, allow_missing=True),

@@ -213,6 +213,11 @@ rule page_run_pretraining:
         "brainpretrain page-run {input:q} --out {output:q} > {log:q} 2>&1"
 
 
+# a rule made by `use rule` does not inherit `localrule`
+localrules:
+    page_run_finetuning,
+
+
 use rule page_run_pretraining as page_run_finetuning with:
     input:
         ARM + "/fold0/run.json",
