@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -93,7 +94,13 @@ class Workflow:
         line, environment = self._line(arguments, "local", {})
         with open(self.root / "said", "w") as said:
             return subprocess.Popen(
-                line, cwd=self.root, env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True
+                line,
+                cwd=self.root,
+                env=environment,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # whether or not the tests run under nohup
             )
 
     def _line(self, arguments: Iterable[str], profile: str, variables: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
