@@ -102,6 +102,12 @@ def signalled(step: int, number: int) -> None:
     _at_step(step, lambda: os.kill(os.getpid(), number))
 
 
+def hung_up(step: int) -> None:
+    """The process gets SIGHUP at a step, also where the tests run under `nohup`."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signalled(step, signal.SIGHUP)
+
+
 def signalled_in_vain(step: int, number: int) -> None:
     """The same for a process that was started so that it ignores the signal, as `nohup` does."""
     signal.signal(number, signal.SIG_IGN)

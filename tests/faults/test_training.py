@@ -599,27 +599,10 @@ def test_45_a_killed_workflow_says_how_to_unlock_and_goes_on(longer):
 # ------------------------------------------------------------------------------------------------ 66
 
 
-def test_66_a_lost_connection_saves_and_the_same_command_goes_on(longer):
-    """SIGHUP to all processes of the terminal, as the system sends it when an SSH connection is lost."""
-    folder = longer.results / "pretrain" / "tiny_unlabelled" / "amaes_long" / "unet_micro"
-    target = ["save_every_steps=1000", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
-    log = longer.results / "logs/pretrain/tiny_unlabelled/amaes_long/unet_micro.log"
-    head = longer.start(*target)
-    deadline = time.monotonic() + processes.PATIENCE_S
-    while not (log.exists() and "epoch" in log.read_text()):
-        assert head.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text()
-        time.sleep(0.05)
-    os.killpg(head.pid, signal.SIGHUP)
-    head.wait(processes.PATIENCE_S)
-    while not (saved := list(longer.root.glob("results/work/*/step-*/state.json"))):
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
-    step = int(saved[0].parent.name.removeprefix("step-"))
-    longer.snakemake(*target)
-    assert (
-        f"attempt 1 was stopped by SIGHUP at step {step}; resuming from {checkpoints.name(step)}, nothing is redone"
-        in log.read_text()
-    )
+def test_66_a_lost_connection_saves_and_the_same_command_goes_on(cohort, tmp_path):
+    command = start(cohort, tmp_path, before=partial(processes.hung_up, 8))
+    assert command.ended() == exit_code(signal.SIGHUP) == 129, command.said
+    assert "stopped by SIGHUP at step 8, saved; the same command continues" in command.said
 
 
 def test_66_under_nohup_a_training_goes_on(cohort, tmp_path):
