@@ -67,8 +67,9 @@ def free_texts() -> set[str]:
     return found
 
 
-# free texts with a form of their own; and those that no job is given
-OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"}
+# free texts with a form of their own, among them those that must be names of a data set; and those that no job is given
+SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "corpora.sources.subsets"}
+OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions"}
 
 
@@ -91,20 +92,18 @@ def study() -> dict[str, Any]:
             "note": hostile("tasks.note"),
             "dataset": name,
             "sequences": [flair],
-            "subsets": [hostile("tasks.subsets")],
             "labels": {hostile("tasks.labels (key)"): [1]},
             "lesions": [hostile("tasks.labels (key)")],
             "nsd_tolerance_mm": 2,
             "preprocess": "h_4mm",
             "split": {"seed": 0, "test_fraction": 0.3, "block": 2},
-            "ood": {"dataset": name, "subsets": [hostile("tasks.ood.subsets")], "by_site": True},
+            "ood": {"dataset": name, "labels": {hostile("tasks.labels (key)"): [1]}, "by_site": True},
         }
         for name in options
     }
     source = {
         "dataset": "h_nnunet",
-        "sequences": [hostile("corpora.sources.sequences")],
-        "subsets": [hostile("corpora.sources.subsets")],
+        "sequences": [flair],
         "exclude": [hostile("corpora.sources.exclude")],
     }
     columns = [
@@ -157,6 +156,7 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= {"csv.licence": "own.licence", "csv.citation": "own.citation", "csv.labels": "own.labels"}
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
+    places |= {"tasks.ood.labels (key)": "tasks.labels (key)", "corpora.sources.sequences": "tasks.sequences"}
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
     assert missing == set()
