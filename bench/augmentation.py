@@ -26,7 +26,7 @@ from brainpretrain import config
 from brainpretrain.augment import intensity, spatial
 from brainpretrain.augment.policy import Policy
 from brainpretrain.files import read_tsv, write_tsv
-from brainpretrain.preprocess import frames, shards
+from brainpretrain.preprocess import frames, rejections, shards
 from harness import NOT_MEASURED, ROOT, Party, Peer
 
 REAL = [
@@ -63,7 +63,7 @@ def store(work: Path, volumes: list[Path], recipe: dict[str, Any]) -> list[str]:
         for n, path in enumerate(volumes)
     ]
     table = shards.build(rows, "/", work, recipe, 0, 1)
-    shards.check_rejected(table, 0)
+    rejections.check_rejected(table, 0)
     write_tsv(work / "table.tsv", table)
     paths = []
     for row in read_tsv(work / "table.tsv").to_dict("records"):

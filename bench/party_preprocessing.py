@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.preprocess import frames, nifti, resampling, shards, volumes
+from brainpretrain.preprocess import frames, nifti, rejections, resampling, shards, volumes
 from harness import arguments, patch_box, peak_memory, seconds, serve
 
 GIVEN = arguments()
@@ -42,7 +42,7 @@ def memory(names: list[str]) -> int | None:
 def stored(names: list[str]) -> dict[str, Any]:
     """Bytes per stored volume, and the shape of the first, whose array is written to stored.npy."""
     table = _store(names)
-    shards.check_rejected(table, 0)
+    rejections.check_rejected(table, 0)
     TABLES.update({row["volume"]: row for row in table.to_dict("records")})
     array = frames.load(OUT, TABLES[names[0]])
     np.save(WORK / "stored.npy", array)

@@ -17,7 +17,7 @@ from brainpretrain import datasets
 from brainpretrain.download.index import index
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, stable_hash, write_json, write_tsv
-from brainpretrain.preprocess import frames, shards
+from brainpretrain.preprocess import frames, rejections, shards
 from brainpretrain.preprocess.geometry import Geometry
 from brainpretrain.preprocess.nifti import read_volume
 from brainpretrain.preprocess.volumes import preprocess
@@ -215,10 +215,10 @@ def test_a_channel_of_a_4d_file(source: Any, tmp_path: Path) -> None:
 
 def test_check_rejected(source: Any, tmp_path: Path) -> None:
     table = build(source, tmp_path / "out")
-    shards.check_rejected(table, 2 / 6)
-    shards.check_rejected(table[:0], 0)
+    rejections.check_rejected(table, 2 / 6)
+    rejections.check_rejected(table[:0], 0)
     with pytest.raises(UserError) as caught:
-        shards.check_rejected(table, 0.3)
+        rejections.check_rejected(table, 0.3)
     for text in ("2 of 6", "sub-02/T1 w.nii.gz: label_grid", "sub-04/T1 w.nii.gz: truncated", "max_rejected_fraction"):
         assert text in str(caught.value)
 
@@ -231,11 +231,11 @@ def test_unlabelled_volumes_that_the_selection_leaves_out_are_not_counted(tmp_pa
     rows = index(datasets.load("oasis3"), tmp_path / "raw")
     table = build((tmp_path / "raw", rows), tmp_path / "out")
     assert table[["status", "reason"]].to_numpy().tolist() == [["ok", ""], ["rejected", "not_3d"]]
-    shards.check_rejected(table, 0)
+    rejections.check_rejected(table, 0)
     with pytest.raises(UserError, match="1 of 2 volumes rejected"):
-        shards.check_rejected(table.assign(label="mask.nii.gz"), 0.1)
+        rejections.check_rejected(table.assign(label="mask.nii.gz"), 0.1)
     with pytest.raises(UserError, match="1 of 2 volumes rejected"):
-        shards.check_rejected(table.replace({"reason": {"not_3d": "truncated"}}), 0.1)
+        rejections.check_rejected(table.replace({"reason": {"not_3d": "truncated"}}), 0.1)
 
 
 def test_a_volume_that_earlier_rules_rejected_is_read_again(source: Any, tmp_path: Path) -> None:
@@ -251,11 +251,11 @@ def test_a_volume_that_earlier_rules_rejected_is_read_again(source: Any, tmp_pat
 
 def test_volumes_of_which_none_is_stored(source: Any, tmp_path: Path) -> None:
     table = build(source, tmp_path / "out")
-    shards.check_any_stored(table, "this", "here")
-    shards.check_any_stored(table[:0], "this", "here")
+    rejections.check_any_stored(table, "this", "here")
+    rejections.check_any_stored(table[:0], "this", "here")
     rejected = table[table["status"] == "rejected"]
     with pytest.raises(UserError, match=r"all 2 volumes of this are left out: 1 label_grid, 1 truncated\n[^!]*repair or remove"):
-        shards.check_any_stored(rejected.sort_values("reason"), "this", "here")
+        rejections.check_any_stored(rejected.sort_values("reason"), "this", "here")
 
 
 def test_invalid_arguments(source: Any, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "datasets": "preprocess",
     "cohorts": "preprocess",
     "download": "preprocess datasets",
-    "config": "augment backbones datasets",
+    "config": "augment preprocess backbones datasets",
     "weights": "backbones datasets",
     "plan": "backbones datasets cohorts config",
     "decoders": "backbones",

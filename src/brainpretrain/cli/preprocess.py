@@ -8,8 +8,8 @@ from pathlib import Path
 from brainpretrain.cli.arguments import INDEX, OUT, ROOT, arg, command, entry, integers, mapping, progress
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_tsv
+from brainpretrain.preprocess import rejections, shards
 from brainpretrain.preprocess import repair as repairs
-from brainpretrain.preprocess import shards
 
 
 @command(
@@ -42,7 +42,7 @@ def shard(args: argparse.Namespace) -> None:
             print(f"rejected {row['path']}: {row['reason']} ({row['detail']})")
         elif row["detail"]:
             print(f"remark on {row['path']}: {row['detail']}")
-    shards.check_rejected(table, args.max_rejected)
+    rejections.check_rejected(table, args.max_rejected)
     write_tsv(args.out, table)
     print(f"shard {args.shard}: {len(table) - len(rejected)} volumes stored, {len(rejected)} rejected")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.augment.pictures import pictures
 from brainpretrain.cli.arguments import OUT, arg, command, entry
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sessions
 from brainpretrain.report.figures.slices import augmentations
 
 
@@ -29,6 +29,6 @@ def plot_augmentation(args: argparse.Namespace) -> None:
     """Applies each transform alone, with probability 1: the middle axial slice before and after, and the difference."""
     recipe = args.preprocess
     limits = nifti.Limits.of(recipe)
-    image = volumes.preprocess(nifti.read_volume(args.volume, limits=limits), None, recipe)[0]
+    image = sessions.prepare([(nifti.read_volume(args.volume, limits=limits), None)], recipe)[0].image
     slices = pictures(PolicyConfig.model_validate(args.policy), image, args.patch_size, args.seed)
     augmentations(slices, args.out, args.title, args.credit)

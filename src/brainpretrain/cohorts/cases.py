@@ -30,6 +30,11 @@ class Case:
     folder: Path
 
     @property
+    def labelled(self) -> Mapping[str, Any]:
+        """The row with the label: that of the first sequence that has one."""
+        return next(row for row in self.rows if row["label_file"])
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along x, y, z of the stored grid."""
         return tuple(int(n) for n in self.rows[0]["shape"].split())  # type: ignore[return-value]
@@ -44,11 +49,11 @@ class Case:
         """Classes uint8 (x, y, z): 0 background, then the task's classes in order, `IGNORED`."""
         from brainpretrain.preprocess import frames  # as above
 
-        return lookup[frames.load_label(self.folder, self.rows[0], box)]
+        return lookup[frames.load_label(self.folder, self.labelled, box)]
 
 
 def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
-    """Complete labelled cases by subject: every sequence accepted, stored on one grid, label on the first sequence.
+    """Complete labelled cases by subject: every sequence accepted and stored on one grid, one of them with a label.
 
     Args:
         table: the stored volumes of the data set.
@@ -69,14 +74,15 @@ def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) 
                 fix="choose one of them: leave the others out of the data set",
             )
         by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
-        if set(by_sequence) != set(sequences) or not by_sequence[sequences[0]]["label_file"]:
+        rows = tuple(by_sequence[sequence] for sequence in sequences if sequence in by_sequence)
+        if len(rows) < len(sequences) or not any(row["label_file"] for row in rows):
             continue
-        rows = tuple(by_sequence[sequence] for sequence in sequences)
         if len({row["geometry"] for row in rows}) > 1:
             raise UserError(
                 f"the sequences {' '.join(sequences)} of one case are stored on different grids or crops",
                 where=rows[0]["volume"],
-                fix="use a preprocess recipe with 'crop: none', register them first, or use one sequence",
+                fix=f"give the task a preprocess recipe with 'session: [{', '.join(sequences)}]', which stores them in one box,"
+                " and with 'align: header', rigid or affine if they are on different grids",
             )
         name = f"{subject}_{session}" if session else str(subject)
         by_subject.setdefault(str(subject), []).append(Case(name, str(subject), str(session), rows, folder))
@@ -150,11 +156,11 @@ def background_values(cases: Sequence[Case], labels: Mapping[str, Sequence[int]]
 
 def _values_of(case: Case) -> list[int]:
     """The values of a stored label, from the table, or from the label if a table of an earlier version lacks them."""
-    if words := str(case.rows[0].get("label_values", "")).split():
+    if words := str(case.labelled.get("label_values", "")).split():
         return [int(word) for word in words]
     from brainpretrain.preprocess import frames  # as above
 
-    return [int(value) for value in np.unique(frames.load_label(case.folder, case.rows[0]))]
+    return [int(value) for value in np.unique(frames.load_label(case.folder, case.labelled))]
 
 
 def _counted(counts: Mapping[int, int], n_cases: int) -> str:

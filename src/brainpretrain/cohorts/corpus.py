@@ -10,7 +10,7 @@ import pandas as pd
 
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
-from brainpretrain.preprocess import shards
+from brainpretrain.preprocess import rejections
 
 _IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
@@ -74,7 +74,7 @@ def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools
                 f"no subject {', '.join(missing)} to leave out", where=f"exclude of {source['dataset']}", fix="correct the names"
             )
         keep &= ~table["subject"].isin(excluded)
-        shards.check_any_stored(table[keep], f"the source '{source['dataset']}'", f"sources: {dict(source)}")
+        rejections.check_any_stored(table[keep], f"the source '{source['dataset']}'", f"sources: {dict(source)}")
         keep &= table["status"] == "ok"
         parts.append(table[keep].assign(dataset=source["dataset"]))
     return pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])

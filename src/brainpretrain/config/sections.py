@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.preprocess import recipes
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -24,6 +25,12 @@ def check_n_train(value: Any) -> Any:
         if number not in (None, "all") and not (str(number).isdigit() and int(number) > 0):
             raise ValueError("a number from 1, or 'all'")
     return value
+
+
+def later(key: str, description: str) -> Any:
+    """A field of a preprocess recipe that came later: written out with its default, it would run finished studies again."""
+    default = recipes.DEFAULTS[key]
+    return Field(default, exclude_if=lambda value: value == default, description=description)
 
 
 class Section(BaseModel):
@@ -60,7 +67,39 @@ class PreprocessRecipe(Section):
     allow_negative: bool
     max_voxels: Count
     spacing_range_mm: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    session: list[str] = later(
+        "session",
+        "sequences of one session that are stored together, on the grid of the first and in one crop box around all of them;"
+        " as `sequences` of the task. A session of which one of them is refused is left out. Empty: each volume by itself",
+    )
+    align: Literal["header", "rigid", "affine"] | None = later(
+        "align",
+        "how sequences on another grid come onto the grid of the first of `session`: by the headers alone, or by a registration"
+        " (mutual information). null: they are refused",
+    )
+    min_covered: Share = later("min_covered", "share of the foreground that a volume must cover after `align` or `atlas`")
+    bias_correction: Literal["n4"] | None = later("bias_correction", "n4: divide every volume by its bias field")
+    n4_shrink: Count = later("n4_shrink", "N4 estimates the field on every n-th voxel")
+    n4_iterations: Annotated[list[Count], Field(min_length=1)] = later("n4_iterations", "of N4, at most, for each of its levels")
+    atlas: str | None = later(
+        "atlas",
+        "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
+        " grid of the image",
+    )
     revision: int = 1
+
+    @model_validator(mode="after")
+    def _keys_that_go_together(self) -> PreprocessRecipe:
+        if len(self.session) == 1 or len(set(self.session)) < len(self.session):
+            raise ValueError("'session' lists two or more sequences, each once; leave it out for volumes by themselves")
+        given = self.model_fields_set
+        if self.align and not self.session:
+            raise ValueError("'align' goes with 'session', which names the sequences and their order")
+        if "min_covered" in given and not (self.align or self.atlas):
+            raise ValueError("'min_covered' goes with 'align' or 'atlas'")
+        if given & {"n4_shrink", "n4_iterations"} and not self.bias_correction:
+            raise ValueError("'n4_shrink' and 'n4_iterations' go with 'bias_correction: n4'")
+        return self
 
 
 class Preprocess(PreprocessRecipe):

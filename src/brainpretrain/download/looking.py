@@ -14,6 +14,7 @@ from brainpretrain.download.index import scan, with_sizes
 from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import as_tsv, read_json, write_json
 from brainpretrain.preprocess.nifti import BadVolume
+from brainpretrain.preprocess.sessions import grouped
 from brainpretrain.preprocess.shards import RECIPE, key_of, read_record
 from brainpretrain.preprocess.sources import read_image, read_label
 from brainpretrain.words import count
@@ -58,8 +59,11 @@ def _changed(folder: Path, root: Path, rows: list[Row]) -> list[str]:
     A file of another size or time is read, and compared with its checksum where the record has one.
     """
     recipe = read_json(folder / RECIPE)["recipe"]
-    records = ((row, read_record(folder / "volumes" / f"{row['volume']}.json")) for row in rows)
-    others = [(row, kept["record"]) for row, kept in records if kept and kept["key"] != key_of(root, recipe, row)]
+    others = []
+    for group in grouped(rows, recipe):
+        key = key_of(root, recipe, group)
+        records = [(row, read_record(folder / "volumes" / f"{row['volume']}.json")) for row in group]
+        others += [(row, kept["record"]) for row, kept in records if kept and kept["key"] != key]
     return [row["path"] for row, record in others if not _has_same_content(folder, root, record | row)]
 
 

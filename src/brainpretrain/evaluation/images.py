@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import read_json, sha256, write_json
-from brainpretrain.preprocess import nifti, volumes
-from brainpretrain.preprocess.geometry import Geometry, to_ras
+from brainpretrain.preprocess import nifti, sessions, volumes
+from brainpretrain.preprocess.geometry import Geometry
 
 
 def predict_images(
@@ -225,30 +225,28 @@ def _of_case(error: UserError | RuntimeError | MemoryError, target: Target) -> U
 def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, Geometry, list[str]]:
     """The images of one case, preprocessed as those that the model was trained on; equal to what the workflow stores of them.
 
-    With `crop: nonzero` the box is the one around the voxels above 0 of all channels.
+    With `crop: nonzero` the box is the one around the voxels above 0 of all channels. The grid is that of the first.
 
     Args:
-        images: NIfTI files on one grid, one per sequence of the model, in its order.
+        images: NIfTI files, one per sequence of the model, in its order; on one grid, unless the recipe aligns them.
         facts: the model's facts.
 
     Returns:
         float16 (c, x, y, z) in [0, 1], its geometry, and notes on the headers.
 
     Raises:
-        UserError: wrong number or order of channels, different grids, unknown orientation, or a volume that
-            `volumes.preprocess` refuses.
+        UserError: wrong number or order of channels, unknown orientation, or a volume that `sessions.prepare` refuses.
     """
     _check_channels(images, facts["task"]["sequences"])
     recipe = facts["preprocess"]
     limits = nifti.Limits.of(recipe)
     channels = [nifti.read_volume(image, limits=limits) for image in images]
     for volume in channels:
-        _check_grid(volume, channels[0])
-    box = _common_box(channels) if recipe["crop"] == "nonzero" else None
+        _check_orientation(volume)
     with threadpool_limits(limits=1, user_api="blas"):  # as in a shard: the result must not depend on the number of threads
-        stored = [volumes.preprocess(volume, None, recipe, box) for volume in channels]
-    notes = [f"{image.name}: {note}" for image, (*_, record) in zip(images, stored, strict=True) for note in record["notes"]]
-    return np.stack([volumes.to_float16(image) for image, *_ in stored]), stored[0][2], notes
+        stored = sessions.prepare([(volume, None) for volume in channels], recipe)
+    notes = [f"{image.name}: {note}" for image, own in zip(images, stored, strict=True) for note in own.facts["notes"]]
+    return np.stack([volumes.to_float16(own.image) for own in stored]), stored[0].geometry, notes
 
 
 def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:
@@ -266,26 +264,11 @@ def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:
             )
 
 
-def _check_grid(volume: nifti.Volume, first: nifti.Volume) -> None:
-    """Refuses an unknown orientation, and another grid than that of the first channel."""
+def _check_orientation(volume: nifti.Volume) -> None:
+    """Refuses an unknown orientation."""
     if not volume.facts["qform_code"] and not volume.facts["sform_code"]:
         raise UserError(
             "neither qform nor sform is set: left and right cannot be told",
             where=volume.path,
             fix="write an affine into the header (sform_code 1), if you know how the head lay",
         )
-    try:
-        volumes.require_same_grid(first, volume, volume.path)
-    except nifti.BadVolume as error:
-        raise UserError(
-            f"it is not on the grid of {first.path.name}: {error.problem}",
-            where=volume.path,
-            fix=f"register and resample it to the grid of {first.path.name}",
-        ) from error
-
-
-def _common_box(channels: Iterable[nifti.Volume]) -> tuple[slice, ...] | None:
-    """The box around the voxels above 0 of all channels, in RAS; None if there is none."""
-    boxes = [volumes.foreground_box(to_ras(volume.array, volume.affine)[0]) for volume in channels]
-    sides = list(zip(*(box for box in boxes if box), strict=True))
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides) or None

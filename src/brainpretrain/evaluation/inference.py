@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic
-from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.preprocess import nifti, sessions
 from brainpretrain.weights import store
 
 
@@ -141,7 +141,7 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     else:
         recipe = facts["preprocess"]
         limits = nifti.Limits.of(recipe)
-        array = volumes.preprocess(nifti.read_volume(path, limits=limits), None, recipe)[0]
+        array = sessions.prepare([(nifti.read_volume(path, limits=limits), None)], recipe)[0].image
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]
     if image.shape[1] != facts["in_channels"] or not image.isfinite().all():

@@ -43,7 +43,7 @@ def evaluate(
     rows: list[dict[str, Any]] = []
     for case in cases:
         limits = Limits.of_stored(case.rows[0])
-        reference = sources.read_label(raw, case.folder, case.rows[0])
+        reference = sources.read_label(raw, case.folder, case.labelled)
         predicted = _read_prediction(predictions / f"{case.name}.nii.gz", reference, task["labels"], limits)
         classes = of_reference[volumes.integer_labels(reference)]
         scores = metrics.score(classes, lookup[predicted], reference.spacing_mm, task, IGNORED)

@@ -1,7 +1,8 @@
 """The geometry of a stored volume: world coordinates of its voxels, and the way back from the stored to the native grid.
 
 Native voxels become RAS voxels by a permutation and flips of the axes; RAS voxels are cropped to a box; the box is resized to the
-stored shape. Each step is affine. Oblique volumes are not rotated: their affine keeps the tilt.
+stored shape. Each step is affine. Oblique volumes are not rotated: their affine keeps the tilt. A volume in the space of an atlas
+has the atlas's grid in place of its own, and a `Source`, to which predictions return.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from brainpretrain.files import dump_json
-from brainpretrain.preprocess.resampling import LINEAR, NEAREST, resize
+from brainpretrain.preprocess.resampling import LINEAR, NEAREST, affine_resample, resize
 
 OUTSIDE_LOGIT = 20.0  # background minus other classes outside the box; its softmax is 1 to within 1e-8
 
@@ -74,15 +75,31 @@ def from_ras(array: np.ndarray, orientation: Orientation) -> np.ndarray:
 
 
 @dataclass(frozen=True)
+class Source:
+    """The grid that predictions are written on, where that is not the grid of the steps.
+
+    Attributes:
+        shape: voxels of the file.
+        affine: rows of the 4x4 affine, voxel -> world in mm.
+        matrix: rows of the 4x4, world of the steps -> world of the file.
+    """
+
+    shape: tuple[int, ...]
+    affine: tuple[tuple[float, ...], ...]
+    matrix: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
 class Geometry:
     """The steps from the native grid of one volume to its stored array. Tables hold them as JSON.
 
     Attributes:
-        native_shape: voxels of the file.
+        native_shape: voxels of the file; or of the atlas, or of the first sequence of the session, if it was brought onto that.
         native_affine: rows of the 4x4 affine, native voxel -> world in mm.
         axes, flips: see `Orientation`.
         box: for each RAS axis, the first voxel that is kept and the one after the last.
         stored_shape: voxels (x, y, z) after resampling.
+        source: the grid of the file, if the native grid is that of an atlas.
     """
 
     native_shape: tuple[int, ...]
@@ -91,6 +108,7 @@ class Geometry:
     flips: tuple[bool, ...]
     box: tuple[tuple[int, int], ...]
     stored_shape: tuple[int, ...]
+    source: Source | None = None
 
     @property
     def orientation(self) -> Orientation:
@@ -123,20 +141,15 @@ class Geometry:
         return (np.asarray(xyz_mm) - self.stored_affine[:3, 3]) @ np.linalg.inv(self.stored_affine[:3, :3]).T
 
     def to_native(self, logits: np.ndarray) -> np.ndarray:
-        """Logits on the native grid, by linear resizing and pasting (AMAES).
+        """Logits on the native grid (that of `source`, if there is one), by linear resizing and pasting (AMAES).
 
         Args:
             logits: (c, x, y, z) on the stored grid; channel 0 is the background, and c is at least 2.
 
         Returns:
-            (c, *native_shape) float32. Outside the crop box the background wins.
+            (c, *shape) float32. Outside the crop box the background wins.
         """
-        ras_shape = tuple(self.native_shape[a] for a in self.axes)
-        native = np.full((len(logits), *ras_shape), -OUTSIDE_LOGIT / 2, np.float32)
-        native[0] = OUTSIDE_LOGIT / 2
-        for channel, target in zip(logits, native, strict=True):
-            target[self._slices] = resize(channel, self.box_shape, LINEAR)
-        return self.orientation.from_ras(native)
+        return np.stack([self._channel_to_native(channel, number) for number, channel in enumerate(logits)])
 
     def argmax_to_native(self, logits: Iterable[np.ndarray]) -> np.ndarray:
         """`to_native(logits).argmax(0)` as uint16, in memory for two channels however many classes there are.
@@ -144,29 +157,33 @@ class Geometry:
         Args:
             logits: channels (x, y, z) on the stored grid, each taken once from the iterable; the first is the background.
         """
-        channels = iter(logits)
-        best = resize(next(channels), self.box_shape, LINEAR).copy()
-        labels = np.zeros(self.box_shape, np.uint16)
-        for number, channel in enumerate(channels, start=1):
-            value = resize(channel, self.box_shape, LINEAR)
+        best = labels = None
+        for number, channel in enumerate(logits):
+            value = self._channel_to_native(channel, number) if self.source else resize(channel, self.box_shape, LINEAR)
+            if best is None or labels is None:
+                best, labels = value.copy(), np.zeros(value.shape, np.uint16)
+                continue
             better = value > best
             np.copyto(best, value, where=better)
             np.copyto(labels, number, where=better)
-        return self._paste(labels)
+        assert labels is not None
+        return labels if self.source else self._paste(labels)
 
     def labels_to_native(self, labels: np.ndarray) -> np.ndarray:
         """A label map (x, y, z) of the stored grid on the native grid (nearest voxel); 0 outside the crop box."""
-        return self._paste(resize(labels, self.box_shape, NEAREST))
+        return self._to_source(self._paste(resize(labels, self.box_shape, NEAREST)), NEAREST, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The content as JSON values, with `stored_spacing_mm` for people who read the table."""
-        return asdict(self) | {"stored_spacing_mm": self.stored_spacing_mm}
+        content = asdict(self) | {"stored_spacing_mm": self.stored_spacing_mm}
+        return content if self.source else {key: value for key, value in content.items() if key != "source"}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Geometry:
         """The inverse of `to_dict`."""
-
-        return cls(**{field.name: _frozen(content[field.name]) for field in fields(cls)})
+        source = content.get("source")
+        frozen = {field.name: _frozen(content[field.name]) for field in fields(cls) if field.name != "source"}
+        return cls(**frozen, source=Source(**{key: _frozen(value) for key, value in source.items()}) if source else None)
 
     def to_json(self) -> str:
         """Canonical JSON text of `to_dict`."""
@@ -181,10 +198,22 @@ class Geometry:
     def _slices(self) -> tuple[slice, ...]:
         return tuple(slice(low, high) for low, high in self.box)
 
-    def _paste(self, labels: np.ndarray) -> np.ndarray:
-        ras = np.zeros(tuple(self.native_shape[a] for a in self.axes), labels.dtype)
-        ras[self._slices] = labels
+    def _paste(self, array: np.ndarray, fill: float = 0) -> np.ndarray:
+        ras = np.full(tuple(self.native_shape[a] for a in self.axes), fill, array.dtype)
+        ras[self._slices] = array
         return self.orientation.from_ras(ras)
+
+    def _channel_to_native(self, channel: np.ndarray, number: int) -> np.ndarray:
+        """One channel of logits, float32; outside the crop box and outside an atlas the background (0) wins."""
+        outside = OUTSIDE_LOGIT / 2 if number == 0 else -OUTSIDE_LOGIT / 2
+        return self._to_source(self._paste(resize(channel, self.box_shape, LINEAR), outside), LINEAR, outside)
+
+    def _to_source(self, array: np.ndarray, order: int, outside: float) -> np.ndarray:
+        """An array of the native grid on the grid of `source`, or as it is."""
+        if self.source is None:
+            return array
+        inverse = np.linalg.inv(np.array(self.source.matrix) @ np.array(self.native_affine))
+        return affine_resample(array, inverse @ np.array(self.source.affine), self.source.shape, order, outside, antialias=False)
 
 
 def _frozen(value: Any) -> Any:

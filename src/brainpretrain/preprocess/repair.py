@@ -20,6 +20,8 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import is_cut, read_json, read_tsv, write_json, write_tsv
 from brainpretrain.preprocess import frames, shards
 from brainpretrain.preprocess.nifti import BadVolume
+from brainpretrain.preprocess.recipes import moves
+from brainpretrain.preprocess.sessions import grouped
 
 
 @dataclass
@@ -109,9 +111,10 @@ class _Stored:
         if fault and not self._rebuild_table(path, fault):
             return None
         table = read_tsv(path)
-        for row in table.to_dict("records"):
-            if row["status"] == "ok":
-                self._check_volume(path.stem, row)
+        for group in grouped(table.to_dict("records"), self.kept.get("recipe") or self._given_recipe or {}):
+            for row in group:
+                if row["status"] == "ok":
+                    self._check_volume(path.stem, row, group)
         return table
 
     def check_joined(self, tables: Sequence[pd.DataFrame]) -> None:
@@ -134,7 +137,7 @@ class _Stored:
 
     # ------------------------------------------------------------------------------------------------ volumes
 
-    def _check_volume(self, shard: str, row: Mapping[str, Any]) -> None:
+    def _check_volume(self, shard: str, row: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> None:
         self.outcome.volumes += 1
         files = frames.files_of(row)
         faults = {name: fault for name, checksum in files if (fault := frames.fault_of(self.folder / name, checksum))}
@@ -148,19 +151,19 @@ class _Stored:
             )
             return
         try:
-            self._restore_volume(row, set(faults))
+            self._restore_volume(row, group, set(faults))
             self.outcome.repaired.append(f"{problem}. Restored from {row['path']}")
         except BadVolume as error:
             self.outcome.failed.append(f"{problem}. Its raw file {error.where}: {error.problem}")
 
-    def _restore_volume(self, row: Mapping[str, Any], names: set[str]) -> None:
-        """Writes the files `names` of a volume if preprocessing gives the same bytes as before.
+    def _restore_volume(self, row: Mapping[str, Any], group: Sequence[Mapping[str, Any]], names: set[str]) -> None:
+        """Writes the files `names` of a volume if preprocessing of its group gives the same bytes as before.
 
         Raises:
             BadVolume: a raw file is missing or damaged, or gives another volume now.
         """
         with threadpool_limits(limits=1):  # as in `shards.build`, since the thread count would change results
-            contents, facts = shards.make(self.root, self.recipe, row)
+            contents, facts = shards.make(self.root, self.recipe, group)[group.index(row)]
         files = frames.files_of(row)
         if [frames.checksum_of(content) for content in contents] != [checksum for _, checksum in files]:
             problem = "gives another volume than it did: the file, the recipe, this program or a library has changed"
@@ -173,7 +176,7 @@ class _Stored:
                 frames.write(self.folder / name, content)
         if shards.read_record(self._record(row)) is None:
             record = shards.record_of(row, contents, facts)
-            write_json(self._record(row), {"key": shards.key_of(self.root, self.recipe, row), "record": record})
+            write_json(self._record(row), {"key": shards.key_of(self.root, self.recipe, group), "record": record})
 
     def _record(self, row: Mapping[str, Any]) -> Path:
         return self.folder / "volumes" / f"{row['volume']}{frames.SUFFIXES[-1]}"
@@ -209,7 +212,8 @@ class _Stored:
             reason = "records of its volumes are damaged too" if self.kept else f"there is no {shards.RECIPE}"
             self.outcome.failed.append(f"{path.name} is {fault}. It cannot be rebuilt, since {reason}: run the step shard")
             return False
-        table = shards.table_of(rows, [content["record"] for content in contents if content], self.kept["labels"])
+        records = [content["record"] for content in contents if content]
+        table = shards.table_of(rows, records, self.kept["labels"], moves(self.kept["recipe"]))
         write_tsv(path, table)
         _as_new_as(path, [self.folder.absolute().parent / "index.tsv", *map(self._record, rows)])
         self.outcome.repaired.append(f"{path.name} is {fault}. Rebuilt from the records of {len(rows)} volumes")

@@ -3,7 +3,8 @@
 Resizing along an axis is linear, including the prefilter and the boundary of cubic splines, so it is a matrix of shape
 (n_out, n_in), namely the resized identity. Its weights fall by a factor of 3.7 per voxel, so the matrix is a narrow band, and the
 product of its blocks takes a twentieth of the time of a general spline routine. All orders use the half-pixel convention: both
-grids cover the same extent, and the centre of voxel i is at (i + 0.5) / n of it.
+grids cover the same extent, and the centre of voxel i is at (i + 0.5) / n of it. Grids that are turned against each other
+(`affine_resample`) need the general routine, scipy's.
 """
 
 from __future__ import annotations
@@ -73,6 +74,42 @@ def resize(array: np.ndarray, shape: Sequence[int], order: int, antialias: bool 
         result = apply(operator, result, axis, room if left % 2 == 0 else None)
     if order == CUBIC:
         np.clip(result, array.min(), array.max(), out=result)
+    return result
+
+
+def affine_resample(
+    array: np.ndarray, matrix: np.ndarray, shape: Sequence[int], order: int, fill: float, antialias: bool = True
+) -> np.ndarray:
+    """`array` (i, j, k) on a grid of any orientation.
+
+    Args:
+        array: any real type.
+        matrix: 4x4, voxel of the new grid -> voxel of `array`.
+        shape: of the new grid.
+        order: as for `resize`; orders 3 and 1 give float32 within the range of `array`, order 0 keeps the type.
+        fill: value of voxels whose centre is outside of `array`.
+        antialias: a Gaussian of sigma (step - 1) / 2 voxels along axes of `array` on which a step of the new grid is longer than
+            one voxel; not for order 0.
+    """
+    source = array if order == NEAREST else array.astype(np.float32)
+    if order != NEAREST and antialias:
+        steps = np.abs(matrix[:3, :3]).max(axis=1)
+        sigma = [max(0.0, (step - 1) / 2) for step in steps]
+        source = ndimage.gaussian_filter(source, sigma, mode="mirror") if max(sigma) > 0 else source
+    result = ndimage.affine_transform(source, matrix[:3, :3], matrix[:3, 3], tuple(shape), order=order, mode="nearest")
+    if order != NEAREST:
+        np.clip(result, array.min(), array.max(), out=result)
+    result[~inside(matrix, shape, array.shape)] = fill
+    return result
+
+
+def inside(matrix: np.ndarray, shape: Sequence[int], source_shape: Sequence[int]) -> np.ndarray:
+    """Which voxels of a grid (boolean, `shape`) have their centre within another one; `matrix` is as in `affine_resample`."""
+    steps = np.ogrid[tuple(slice(n) for n in shape)]
+    result = np.ones(tuple(shape), bool)
+    for row, n in zip(matrix[:3], source_shape, strict=True):
+        position = row[3] + sum(weight * step for weight, step in zip(row[:3], steps, strict=True))
+        result &= (position >= -0.5) & (position <= n - 0.5)
     return result
 
 

@@ -2,7 +2,8 @@
 
 A shard holds the volumes of the subjects whose hash falls into it, so a new subject moves no other one. Each volume has a record
 of its own, so a shard that was killed continues where it stopped, and its table depends neither on the number of workers nor on
-interruptions. Layout of `out_dir`:
+interruptions. With `session` in the recipe, the sequences of a session are prepared together, and stored together or not at all.
+Layout of `out_dir`:
 
     volumes/<volume>.b2nd         the image, float16 in [0, 1]; see frames.py for the format
     volumes/<volume>.label.b2nd   the label map, unsigned integers
@@ -28,17 +29,17 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from brainpretrain.errors import UserError
-from brainpretrain.files import fingerprint, part_of, read_json, read_tsvs, stable_hash, write_json
-from brainpretrain.preprocess import frames
+from brainpretrain.files import dump_json, fingerprint, part_of, read_json, read_tsvs, stable_hash, write_json
+from brainpretrain.preprocess import atlases, frames, sessions
 from brainpretrain.preprocess.frames import SUFFIXES
-from brainpretrain.preprocess.headers import SELECTION, BadVolume, Limits
-from brainpretrain.preprocess.nifti import read_volume
-from brainpretrain.preprocess.volumes import RECIPE_KEYS, preprocess, to_float16
+from brainpretrain.preprocess.recipes import RECIPE_KEYS, moves, relevant
+from brainpretrain.preprocess.rejections import check_any_stored
+from brainpretrain.preprocess.sessions import OfSession, Prepared, grouped
+from brainpretrain.preprocess.volumes import to_float16
 
 REVISION = 1  # raise it when the same recipe gives other arrays
 RULES = 2  # raise it when fewer volumes are rejected: a volume that was rejected by earlier rules is then read again
@@ -61,16 +62,7 @@ RECORD_COLUMNS = (
     "mean",
     "std",
 )
-# What helps against a reason, where repairing the file is not what is meant.
-FIXES = {
-    "negative": "allow_negative: true in the preprocess recipe, if its values below 0 are meant",
-    "too_small": "a lower min_size in the preprocess recipe",
-    "too_large": "a higher max_voxels in the preprocess recipe, if the size in the header is right",
-    "spacing": "a wider spacing_range_mm in the preprocess recipe, if the spacing in the header is right",
-    "not_3d": "one 3-D volume per file, or a table (module csv) that names the channel of each 4-D file",
-    "pointer": "datalad get, or git lfs pull, in the folder of the clone",
-    "empty": "crop: none and allow_negative: true in the preprocess recipe, if all values are meant to be 0 or less",
-}
+ALIGNMENT_COLUMNS = ("aligned_to", "covered", "metric", "alignment")  # further ones, if the recipe aligns volumes
 JOINED = "volumes.tsv"  # in `out_dir`: the tables of all shards in one file, the input of every later step
 RECIPE = "recipe.json"  # in `out_dir`: lets `repair` restore a volume
 
@@ -103,7 +95,8 @@ def build(
         labels: values that a label of the data set may hold besides 0; if empty, every value is accepted.
 
     Returns:
-        One row per volume, sorted by volume, with INDEX_COLUMNS and RECORD_COLUMNS. `status` is 'ok' or 'rejected' (the volume
+        One row per volume, sorted by volume, with INDEX_COLUMNS and RECORD_COLUMNS, and with ALIGNMENT_COLUMNS if the recipe
+        aligns volumes. `status` is 'ok' or 'rejected' (the volume
         or its label cannot be used; see `reason` and `detail`). The `detail` of an accepted volume holds remarks. Lists are
         separated by blanks, `file` and `label_file` are relative to `out_dir`, checksums are XXH3 (64 bits) of the files.
 
@@ -121,13 +114,13 @@ def build(
         names = ", ".join(sorted(repeated))
         raise UserError(f"several rows have the same name: {names}", where=source_root, fix="look at the index")
     out_dir = Path(out_dir)
-    _keep_recipe(out_dir, {"recipe": _relevant(recipe), "n_shards": n_shards, "labels": sorted(labels)})
+    _keep_recipe(out_dir, {"recipe": relevant(recipe), "n_shards": n_shards, "labels": sorted(labels)})
     _clear(out_dir, shard)
     begun = _begun_folder(out_dir, shard)
     store = partial(_noted, partial(_store, Path(source_root), out_dir, dict(recipe)), begun)
-    records = _run(store, begun, shard_rows, workers, progress or (lambda done, total: None))
+    records = _run(store, begun, grouped(shard_rows, recipe), workers, progress or (lambda done, total: None))
     begun.rmdir()
-    return table_of(shard_rows, records, labels)
+    return table_of(shard_rows, [records[row["volume"]] for row in shard_rows], labels, moves(recipe))
 
 
 def shard_of(subject: str, n_shards: int) -> int:
@@ -135,57 +128,10 @@ def shard_of(subject: str, n_shards: int) -> int:
     return stable_hash(subject) % n_shards
 
 
-def table_of(rows: Sequence[dict], records: Sequence[dict], labels: Collection[int]) -> pd.DataFrame:
+def table_of(rows: Sequence[dict], records: Sequence[dict], labels: Collection[int], aligned: bool = False) -> pd.DataFrame:
     """The table of a shard: its index rows, each with the record of its volume; see `build`."""
     table = [row | _checked_labels(record, labels) for row, record in zip(rows, records, strict=True)]
-    return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS])
-
-
-def check_rejected(table: pd.DataFrame, max_fraction: float) -> None:
-    """Refuses a table in which more than `max_fraction` (0..1) of the volumes are rejected.
-
-    Unlabelled volumes that the selection rules of BRAINS-45K leave out (SELECTION) are not counted at all, since a 4-D diffusion
-    series, for example, is not damaged. A labelled volume counts whatever the reason, since its case would not be scored.
-
-    Raises:
-        UserError: too many volumes are rejected; the message lists each of them.
-    """
-    left_out = table["reason"].isin(SELECTION) & (table["label"] == "")
-    table = table[~left_out]
-    rejected = table[table["status"] == "rejected"]
-    if len(rejected) > max_fraction * len(table):
-        lines = zip(rejected["path"], rejected["reason"], rejected["detail"], strict=True)
-        listed = "\n".join(f"    {path}: {reason} ({detail})" for path, reason, detail in lines)
-        raise UserError(
-            f"{len(rejected)} of {len(table)} volumes rejected, more than the accepted fraction of {max_fraction:g}:\n{listed}",
-            fix=_fixes(rejected)
-            + "\n         or, to go on without these volumes, raise max_rejected_fraction of the recipe (--max-rejected)",
-        )
-
-
-def check_any_stored(table: pd.DataFrame, what: str, where: object) -> None:
-    """Refuses volumes of which none is stored; a corpus or a task would otherwise miss a whole source without an error.
-
-    Args:
-        what: the source of the volumes, for the message.
-
-    Raises:
-        UserError: every volume is rejected; the message counts the reasons and says what helps against each.
-    """
-    if len(table) == 0 or (table["status"] == "ok").any():
-        return
-    counts = ", ".join(f"{count} {reason}" for reason, count in table["reason"].value_counts().items())
-    example = f"{table['path'].iloc[0]}: {table['reason'].iloc[0]} ({table['detail'].iloc[0]})"
-    raise UserError(
-        f"all {len(table)} volumes of {what} are left out: {counts}\n    such as {example}", where=where, fix=_fixes(table)
-    )
-
-
-def _fixes(rejected: pd.DataFrame) -> str:
-    """What helps against the reasons in a table of rejected volumes, a line for each."""
-    reasons = list(dict.fromkeys(rejected["reason"]))
-    lines = [f"{reason}: {FIXES[reason]}" for reason in reasons if reason in FIXES]
-    return "\n         ".join(lines + (["repair or remove these files"] if any(r not in FIXES for r in reasons) else []))
+    return pd.DataFrame(table, columns=[*INDEX_COLUMNS, *RECORD_COLUMNS, *(ALIGNMENT_COLUMNS if aligned else ())])
 
 
 def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
@@ -216,48 +162,53 @@ def join(tables: Sequence[Path], out: Path) -> pd.DataFrame:
 
 def interrupted(out_dir: Path | str, shard: int) -> list[str]:
     """Names of the volumes that an earlier attempt at a shard was working on when it was killed."""
-    return sorted(_begun(_begun_folder(Path(out_dir), shard)).values())
+    return sorted(itertools.chain(*_begun(_begun_folder(Path(out_dir), shard)).values()))
 
 
 def _begun_folder(out_dir: Path, shard: int) -> Path:
     return out_dir / "begun" / f"{shard:03d}"
 
 
-def _begun(folder: Path) -> dict[int, str]:
-    """Process id -> the volume that the process is working on, or was working on when it was killed."""
-    return {int(path.name): path.read_text(encoding="utf-8") for path in folder.glob("[0-9]*")}
+def _begun(folder: Path) -> dict[int, list[str]]:
+    """Process id -> the volumes that the process is working on, or was working on when it was killed."""
+    return {int(path.name): path.read_text(encoding="utf-8").splitlines() for path in folder.glob("[0-9]*")}
 
 
 def _clear(out_dir: Path, shard: int) -> None:
     """Removes the files that killed processes left half written, and the notes that name those processes."""
     begun = _begun_folder(out_dir, shard)
     begun.mkdir(parents=True, exist_ok=True)
-    for process, volume in _begun(begun).items():
-        for suffix in SUFFIXES:
+    for process, volumes in _begun(begun).items():
+        for volume, suffix in itertools.product(volumes, SUFFIXES):
             part_of(out_dir / "volumes" / f"{volume}{suffix}", process).unlink(missing_ok=True)
         (begun / str(process)).unlink()
 
 
 def _run(
-    store: Callable[[dict], dict], begun: Path, rows: Sequence[dict], workers: int, progress: Callable[[int, int], None]
-) -> list[dict]:
-    """The results of `store` for all rows, in order. Each process uses one BLAS thread: the thread count would change results."""
+    store: Callable[[list[dict]], dict],
+    begun: Path,
+    groups: Sequence[list[dict]],
+    workers: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, dict]:
+    """The records of all volumes. Each process uses one BLAS thread: the thread count would change results."""
+    records: dict[str, dict] = {}
+    total = sum(map(len, groups))
     if workers <= 1:
-        records = []
         with threadpool_limits(limits=1):
-            for row in rows:
-                records.append(store(row))
-                progress(len(records), len(rows))
+            for group in groups:
+                records |= store(group)
+                progress(len(records), total)
         return records
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     processes: list[Any] = []
     try:
-        futures = [pool.submit(store, row) for row in rows]
+        futures = [pool.submit(store, group) for group in groups]
         processes = multiprocessing.active_children()
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            progress(done, len(rows))
-        return [future.result() for future in futures]
+        for future in as_completed(futures):
+            records |= future.result()
+            progress(len(records), total)
+        return records
     except BrokenProcessPool as error:
         pool.shutdown(cancel_futures=True)
         raise _killed(begun, [process.pid for process in processes if process.exitcode == -signal.SIGKILL]) from error
@@ -281,7 +232,8 @@ def _begin_worker() -> None:
 def _killed(begun: Path, processes: Iterable[int | None]) -> UserError:
     """The error that names the volume of the killed process. The pool ends its other processes by a different signal."""
     notes = _begun(begun)
-    volumes = sorted({notes[process] for process in processes if process in notes} or notes.values())
+    known = [notes[process] for process in processes if process in notes] or notes.values()
+    volumes = sorted(set(itertools.chain(*known)))
     return UserError(
         f"a worker process was killed while preprocessing {' or '.join(volumes) or 'a volume'}",
         where=begun,
@@ -289,42 +241,64 @@ def _killed(begun: Path, processes: Iterable[int | None]) -> UserError:
     )
 
 
-def _noted(store: Callable[[dict], dict], begun: Path, row: dict) -> dict:
-    """`store(row)`, during which a note in `begun` names the volume; after a kill, it tells which volume was being processed."""
+def _noted(store: Callable[[list[dict]], dict], begun: Path, group: list[dict]) -> dict:
+    """`store(group)`, during which a note in `begun` names the volumes; after a kill, it tells what was being processed."""
     note = begun / str(os.getpid())
-    note.write_text(row["volume"], encoding="utf-8")
+    note.write_text("\n".join(row["volume"] for row in group), encoding="utf-8")
     try:
-        return store(row)
+        return store(group)
     except Exception as error:
-        error.add_note(f"while preprocessing {row['path']}")
+        error.add_note(f"while preprocessing {', '.join(row['path'] for row in group)}")
         raise
     finally:
         note.unlink()
 
 
-def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    """The record of one volume, taken from an earlier run if nothing changed and its files are intact."""
-    paths = [out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES]
-    key = key_of(source_root, recipe, row)
-    kept = read_record(paths[-1])
-    if kept and kept["key"] == key and (kept["record"]["status"] == "ok" or kept.get("rules") == RULES):
-        stored_files = frames.files_of(kept["record"])
-        if not any(frames.fault_of(out_dir / name, checksum) for name, checksum in stored_files):
-            return kept["record"]
-    for path in reversed(paths):  # the record first: files without a record do not count
+def _store(source_root: Path, out_dir: Path, recipe: dict[str, Any], group: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The records of the volumes of a group, taken from an earlier run if nothing changed and their files are intact."""
+    key = key_of(source_root, recipe, group)
+    paths = {row["volume"]: [out_dir / "volumes" / f"{row['volume']}{suffix}" for suffix in SUFFIXES] for row in group}
+    kept = {volume: _kept(out_dir, own[-1], key) for volume, own in paths.items()}
+    intact = {volume: record for volume, record in kept.items() if record}
+    if len(intact) == len(group):
+        return intact
+    for path in itertools.chain(*(reversed(own) for own in paths.values())):  # records first: files without one do not count
         path.unlink(missing_ok=True)
     try:
-        contents, facts = make(source_root, recipe, row)
-    except BadVolume as error:
-        record = dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": error.reason}
-        prefix = "label: " if Path(error.where) == source_root / row["label"] else ""
-        record["detail"] = " ".join(f"{prefix}{error.problem}".split())
+        made = make(source_root, recipe, group)
+    except OfSession as error:
+        records = _rejected(source_root, group, error)
     else:
-        for path, content in zip(paths, contents, strict=False):
-            frames.write(path, content)
-        record = record_of(row, contents, facts)
-    write_json(paths[-1], {"key": key, "record": record} | ({"rules": RULES} if record["status"] == "rejected" else {}))
-    return record
+        records = {}
+        for row, (contents, facts) in zip(group, made, strict=True):
+            for path, content in zip(paths[row["volume"]], contents, strict=False):
+                frames.write(path, content)
+            records[row["volume"]] = record_of(row, contents, facts)
+    for volume, record in records.items():
+        rules = {"rules": RULES} if record["status"] == "rejected" else {}
+        write_json(paths[volume][-1], {"key": key, "record": record} | rules)
+    return records
+
+
+def _kept(out_dir: Path, path: Path, key: str) -> dict[str, Any] | None:
+    """The record of a volume if its key is `key`, later rules would not accept it, and its files are intact."""
+    kept = read_record(path)
+    if not kept or kept["key"] != key or (kept["record"]["status"] != "ok" and kept.get("rules") != RULES):
+        return None
+    stored = frames.files_of(kept["record"])
+    return None if any(frames.fault_of(out_dir / name, checksum) for name, checksum in stored) else kept["record"]
+
+
+def _rejected(source_root: Path, group: Sequence[dict[str, Any]], error: OfSession) -> dict[str, dict[str, Any]]:
+    """The records of a group of which one volume cannot be used: no sequence of a session is stored without the others."""
+    bad = group[error.number]
+    prefix = "label: " if Path(error.where) == source_root / bad["label"] else ""
+    detail = " ".join(f"{prefix}{error.problem}".split())
+    records = {}
+    for row in group:
+        own = (error.reason, detail) if row is bad else ("session", f"left out with {bad['path']}: {error.reason} ({detail})")
+        records[row["volume"]] = dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": own[0], "detail": own[1]}
+    return records
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -336,20 +310,36 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def make(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
-    """Preprocesses one volume.
+def make(
+    source_root: Path, recipe: Mapping[str, Any], group: Sequence[Mapping[str, Any]]
+) -> list[tuple[list[bytes], dict[str, Any]]]:
+    """Preprocesses the volumes of a group (`sessions.grouped`).
 
     Returns:
-        The contents of the stored files (the image and, if there is one, the label), and the columns of the record that describe
-        the arrays.
+        For each volume the contents of the stored files (the image and, if there is one, the label), and the columns of the
+        record that describe the arrays.
 
     Raises:
-        BadVolume: see `nifti` and `volumes`.
+        OfSession: a volume cannot be used.
     """
-    image, label, facts = _preprocess(source_root, recipe, row)
-    arrays = [to_float16(image), label]
-    del image  # frees its memory for the compression
-    return [frames.compress(array) for array in arrays if array is not None], facts
+    about, prepared = _prepared(source_root, recipe, group)
+    made = []
+    for shape, checksums in about:
+        own = prepared.pop(0)
+        arrays = [to_float16(own.image), own.label]
+        facts = _described(own, shape, checksums, moves(recipe))
+        del own  # frees its memory for the compression
+        made.append(([frames.compress(array) for array in arrays if array is not None], facts))
+    return made
+
+
+def _prepared(
+    source_root: Path, recipe: Mapping[str, Any], group: Sequence[Mapping[str, Any]]
+) -> tuple[list[tuple[tuple[int, ...], list[str]]], list[Prepared]]:
+    """For each volume of a group the shape and the checksums of its files, and what is stored of it."""
+    pairs = sessions.read(source_root, group, recipe)
+    about = [(volume.shape, [part.facts["checksum"] if part else "" for part in (volume, label)]) for volume, label in pairs]
+    return about, sessions.prepare(pairs, recipe, [row["path"] for row in group])
 
 
 def record_of(row: Mapping[str, Any], contents: Sequence[bytes], facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,19 +360,20 @@ def _checked_labels(record: dict[str, Any], labels: Collection[int]) -> dict[str
     return dict.fromkeys(RECORD_COLUMNS, "") | {"status": "rejected", "reason": "label_value", "detail": detail}
 
 
-def key_of(source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """A key that changes with everything that can change the stored arrays: recipe, source files and channel."""
+def key_of(source_root: Path, recipe: Mapping[str, Any], group: Sequence[Mapping[str, Any]]) -> str:
+    """A key that changes with everything that can change the stored arrays of a group: recipe, source files and channels."""
+    keys = [_sources(source_root, row) for row in group]
+    named = [atlases.load(recipe["atlas"]).checksum] if recipe.get("atlas") else []
+    return fingerprint(REVISION, relevant(recipe), *itertools.chain(*keys), *named)
+
+
+def _sources(source_root: Path, row: Mapping[str, Any]) -> tuple[list, str]:
     sources = []
     for name in (row["path"], row["label"]):
         path = source_root / name
         stat = path.stat() if name and path.exists() else None
         sources.append([name, stat.st_size, stat.st_mtime_ns] if stat else [name])
-    return fingerprint(REVISION, _relevant(recipe), sources, str(row.get("channel", "")))
-
-
-def _relevant(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a recipe that shapes the stored arrays."""
-    return {key: recipe[key] for key in RECIPE_KEYS} | {"revision": recipe.get("revision", 1)}
+    return sources, str(row.get("channel", ""))
 
 
 def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
@@ -395,15 +386,9 @@ def _keep_recipe(out_dir: Path, content: Mapping[str, Any]) -> None:
         write_json(out_dir / RECIPE, content)
 
 
-def _preprocess(
-    source_root: Path, recipe: Mapping[str, Any], row: Mapping[str, Any]
-) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """Image (x, y, z) float32 and label (x, y, z) on the stored grid, and the columns of the record that describe them."""
-    limits = Limits.of(recipe)
-    channel = str(row.get("channel", ""))
-    volume = read_volume(source_root / row["path"], limits=limits, channel=int(channel) if channel else None)
-    label = read_volume(source_root / row["label"], limits=limits) if row["label"] else None
-    image, stored_label, geometry, facts = preprocess(volume, label, recipe)
+def _described(own: Prepared, shape: tuple[int, ...], checksums: Sequence[str], aligned: bool) -> dict[str, Any]:
+    """The columns of a record that describe what is stored."""
+    facts, geometry, place = own.facts, own.geometry, own.alignment
     described = {
         "status": "ok",
         "detail": "; ".join(facts["notes"]),
@@ -411,14 +396,21 @@ def _preprocess(
         "geometry": geometry.to_json(),
         "shape": _text(geometry.stored_shape),
         "spacing_mm": _text(geometry.stored_spacing_mm),
-        "native_shape": _text(geometry.native_shape),
+        "native_shape": _text(shape),
         "native_spacing_mm": _text(facts["native_spacing_mm"]),
         "mean": float(f"{facts['mean']:.6g}"),
         "std": float(f"{facts['std']:.6g}"),
-        "source_checksum": volume.facts["checksum"],
-        "label_source_checksum": label.facts["checksum"] if label else "",
+        "source_checksum": checksums[0],
+        "label_source_checksum": checksums[1],
     }
-    return image, stored_label, described
+    if not aligned:
+        return described
+    columns: dict[str, Any] = dict.fromkeys(ALIGNMENT_COLUMNS, "")
+    if place:
+        metric = "" if place.metric is None else float(f"{place.metric:.6g}")
+        columns = {"aligned_to": place.to, "covered": float(f"{place.covered:.4f}"), "metric": metric}
+        columns["alignment"] = dump_json(place.to_dict())
+    return described | columns
 
 
 def _text(values: Iterable[Any]) -> str:

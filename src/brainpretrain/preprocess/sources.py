@@ -14,9 +14,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from brainpretrain.preprocess.geometry import Geometry
 from brainpretrain.preprocess.headers import GRID_TOLERANCE_VOXELS, BadVolume, Limits, grid_distance_mm
 from brainpretrain.preprocess.nifti import Volume, read_volume
+from brainpretrain.preprocess.sessions import on_written_grid, own_grid
 from brainpretrain.preprocess.shards import read_record
 
 SAME_GRID_VOXELS = 1e-3  # largest distance between the corners of the grid on record and that of the image
@@ -44,14 +44,14 @@ def read_image(root: Path, folder: Path, row: Mapping[str, Any]) -> Volume:
 
 
 def read_label(root: Path, folder: Path, row: Mapping[str, Any]) -> Volume:
-    """The raw label of a stored volume; arguments and errors as for `read_image`."""
+    """The raw label of a stored volume, on the grid that predictions of its case are written on; otherwise as `read_image`."""
     volume = read_volume(root / row["label"], limits=Limits.of_stored(row))
     _require_stored(volume, folder, row, "label_source_checksum", GRID_TOLERANCE_VOXELS)
-    return volume
+    return on_written_grid(volume, row)
 
 
 def _require_stored(volume: Volume, folder: Path, row: Mapping[str, Any], name: str, tolerance_voxels: float) -> None:
-    differences = _grid_differences(volume, Geometry.from_json(row["geometry"]), tolerance_voxels)
+    differences = _grid_differences(volume, *own_grid(row), tolerance_voxels)
     kept = read_record(folder / "volumes" / f"{row['volume']}.json")
     checksum = kept["record"].get(name, "") if kept else ""
     if checksum and checksum != volume.facts["checksum"] and not differences:
@@ -61,13 +61,12 @@ def _require_stored(volume: Volume, folder: Path, row: Mapping[str, Any], name: 
         raise BadVolume(problem, reason="changed", where=volume.path, fix=TAKE_UP)
 
 
-def _grid_differences(volume: Volume, geometry: Geometry, tolerance_voxels: float) -> list[str]:
+def _grid_differences(volume: Volume, shape: tuple[int, ...], affine: np.ndarray, tolerance_voxels: float) -> list[str]:
     """Differences between the grid of a raw file and the grid on record, as text; empty if there are none."""
-    affine = np.array(geometry.native_affine)
     axes = ["".join(nib.aff2axcodes(matrix)) for matrix in (volume.affine, affine)]
     differences = [f"axes {axes[0]} instead of {axes[1]}"] if axes[0] != axes[1] else []
-    if volume.array.shape != geometry.native_shape:
-        differences.append(f"shape {volume.array.shape} instead of {geometry.native_shape}")
+    if volume.array.shape != shape:
+        differences.append(f"shape {volume.array.shape} instead of {shape}")
     elif (gap := grid_distance_mm(volume.affine, affine, volume.array.shape)) > tolerance_voxels * min(volume.spacing_mm):
         differences.append(f"an affine that is up to {gap:.3g} mm off")
     return differences

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy as np
 from brainpretrain.preprocess.geometry import Geometry, Orientation, from_ras, to_ras
 from brainpretrain.preprocess.headers import BadVolume, Limits, require_same_grid
 from brainpretrain.preprocess.nifti import Volume, read_header, read_volume, write_volume
+from brainpretrain.preprocess.recipes import RECIPE_KEYS
 from brainpretrain.preprocess.resampling import CUBIC, NEAREST, resample, resize, target_shape
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Limits",
     "Orientation",
     "Volume",
+    "checked",
     "foreground_box",
     "from_ras",
     "integer_labels",
@@ -42,16 +45,6 @@ __all__ = [
     "write_volume",
 ]
 
-RECIPE_KEYS = (
-    "spacing_mm",
-    "upper_quantile",
-    "crop",
-    "antialias",
-    "min_size",
-    "allow_negative",
-    "max_voxels",
-    "spacing_range_mm",
-)
 NEGATIVE_TOLERANCE = 1e-3  # of the upper quantile of the voxels above 0: what is nearer to 0 is rounding, and is clipped
 FEW_LEVELS = 0.1  # share of the stored range: if 90 % of the voxels lie within less, a remark says so
 LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
@@ -116,6 +109,17 @@ def preprocess(
         notes.append("the label is empty")
     facts = {"mean": mean, "std": std, "native_spacing_mm": volume.spacing_mm, "label_values": values, "notes": notes}
     return image, stored_label, geometry, facts
+
+
+def checked(volume: Volume, recipe: Mapping[str, Any]) -> Volume:
+    """The volume as `preprocess` takes it: with values below 0 that are rounding clipped to 0, and a remark on them.
+
+    Raises:
+        BadVolume: too_small, negative, constant.
+    """
+    notes = list(volume.facts["notes"])
+    array = _checked_values(volume, recipe, notes)
+    return replace(volume, array=array, facts=volume.facts | {"notes": notes})
 
 
 def foreground_box(array: np.ndarray) -> tuple[slice, ...] | None:

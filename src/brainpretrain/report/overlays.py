@@ -71,9 +71,10 @@ def load_overlays(
     ]
     overlays = []
     for pick in pick_cases(pd.concat(by_folder.values(), ignore_index=True)):
-        row = cases[pick["volume"]].rows[0]
+        case = cases[pick["volume"]]
+        row = case.rows[0]
         limits = nifti.Limits.of_stored(row)
-        image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, row)
+        image, label = sources.read_image(raw, stored, row), sources.read_label(raw, stored, case.labelled)
         prediction = nifti.read_volume(by_fold[pick["fold"]] / "predictions" / f"{pick['volume']}.nii.gz", limits=limits)
         array, _, orientation = to_ras(image.array, image.affine)
         parts = zip(lookups, (label, prediction), strict=True)
