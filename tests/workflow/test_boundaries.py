@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "download": "preprocess datasets",
     "config": "augment preprocess backbones datasets",
     "weights": "backbones datasets",
-    "plan": "backbones datasets cohorts config",
+    "plan": "preprocess backbones datasets cohorts config",
     "decoders": "backbones",
     "pretext": "backbones decoders",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",

@@ -9,18 +9,19 @@ from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan.runs import Arm, Plan
-
-# the parts of a preprocess recipe in which an encoder and a task must agree
-SAME = ("spacing_mm", "upper_quantile", "crop")
+from brainpretrain.preprocess.recipes import SAME
 
 
 def check(plan: Plan) -> None:
     """Compares what tasks, corpora and releases of a plan need with each other and with what their data sets can give.
 
     Raises:
-        UserError: an encoder has another preprocessing than its task; a data set has no such sequence or subset, or no labels.
+        UserError: an encoder has another preprocessing than its task; a data set has no such sequence or subset, or no labels;
+            a recipe stores other sequences together than the task reads.
     """
     _check_data(plan)
+    for name in plan.tasks:
+        _check_session(plan, name)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
         _check_preprocessing(plan, arm)
 
@@ -46,6 +47,20 @@ def _check_preprocessing(plan: Plan, arm: Arm) -> None:
                 where=f"{config.where('tasks', arm.task)}.preprocess, {config.where(section, name)}.preprocess",
                 fix=f"give both the same recipe, such as 'preprocess: {recipe}' in the task, or remove the row",
             )
+
+
+def _check_session(plan: Plan, name: str) -> None:
+    """The sequences that a task's recipe stores together are those that the task reads, since `predict` is given no others."""
+    task = plan.config.tasks[name]
+    session = plan.config.preprocess[task.preprocess].session
+    if session and session != task.sequences:
+        raise UserError(
+            f"the recipe stores the sequences {', '.join(session)} together, task '{name}' reads {', '.join(task.sequences)}",
+            where=f"{plan.config.where('tasks', name)}.preprocess: {task.preprocess}",
+            fix=f"give the task a recipe with 'session: [{', '.join(task.sequences)}]', the grid of the first one"
+            if len(task.sequences) > 1
+            else "give the task a recipe without 'session'",
+        )
 
 
 def _check_data(plan: Plan) -> None:

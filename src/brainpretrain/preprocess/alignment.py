@@ -101,7 +101,7 @@ def align(fixed: Volume, moving: Volume, method: str | None, min_covered: float,
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise _bad(moving, f"the {method} registration to {name} failed: {reason}", "not_aligned") from error
-        _check_plausible(matrix, moving, method, name)
+        check_plausible(matrix, moving, method, name)
     covered = _covered(fixed, moving, matrix)
     if covered < min_covered:
         share = f"{100 * covered:.1f} % of its foreground, less than {100 * min_covered:g} %"
@@ -129,6 +129,24 @@ def bring(volume: Volume, frame: Volume, matrix: np.ndarray, order: int, antiali
     return replace(volume, array=array, affine=frame.affine, spacing_mm=frame.spacing_mm)
 
 
+def check_plausible(matrix: np.ndarray, moving: Volume, method: str, name: str) -> None:
+    """Refuses a registration of two volumes of one head, or of a head and an atlas, that cannot be right.
+
+    Args:
+        matrix: 4x4, from one world to the other.
+
+    Raises:
+        BadVolume: not_aligned: it mirrors, turns by more than LARGEST_TURN_DEG or scales by more than LARGEST_SCALE.
+    """
+    left, scales, right = np.linalg.svd(matrix[:3, :3])
+    if np.linalg.det(matrix[:3, :3]) < 0:
+        raise _bad(moving, f"the {method} registration to {name} mirrors it", "not_aligned")
+    turn = math.degrees(math.acos(float(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
+    if turn > LARGEST_TURN_DEG or scales.max() > LARGEST_SCALE or scales.min() < 1 / LARGEST_SCALE:
+        how = f"turns by {turn:.0f} degrees and scales by {scales.min():.2f} to {scales.max():.2f}"
+        raise _bad(moving, f"the {method} registration to {name} {how}", "not_aligned")
+
+
 # ------------------------------------------------------------------------------------------------ helpers
 
 
@@ -146,11 +164,3 @@ def _covered(fixed: Volume, moving: Volume, matrix: np.ndarray) -> float:
         (moving.array > 0).astype(np.float32), to_voxel[:3, :3], to_voxel[:3, 3], fixed.shape, order=1, mode="nearest"
     )
     return float(np.count_nonzero((linear > 0) & foreground & inside(to_voxel, fixed.shape, moving.shape)) / foreground.sum())
-
-
-def _check_plausible(matrix: np.ndarray, moving: Volume, method: str, name: str) -> None:
-    left, scales, right = np.linalg.svd(matrix[:3, :3])
-    turn = math.degrees(math.acos(float(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
-    if turn > LARGEST_TURN_DEG or scales.max() > LARGEST_SCALE or scales.min() < 1 / LARGEST_SCALE:
-        how = f"turns by {turn:.0f} degrees and scales by {scales.min():.2f} to {scales.max():.2f}"
-        raise _bad(moving, f"the {method} registration to {name} {how}", "not_aligned")

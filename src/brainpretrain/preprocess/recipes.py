@@ -27,12 +27,12 @@ DEFAULTS: dict[str, Any] = {
     "n4_iterations": [50, 50, 50, 50],
     "atlas": None,  # icbm152, or the path of a volume
 }
-LOOKS = ("bias_correction", "atlas")  # later keys in which an encoder and a task must agree, as in spacing and intensities
+SAME = ("spacing_mm", "upper_quantile", "crop", "bias_correction", "atlas")  # in these an encoder and a task must agree
 
 
 def option(recipe: Mapping[str, Any], key: str) -> Any:
-    """The value of a key that came later."""
-    return recipe.get(key, DEFAULTS[key])
+    """The value of a key, or what its absence means."""
+    return recipe.get(key, DEFAULTS.get(key))
 
 
 def relevant(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from brainpretrain.cohorts.cases import background_values, label_lookup, labelle
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_tsv
+from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Finetuning
@@ -106,8 +107,8 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
         raise UserError(
             "the encoder does not say how its volumes were prepared", where=init, fix="import it again, with --preprocess"
         )
-    for part in ("spacing_mm", "upper_quantile", "crop"):
-        pretrained, stored = facts["preprocess"][part], getattr(run.preprocess, part)
+    for part in SAME:
+        pretrained, stored = option(facts["preprocess"], part), getattr(run.preprocess, part)
         if pretrained != stored:
             raise UserError(
                 f"the encoder was pretrained with {part} {pretrained}, the task is prepared with {stored}",
