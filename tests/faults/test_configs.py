@@ -118,8 +118,6 @@ IMPOSSIBLE = [
     ("lesion: [3]}", "lesion: [7]}", "label values that the data set 'phantom_tiny' does not have: 7", "tasks.tissue"),
     ("spacing_mm: [4, 4, 4]}", "spacing_mm: [4, 4, 4], session: [T1w, FLAIR]}",
      "the recipe stores the sequences T1w, FLAIR together, task 'tissue' reads T1w", "tiny.yaml: tasks.tissue.preprocess: coarse_4mm"),
-    ("preprocess: coarse_4mm\n    val_fraction", "preprocess: atlas_4mm\n    val_fraction",
-     "is of volumes with atlas icbm152 (preprocess: atlas_4mm), task 'tissue' has volumes with atlas None", "tasks.tissue.preprocess"),
     ("    dataset: phantom_tiny\n", "    dataset: fomo60k\n", "the data set 'fomo60k' has no ", "tiny.yaml: tasks.tissue"),
 ]  # fmt: skip
 
