@@ -24,7 +24,12 @@ def test_all_files_of_a_table_depend_on_the_scores_alone(tmp_path: Path) -> None
 
 
 def test_a_table_shows_the_hours_of_pretrainings_beside_the_published_ones(tmp_path: Path) -> None:
-    published = {"source": "a paper", "notes": [], "cells": [], "hours": [{"backbone": "unet_b", "init": PRETRAINED, "value": 39}]}
+    published = {
+        "source": "a paper",
+        "notes": [],
+        "cells": [],
+        "hours": [{"backbone": "unet_b", "init": PRETRAINED, "value": 39}],
+    }
     trained = {f"results/study/{place}/run.json": run for place, run in runs().items() if place.startswith("pretrain/")}
     grid = write_table(tmp_path, two_arms(), spec(hours=True, published=published), {}, trained)
     assert grid.header[-1].text == "Pretraining"
