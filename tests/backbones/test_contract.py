@@ -97,7 +97,7 @@ def test_a_stem_repeated_and_divided_sees_equal_channels_as_one(architecture, ch
     )  # or norms of few voxels round alike to 1e-4
     for parameter in several.parameters():
         torch.nn.init.normal_(parameter)  # so that nothing is equal by the seed
-    report = weights.load_encoder(several, one.state_dict(), divide_stem=True)
+    report = weights.load_encoder(several, one.state_dict(), stem="divide")
     (name,) = (name for name, parameter in several.named_parameters() if parameter is stem(several).weight)
     changed = {row["tensor"]: row["status"] for row in report if row["status"] != "loaded"}
     assert changed == {name: f"repeated, divided by {channels}"}  # the stem is what reads the image, and nothing else is
@@ -110,9 +110,19 @@ def test_a_stem_repeated_and_divided_sees_equal_channels_as_one(architecture, ch
 
 def test_a_stem_may_be_repeated_as_it_is(architecture):
     one, several = tiny(architecture), tiny(architecture, 3)
-    report = weights.load_encoder(several, one.state_dict(), divide_stem=False)
+    report = weights.load_encoder(several, one.state_dict(), stem="repeat")
     assert [row["status"] for row in report if row["status"] != "loaded"] == ["repeated"]
     assert all(torch.equal(stem(several).weight[:, channel], stem(one).weight[:, 0]) for channel in range(3))
+
+
+def test_a_stem_may_start_at_random(architecture):
+    one, several = tiny(architecture), tiny(architecture, 3)
+    before = stem(several).weight.clone()
+    report = weights.load_encoder(several, one.state_dict(), stem="random")
+    assert [row["status"] for row in report if row["status"] != "loaded"] == ["random"]
+    assert torch.equal(stem(several).weight, before)
+    same = tiny(architecture)
+    assert {row["status"] for row in weights.load_encoder(same, one.state_dict(), stem="random")} == {"loaded"}
 
 
 def test_a_step_of_backward_changes_the_features(architecture):

@@ -17,7 +17,7 @@ from mistakes import refused
         ("finetune.yaml", "precision: 16-mixed", "precision: fp16", r"'16-mixed' \(found 'fp16'\)"),
         ("finetune.yaml", "train: decoder}", "train: stem}", r"'decoder' or 'decoder_and_stem' \(found 'stem'\)"),
         ("finetune.yaml", "name: squared_dice_ce", "name: dice", r"'dice_ce' or 'squared_dice_ce' \(found 'dice'\)"),
-        ("finetune.yaml", "precision: bf16-mixed", "stem: halve", r"'divide' or 'repeat' \(found 'halve'\)"),
+        ("finetune.yaml", "precision: bf16-mixed", "stem: halve", r"'divide', 'repeat' or 'random' \(found 'halve'\)"),
         ("config.yaml", "results: results", "result: results", r"result: unknown key; did you mean 'results'"),
     ],
 )  # fmt: skip

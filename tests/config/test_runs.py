@@ -54,7 +54,7 @@ WRONG = [
     ("pretrain", "preprocess", {"max_rejected_fraction": 0.1}, r"preprocess\.max_rejected_fraction: unknown key"),
     ("pretrain", "", {"seed": -1}, r"seed: .*greater than or equal to 0"),
     ("finetune", "recipe", {"log_every_steps": 5}, r"recipe\.log_every_steps: unknown key"),
-    ("finetune", "recipe", {"stem": "both"}, r"recipe\.stem: Input should be 'divide' or 'repeat'"),
+    ("finetune", "recipe", {"stem": "both"}, r"recipe\.stem: Input should be 'divide', 'repeat' or 'random'"),
     ("finetune", "recipe.loss", {"smoth": 1.0}, r"recipe\.loss\.smoth: unknown key; did you mean 'smooth'\?"),
     ("finetune", "", {"n_train": "some"}, r"n_train: a number from 1, or 'all'"),
     ("finetune", "task", {"ignore": [1]}, r"task: label values occur twice in 'labels' and 'ignore'"),
@@ -115,7 +115,7 @@ def test_numbers_have_one_form_in_json(contents):
 
 
 def test_the_stem_is_in_the_json_only_where_it_is_not_the_default(contents):
-    for stem, is_written in (("divide", False), ("repeat", True)):
+    for stem, is_written in (("divide", False), ("repeat", True), ("random", True)):
         content = copy.deepcopy(contents["finetune"])
         content["recipe"]["stem"] = stem
         assert ("stem" in runs.finetune_run(content, "test").plain()["recipe"]) is is_written

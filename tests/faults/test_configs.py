@@ -118,6 +118,10 @@ IMPOSSIBLE = [
     ("lesion: [3]}", "lesion: [7]}", "label values that the data set 'phantom_tiny' does not have: 7", "tasks.tissue"),
     ("spacing_mm: [4, 4, 4]}", "spacing_mm: [4, 4, 4], session: [T1w, FLAIR]}",
      "the recipe stores the sequences T1w, FLAIR together, task 'tissue' reads T1w", "tiny.yaml: tasks.tissue.preprocess: coarse_4mm"),
+    ("    precision: bf16-mixed\n", "    precision: bf16-mixed\n    stem: random\n",
+     "task 'tissue' reads one sequence, as the encoder 'amaes_tiny-on-tiny_unlabelled' does", "tiny.yaml: finetune.tiny.stem: random"),
+    ("spacing_mm: [4, 4, 4]}", "spacing_mm: [4, 4, 4], atlas: no/such/atlas.nii.gz}", "there is no such file",
+     "tiny.yaml: preprocess.coarse_4mm.atlas: no/such/atlas.nii.gz"),
     ("    dataset: phantom_tiny\n", "    dataset: fomo60k\n", "the data set 'fomo60k' has no ", "tiny.yaml: tasks.tissue"),
 ]  # fmt: skip
 
@@ -139,6 +143,22 @@ def test_72_what_the_plan_shows_to_be_impossible_is_refused(tiny_config, old, ne
         tiny_config.study.write_text(before)
     assert problem in str(caught.value) and place in str(caught.value) and "fix:" in str(caught.value)
     tables.make(config.load(folder, {"study": "tiny"}))
+
+
+def test_72_a_random_stem_that_no_phase_trains_is_refused(tiny_config):
+    before = tiny_config.study.read_text()
+    edit(tiny_config.study, "    sequences: [T1w]\n    subsets", "    sequences: [T1w, FLAIR]\n    subsets")
+    edit(tiny_config.study, "sequences: [T1w], grid", "sequences: [T1w, FLAIR], grid")
+    edit(tiny_config.study, "    precision: bf16-mixed\n", "    precision: bf16-mixed\n    stem: random\n")
+    folder = tiny_config.root / "config"
+    try:
+        tables.make(config.load(folder, {"study": "tiny"}))
+        edit(tiny_config.study, "decay: cosine}]\n    precision", "decay: cosine, train: all_but_stem}]\n    precision")
+        with pytest.raises(UserError, match="starts at random, and no phase trains it") as caught:
+            tables.make(config.load(folder, {"study": "tiny"}))
+    finally:
+        tiny_config.study.write_text(before)
+    assert "finetune.tiny.stem: random" in str(caught.value)
 
 
 def test_72_an_encoder_that_others_published_fits_the_task_or_is_refused(tiny_config):

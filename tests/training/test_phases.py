@@ -102,7 +102,7 @@ def test_the_planned_learning_rates_stand_beside_the_logged_ones(cohort, tmp_pat
     assert [*pretrained["step"]] == [*range(10)] and set(pretrained["train"]) == {"all"}
 
 
-@pytest.mark.parametrize("stem", ["divide", "repeat"])
+@pytest.mark.parametrize("stem", ["divide", "repeat", "random"])
 def test_a_recipe_says_how_the_stem_is_repeated_over_sequences(cohort, tmp_path, encoder, stem):
     config = tiny.finetune_config(1, phases=[tiny.phase(1, train="decoder")], **({} if stem == "divide" else {"stem": stem}))
     config["task"] = tiny.SEGMENTATION | {"sequences": ["T1w", "FLAIR"]}
@@ -111,11 +111,17 @@ def test_a_recipe_says_how_the_stem_is_repeated_over_sequences(cohort, tmp_path,
     both = pd.concat([table, other], ignore_index=True)
     out = finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors", log_every=1, table=both)
     status = read_tsv(out / "transfer.tsv").set_index("tensor")["status"]
-    wanted = "repeated, divided by 2" if stem == "divide" else "repeated"
+    wanted = {"divide": "repeated, divided by 2", "repeat": "repeated", "random": "random"}[stem]
     assert {name: told for name, told in status.items() if told != "loaded"} == {"stages.0.0.conv.weight": wanted}
     found = load_file(out / "model.safetensors")[STEM + "weight"]
     one = load_file(encoder / "encoder.safetensors")["stages.0.0.conv.weight"]
-    assert torch.equal(found, one.repeat(1, 2, 1, 1, 1) / (2 if stem == "divide" else 1))
+    if stem == "random":
+        scratch = load_file(
+            finetune_here(cohort, tmp_path / "scratch", config, None, log_every=1, table=both) / "model.safetensors"
+        )
+        assert torch.equal(found, scratch[STEM + "weight"]) and not torch.equal(found[:, 0], one[:, 0])
+    else:
+        assert torch.equal(found, one.repeat(1, 2, 1, 1, 1) / (2 if stem == "divide" else 1))
 
 
 def test_a_linear_probe_learns_what_a_frozen_encoder_shows(cohort, tmp_path, encoder):

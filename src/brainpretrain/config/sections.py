@@ -378,10 +378,11 @@ class FinetuneRecipe(Training):
     """How a segmentation network is trained."""
 
     loss: Loss
-    stem: Literal["divide", "repeat"] = Field(
+    stem: Literal["divide", "repeat", "random"] = Field(
         "divide",
         exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
-        description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
+        description="what becomes of a stem pretrained on one sequence where the task has n (S3D, Table 8): repeated and divided"
+        " by n, repeated as it is, or a random start",
     )
     transfer: Literal["encoder", "encoder_decoder"] = Field(
         "encoder",

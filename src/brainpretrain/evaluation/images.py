@@ -17,8 +17,9 @@ from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
 from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import read_json, sha256, write_json
-from brainpretrain.preprocess import nifti, sessions, volumes
+from brainpretrain.preprocess import atlases, nifti, sessions, volumes
 from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.preprocess.recipes import option
 
 
 def predict_images(
@@ -239,6 +240,7 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
     """
     _check_channels(images, facts["task"]["sequences"])
     recipe = facts["preprocess"]
+    _check_atlas(recipe, facts.get("atlas_checksum"))
     limits = nifti.Limits.of(recipe)
     channels = [nifti.read_volume(image, limits=limits) for image in images]
     for volume in channels:
@@ -262,6 +264,13 @@ def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:
                 where=image,
                 fix=f"give the images in this order: {','.join(sequences)}",
             )
+
+
+def _check_atlas(recipe: Mapping[str, Any], checksum: str | None) -> None:
+    """Refuses another atlas than the one that the model was trained in."""
+    if (name := option(recipe, "atlas")) and checksum and checksum != atlases.load(name).checksum:
+        problem = "this is not the atlas that the model was trained in: another header or other voxels"
+        raise UserError(problem, where=name, fix="put the atlas of the training at this path")
 
 
 def _check_orientation(volume: nifti.Volume) -> None:

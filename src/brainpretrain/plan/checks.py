@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
-from brainpretrain.preprocess.recipes import SAME
+from brainpretrain.preprocess.recipes import ICBM152, SAME
 
 
 def check(plan: Plan) -> None:
@@ -18,14 +19,18 @@ def check(plan: Plan) -> None:
     Raises:
         UserError: an encoder has another preprocessing than its task; a decoder that is to be transferred is another one than
             that of the fine-tuning, or there is none; a data set has no such sequence or subset, or no labels;
-            or a recipe stores other sequences together than the task reads.
+            a recipe stores other sequences together than the task reads, or names an atlas that is not there; a
+            stem is repeated or random where nothing needs it, or random and never trained.
     """
     _check_data(plan)
+    for name in sorted({recipe for _, recipe in plan.preprocessed}):
+        _check_atlas(plan, name)
     for name in plan.tasks:
         _check_session(plan, name)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
         _check_preprocessing(plan, arm)
         _check_transfer(plan, arm)
+        _check_stem(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:
@@ -51,6 +56,17 @@ def _check_preprocessing(plan: Plan, arm: Arm) -> None:
             )
 
 
+def _check_atlas(plan: Plan, name: str) -> None:
+    """The atlas of a recipe is a file, if it is not the one that comes along."""
+    atlas = plan.config.preprocess[name].atlas
+    if atlas and atlas != ICBM152 and not Path(atlas).is_file():
+        raise UserError(
+            "there is no such file",
+            where=f"{plan.config.where('preprocess', name)}.atlas: {atlas}",
+            fix=f"{ICBM152}, or a NIfTI file",
+        )
+
+
 def _check_session(plan: Plan, name: str) -> None:
     """The sequences that a task's recipe stores together are those that the task reads, since `predict` is given no others."""
     task = plan.config.tasks[name]
@@ -63,6 +79,20 @@ def _check_session(plan: Plan, name: str) -> None:
             if len(task.sequences) > 1
             else "give the task a recipe without 'session'",
         )
+
+
+def _check_stem(plan: Plan, arm: Arm) -> None:
+    """What a recipe does with the stem of a pretrained encoder has an effect, and a random one is trained."""
+    recipe, sequences = plan.config.finetune[arm.recipe], plan.config.tasks[arm.task].sequences
+    if arm.init == SCRATCH or recipe.stem == "divide":
+        return
+    where = f"{plan.config.where('finetune', arm.recipe)}.stem: {recipe.stem}"
+    if len(sequences) == 1:
+        problem = f"task '{arm.task}' reads one sequence, as the encoder '{arm.init}' does: its stem is loaded as it is"
+        raise UserError(problem, where=where, fix="use a recipe without 'stem' for this task: it is the same training")
+    if recipe.stem == "random" and not any(phase.train in ("all", "decoder_and_stem") for phase in recipe.phases):
+        fix = "give a phase 'train: all' or 'decoder_and_stem', or use 'stem: divide'"
+        raise UserError("the stem starts at random, and no phase trains it", where=where, fix=fix)
 
 
 def _check_transfer(plan: Plan, arm: Arm) -> None:

@@ -36,6 +36,7 @@ class Alignment:
         matrix: rows of the 4x4, world of the frame -> world of this volume.
         shape, affine: of the file of this volume.
         covered: share of the voxels above 0 of the frame's image at which this volume, interpolated linearly, is above 0.
+        checksum: of the atlas, if the frame is one.
         metric, metric_before: negative mutual information after the registration, and by the headers alone; None if there was
             no registration.
     """
@@ -46,6 +47,7 @@ class Alignment:
     shape: tuple[int, ...]
     affine: tuple[tuple[float, ...], ...]
     covered: float
+    checksum: str = ""
     metric: float | None = None
     metric_before: float | None = None
 
@@ -107,7 +109,8 @@ def align(fixed: Volume, moving: Volume, method: str | None, min_covered: float,
         share = f"{100 * covered:.1f} % of its foreground, less than {100 * min_covered:g} %"
         problem = f"{method} alignment to {name} covers {share}"
         raise _bad(moving, problem, "not_aligned")
-    return Alignment(name, str(method), rows(matrix), moving.shape, rows(moving.affine), covered, metric, before)
+    checksum = fixed.facts["checksum"] if of_atlas else ""
+    return Alignment(name, str(method), rows(matrix), moving.shape, rows(moving.affine), covered, checksum, metric, before)
 
 
 def bring(volume: Volume, frame: Volume, matrix: np.ndarray, order: int, antialias: bool) -> Volume:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.nifti import Volume, read_volume
+from brainpretrain.preprocess.recipes import ICBM152
 
-ICBM152 = "icbm152"
 _SHIPPED = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 
 

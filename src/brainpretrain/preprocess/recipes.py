@@ -18,6 +18,7 @@ RECIPE_KEYS = (
     "max_voxels",
     "spacing_range_mm",
 )
+ICBM152 = "icbm152"  # the atlas that comes along
 DEFAULTS: dict[str, Any] = {
     "session": [],  # sequences of one session that are stored together; empty: every volume by itself
     "align": None,  # header, rigid or affine: how the other sequences come onto the grid of the first

@@ -198,7 +198,8 @@ def _places(images: Sequence[Volume], recipe: Mapping[str, Any], names: Sequence
                 place = align(first, other, option(recipe, "align"), least, names[0])
         if placed:  # by the first sequence onto the atlas, in one step
             matrix = np.array(place.matrix) @ np.array(placed.matrix) if place else np.array(placed.matrix)
-            place = replace(place or placed, matrix=rows(matrix), shape=other.shape, affine=rows(other.affine))
+            own = {"matrix": rows(matrix), "shape": other.shape, "affine": rows(other.affine), "checksum": placed.checksum}
+            place = replace(place or placed, **own)
         places.append(place)
     return (atlas.volume if atlas else first), places
 

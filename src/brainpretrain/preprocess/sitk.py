@@ -6,6 +6,7 @@ used, since that takes half a second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,7 @@ SAMPLED = 0.5  # share of the voxels, on a regular grid
 SEED = 1  # SimpleITK moves each point of that grid within its voxel; without a seed, it takes the time for one
 ITERATIONS = 200
 MARGIN_MM = 10.0  # around the foreground of an atlas
+PITCHES_DEG = (-25, 0, 25)  # of a head against an atlas, from which a coarse registration starts; the best one is refined
 OTSU_BINS = 200
 
 
@@ -41,6 +43,9 @@ def one_thread() -> Iterator[None]:
 def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tuple[np.ndarray, float, float]:
     """Registers `moving` to `fixed` by Mattes mutual information, from the headers or the centres of mass, whichever is better.
 
+    An atlas is tried from both with several pitches of the head: with the neck in the image, or the chin down, the nearest
+    optimum may be a wrong one.
+
     Args:
         method: rigid, or affine, which continues from the rigid result.
         of_atlas: only the foreground of `fixed` and a margin count.
@@ -57,12 +62,13 @@ def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tupl
     still, loose = _image(fixed), _image(moving)
     mask = _mask(still) if of_atlas else None
     centre = _centre(still)
-    starts = [SimpleITK.Euler3DTransform(), SimpleITK.Euler3DTransform()]
-    for start in starts:
-        start.SetCenter(centre)
-    starts[1].SetTranslation([b - a for a, b in zip(centre, _centre(loose), strict=True)])
-    headers, best = (_metric(still, loose, start, mask) for start in starts)
-    transform = _optimised(still, loose, starts[0] if headers <= best else starts[1], mask)
+    shift = [b - a for a, b in zip(centre, _centre(loose), strict=True)]
+    starts = [_start(centre, place, pitch) for pitch in (PITCHES_DEG if of_atlas else (0,)) for place in ([0.0, 0.0, 0.0], shift)]
+    headers = _metric(still, loose, _start(centre, [0.0, 0.0, 0.0], 0), mask)
+    if of_atlas:
+        starts = [_optimised(still, loose, start, mask, LEVELS[:1]) for start in starts]
+    best = min(starts, key=lambda start: _metric(still, loose, start, mask))
+    transform = _optimised(still, loose, best, mask)
     if method == "affine":
         wider = SimpleITK.AffineTransform(3)
         wider.SetCenter(transform.GetCenter())
@@ -168,13 +174,23 @@ def _metric(still: Any, loose: Any, transform: Any, mask: Any) -> float:
     return float(method.MetricEvaluate(still, loose))
 
 
-def _optimised(still: Any, loose: Any, start: Any, mask: Any) -> Any:
+def _start(centre: Sequence[float], shift: Sequence[float], pitch_deg: float) -> Any:
+    import SimpleITK
+
+    start = SimpleITK.Euler3DTransform()
+    start.SetCenter(centre)
+    start.SetTranslation(shift)
+    start.SetRotation(math.radians(pitch_deg), 0, 0)
+    return start
+
+
+def _optimised(still: Any, loose: Any, start: Any, mask: Any, levels: Sequence[tuple[int, float]] = LEVELS) -> Any:
     method = _method(mask)
     method.SetInitialTransform(start, inPlace=True)
     method.SetOptimizerAsRegularStepGradientDescent(1.0, 1e-3, ITERATIONS, relaxationFactor=0.5)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetShrinkFactorsPerLevel([factor for factor, _ in LEVELS])
-    method.SetSmoothingSigmasPerLevel([sigma for _, sigma in LEVELS])
+    method.SetShrinkFactorsPerLevel([factor for factor, _ in levels])
+    method.SetSmoothingSigmasPerLevel([sigma for _, sigma in levels])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOn()
     method.Execute(still, loose)
     return start

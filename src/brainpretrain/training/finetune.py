@@ -20,6 +20,7 @@ from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
+from brainpretrain.preprocess.sessions import alignment_of
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Finetuning
@@ -82,6 +83,8 @@ def finetune(
         "log_every_steps": log_every,
     }
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
+    if place := alignment_of(cases[0].rows[0]):  # `predict` compares it
+        facts |= {"atlas_checksum": place.checksum}
     facts |= {"label_values_as_background": background} if background else {}
     with Attempt(module, made_from, machine, log_every) as attempt:
         if not attempt.fit(train) or not attempt.is_first:
@@ -118,11 +121,10 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
                 where=init,
                 fix="give the task and the corpus the same preprocess recipe",
             )
-    report = weights.load_encoder(encoder, tensors, run.recipe.stem == "divide", init)
-    repeated = sum(row["status"] != "loaded" for row in report)
-    print(
-        f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
-    )
+    report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
+    repeated = sum(row["status"].startswith("repeated") for row in report)
+    loaded = sum(row["status"] != "random" for row in report)
+    print(f"transferred {loaded} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True)
     return report
 
 

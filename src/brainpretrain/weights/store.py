@@ -111,22 +111,23 @@ def no_larger_than(tensors: Mapping[str, torch.Tensor], path: Path, times: int =
 
 
 def load_encoder(
-    encoder: nn.Module, tensors: Mapping[str, torch.Tensor], divide_stem: bool = True, where: Path | str = ""
+    encoder: nn.Module, tensors: Mapping[str, torch.Tensor], stem: str = "divide", where: Path | str = ""
 ) -> list[dict[str, str]]:
     """Fills `encoder` with pretrained tensors, all of them or none.
 
-    A stem pretrained on one channel is repeated for an encoder with c input channels, and divided by c unless
-    `divide_stem` is off, so that c equal channels give the features of one.
+    A stem pretrained on one channel becomes that of an encoder with c input channels as `stem` says (S3D, Table 8). Where the
+    channels are as many as in the file, it is loaded as it is.
 
     Args:
         encoder: the network to fill, in place.
         tensors: state dict of the pretrained encoder.
-        divide_stem: divide the weights of a repeated stem by the number of channels.
+        stem: `divide`, repeated and divided by c, so that c equal channels give the features of one; `repeat`, repeated as it
+            is; or `random`, where the weights stay those of `encoder`, which has been initialised.
         where: file of `tensors`, for messages.
 
     Returns:
-        The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, or `repeated, divided
-        by <c>`.
+        The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, `repeated, divided by <c>`
+        or `random`.
 
     Raises:
         UserError: a tensor is missing, left over, or a `misfit`; the message lists each.
@@ -137,15 +138,18 @@ def load_encoder(
     filled, report = {}, []
     for name in own.keys() & tensors.keys():
         tensor, shape = tensors[name], own[name].shape
-        stem = tensor.shape != shape and _is_stem(tensor.shape, shape)
-        if stem:
+        is_stem = tensor.shape != shape and _is_stem(tensor.shape, shape)
+        if is_stem:
             tensor = tensor.repeat_interleave(shape[1], dim=1)
         if problem := misfit(name, own[name], tensor):
             problems.append(problem)
             continue
-        divided = stem and divide_stem
-        filled[name] = tensor / shape[1] if divided else tensor
-        status = "loaded" if not stem else f"repeated, divided by {shape[1]}" if divided else "repeated"
+        status = (
+            {"divide": f"repeated, divided by {shape[1]}", "repeat": "repeated", "random": "random"}[stem]
+            if is_stem
+            else "loaded"
+        )
+        filled[name] = own[name] if status == "random" else tensor / shape[1] if is_stem and stem == "divide" else tensor
         report.append({"tensor": name, "shape": "x".join(map(str, shape)), "status": status})
     if problems:
         raise UserError(
