@@ -58,6 +58,7 @@ def test_a_registration_finds_the_motion(raw: Any) -> None:
         (np.diag([1, 1, 1.7, 1]), "turns by 0 degrees and scales by 1.00 to 1.70"),
         (np.diag([1, 0.5, 1, 1]), "scales by 0.50 to 1.00"),
         (np.diag([-1.0, 1, 1, 1]), "mirrors"),
+        (np.diag([1.15, 1.15, 1.15, 1]), "makes it 1.52 times as large"),
     ],
 )
 def test_a_registration_that_no_head_allows_has_failed(raw: Any, matrix: np.ndarray, words: str) -> None:

@@ -24,6 +24,7 @@ from brainpretrain.preprocess.sitk import one_thread, register
 
 LARGEST_TURN_DEG = 60.0  # between two volumes of one head: a registration that turns further has failed
 LARGEST_SCALE = 1.6  # and one that scales an axis by more, or by less than its inverse
+LARGEST_VOLUME = 1.35  # and one by which the brain is so much larger than the atlas's: then its skull is where the edge should be
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,9 @@ def check_plausible(matrix: np.ndarray, moving: Volume, method: str, name: str) 
     turn = math.degrees(math.acos(float(np.clip((np.trace(left @ right) - 1) / 2, -1, 1))))
     if turn > LARGEST_TURN_DEG or scales.max() > LARGEST_SCALE or scales.min() < 1 / LARGEST_SCALE:
         how = f"turns by {turn:.0f} degrees and scales by {scales.min():.2f} to {scales.max():.2f}"
+        raise _bad(moving, f"the {method} registration to {name} {how}", "not_aligned")
+    if (volume := scales.prod()) > LARGEST_VOLUME:
+        how = f"makes it {volume:.2f} times as large, as if its skull were the edge of the brain"
         raise _bad(moving, f"the {method} registration to {name} {how}", "not_aligned")
 
 

@@ -22,7 +22,9 @@ LEVELS = ((4, 8.0), (2, 4.0), (1, 0.0))  # each level of a registration: factor 
 SAMPLED = 0.5  # share of the voxels, on a regular grid
 SEED = 1  # SimpleITK moves each point of that grid within its voxel; without a seed, it takes the time for one
 ITERATIONS = 200
-MARGIN_MM = 10.0  # around the foreground of an atlas
+MARGIN_MM = (
+    2.0  # around the foreground of an atlas; with a wider one, the skull of a head came onto the edge of the atlas's brain
+)
 PITCHES_DEG = (-25, 0, 25)  # of a head against an atlas, from which a coarse registration starts; the best one is refined
 OTSU_BINS = 200
 
@@ -105,7 +107,7 @@ def n4(array: np.ndarray, spacing_mm: Sequence[float], shrink: int, iterations: 
     filter = SimpleITK.N4BiasFieldCorrectionImageFilter()
     filter.SetMaximumNumberOfIterations([int(n) for n in iterations])
     filter.Execute(SimpleITK.Shrink(image, factors), SimpleITK.Shrink(mask, factors))
-    field = SimpleITK.GetArrayViewFromImage(filter.GetLogBiasFieldAsImage(image)).transpose(2, 1, 0)
+    field = SimpleITK.GetArrayFromImage(filter.GetLogBiasFieldAsImage(image)).transpose(2, 1, 0)
     return array.astype(np.float32) / np.exp(field, dtype=np.float32)
 
 
