@@ -177,7 +177,7 @@ def descend(image: Sampler, target: Atlas, start: np.ndarray, dof: int, steps: i
 
 
 def _fit(values: np.ndarray, target: Atlas) -> tuple[np.ndarray, np.ndarray, float]:
-    """The centred values and their fit, both of length 1, and the length of the centred values; 0 for values that hardly differ."""
+    """The centred values and their fit, both of length 1, and the length before that; all 0 for values that hardly differ."""
     centred = values - values.mean()
     length = float(np.linalg.norm(centred))
     if length < 1e-3 * np.sqrt(len(values)):
