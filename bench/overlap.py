@@ -183,8 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if real:
         text += (
-            f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same` and "
-            f"{real['look']} `look`, lowest {real['lowest']:.3f}; of {real['others']} pairs of different people "
+            f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same` "
+            f"and {real['look']} `look`, lowest {real['lowest']:.3f}; of {real['others']} pairs of different people "
             f"{real['wrong']} are found, highest {real['highest']:.3f}."
         )
     header = ["kind of copy", "copies", "same", "look", "by the outline", "lowest", "wrong pairs", "highest wrong"]

@@ -91,7 +91,7 @@ def test_a_copy_is_the_same_brain_and_nearer_than_another(what: str, heads: list
     halves = np.split(found.vector, 2)
     mirror = "mirrored" in what
     vector = np.concatenate([halves[0], -halves[1]]) if mirror else found.vector
-    assert vector @ mine.vector > 0.6 > fingerprints.LEAST and vector @ mine.vector > vector @ other.vector + 0.05
+    assert vector @ mine.vector > fingerprints.LEAST and vector @ mine.vector > vector @ other.vector + 0.2
     correlation, moved = Reference(reference).compare(image.mirrored() if mirror else image)
     assert correlation > likeness.SAME and copies.level_of(correlation) == copies.SAME
     one, two = likeness.slices(reference).astype(float), likeness.slices(moved).astype(float)
@@ -148,7 +148,7 @@ PEOPLE = {  # of OASIS-1, in two releases under different names
 @pytest.mark.skipif(not (SHARED / "oasis_miccai2012").is_dir(), reason="the shared data folder is not at hand")
 def test_a_person_is_found_in_another_release_of_real_data(tmp_path: Path) -> None:
     """Stored, fingerprinted and compared as by the workflow; the cheap vectors do not find these (docs/cohorts.md)."""
-    recipe, columns = RECIPE | {"spacing_mm": [2.0, 2.0, 2.0]}, dict.fromkeys(shards.INDEX_COLUMNS, "")
+    recipe, columns = RECIPE | {"spacing_mm": [2.0, 2.0, 2.0], "max_voxels": 2 * 10**7}, dict.fromkeys(shards.INDEX_COLUMNS, "")
     for name, people in PEOPLE.items():
         rows = [columns | {"volume": v, "subject": v, "path": f"{name}/{v}/T1_brain.nii.gz"} for v in people]
         table = shards.build(rows, SHARED, tmp_path / name, recipe, 0, 1)

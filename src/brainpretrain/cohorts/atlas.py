@@ -53,11 +53,9 @@ def atlas(spacing_mm: int) -> Atlas:
     points = _lattice(spacing_mm, _maps().extent_mm / 2 + RIND_MM).reshape(-1, 3)
     distance = _read(_maps().distance_mm, points, spacing_mm)
     points, distance = points[distance <= RIND_MM], distance[distance <= RIND_MM]
-    brain, grey, white, detail = (
-        _read(m, points, spacing_mm) for m in (_maps().brain, _maps().grey, _maps().white, _maps().detail)
-    )
+    brain = _read(_maps().brain, points, spacing_mm)
     rings = [np.clip(1 - np.abs(distance - middle) / RING_MM, 0, 1) * (1 - brain) for middle in np.arange(0, RIND_MM, RING_MM)]
-    maps = [np.ones(len(points)), grey, white, np.clip(brain - grey - white, 0, 1), detail, *rings]
+    maps = [np.ones(len(points)), *tissues(points, spacing_mm), *rings]
     return Atlas(points.astype(np.float32), np.linalg.qr(np.stack(maps, axis=1))[0].astype(np.float32))
 
 
@@ -69,6 +67,14 @@ def brain(spacing_mm: int) -> Brain:
     depth = _read(depth, lattice.reshape(-1, 3), 0).reshape(lattice.shape[:3])
     depth = np.minimum(depth, depth[::-1])
     return Brain(float(spacing_mm), depth >= FILTERED_MM, depth >= DEEP_MM)
+
+
+def tissues(points: np.ndarray, smooth_mm: float) -> list[np.ndarray]:
+    """Grey matter, white matter, fluid and detail of the T1w template at points (n, 3), averaged over about `smooth_mm`."""
+    brain, grey, white, detail = (
+        _read(getattr(_maps(), name), points, smooth_mm) for name in ("brain", "grey", "white", "detail")
+    )
+    return [grey, white, np.clip(brain - grey - white, 0, 1), detail]
 
 
 @lru_cache(maxsize=1)

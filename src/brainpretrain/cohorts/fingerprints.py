@@ -41,7 +41,7 @@ FOREGROUND = 0.1  # in stored intensity, 0..1
 TRIMMED = 0.03  # share of the foreground beyond each face of the box, so that a crop by a few voxels hardly moves it
 PAIR_COLUMNS = ["volume", "corpus_volume", "how", "correlation"]
 CANDIDATES = 8  # volumes of the corpus per volume of a cohort that are compared with it
-LEAST = 0.4  # correlation of aligned brains below which they are no candidates
+LEAST = 0.35  # correlation of aligned brains below which they are no candidates
 _ROWS = 1024  # of a matrix product, to limit its memory
 ARRAYS = ("vectors", "brains", "maps", "shares")
 
