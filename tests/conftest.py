@@ -15,12 +15,21 @@ import pytest
 from helpers import ROOT
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps tests in one worker process that share a fixture: the tests of a file, and all tests that use the finished study."""
+    """Keeps the tests of a file in one of the processes of `make test`, since they share fixtures, and begins with the longest files."""
     if config.pluginmanager.hasplugin("xdist"):
+        items.sort(key=lambda item: _place(_file(item)))
         for item in items:
-            together = "finished" if "finished" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(ROOT))
-            item.add_marker(pytest.mark.xdist_group(together))
+            item.add_marker(pytest.mark.xdist_group(_file(item)))
+
+
+def _file(item: pytest.Item) -> str:
+    return item.path.relative_to(ROOT / "tests").as_posix()
+
+
+def _place(file: str) -> int:
+    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
 
 
 @pytest.fixture
@@ -40,11 +49,10 @@ def cohort(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory):
     """The study `tiny`, run from nothing to its table. Tests that edit its config put it back."""
+    import shared
     import workflow_fixture
 
-    workflow = workflow_fixture.copy(tmp_path_factory.mktemp("workflow"))
-    workflow.snakemake()
-    return workflow
+    return workflow_fixture.Workflow(shared.once(tmp_path_factory, "finished", lambda root: workflow_fixture.copy(root).snakemake()))
 
 
 @pytest.fixture(scope="session")
