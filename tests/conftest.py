@@ -15,6 +15,30 @@ import pytest
 from helpers import ROOT
 
 
+# the longest first: a long file that is left for the end keeps one process waiting
+LONGEST = [
+    "workflow/test_workflow.py",
+    "training/test_history.py",
+    "faults/test_training.py",
+    "faults/test_workflow.py",
+    "workflow/test_own_data.py",
+    "training/test_pretrain.py",
+    "training/test_run.py",
+    "report/test_status.py",
+    "training/test_phases.py",
+    "training/test_finetune.py",
+    "training/test_execution.py",
+    "bench/test_scheduling.py",
+    "bench/test_gpu.py",
+    "faults/test_secrets.py",
+    "faults/test_scores.py",
+    "faults/test_shards.py",
+    "backbones/test_parity.py",
+    "backbones/test_contract.py",
+    "pretext/test_contract.py",
+]
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keeps the tests of a file in one of the processes of `make test`, since they share fixtures, and begins with the longest files."""
@@ -52,7 +76,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory):
     import shared
     import workflow_fixture
 
-    return workflow_fixture.Workflow(shared.once(tmp_path_factory, "finished", lambda root: workflow_fixture.copy(root).snakemake()))
+    return workflow_fixture.Workflow(
+        shared.once(tmp_path_factory, "finished", lambda root: workflow_fixture.copy(root).snakemake())
+    )
 
 
 @pytest.fixture(scope="session")

@@ -21,9 +21,11 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     # a worker of pytest-xdist has its own folder below that of the run
     place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared" / name
     lock, _ = locks.take(place.with_name(f"{name}.lock"), f"another process of the tests makes {name}")
-    if not place.exists():
-        made = factory.mktemp(name)
-        make(made)
-        made.rename(place)
-    lock.release()
+    try:
+        if not place.exists():
+            made = factory.mktemp(name)
+            make(made)
+            made.rename(place)
+    finally:
+        lock.release()
     return Path(shutil.copytree(place, factory.mktemp(name) / "copy", symlinks=True))
