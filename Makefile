@@ -50,7 +50,7 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 # two processes of one thread each; the tests of a file run in the same process, the longest files first (tests/conftest.py)
 WORKERS ?= 2
 test: $(VENV)/installed
-	pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/installed
 	python tests/faults/run.py

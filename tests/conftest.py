@@ -14,7 +14,6 @@ import pytest
 
 from helpers import ROOT
 
-
 # the longest first: a long file that is left for the end keeps one process waiting
 LONGEST = [
     "workflow/test_workflow.py",
@@ -39,21 +38,10 @@ LONGEST = [
 ]
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps the tests of a file in one of the processes of `make test`, since they share fixtures, and begins with the longest files."""
-    if config.pluginmanager.hasplugin("xdist"):
-        items.sort(key=lambda item: _place(_file(item)))
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(_file(item)))
-
-
-def _file(item: pytest.Item) -> str:
-    return item.path.relative_to(ROOT / "tests").as_posix()
-
-
-def _place(file: str) -> int:
-    return LONGEST.index(file) if file in LONGEST else len(LONGEST)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files. `make test` keeps the tests of a file in one process, since they share fixtures."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(ROOT / "tests").as_posix(), len(place)))
 
 
 @pytest.fixture
@@ -70,9 +58,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory):
     return tiny.make(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):
-    """The study `tiny`, run from nothing to its table. Tests that edit its config put it back."""
+    """The study `tiny`, run from nothing to its table. Each file of tests has a copy; tests that edit its config put it back."""
     import shared
     import workflow_fixture
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ import shared
 from helpers import ROOT
 
 
-def test_the_tests_of_a_file_stay_in_one_process(request: pytest.FixtureRequest) -> None:
-    """A group that xdist found is at the end of a test's name; without it, each process would make the fixtures of every file."""
-    grouped = getattr(request.config.option, "loadgroup", False)
-    assert request.node.nodeid.endswith("@test_processes.py") == grouped
+@pytest.mark.parametrize("number", range(8))
+def test_the_tests_of_a_file_stay_in_one_process(tmp_path_factory: pytest.TempPathFactory, number: int) -> None:
+    """Otherwise each process makes the fixtures of every file: run several processes with `--dist loadfile`, as `make test` does."""
+    seen = shared.place(tmp_path_factory, "processes")
+    with seen.open("a") as stream:
+        stream.write(f"{os.getpid()}\n")
+    assert set(seen.read_text().split()) == {str(os.getpid())}
 
 
 def test_the_longest_files_exist() -> None:

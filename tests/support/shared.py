@@ -12,20 +12,27 @@ import pytest
 from brainpretrain import locks
 
 
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A copy, for this process, of a folder that `make` fills.
-
-    The first process that asks for it makes it, and the others wait. A process may edit its copy.
-    """
+def place(factory: pytest.TempPathFactory, name: str) -> Path:
+    """A path that is the same in all processes of a run."""
     base = factory.getbasetemp()
     # a worker of pytest-xdist has its own folder below that of the run
-    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared" / name
-    lock, _ = locks.take(place.with_name(f"{name}.lock"), f"another process of the tests makes {name}")
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder / name
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A copy of a folder that `make` fills. The first process that asks for it makes it, and the others wait.
+
+    A copy may be edited.
+    """
+    whole = place(factory, name)
+    lock, _ = locks.take(whole.with_name(f"{name}.lock"), f"another process of the tests makes {name}")
     try:
-        if not place.exists():
+        if not whole.exists():
             made = factory.mktemp(name)
             make(made)
-            made.rename(place)
+            made.rename(whole)
     finally:
         lock.release()
-    return Path(shutil.copytree(place, factory.mktemp(name) / "copy", symlinks=True))
+    return Path(shutil.copytree(whole, factory.mktemp(name) / "copy", symlinks=True))
