@@ -29,10 +29,11 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], obje
     whole = place(factory, name)
     lock, _ = locks.take(whole.with_name(f"{name}.lock"), f"another process of the tests makes {name}")
     try:
-        if not whole.exists():
-            made = factory.mktemp(name)
-            make(made)
-            made.rename(whole)
+        if not (done := whole.with_name(f"{name}.made")).exists():
+            shutil.rmtree(whole, ignore_errors=True)  # what another process began
+            whole.mkdir()
+            make(whole)
+            done.touch()
     finally:
         lock.release()
     return Path(shutil.copytree(whole, factory.mktemp(name) / "copy", symlinks=True))
