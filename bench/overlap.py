@@ -111,9 +111,9 @@ def by_kind(found: pd.DataFrame, copied: Sequence[str]) -> list[list[str]]:
         right, wrong = part[part["right"]], part[~part["right"]]
         levels = right.sort_values("correlation").drop_duplicates("volume", keep="last").set_index("volume")["level"]
         cheap = right[~right["how"].str.startswith("brain")]["volume"].nunique()
-        lowest = f"{right['correlation'].min():.3f}" if len(levels) == len(names) else "not found"
+        lowest = shown(right["correlation"].min()) if len(levels) == len(names) else "not found"
         counts = [str(len(names)), str((levels == SAME).sum()), str((levels == LOOK).sum()), str(cheap)]
-        rows.append([kind, *counts, lowest, str((wrong["level"] != "").sum()), f"{wrong['correlation'].max():.3f}"])
+        rows.append([kind, *counts, lowest, str((wrong["level"] != "").sum()), shown(wrong["correlation"].max())])
     return rows
 
 
@@ -137,11 +137,16 @@ def real_pairs(found: pd.DataFrame, people: dict[str, dict[str, str]]) -> dict[s
         "people": len({people["trt20"][a] for a, _ in known}),
         "same": int((right["level"] == SAME).sum()),
         "look": int((right["level"] == LOOK).sum()),
-        "lowest": float(right["correlation"].min()),
+        "lowest": shown(right["correlation"].min()),
         "others": len(people["trt20"]) * len(people["miccai"]) - len(known),
         "wrong": int((wrong["level"] != "").sum()),
-        "highest": float(wrong["correlation"].max()),
+        "highest": shown(wrong["correlation"].max()),
     }
+
+
+def shown(correlation: float) -> str:
+    """A correlation, or that no pair was near enough to be compared."""
+    return "none compared" if np.isnan(correlation) else f"{correlation:.3f}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -178,14 +183,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     n = len(heads)
     text = (
         f"{n} heads, {n * (n - 1) // 2:,} pairs of different heads: {(others['level'] != '').sum()} false pairs; the highest of "
-        f"{len(others) // 2:,} compared correlates {others['correlation'].max():.3f}. A fingerprint takes {each:.2f} s of CPU, "
+        f"{len(others) // 2:,} compared correlates {shown(others['correlation'].max())}. A fingerprint takes {each:.2f} s of CPU, "
         f"a comparison {pair_seconds:.2f} s."
     )
     if real:
         text += (
             f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same` "
-            f"and {real['look']} `look`, lowest {real['lowest']:.3f}; of {real['others']} pairs of different people "
-            f"{real['wrong']} are found, highest {real['highest']:.3f}."
+            f"and {real['look']} `look`, lowest {real['lowest']}; of {real['others']} pairs of different people "
+            f"{real['wrong']} are found, highest {real['highest']}."
         )
     header = ["kind of copy", "copies", "same", "look", "by the outline", "lowest", "wrong pairs", "highest wrong"]
     shares = [(row[0], int(row[2]) / int(row[1])) for row in rows]

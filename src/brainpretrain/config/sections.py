@@ -50,7 +50,7 @@ class Dataset(Section):
 
 
 class PreprocessRecipe(Section):
-    """Raw volume to stored array (AMAES section 3.1, Appendix A)."""
+    """Raw volume to stored array (AMAES section 2, Appendix A)."""
 
     spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     upper_quantile: Annotated[float, Field(gt=0, le=1)]
@@ -85,6 +85,11 @@ class Corpus(Section):
     sources: Annotated[list[Source], Field(min_length=1)]
     preprocess: Name
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    subjects: Count | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        exclude_if=lambda subjects: subjects is None,  # the field came later; written out, it would run finished trainings again
+        description="number or share of the subjects that train; draws are nested, and the validation subjects stay the same",
+    )
     protocol: Literal["strict", "amaes"] = Field(
         description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "
         "amaes: as published, such subjects are counted, and the tables mark the arm as transductive"
@@ -139,6 +144,20 @@ class Segmentation(Section):
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
     ignore: list[Label] = Field([], description="label values that neither train nor score")
+    left_right: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        exclude_if=lambda pairs: not pairs,  # the field came later
+        description="pairs of class names that change places where an image is mirrored along x: [left name, right name]",
+    )
+
+    @model_validator(mode="after")
+    def _sides_are_labels(self) -> Segmentation:
+        names = [name for pair in self.left_right for name in pair]
+        if unknown := [name for name in names if name not in self.labels]:
+            raise ValueError(f"'left_right' lists names that are not in 'labels': {', '.join(unknown)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a class occurs twice in 'left_right'")
+        return self
 
     @model_validator(mode="after")
     def _each_value_once(self) -> Segmentation:
@@ -339,6 +358,17 @@ class FinetuneRecipe(Training):
         exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
         description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
     )
+    transfer: Literal["encoder", "encoder_decoder"] = Field(
+        "encoder",
+        exclude_if=lambda transfer: transfer == "encoder",  # as for `stem`
+        description="what a pretraining initialises: its encoder, or also the decoder that it trained, but for the last layer",
+    )
+    deep_supervision: Literal["all", "nnunet", "finest"] = Field(
+        "all",
+        exclude_if=lambda kind: kind == "all",  # the field came later
+        description="outputs of a decoder with several heads that train: all, weighted 1, 1/2, 1/4 ...; nnunet: the same without"
+        " the coarsest; finest: the finest alone",
+    )
     foreground_fraction: Share
 
     @model_validator(mode="after")
@@ -416,6 +446,7 @@ class PublishedRow(Section):
     init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
     n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+    hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
 
 
 class Published(Section):
@@ -441,6 +472,7 @@ class Table(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
+    hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None
 
 

@@ -85,7 +85,7 @@ def inference(config: Config, recipe: str) -> dict[str, Any]:
 
 def corpus(config: Config, name: str) -> dict[str, Any]:
     """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
-    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction"})
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects"})
     for source in content["sources"]:
         if not source["exclude"]:
             del source["exclude"]
@@ -194,7 +194,9 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
     parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
     columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
     spec = plan.tables[table]
-    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns})
+    return spec.model_copy(
+        update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns, "hours": False}
+    )
 
 
 def arm_titles(plan: Plan) -> dict[Arm, str]:
