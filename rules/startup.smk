@@ -19,6 +19,10 @@ def refuse_what_cannot_work():
         for task in PLAN.tasks:
             index = INDEX.format(dataset=CONFIG.tasks[task].dataset)
             existing.check_split(PLAN, task, Path(SUBJECTS.format(task=task)), Path(index))
+        for task, cohort in PLAN.cohorts:
+            if cohort in CONFIG.tasks[task].others and not Path(subjects_of(task, cohort)).exists():
+                index = INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort))
+                existing.check_cohort(PLAN, task, cohort, Path(index), Path(SUBJECTS.format(task=task)))
         for dataset, preprocess in PLAN.preprocessed:
             volumes = VOLUMES.format(dataset=dataset, preprocess=preprocess)
             existing.check_patches(PLAN, dataset, preprocess, Path(volumes))

@@ -38,6 +38,34 @@ def check_split(plan: Plan, task: str, subjects: Path, index: Path) -> None:
         splits.check_sizes(split, plan.draws(task), f"{where}, {index}")
 
 
+def check_cohort(plan: Plan, task: str, cohort: str, index: Path, subjects: Path) -> None:
+    """Refuses a cohort from another subset or data set that the index of its data set shows to be impossible.
+
+    Args:
+        plan: of the study.
+        task, cohort: their names.
+        index: of the cohort's data set, which may not exist yet.
+        subjects: the split of the task, which may not exist yet.
+
+    Raises:
+        UserError: the cohort is empty, shares subjects with the pool or the test set, or is shown by site and a site is unknown.
+    """
+    if not index.exists():
+        return
+    entry, rows = plan.config.tasks[task], read_tsv(index)
+    where = f"{plan.config.where('tasks', task)}.{entry.key_of(cohort)}"
+    drawn = {"dataset": entry.dataset, "pool": [], "test": []}
+    if subjects.exists():
+        drawn = read_json(subjects)
+    elif entry.dataset_of(cohort) == entry.dataset:
+        drawn = splits.split(rows, specs.task_split(plan.config, task))
+    names = splits.ood(rows, specs.task_ood(plan.config, task, cohort), drawn, cohort, where)[cohort]
+    unknown = sorted(set(rows.loc[rows["subject"].isin(names) & (rows["site"] == ""), "subject"]))
+    if entry.others[cohort].by_site and unknown:
+        problem = f"the site of {len(unknown)} of {len(names)} subjects of the cohort '{cohort}' is unknown, {unknown[0]} for one"
+        raise UserError(problem, where=f"{where}.by_site", fix="remove 'by_site'")
+
+
 def check_patches(plan: Plan, dataset: str, preprocess: str, volumes: Path) -> None:
     """Refuses patches that are larger along every axis than all stored volumes of a data set: most of each would be padding.
 
