@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -573,15 +574,20 @@ def longer(finished, tmp_path):
     return copy
 
 
+def begun(workflow: workflow_fixture.Workflow, head: subprocess.Popen) -> None:
+    """Waits until a training has saved."""
+    deadline = time.monotonic() + processes.PATIENCE_S
+    while not list(workflow.root.glob("results/work/*/step-*")):
+        assert head.poll() is None and time.monotonic() < deadline, (workflow.root / "said").read_text()
+        time.sleep(0.05)
+
+
 def test_45_a_killed_workflow_says_how_to_unlock_and_goes_on(longer):
     folder = longer.results / "pretrain" / "tiny_unlabelled" / "amaes_long" / "unet_micro"
     target = ["save_every_steps=5", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
     before = {path: path.stat().st_mtime_ns for path in longer.results.rglob("*") if path.is_file()}
     head = longer.start(*target)
-    deadline = time.monotonic() + processes.PATIENCE_S
-    while not list(longer.root.glob("results/work/*/step-*")):
-        assert head.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text()
-        time.sleep(0.05)
+    begun(longer, head)
     os.killpg(head.pid, signal.SIGKILL)  # Snakemake and its jobs, as a node that goes down
     head.wait()
     assert list((longer.root / ".snakemake" / "incomplete").iterdir())
@@ -603,6 +609,23 @@ def test_66_a_lost_connection_saves_and_the_same_command_goes_on(cohort, tmp_pat
     command = start(cohort, tmp_path, before=partial(processes.hung_up, 8))
     assert command.ended() == exit_code(signal.SIGHUP) == 129, command.said
     assert "stopped by SIGHUP at step 8, saved; the same command continues" in command.said
+
+
+def test_66_a_hangup_of_the_whole_workflow_saves_leaves_no_lock_and_the_same_command_goes_on(longer):
+    """The kernel sends SIGHUP to Snakemake and its jobs alike when a terminal closes."""
+    folder = longer.results / "pretrain" / "tiny_unlabelled" / "amaes_long" / "unet_micro"
+    target = ["save_every_steps=5", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
+    head = longer.start(*target)
+    begun(longer, head)
+    os.killpg(head.pid, signal.SIGHUP)
+    assert head.wait(processes.PATIENCE_S) != 0
+    (log,) = longer.results.glob("logs/pretrain/**/*.log")
+    stopped = re.search(r"stopped by SIGHUP at step (\d+), saved", log.read_text())
+    assert stopped, (longer.root / "said").read_text() + log.read_text()
+    said = longer.snakemake(*target)  # no lock is in its way
+    assert "1 of 1 steps (100%) done" in said, said[-2000:]
+    run = read_json(folder / "run.json")
+    assert run["resumed_from"] == f"step-{int(stopped[1]):09d}" and run["attempts"] == 2
 
 
 def test_66_under_nohup_a_training_goes_on(cohort, tmp_path):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -34,6 +37,26 @@ def test_cohorts_of_two_other_data_sets_are_scored_with_their_own_label_values(o
         # the prediction has the values of the task, whatever those of the cohort are
         for path in (own_data.root / "results/own/finetune/own_nnunet").rglob(f"{cohort}/predictions/*.nii.gz"):
             assert set(np.unique(nib.load(path).dataobj)) <= {0, 1}
+
+
+def test_after_a_forced_look_the_data_that_changed_train_again_and_no_other(own_data):
+    """One raw file of one of three data sets has other content, and the same size and name."""
+    image = own_data.root / "data/own_csv/scans {x}/001.nii.gz"
+    before, times = image.read_bytes(), image.stat()
+    line = ("--forcerun", "fetch", "--config", "study=own", "--", *study.TARGETS)
+    try:
+        image.write_bytes(before[:-5] + bytes([before[-5] ^ 1]) + before[-4:])
+        said = own_data.snakemake("-n", *line)
+    finally:
+        image.write_bytes(before)
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "1 file changed since volumes were stored, the first: scans {x}/001.nii.gz" in said
+    planned = {name: re.findall(rf"rule {name}:.*?output: (\S+)", said, re.DOTALL) for name in ("fetch", "shard", "finetune")}
+    assert all(len(paths) == 1 and "own_csv" in paths[0] for paths in planned.values()), planned
+    # the cohort of another task on these data is predicted again, by the model that is there
+    again = {path.split("/")[3] + " " + path.split("/")[-2] for path in re.findall(r"output: (\S+/predictions)", said)}
+    assert again == {"own_csv test", "own_nnunet site_c"}
+    assert own_data.planned(*line) == {}
 
 
 def test_finished_own_data_have_nothing_left_to_do(own_data):

@@ -33,8 +33,7 @@ def split(args: argparse.Namespace) -> None:
     index = read_tsv(args.index)
     if incomplete := splits.incomplete(index, args.task):
         print(f"{len(incomplete)} labelled subjects lack a sequence of the task and are not used:", *incomplete, sep="\n")
-    subjects = splits.split(index, args.task)
-    splits.check_sizes(subjects, args.asked, f"{args.index}, task on {args.task['dataset']}")
+    subjects = splits.split_for(index, args.task, args.asked, f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, subjects)
     print(f"pool {len(subjects['pool'])}, test {len(subjects['test'])} subjects")
 

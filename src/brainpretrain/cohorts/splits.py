@@ -114,6 +114,50 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     return drawn | {"patients": _namesakes(index)} | sites
 
 
+def split_for(
+    index: pd.DataFrame, task: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object
+) -> dict[str, Any]:
+    """`split`, refused if it has too few subjects for the evaluations of a study.
+
+    Args:
+        index, task: as for `split`.
+        evaluations: pairs of n_train and cohort.
+        where: the place of the task, for the message.
+
+    Raises:
+        UserError: as `split` and `check_sizes`. If subjects are drawn one by one and another seed gives enough of them, the
+            message names the seed among the first 200 whose test set is nearest to the fraction.
+    """
+    evaluations = list(evaluations)
+    try:
+        subjects = split(index, task)
+        check_sizes(subjects, evaluations, where)
+    except UserError as error:
+        better = _better_seed(index, task, evaluations)
+        if better is None:
+            raise
+        seed, pool, test = better
+        fix = f"set 'seed: {seed}' in the split of the task, which gives a pool of {pool} and a test set of {test}"
+        raise UserError(error.problem, where=where, fix=f"{fix}; or lower n_train, or change test_fraction") from error
+    return subjects
+
+
+def _better_seed(index: pd.DataFrame, task: Mapping[str, Any], evaluations: list[tuple[str, str]]) -> tuple[int, int, int] | None:
+    """A seed that gives enough subjects for the evaluations, with the sizes of pool and test set; None if there is none."""
+    if task["split"].get("draw") != "hash":
+        return None  # the size of a shuffled test set is the same for every seed
+    found = []
+    for seed in range(200):
+        try:
+            subjects = split(index, {**task, "split": {**task["split"], "seed": seed}})
+            check_sizes(subjects, evaluations, "")
+        except UserError:
+            continue
+        pool, test = len(subjects["pool"]), len(subjects["test"])
+        found.append((abs(test - task["split"]["test_fraction"] * (pool + test)), seed, pool, test))
+    return min(found)[1:] if found else None
+
+
 def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object) -> None:
     """Refuses a split with too few subjects for the evaluations of a study.
 
