@@ -178,9 +178,9 @@ def test_72_a_test_set_that_will_be_empty_is_refused_before_anything_ran_with_a_
     edit(workflow.root / "config/studies/own.yaml", "split: {seed: 6,", "split: {seed: 5,")
     said = workflow.snakemake("-n", "--config", "study=own", check=False)
     assert "the cohort 'test' has no subjects" in said
-    assert re.search(r"where: \S*own\.yaml: tasks\.own_bids, \S*data/own_bids\n", said), said
+    assert re.search(r"where: \S*own\.yaml: tasks\.own_csv, \S*data/own_csv\n", said), said
     seed = int(re.search(r"set 'seed: (\d+)' in the split of the task, which gives a pool of 2 and a test set of 1", said)[1])
-    pool, test = splits.draw_by_hash({name: name for name in own_data.SUBJECTS}, 0.3, seed)
+    pool, test = splits.draw_by_hash({f"s{{{name}}}": f"s{{{name}}}" for name in own_data.SUBJECTS}, 0.3, seed)
     assert len(pool) == 2 and len(test) == 1
 
 
@@ -189,7 +189,7 @@ def test_72_another_seed_than_that_of_a_split_is_judged_by_the_index(tiny_config
     plan = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
     made, index = tmp_path / "subjects.json", tmp_path / "no.tsv"
     for seed, refused in ((0, True), (1, False)):
-        write_json(made, {"dataset": "phantom_tiny", "draw": "shuffle", "seed": seed, "pool": ["a"], "test": []})
+        write_json(made, {"dataset": "phantom_tiny", "draw": "shuffle", "seed": seed, "pool": ["a", "b"], "test": []})
         with pytest.raises(UserError, match="'test' has no subjects") if refused else nullcontext():
             existing.check_split(plan, "tissue", made, index)
 
