@@ -29,22 +29,21 @@ datasets:
 preprocess:
   coarse_4mm: {like: amaes, spacing_mm: [4, 4, 4]}
 tasks:
-  own_bids:
+  own_csv:
     note: "{note}"
-    dataset: own_bids
+    dataset: own_csv
     sequences: [T1w]
-    labels: {"lesion {x}": [7]}
+    labels: {"lesion {x}": [4]}
     nsd_tolerance_mm: 4
     preprocess: coarse_4mm
     split: {seed: 6, test_fraction: 0.3, block: 2}  # a seed with one test subject of three in each data set
   own_nnunet:
-    like: own_bids
+    like: own_csv
     dataset: own_nnunet
     labels: {"lesion {x}": [1]}
     cohorts:  # the two others, whose label files have other values
       site_b: {dataset: own_bids, labels: {"lesion {x}": [7]}}
       site_c: {dataset: own_csv, labels: {"lesion {x}": [4]}}
-  own_csv: {like: own_bids, dataset: own_csv, labels: {"lesion {x}": [4]}}
 backbones:
   unet_micro: {like: unet_tiny, options: {width: 4, levels: 3}}
 finetune:
@@ -58,11 +57,10 @@ tables:
   own:
     title: "Own {table}"
     columns:
-      - {title: "bids {x}", task: own_bids, cohort: test}
       - {title: "nnunet {x}", task: own_nnunet, cohort: test}
-      - {title: "site b {x}", task: own_nnunet, cohort: site_b}
-      - {title: "site c {x}", task: own_nnunet, cohort: site_c}
       - {title: "csv {x}", task: own_csv, cohort: test}
+      - {title: "bids {x}", task: own_nnunet, cohort: site_b}
+      - {title: "nnunet to csv {x}", task: own_nnunet, cohort: site_c}
     corpus: brains45k
     recipe: tiny
     n_train: 2
