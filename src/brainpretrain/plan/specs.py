@@ -200,7 +200,9 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
         for part, words in parts.items()
     )
     spec = plan.tables[table]
-    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns})
+    return spec.model_copy(
+        update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns, "hours": False}
+    )
 
 
 def arm_titles(plan: Plan) -> dict[Arm, str]:
