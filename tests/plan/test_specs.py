@@ -110,7 +110,7 @@ def test_every_cohort_that_is_shown_by_site_has_three_columns(config_dir):
     entry = "    ood: {dataset: wmh, subsets: [test], by_site: true}"
     edit(config_dir / "tasks.yaml", entry, f"{entry}\n    cohorts: {{site_b: {{dataset: wmh, subsets: [test], by_site: true}}}}")
     column = "{title: WMH OOD, task: wmh_flair, cohort: ood}"
-    edit(config_dir / "tables.yaml", column, f"{column}, {column.replace('ood', 'site_b').replace('OOD', 'B')}")
+    edit(config_dir / "tables.yaml", column, f"{column}\n      - {column.replace('ood', 'site_b').replace('OOD', 'B')}")
     table = specs.sites_table(tables.make(config.load(config_dir)), "table4")
     assert [c.cohort for c in table.columns] == ["ood", "ood_seen", "ood_unseen", "site_b", "site_b_seen", "site_b_unseen"]
     assert [c.title for c in table.columns[3:]] == ["WMH B", "WMH B, sites seen in training", "WMH B, other sites"]
