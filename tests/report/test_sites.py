@@ -23,7 +23,7 @@ def test_scores_by_site() -> None:
         by_site(frame, places[:2], {"Utrecht"})
 
 
-def test_the_table_by_site_of_two_cohorts(tmp_path: Path) -> None:
+def test_the_table_by_site_of_two_cohorts(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Each cohort has an index and a pool of its own."""
     parts = []
     for cohort, dice in (("ood", 0.5), ("site_b", 0.7)):
@@ -40,6 +40,8 @@ def test_the_table_by_site_of_two_cohorts(tmp_path: Path) -> None:
     line = ["table-sites", "--scores", f"{tmp_path}/scores.tsv", "--spec", spec(columns=columns, folds=[0]).model_dump_json()]
     line += ["--index", f"{tmp_path}/ood.tsv", f"{tmp_path}/site_b.tsv", "--task-index", *[f"{tmp_path}/pool.tsv"] * 2]
     assert cli.main([*line, "--subjects", f"{tmp_path}/utrecht.json", f"{tmp_path}/lund.json", "--out", f"{tmp_path}/t.tsv"]) == 0
+    assert cli.main([*line, "--subjects", f"{tmp_path}/utrecht.json", "--out", f"{tmp_path}/none.tsv"]) == 2
+    assert "1 files for the 6 columns" in capsys.readouterr().err and not (tmp_path / "none.tsv").exists()
     rows = read_tsv(tmp_path / "t.tsv", numbers=["value"]).query("init == 'scratch'")
     means = dict(zip(rows["cohort"], rows["value"], strict=True))
     assert [round(100 * means[name]) for name in names] == [55, 50, 60, 75, 80, 70]

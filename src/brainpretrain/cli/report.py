@@ -17,6 +17,7 @@ from brainpretrain.cli.arguments import (
     command,
     pairs,
 )
+from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, read_tsvs
 from brainpretrain.plan import tables as plans
 from brainpretrain.report import layouts, printers, results
@@ -82,6 +83,10 @@ def _of_cohorts(name: str, form: str, what: str) -> tuple[tuple[str, ...], dict[
 )  # fmt: skip
 def table_sites(args: argparse.Namespace) -> None:
     """The spec has three columns of each cohort: the cohort, <cohort>_seen, <cohort>_unseen."""
+    for name, files in (("--index", args.index), ("--task-index", args.task_index), ("--subjects", args.subjects)):
+        if 3 * len(files) != len(args.spec.columns):
+            problem = f"{len(files)} files for the {len(args.spec.columns)} columns of the table"
+            raise UserError(problem, where=name, fix="give one file for every three columns of --spec")
     scores, parts = read_tsvs(args.scores), []
     for column, index, task_index, subjects in zip(
         args.spec.columns[::3], args.index, args.task_index, args.subjects, strict=True
