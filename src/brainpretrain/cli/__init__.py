@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "tables": ("report", "make the tables of a study from its scores"),
         "predict": ("evaluation_predict", "segment NIfTI files with a fine-tuned model"),
         "features": ("weights", "compute the feature maps of a volume"),
+        "parity": ("parity", "compare this project's methods with the recorded figures of the authors' programs"),
         "repair": ("preprocess", "restore damaged or missing stored volumes, and nothing else"),
     },
     "download": {
