@@ -43,9 +43,9 @@ def _fusion(content: Mapping[str, Any]) -> Iterator[Line]:
     label = volume_fusion.painted(size, [[box[place] for place in places] for box in case["box_list"]], case["classes"])
     fused = volume_fusion.fuse(foreground[None], background[None], torch.from_numpy(label)[None], classes)[0]
     yield summary("fused volume", fused, case["fused"])
-    points = {tuple(re.findall(r"\d+", at)): value for at, value in case.get("fused_at", {}).items()}
-    found = [fused[(0, *map(int, at))].item() for at in points]
-    yield figures("fused volume at points", found, list(points.values()))
+    if points := case.get("fused_at"):
+        found = [fused[(0, *map(int, re.findall(r"\d+", at)))].item() for at in points]
+        yield figures("fused volume at points", found, list(points.values()))
     yield exact("voxels per class", np.bincount(label.ravel(), minlength=classes), case["voxels_per_class"])
     if "label_sum_weighted" in case:
         weighted = int((label.ravel().astype(np.int64) * np.arange(label.size)).sum())
