@@ -34,11 +34,11 @@ def loaded() -> config.Config:
 def options(method: str) -> dict:
     """Those of the first entry in config/pretext.yaml that uses the method, made to fit a tiny patch."""
     found = next(dict(entry.options) for entry in loaded().pretexts.values() if entry.method == method)
-    return found | {name: value for name, value in TINY.items() if name in found}
+    return found | TINY.get(method, {})
 
 
-# options that are sizes of published patches, for patches of these tests
-TINY: dict = {}
+# options that are sizes of published patches, for patches of these tests, by method
+TINY: dict = {"voco": {"grid": [2, 2, 1], "hidden": 32}}
 
 
 def tiny(backbone: str = "unet_tiny") -> Encoder:
@@ -242,4 +242,8 @@ def test_what_a_task_does_not_take_is_refused_when_planning():
         planning.check("volume_fusion", options("volume_fusion"), [32, 32, 12], 2, ("unet", 4), "pretexts.x")
     with pytest.raises(UserError, match="too small for this pretext"):
         planning.check("models_genesis", options("models_genesis"), [32, 32, 12], 2, ("unet", 4), "pretexts.x")
+    with pytest.raises(UserError, match="cannot be cut into"):
+        planning.check("voco", options("voco"), [32, 31, 16], 1, ("unet", 4), "pretexts.x")
+    with pytest.raises(UserError, match="size \\[8, 8, 8\\] is too small"):
+        planning.check("voco", options("voco"), [16, 16, 8], 1, ("unet", 8), "pretexts.x")
     planning.check("swinunetr", swin | {"pool": "mean"}, [32, 32, 32], 2, ("swinunetr", 32), "pretexts.x")

@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
+        "plot-pretext": ("report_pretext", "draw what a pretext makes of a volume"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),

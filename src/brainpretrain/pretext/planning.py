@@ -8,7 +8,7 @@ from typing import Any
 
 from brainpretrain import pretext
 from brainpretrain.errors import UserError
-from brainpretrain.sizes import ratio_range, token_grid
+from brainpretrain.sizes import check_size, ratio_range, token_grid
 
 
 def check(
@@ -55,6 +55,8 @@ def check(
             _check_views(options, patch, stride, where)
         case "volume_fusion":
             _check_boxes(options["sides"], patch, where)
+        case "voco":
+            _check_crops(options, patch, stride, where)
         case "models_genesis":
             _check_smallest(patch, 14, where)  # models_genesis.SMALLEST
 
@@ -94,3 +96,17 @@ def _check_smallest(patch: Sequence[int], least: int, where: str) -> None:
             where=f"{where}: patch_size",
             fix=f"use at least {least} voxels along each axis",
         )
+
+
+def _check_crops(options: Mapping[str, Any], patch: Sequence[int], stride: int | None, where: str) -> None:
+    """The patch is cut into equal crops, each of a size that the network takes."""
+    grid = options["grid"]
+    if any(n % parts for n, parts in zip(patch, grid, strict=True)):
+        raise UserError(
+            f"a patch of {list(patch)} cannot be cut into {list(grid)} crops",
+            where=f"{where}: patch_size",
+            fix="make each side a multiple of the crops along it",
+        )
+    crop = options.get("crop_size") or [n // parts for n, parts in zip(patch, grid, strict=True)]
+    if stride:
+        check_size(crop, stride, f"{where}: a crop of patch_size")
