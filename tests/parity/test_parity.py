@@ -121,3 +121,17 @@ def test_draws_pass_where_chance_allows_them_and_not_otherwise():
     assert [line.passes for line in wider] == [True, False] and [line.passes for line in shifted] == [False, False]
     assert compare.share("half", 0.52, 0.5, 2000, 500).passes and not compare.share("half", 0.7, 0.5, 2000, 500).passes
     assert not compare.share("never", 0.02, 0.0, 2000, 500).passes and compare.share("never", 0.0, 0.0, 2000, 500).passes
+
+
+class Dice:
+    """A kind of fixture whose first draw is off."""
+
+    @staticmethod
+    def check(content: dict, draw: int = 0):
+        yield compare.Line("sixes (worst: 3)", 2.0 - draw, compare.CHANCE)
+        yield compare.Line("always off", 2.0, compare.CHANCE)
+        yield compare.Line("no draw", 2.0, 1e-5)
+
+
+def test_draws_that_are_off_are_drawn_once_more():
+    assert [line.passes for line in parity._guarded(Dice, {})] == [True, False, False]

@@ -32,6 +32,16 @@ class Line:
         """False also for a deviation that is no number."""
         return self.deviation <= self.tolerance
 
+    @property
+    def drawn(self) -> bool:
+        """True if the figures were drawn, so that chance may put them off."""
+        return self.tolerance == CHANCE
+
+    @property
+    def name(self) -> str:
+        """The group without the member of it that is worst."""
+        return self.group.partition(" (worst: ")[0]
+
 
 # float32 arithmetic in another order, relative to the size of the figures; fixtures have nine digits
 FLOAT = 1e-5

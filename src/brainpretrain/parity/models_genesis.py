@@ -23,7 +23,7 @@ def reads(content: Mapping[str, Any]) -> bool:
     return "bezier" in content and "volume" in content
 
 
-def check(content: Mapping[str, Any]) -> Iterator[Line]:
+def check(content: Mapping[str, Any], draw: int = 0) -> Iterator[Line]:
     """Lines for curves, flips, painting, curves as drawn, shuffling, and the whole corruption."""
     for number, case in enumerate(content["bezier"]):
         yield from _curve(number, case)
@@ -37,9 +37,9 @@ def check(content: Mapping[str, Any]) -> Iterator[Line]:
         "local_shuffle": _shuffle,
     }
     for name, expected in statistics.items():
-        yield from checks[name](expected, volume)
+        yield from checks[name](expected, volume, draw)
     if "whole" in content:
-        yield from _whole(content, volume)
+        yield from _whole(content, volume, draw)
 
 
 def _curve(number: int, case: Mapping[str, Any]) -> Iterator[Line]:
@@ -56,9 +56,9 @@ def _curve(number: int, case: Mapping[str, Any]) -> Iterator[Line]:
         yield figures(f"table of curve {number}", [part[index].tolist() for part in table], [case[at]["x"], case[at]["y"]], 1e-4)
 
 
-def _flips(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _flips(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     names = {0: "none", 1: "x", 2: "y"}
-    drawn = [[axis for axis in genesis.flips(generator(run, "parity flips")) if axis] for run in range(10 * RUNS)]
+    drawn = [[axis for axis in genesis.flips(generator(run, f"parity flips {draw}")) if axis] for run in range(10 * RUNS)]
     found = [" and ".join(names[axis] for axis in axes) or "none" for axes in drawn]
     for name in sorted({*found, *expected["share"]}):
         wanted = expected["share"].get(name, 0.0)
@@ -74,9 +74,9 @@ def _points(masks: np.ndarray, expected: Mapping[str, float], runs: int) -> list
     ]
 
 
-def _inpainting(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _inpainting(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     size = volume.shape[1:]
-    masks = np.stack([genesis.inner_boxes(generator(run, "parity in"), size).numpy() for run in range(RUNS)])
+    masks = np.stack([genesis.inner_boxes(generator(run, f"parity in {draw}"), size).numpy() for run in range(RUNS)])
     shares = masks.reshape(RUNS, -1).mean(1)
     yield worst("in-painting: share of noise", distribution("", shares, expected["share_of_voxels_noise"]))
     wanted = expected["share_of_runs_without_box"]
@@ -84,9 +84,9 @@ def _inpainting(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[L
     yield worst("in-painting: noise at voxels", _points(masks, expected["share_of_runs_with_noise_at"], expected["runs"]))
 
 
-def _outpainting(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _outpainting(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     size = volume.shape[1:]
-    kept = np.stack([~genesis.outside_of_boxes(generator(run, "parity out"), size).numpy() for run in range(RUNS)])
+    kept = np.stack([~genesis.outside_of_boxes(generator(run, f"parity out {draw}"), size).numpy() for run in range(RUNS)])
     yield worst("out-painting: share kept", distribution("", kept.reshape(RUNS, -1).mean(1), expected["share_of_voxels_kept"]))
     lines, smallest = [], []
     for axis, recorded in enumerate(expected["extent_of_kept_region"]):
@@ -99,11 +99,11 @@ def _outpainting(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[
     yield worst("out-painting: kept at voxels", _points(kept, expected["share_of_runs_kept_at"], expected["runs"]))
 
 
-def _intensity(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _intensity(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     x = torch.tensor([*expected["x"], -0.5, 1.5], dtype=torch.float64)
     values: dict[bool, list[np.ndarray]] = {True: [], False: []}
     for run in range(RUNS):
-        rng = generator(run, "parity intensity")
+        rng = generator(run, f"parity intensity {draw}")
         inner, increasing = rng.random((2, 2)), bool(rng.random() >= 0.5)
         values[increasing].append(genesis.curve(x, inner, increasing).numpy())
     yield share("curves: increasing", len(values[True]) / RUNS, expected["share_increasing"], expected["runs"], RUNS)
@@ -120,12 +120,12 @@ def _intensity(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Li
         yield exact(f"curves: {name} is monotone", [bool((steps >= 0).all())], [True])
 
 
-def _shuffle(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _shuffle(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     size = volume.shape[1:]
     numbers = torch.arange(volume.numel(), dtype=torch.float64).view(volume.shape)
     moved, moves, changed, shift = [], [], [], []
     for run in range(SHUFFLES):
-        found = genesis.shuffled(numbers, generator(run, "parity shuffle"), expected["windows"])[0].long()
+        found = genesis.shuffled(numbers, generator(run, f"parity shuffle {draw}"), expected["windows"])[0].long()
         source = np.stack(np.unravel_index(found.numpy(), tuple(size)))
         distance = np.abs(source - np.indices(tuple(size))).reshape(3, -1)
         moved.append(float((distance.sum(0) > 0).mean()))
@@ -145,7 +145,7 @@ def _shuffle(expected: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line
     yield exact("shuffling: longest move", longest, expected["longest_move_along_axis"])
 
 
-def _whole(content: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
+def _whole(content: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:
     expected, text = content["whole"], " ".join(content["semantics"])
     chances = {
         "shuffle": _chance(r"local shuffling \(p ([\d.]+)\)", text, 0.5),
@@ -157,7 +157,7 @@ def _whole(content: Mapping[str, Any], volume: torch.Tensor) -> Iterator[Line]:
     task = genesis.ModelsGenesis(torch.nn.Identity(), torch.nn.Identity(), chances, windows, True, False)  # type: ignore[arg-type]
     differences, changed, means = [], [], []
     for run in range(min(RUNS, expected["runs"])):
-        clean, _, corrupted, _ = task.corrupted(volume[None], volume[None], [run])
+        clean, _, corrupted, _ = task.corrupted(volume[None], volume[None], [run + 10**6 * draw])
         differences.append(float((corrupted - clean).square().mean()))
         changed.append(float((corrupted != clean).double().mean()))
         means.append(float(corrupted.mean()))

@@ -25,21 +25,22 @@ def reads(content: Mapping[str, Any]) -> bool:
     return "three_losses" in content and "cutout" in content
 
 
-def check(content: Mapping[str, Any]) -> Iterator[Line]:
+def check(content: Mapping[str, Any], draw: int = 0) -> Iterator[Line]:
     """Lines for contrast, losses, turns, cut-outs and network."""
     for case in content["contrast"]:
         views = [torch.from_numpy(np.asarray(formulas.evaluate(text))) for text in formulas.formulas(case["views"]).values()]
         found = swinunetr.info_nce(torch.cat(views), case["temperature"]).item()
         yield figures(f"contrast of {list(views[0].shape)}", [found], [case["loss"]])
-    yield from _losses(content["three_losses"])
+    temperatures = [case["temperature"] for case in content["contrast"]]
+    yield from _losses(content["three_losses"], content["three_losses"].get("temperature", temperatures[0]))
     yield from _turns(content["rotation"], content["filling"]["image"])
     for case in content["cutout"]:
-        yield from _cutout(case, " ".join(content["semantics"]))
+        yield from _cutout(case, " ".join(content["semantics"]), draw)
     if "ssl_head" in content:
         yield from _network(content["ssl_head"], content["filling"]["image"])
 
 
-def _losses(case: Mapping[str, Any]) -> Iterator[Line]:
+def _losses(case: Mapping[str, Any], temperature: float) -> Iterator[Line]:
     """The inputs are a text: `rotation logits seq('a', (6,4)), turns = arange(6) % 4, contrast seq('b'|'c', (3,16)), ...`."""
     text = case["inputs"]
     calls = re.findall(r"seq\(('[^']*'(?:\s*\|\s*'[^']*')*),\s*(\([\d,\s]*\)|same)\)", text)
@@ -49,7 +50,6 @@ def _losses(case: Mapping[str, Any]) -> Iterator[Line]:
         tensors += [torch.from_numpy(formulas.seq(name, shape)) for name in re.findall(r"'([^']*)'", names)]
     logits, first, second, output, target = tensors
     turns = torch.from_numpy(formulas.evaluate(re.search(r"turns = ([^,]+),", text)[1]))  # type: ignore[index]
-    temperature = case.get("temperature", 0.5)
     found = swinunetr.three_losses(logits, turns, torch.cat([first, second]), temperature, output, target)
     wanted = {"rotation": "rotation", "contrast": "contrast", "reconstruction": "reconstruction_l1"}
     yield figures("three losses", [found[name].item() for name in wanted], [case[name] for name in wanted.values()])
@@ -67,7 +67,7 @@ def _turns(case: Mapping[str, Any], formula: str) -> Iterator[Line]:
         yield summary(f"turned by {label} quarters", found, expected)
 
 
-def _cutout(case: Mapping[str, Any], text: str) -> Iterator[Line]:
+def _cutout(case: Mapping[str, Any], text: str, draw: int) -> Iterator[Line]:
     """As many batches as the fixture has, up to 150."""
     size, batch, runs = case["size"], case["batch"], min(150, case["runs"])
     most = float((re.search(r"reach U\(0, ([\d.]+)\)", text) or ["", "0.3"])[1])
@@ -75,11 +75,11 @@ def _cutout(case: Mapping[str, Any], text: str) -> Iterator[Line]:
     cutout = swinunetr.Cutout((0.0, most), (0.0, most), (low, high))
     noise, swapped, single = [], [], []
     for run in range(runs):
-        rngs = [generator(run * batch + sample, "parity cutout") for sample in range(batch)]
+        rngs = [generator(run * batch + sample, f"parity cutout {draw}") for sample in range(batch)]
         _, drawn, copied = swinunetr.cut_out(torch.zeros(batch, 1, *size), rngs, cutout)
         noise += drawn.flatten(1).double().mean(1).tolist()
         swapped += copied.flatten(1).double().mean(1).tolist()
-        single.append(_covered(generator(run, "parity drop"), size, cutout))
+        single.append(_covered(generator(run, f"parity drop {draw}"), size, cutout))
     yield worst("cut-out: share of noise", distribution("", noise, case["share_noise"]))
     yield worst("cut-out: share of others", distribution("", swapped, case["share_from_other_sample"]))
     without = float((np.array(swapped) == 0).mean())

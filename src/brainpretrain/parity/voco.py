@@ -24,7 +24,7 @@ def reads(content: Mapping[str, Any]) -> bool:
     return "labels_3d" in content or "labels_2d" in content
 
 
-def check(content: Mapping[str, Any]) -> Iterator[Line]:
+def check(content: Mapping[str, Any], draw: int = 0) -> Iterator[Line]:
     """Lines for overlaps, losses, teacher, projector and parameters."""
     for name, rows in content.get("labels_2d", {}).items():
         crop, grid = _grid_of(name)
@@ -40,7 +40,7 @@ def check(content: Mapping[str, Any]) -> Iterator[Line]:
             yield from run(content[name])
     for name, case in content.items():
         if name.startswith("dropout1d_on_embeddings"):
-            yield from _drop(name, case, " ".join(content["semantics"]))
+            yield from _drop(name, case, " ".join(content["semantics"]), draw)
 
 
 def _grid_of(name: str) -> tuple[int, int]:
@@ -146,10 +146,10 @@ def _parameters(case: Mapping[str, Any]) -> Iterator[Line]:
     yield exact("parameters", [wanted[name] for name in names], [case[name] for name in names])
 
 
-def _drop(name: str, case: Mapping[str, Any], text: str) -> Iterator[Line]:
+def _drop(name: str, case: Mapping[str, Any], text: str, draw: int) -> Iterator[Line]:
     """Whole embeddings are zero, none in part; the name has the number of rows and their length."""
     rows, width = (int(n) for n in re.findall(r"_(\d+)_rows_of_(\d+)", name)[0])
     drop = float((re.search(r"Dropout1d\(([\d.]+)\)", text) or ["", "0.2"])[1])
-    zero = voco.kept(generator(0, "parity drop"), rows, drop)[:, None].expand(rows, width) == 0
+    zero = voco.kept(generator(draw, "parity drop"), rows, drop)[:, None].expand(rows, width) == 0
     yield share("dropped embeddings", zero.all(1).double().mean().item(), case["rows_all_zero"], rows, rows)
     yield figures("partly dropped", [(zero.any(1) & ~zero.all(1)).double().mean().item()], [case["rows_partly_zero"]], 0)

@@ -22,7 +22,7 @@ def reads(content: Mapping[str, Any]) -> bool:
     return "fusion" in content and "volume" in str(content.get("what", "")).lower()
 
 
-def check(content: Mapping[str, Any]) -> Iterator[Line]:
+def check(content: Mapping[str, Any], draw: int = 0) -> Iterator[Line]:
     """Lines for fusion, loss and layouts."""
     yield from _fusion(content)
     yield from _loss(content["loss"])
@@ -31,7 +31,7 @@ def check(content: Mapping[str, Any]) -> Iterator[Line]:
         if kind is None:
             yield Line(f"layout '{name}': not known", float("nan"), 0)
         else:
-            yield from _layout(name, kind, expected, content["semantics"])
+            yield from _layout(name, kind, expected, content["semantics"], draw)
 
 
 def _fusion(content: Mapping[str, Any]) -> Iterator[Line]:
@@ -96,16 +96,16 @@ _DEFAULTS = {"boxes": ((10, 39), (8, 0.625)), "grid": ((1, 1), (8, 32)), "patchm
 _LAYOUTS = {"boxes": "boxes", "grid": "grid", "patchmix": "patches"}
 
 
-def _layout(name: str, kind: str, expected: Mapping[str, Any], semantics: Sequence[str]) -> Iterator[Line]:
+def _layout(name: str, kind: str, expected: Mapping[str, Any], semantics: Sequence[str], draw: int) -> Iterator[Line]:
     """Draws a layout and compares the numbers and sides of its boxes, their classes, and the voxels of each class."""
     text = next((line for line in semantics if line.lower().startswith(kind)), "")
     size, classes = expected["size"], len(expected["voxel_share_per_class"])
     number = [int(n) for n in _range(_NUMBER[kind], text, _DEFAULTS[kind][0])]
     options = classes, number, _range(_SIDES[kind], text, _DEFAULTS[kind][1])
-    draw = volume_fusion.LAYOUTS[_LAYOUTS[kind]]
-    labels = [draw(generator(run, f"parity {name}"), size, *options) for run in range(RUNS)]
+    layout = volume_fusion.LAYOUTS[_LAYOUTS[kind]]
+    labels = [layout(generator(run, f"parity {name} {draw}"), size, *options) for run in range(RUNS)]
     if "number_of_boxes" in expected:
-        drawn = [volume_fusion.draw_boxes(generator(run, f"parity {name}"), size, *options) for run in range(RUNS)]
+        drawn = [volume_fusion.draw_boxes(generator(run, f"parity {name} {draw}"), size, *options) for run in range(RUNS)]
         yield from _drawn_boxes(name, drawn, classes, expected)
     per_class = np.array([np.bincount(label.ravel(), minlength=classes) / label.size for label in labels])
     for k, recorded in enumerate(expected["voxel_share_per_class"]):

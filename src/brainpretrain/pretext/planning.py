@@ -54,7 +54,7 @@ def check(
         case "swinunetr":
             _check_views(options, patch, stride, where)
         case "volume_fusion":
-            _check_boxes(options["sides"], patch, where)
+            _check_boxes(options["sides"], patch, options["layout"] == "patches", where)
         case "voco":
             _check_crops(options, patch, stride, where)
         case "models_genesis":
@@ -75,12 +75,12 @@ def _check_views(options: Mapping[str, Any], patch: Sequence[int], stride: int |
         )
 
 
-def _check_boxes(sides: Sequence[float], patch: Sequence[int], where: str) -> None:
-    """The smallest box is no larger than the largest, and that one fits into the patch."""
+def _check_boxes(sides: Sequence[float], patch: Sequence[int], clipped: bool, where: str) -> None:
+    """The smallest box is no larger than the largest, and that one fits into the patch unless it is clipped."""
     largest = list(sides[1:]) * 3 if len(sides) == 2 else list(sides[1:])
     for n, share in zip(patch, largest, strict=False):
         low, high = (int(bound * n if bound < 1 else bound) for bound in (sides[0], share))
-        if not 1 <= low <= high <= n:
+        if not 1 <= low <= high or (high > n and not clipped):
             raise UserError(
                 f"boxes with sides from {low} to {high} voxels do not fit into {n} voxels",
                 where=f"{where}: patch_size",

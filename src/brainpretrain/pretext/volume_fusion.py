@@ -171,8 +171,13 @@ def loss_of_shares(shares: torch.Tensor, voxels: int) -> torch.Tensor:
 Boxes = tuple[list[list[int]], np.ndarray]  # (side x, y, z, start x, y, z) of each box, and its class
 
 
-def side_ranges(size: Sequence[int], sides: Sequence[float]) -> list[tuple[int, int]]:
+def side_ranges(size: Sequence[int], sides: Sequence[float], inside: bool = True) -> list[tuple[int, int]]:
     """Smallest and largest side of a box along each axis, in voxels; shares of the patch are rounded down.
+
+    Args:
+        size: of the patch.
+        sides: as in `build`.
+        inside: boxes must fit into the patch; else they are clipped.
 
     Raises:
         UserError: along some axis no side is in the range, or the range has neither two nor four numbers.
@@ -182,7 +187,7 @@ def side_ranges(size: Sequence[int], sides: Sequence[float]) -> list[tuple[int, 
     found = []
     for n, largest in zip(size, sides[1:] * 3 if len(sides) == 2 else sides[1:], strict=True):
         low, high = (int(bound * n if bound < 1 else bound) for bound in (sides[0], largest))
-        if not 1 <= low <= high <= n:
+        if not 1 <= low <= high or (inside and high > n):
             raise UserError(
                 f"boxes with sides from {low} to {high} voxels do not fit into {n} voxels",
                 where="sides",
@@ -214,7 +219,7 @@ def patches(
     rng: np.random.Generator, size: Sequence[int], classes: int, number: Sequence[int], sides: Sequence[float]
 ) -> np.ndarray:
     """Boxes around any voxel, clipped at the border, with a class from 1 on (PyMIC's PatchMix)."""
-    ranges, drawn = side_ranges(size, sides), []
+    ranges, drawn = side_ranges(size, sides, inside=False), []
     for _ in range(int(rng.integers(number[0], number[1] + 1))):
         half = [int(rng.integers(low, high + 1)) // 2 for low, high in ranges]
         centre = [int(rng.integers(0, n + 1)) for n in size]
