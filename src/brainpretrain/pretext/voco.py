@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -76,9 +77,29 @@ def build(
         if not 0 <= share < 1:
             raise UserError(f"{share} is no share below 1", where=name, fix="give a number from 0 to 1")
     projector = Projector(sum(encoder.channels), hidden, norm)
-    module = VoCo(encoder, projector, list(grid), targets, last_position, crop_size and list(crop_size))
-    module.average, module.negative, module.square, module.drop = average, negative, regularisation == "square", drop
-    return module.with_teacher(momentum) if teacher else module
+    places = Places(list(grid), targets, last_position, list(crop_size) if crop_size else None)
+    terms = Terms(average, negative, regularisation == "square", drop)
+    return VoCo(encoder, projector, places, terms, momentum if teacher else None)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where crops are; see `build`."""
+
+    grid: list[int]
+    targets: int
+    last_position: bool
+    crop_size: list[int] | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How losses are computed; see `build`. `square`: of the regularisation."""
+
+    average: str
+    negative: str
+    square: bool
+    drop: float
 
 
 class Projector(nn.Module):
@@ -98,46 +119,29 @@ class Projector(nn.Module):
 
 
 class VoCo(nn.Module):
-    """Encoder, projector, and, if there is one, a teacher of both."""
+    """Encoder, projector, and, if there is one, a teacher of both, which starts from other random weights, as in the original."""
 
-    average: str
-    negative: str
-    square: bool
-    drop: float
-
-    def __init__(
-        self,
-        encoder: Encoder,
-        projector: Projector,
-        grid: list[int],
-        targets: int,
-        last_position: bool,
-        crop_size: list[int] | None,
-    ) -> None:
+    def __init__(self, encoder: Encoder, projector: Projector, places: Places, terms: Terms, momentum: float | None) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
-        self.grid, self.targets, self.last_position, self.crop_size = grid, targets, last_position, crop_size
+        self.places, self.terms, self.momentum = places, terms, momentum
+        self.targets = places.targets
         self.teacher: nn.ModuleList | None = None
-        self.momentum = 0.0
-
-    def with_teacher(self, momentum: float) -> VoCo:
-        """Adds a teacher that starts from other random weights, as in the original."""
-        self.teacher = copy.deepcopy(nn.ModuleList([self.encoder, self.projector]))
-        for module in self.teacher.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()
-        self.teacher.requires_grad_(False)
-        self.momentum = momentum
-        return self
+        if momentum is not None:
+            self.teacher = copy.deepcopy(nn.ModuleList([encoder, projector]))
+            for module in self.teacher.modules():
+                if hasattr(module, "reset_parameters"):
+                    module.reset_parameters()
+            self.teacher.requires_grad_(False)
 
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
         """`loss` is that of overlaps and of the similarity of bases; `spread` is 0 when all crops have one embedding."""
         crops, labels = self._crops(input, seeds)
         embedded, similarity, labels = self._similarity(crops, labels, seeds)
-        positive, negative = prediction(similarity, labels, self.average, self.negative)
+        positive, negative = prediction(similarity, labels, self.terms.average, self.terms.negative)
         bases = embedded[:, self.targets :]
-        alike = likeness(bases, self.square, first_only=self.teacher is not None)
+        alike = likeness(bases, self.terms.square, first_only=self.teacher is not None)
         with torch.no_grad():
             nearest_base = labels.argmax(2)
             counts = F.one_hot(nearest_base.flatten(), labels.shape[2]).sum(0)
@@ -174,36 +178,38 @@ class VoCo(nn.Module):
 
     def _spread_out(self, values: torch.Tensor, crop: Sequence[int]) -> torch.Tensor:
         """One value per base crop (b bases) at all its voxels (b 1 x y z)."""
-        volume = values.float().view(len(values), 1, *self.grid)
+        volume = values.float().view(len(values), 1, *self.places.grid)
         for axis, n in enumerate(crop):
             volume = volume.repeat_interleave(n, dim=axis + 2)
         return volume
 
     def _crop(self, size: Sequence[int]) -> list[int]:
-        if any(n % parts for n, parts in zip(size, self.grid, strict=True)):
+        if any(n % parts for n, parts in zip(size, self.places.grid, strict=True)):
             raise UserError(
-                f"a patch of {list(size)} cannot be cut into {self.grid} crops",
+                f"a patch of {list(size)} cannot be cut into {self.places.grid} crops",
                 where="patch_size",
                 fix="make each side a multiple of the crops along it",
             )
-        return [n // parts for n, parts in zip(size, self.grid, strict=True)]
+        return [n // parts for n, parts in zip(size, self.places.grid, strict=True)]
 
     def starts(self, seed: int, size: Sequence[int]) -> np.ndarray:
         """First voxels (targets 3) of the target crops of a sample."""
         rng, room = generator(seed, "voco"), np.array(size) - self._crop(size)
-        return rng.integers(0, np.maximum(room + self.last_position, 1), (self.targets, 3))
+        return rng.integers(0, np.maximum(room + self.places.last_position, 1), (self.targets, 3))
 
     def _crops(self, input: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Crops (b targets+bases c x y z), targets first, and overlaps of the targets (b targets bases)."""
         size = input.shape[2:]
         crop = self._crop(size)
-        corners = [[n * place for n, place in zip(crop, cell, strict=True)] for cell in itertools.product(*map(range, self.grid))]
+        corners = [
+            [n * place for n, place in zip(crop, cell, strict=True)] for cell in itertools.product(*map(range, self.places.grid))
+        ]
         starts = [self.starts(seed, size) for seed in as_ints(seeds)]
         cut = [
             torch.stack([patch[:, *(slice(a, a + n) for a, n in zip(start, crop, strict=True))] for start in [*own, *corners]])
             for patch, own in zip(input, starts, strict=True)
         ]
-        labels = np.stack([overlaps(own, crop, self.grid) for own in starts])
+        labels = np.stack([overlaps(own, crop, self.places.grid) for own in starts])
         return torch.stack(cut), torch.from_numpy(labels).float().to(input.device)
 
     def _similarity(
@@ -211,8 +217,8 @@ class VoCo(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Embeddings (b crops f), similarities and overlaps (b targets bases) of the batch of all processes."""
         flat = crops.flatten(0, 1)
-        if self.crop_size:
-            flat = F.interpolate(flat, size=self.crop_size, mode="trilinear")
+        if self.places.crop_size:
+            flat = F.interpolate(flat, size=self.places.crop_size, mode="trilinear")
         kept = self._kept(seeds, crops.shape[1]).to(crops.device)
         embedded, labels, kept = (
             self._embedded(self.encoder, self.projector, flat, crops.shape[:2]),
@@ -220,7 +226,7 @@ class VoCo(nn.Module):
             self._all(kept),
         )
         embedded = embedded * kept[..., None]
-        if self.teacher is None:
+        if self.teacher is None or self.momentum is None:
             return embedded, similarity(embedded[:, : self.targets], embedded[:, self.targets :].detach()), labels
         if self.training:
             update(self.teacher, nn.ModuleList([self.encoder, self.projector]), self.momentum)
@@ -235,9 +241,9 @@ class VoCo(nn.Module):
 
     def _kept(self, seeds: Sequence[int] | torch.Tensor, crops: int) -> torch.Tensor:
         """0 for embeddings that are dropped, else 1 (b crops)."""
-        if not (self.drop and self.training):
+        if not (self.terms.drop and self.training):
             return torch.ones(len(seeds), crops)
-        return torch.stack([kept(generator(seed, "voco drop"), crops, self.drop) for seed in as_ints(seeds)])
+        return torch.stack([kept(generator(seed, "voco drop"), crops, self.terms.drop) for seed in as_ints(seeds)])
 
     def _all(self, x: torch.Tensor) -> torch.Tensor:
         """In training, the samples of all processes; a validation batch is complete in its process."""
