@@ -12,8 +12,10 @@ import torch
 
 from brainpretrain import cli, parity
 from brainpretrain.errors import UserError
-from brainpretrain.parity import compare, formulas
+from brainpretrain.parity import compare, formulas, models_genesis, swinunetr, volume_fusion
+from helpers import ROOT
 
+FIXTURES = ROOT / "tests" / "parity" / "fixtures"
 FORMULA = "x[b,c,i,j,k] = 0.5 + 0.5*sin(0.11*i + 0.23*j + 0.31*k + 0.7*b + 0.5*c), float32 (b, c = 0 gives a wave)"
 
 
@@ -121,6 +123,17 @@ def test_draws_pass_where_chance_allows_them_and_not_otherwise():
     assert [line.passes for line in wider] == [True, False] and [line.passes for line in shifted] == [False, False]
     assert compare.share("half", 0.52, 0.5, 2000, 500).passes and not compare.share("half", 0.7, 0.5, 2000, 500).passes
     assert not compare.share("never", 0.02, 0.0, 2000, 500).passes and compare.share("never", 0.0, 0.0, 2000, 500).passes
+
+
+@pytest.mark.parametrize("path", sorted(FIXTURES.glob("*.json")), ids=lambda path: path.stem)
+def test_the_figures_of_the_authors_programs(path, monkeypatch):
+    """With fewer draws than the command has; what chance allows follows their number."""
+    for module in (models_genesis, volume_fusion):
+        monkeypatch.setattr(module, "RUNS", 100)
+    monkeypatch.setattr(models_genesis, "SHUFFLES", 6)
+    monkeypatch.setattr(swinunetr, "BATCHES", 30)
+    lines = list(parity.lines(path))
+    assert len(lines) > 20 and [line for line in lines if not line.passes] == []
 
 
 class Dice:

@@ -18,6 +18,7 @@ from brainpretrain.seeds import generator
 # rounding in float32, relative to the standard deviation of a map; instance norms of a few voxels amplify it in the decoder
 NETWORK = 2e-4
 DECODER = 2e-3
+BATCHES = 150  # at most
 
 
 def reads(content: Mapping[str, Any]) -> bool:
@@ -68,8 +69,8 @@ def _turns(case: Mapping[str, Any], formula: str) -> Iterator[Line]:
 
 
 def _cutout(case: Mapping[str, Any], text: str, draw: int) -> Iterator[Line]:
-    """As many batches as the fixture has, up to 150."""
-    size, batch, runs = case["size"], case["batch"], min(150, case["runs"])
+    """As many batches as the fixture has, up to `BATCHES`."""
+    size, batch, runs = case["size"], case["batch"], min(BATCHES, case["runs"])
     most = float((re.search(r"reach U\(0, ([\d.]+)\)", text) or ["", "0.3"])[1])
     low, high = (float((re.search(pattern, text) or ["", default])[1]) for pattern, default in _SIDES)
     cutout = swinunetr.Cutout((0.0, most), (0.0, most), (low, high))
