@@ -25,7 +25,8 @@ def reads(content: Mapping[str, Any]) -> bool:
 def check(content: Mapping[str, Any], draw: int = 0) -> Iterator[Line]:
     """Lines for fusion, loss and layouts."""
     yield from _fusion(content)
-    yield from _loss(content["loss"])
+    if "loss" in content:
+        yield from _loss(content["loss"])
     for name, expected in content.get("statistics", {}).items():
         kind = next((kind for kind in _LAYOUTS if name.startswith(kind)), None)
         if kind is None:
