@@ -153,7 +153,8 @@ def _whole(content: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Itera
         "paint": _chance(r"painting \(p ([\d.]+)", text, 0.9),
         "inpaint": _chance(r"in-painting with ([\d.]+)", text, 0.2),
     }
-    windows = int(_chance(r"local shuffling: ([\d,]+) windows", text, 10_000))
+    counted = content.get("statistics", {}).get("local_shuffle", {}).get("windows")
+    windows = counted or int(_chance(r"local shuffling: ([\d,]+) windows", text, 10_000))
     task = genesis.ModelsGenesis(torch.nn.Identity(), torch.nn.Identity(), chances, windows, True, False)  # type: ignore[arg-type]
     differences, changed, means = [], [], []
     for run in range(min(RUNS, expected["runs"])):
