@@ -188,9 +188,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     if real:
         text += (
-            f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same` "
-            f"and {real['look']} `look`, lowest {real['lowest']}; of {real['others']} pairs of different people "
-            f"{real['wrong']} are found, highest {real['highest']}."
+            f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same`, "
+            f"{real['look']} `look`, lowest {real['lowest']}; of {real['others']} pairs of different people {real['wrong']} are "
+            f"found, highest {real['highest']}."
         )
     header = ["kind of copy", "copies", "same", "look", "by the outline", "lowest", "wrong pairs", "highest wrong"]
     shares = [(row[0], int(row[2]) / int(row[1])) for row in rows]
