@@ -2,7 +2,7 @@
 
 A draw is a set of training cases with the trainings on it. Another draw, another seed and other subjects would each change a
 difference, so its variance has a part of the draws and a part of the subjects. The same input always gives the same bytes.
-docs/statistics.md explains the method; `bench/coverage.py` measures how often its intervals hold the truth.
+docs/statistics.md explains the method; `bench/coverage_of_intervals.py` measures how often its intervals hold the truth.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def quantile(df: float, probability: float) -> float:
     return float(special.stdtrit(df, probability))
 
 
-def freedom(variance, of_draws, of_subjects, draws, subjects):  # noqa: ANN001, ANN201 - numbers or arrays
+def freedom(variance, of_draws, of_subjects, draws, subjects):
     """Degrees of freedom of a sum of the variances of draws and subjects (Satterthwaite 1946); infinite if both are 0."""
     below = np.asarray(of_draws**2 / (draws - 1) + of_subjects**2 / (subjects - 1))
     return np.divide(np.asarray(variance) ** 2, below, out=np.full(np.shape(below), math.inf), where=below > 0)
@@ -115,8 +115,8 @@ def moments(d: np.ndarray) -> dict[str, np.ndarray]:
 
         V = s²(means of draws) / draws + mean over pairs of n(f, g) / (n(f) n(g)) * variance of subjects
 
-    If all draws score all subjects, this is V_draws + V_subjects - V_rest of the crossed layout; if none is scored twice, it is that
-    of the t interval over draws. V is at least the part of the draws and at least that of the subjects.
+    If all draws score all subjects, this is V_draws + V_subjects - V_rest of the crossed layout; if no subject is scored twice,
+    it is that of the t interval over draws. V is at least the part of the draws and at least that of the subjects.
 
     Args:
         d: differences (..., draws, subjects), NaN at the same places of every leading index; at least two of each.
@@ -162,9 +162,9 @@ def _rest(d: np.ndarray, there: np.ndarray) -> np.ndarray:
 def contributions(cases: Cases, scored: np.ndarray) -> np.ndarray:
     """What each subject contributes to each fold score: (folds, subjects), NaN where `scored` (subjects, folds) is False.
 
-    Their mean over the scored subjects of a fold is the fold score: the mean over labels of the mean over cases. A subject that lacks
-    a label, or that has several sessions, counts as it does there (linearisation of a ratio). With one case per subject and all
-    labels it is the subject's mean over labels.
+    Their mean over the scored subjects of a fold is the fold score: the mean over labels of the mean over cases. A subject that
+    lacks a label, or that has several sessions, counts as it does there (linearisation of a ratio). With one case per subject and
+    all labels it is the subject's mean over labels.
     """
     totals, counts = cases.totals, cases.counts
     number = counts.sum(0)
