@@ -29,7 +29,7 @@ def test_results_grid() -> None:
     grid = results_grid()
     assert grid.header == (Cell("Model"), Cell("Hippocampus", "test, 2 cases, 2 folds"))
     assert grid.rows[0] == (Cell("U-Net scratch"), Cell("67.50 ± 3.54", under=("these models [65.00, 67.50]",)))
-    beside = ("no statement about another training", "these models [+10.00, +10.00], r = +1.00")
+    beside = ("no test: 2 draws", "these models [+10.00, +10.00], r = +1.00")
     pretrained = Cell("77.50 ± 3.54", "+10.00", "up", ("these models [75.00, 77.50]",), beside)
     assert grid.rows[1] == (Cell("U-Net AMAES"), pretrained)
 
@@ -169,8 +169,8 @@ def cells(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "beside"),
     [
-        ({"pairs": 0}, ("no statement about another training", "no paired case", "n = 0")),
-        ({"zeros": 2}, ("no statement about another training", "no case differs")),
+        ({"pairs": 0}, ("no test: 2 draws", "no paired case", "n = 0")),
+        ({"zeros": 2}, ("no test: 2 draws", "no case differs")),
         (
             {"pairs": 7, "biserial": -0.5, "delta_low": -0.1, "delta_high": 0.3, "p_holm": 0.031},
             ("[−10.00, +30.00]", "p = 0.031", "these models [+10.00, +10.00], r = −0.50", "n = 7"),

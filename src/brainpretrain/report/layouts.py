@@ -13,6 +13,7 @@ import pandas as pd
 
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import numbers
+from brainpretrain.report.crossed import FEWEST_DRAWS
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
 from brainpretrain.report.notes import delta_note, interval_notes, test_notes, verdict_notes
@@ -79,7 +80,8 @@ def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
         yield numbers.interval(*(numbers.signed(cell[f"delta_{end}"], metric) for end in ("low", "high")))
         yield numbers.p_value(cell["p_holm"])
     else:
-        yield "no statement about another training"
+        few = "draw" if cell["draws"] < FEWEST_DRAWS else "subject"
+        yield f"no test: {count(cell['draws'] if few == 'draw' else cell['subjects'], few)}"
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
