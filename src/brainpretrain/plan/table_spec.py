@@ -65,12 +65,21 @@ class PublishedCell(_Part):
     differs: str = Field(description="how the row of this study differs from the published protocol; '' if it does not")
 
 
+class PublishedHours(_Part):
+    """Published hours of the pretraining of a row."""
+
+    backbone: str
+    init: str
+    value: float
+
+
 class PublishedValues(_Part):
     """The published values of a table's cells, with their source and notes for readers."""
 
     source: str
     notes: tuple[str, ...]
     cells: tuple[PublishedCell, ...]
+    hours: tuple[PublishedHours, ...] = Field((), exclude_if=lambda hours: not hours)
 
 
 class TableSpec(_Part):
@@ -86,6 +95,7 @@ class TableSpec(_Part):
         seeds: of the trainings of each fold; empty if there is one training, with the seed of the study.
         margin: the largest difference that counts as equivalent, in printed units; None if the study states none.
         disjoint: True if the folds share no training case.
+        hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
         bootstrap: resamples, confidence and seed of intervals and ranks.
     """
@@ -100,6 +110,7 @@ class TableSpec(_Part):
     seeds: tuple[int, ...] = Field((), exclude_if=lambda seeds: not seeds)
     margin: float | None = Field(None, exclude_if=lambda margin: margin is None)
     disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
+    hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None
     bootstrap: Bootstrap
 
