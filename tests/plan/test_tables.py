@@ -258,7 +258,7 @@ CONTROL = """tables:
     margin: 1.5
     rows:
       - {title: scratch, backbone: [unet_b, unet_xl], n_train: [10, 20]}
-      - {title: control, backbone: unet_b, recipe: amaes_bf16, n_train: [10, 20], baseline: scratch}
+      - {title: control, backbone: unet_b, recipe: amaes_fp32, n_train: [10, 20], baseline: scratch}
       - {title: pretrained, backbone: unet_b, init: amaes, n_train: [10, 20], baseline: BASELINE}
 """
 
@@ -274,10 +274,10 @@ def test_a_row_is_compared_with_the_row_that_it_names(config_dir):
     spec = with_control(config_dir, "control")
     compared = {row.title: spec.baseline_of(row).title for row in spec.rows if row.against}
     assert compared == {
-        "control, n=10, amaes_bf16": "scratch, unet_b, n=10",
-        "control, n=20, amaes_bf16": "scratch, unet_b, n=20",
-        "pretrained, n=10": "control, n=10, amaes_bf16",
-        "pretrained, n=20": "control, n=20, amaes_bf16",
+        "control, n=10, amaes_fp32": "scratch, unet_b, n=10",
+        "control, n=20, amaes_fp32": "scratch, unet_b, n=20",
+        "pretrained, n=10": "control, n=10, amaes_fp32",
+        "pretrained, n=20": "control, n=20, amaes_fp32",
     }
     assert spec.margin == 1.5
     one = with_control(config_dir, "'scratch, unet_xl, n=20'")
