@@ -51,7 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
-        "ood": ("cohorts", "list the subjects of a task's out-of-distribution cohort"),
+        "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
@@ -76,7 +76,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "table": ("report", "make a table of results"),
         "table-sites": (
             "report",
-            "make a table of an out-of-distribution cohort, split into sites seen and not seen in training",
+            "make a table of cohorts of other data sets, split into sites seen and not seen in training",
         ),
         "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
         "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),
