@@ -183,12 +183,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     n = len(heads)
     text = (
         f"{n} heads, {n * (n - 1) // 2:,} pairs of different heads: {(others['level'] != '').sum()} false pairs; the highest of "
-        f"{len(others) // 2:,} compared correlates {shown(others['correlation'].max())}. A fingerprint takes {each:.2f} s of CPU, "
+        f"{len(others) // 2:,} compared: {shown(others['correlation'].max())}. A fingerprint takes {each:.2f} s of CPU, "
         f"a comparison {pair_seconds:.2f} s."
     )
     if real:
         text += (
-            f"\n\nOASIS-TRT-20 and MICCAI 2012: of {real['pairs']} pairs of {real['people']} people {real['same']} are `same`, "
+            f"\n\nOASIS-TRT-20 and MICCAI 2012: {real['same']} of {real['pairs']} pairs of {real['people']} people are `same`, "
             f"{real['look']} `look`, lowest {real['lowest']}; of {real['others']} pairs of different people {real['wrong']} are "
             f"found, highest {real['highest']}."
         )

@@ -153,7 +153,7 @@ rule overlap:
     threads: 4
     resources:
         mem_mb=per_attempt(8000),
-        runtime=per_attempt(60),
+        runtime=per_attempt(240),
     params:
         cohorts=[f"{task}:{cohort}={subjects_of(task, cohort)}" for task, cohort in PLAN.cohorts],
         indexes=audit_indexes("{dataset}=" + INDEX),

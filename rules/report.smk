@@ -49,7 +49,7 @@ rule table:
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
-            part=["", "_labels", "_metrics", "_ranks"],
+            part=["", "_labels", "_metrics", "_ranks", "_verdicts"],
             kind=["tsv", "md", "tex", "txt"],
         ),
         ranks_png=TABLES + "/{table}_ranks.png",
@@ -59,6 +59,7 @@ rule table:
         ),
         metrics_html=shown(TABLES + "/{table}_metrics.html", RESULTS_SECTION, "metrics", table="{table}", shows="all metrics"),
         ranks_html=shown(TABLES + "/{table}_ranks.html", RESULTS_SECTION, "ranks", table="{table}", shows="ranks"),
+        verdicts_html=shown(TABLES + "/{table}_verdicts.html", RESULTS_SECTION, "verdicts", table="{table}", shows="verdicts"),
         ranks_svg=shown(TABLES + "/{table}_ranks.svg", RESULTS_SECTION, "rank_plot", table="{table}", shows="ranks, drawn"),
     log:
         STUDY + "/logs/table/{table}.log",

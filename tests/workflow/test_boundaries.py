@@ -91,6 +91,7 @@ LIGHT = [
     "cli.report_corpus",
     "cli.report_figures",
     "cli.report_overlays",
+    "cli.report_power",
     "cli.report_status",
     "cli.report_training",
     "cli.training_claim",

@@ -121,7 +121,8 @@ def study() -> dict[str, Any]:
     }
     rows = [
         {"title": hostile("tables.rows.title"), "backbone": "unet_tiny", "init": ["scratch", "amaes", "h_release"]},
-        {"title": hostile("tables.rows.title"), "backbone": "unet_tiny", "n_train": 3},
+        {"title": hostile("tables.rows.baseline"), "backbone": "unet_tiny", "n_train": 4},
+        {"title": "named", "backbone": "unet_tiny", "n_train": 3, "baseline": hostile("tables.rows.baseline")},
     ]
     table = {"title": hostile("tables.title"), "columns": columns, "corpus": "h_corpus", "recipe": "amaes", "n_train": 2}
     return {

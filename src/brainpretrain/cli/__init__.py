@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),
+        "power": ("report_power", "show which differences a study can see, before it runs"),
         "predict": ("evaluation_predict", "segment NIfTI files with a fine-tuned model"),
         "features": ("weights", "compute the feature maps of a volume"),
         "parity": ("parity", "compare this project's methods with the recorded figures of the authors' programs"),

@@ -457,6 +457,9 @@ class Row(Section):
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
+    baseline: str | None = Field(
+        None, description="title of the row to compare with, of the same backbone and n_train; null: from scratch"
+    )
 
 
 MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
@@ -495,6 +498,9 @@ class Table(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
+    margin: Positive | None = Field(
+        None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
+    )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None
 

@@ -42,7 +42,7 @@ def make(config: Config) -> Plan:
     tables = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
-        tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
+        tables[name] = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
     plan = Plan(config, tables)
     _check_names(plan)
     _check_label_values(plan)
@@ -52,8 +52,8 @@ def make(config: Config) -> Plan:
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
-    """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
+def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Row]]:
+    """Rows of a table with its defaults filled in, and their entries; lists multiplied in their order in the config."""
     arms = set()
     for row in table.rows:
         where = f"tables.{name}.rows"
@@ -69,7 +69,34 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
             if spec.arm in arms:  # it would count twice in ranks and in corrections
                 raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
             arms.add(spec.arm)
-            yield spec
+            yield spec, row
+
+
+def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
+    """The rows, each that names a baseline with the arm of that baseline.
+
+    The name is the title of a row, or that of an entry: then it is the row of the entry with the same n_train, backbone and
+    recipe, as far as the entry has such a row.
+
+    Raises:
+        UserError: no row has the name, several rows have it, or a row is compared with itself.
+    """
+    return [
+        row.model_copy(update={"against": _named(where, row, entry.baseline, rows).arm}) if entry.baseline else row
+        for row, entry in rows
+    ]
+
+
+def _named(where: str, row: RowSpec, name: str, rows: list[tuple[RowSpec, Row]]) -> RowSpec:
+    """The row that `name` means as the baseline of `row`."""
+    found = [other for other, _ in rows if other.title == name] or [other for other, entry in rows if entry.title == name]
+    for key in ("n_train", "backbone", "recipe"):
+        found = [other for other in found if getattr(other, key) == getattr(row, key)] or found
+    if len(found) == 1 and found[0] != row:
+        return found[0]
+    problem = "is the row itself" if row in found else f"names {len(found)} rows" if found else "is the title of no row"
+    titles = sorted({entry.title or other.title for other, entry in rows} - {row.title})
+    raise UserError(f"the baseline '{name}' of the row '{row.title}' {problem}", where=where, fix=nearest(name, titles))
 
 
 def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
@@ -120,6 +147,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         rows=tuple(rows),
         baseline=SCRATCH,
         metric=table.metric,
+        margin=table.margin,
         published=_published(config, name, table, rows),
         bootstrap=config.settings.bootstrap,
     )
