@@ -31,7 +31,7 @@ def copies(*rows: tuple[str, str, str, str, float], level: str = "same") -> pd.D
 def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
     indexes = {"d": index("a", "b", "c"), "e": index("t")}
     shared, pairs = shared_subjects(
-        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES)], indexes
+        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES, 4)], indexes
     )
     assert shared.to_dict("records") == [
         {
@@ -43,6 +43,7 @@ def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
             "by_name": 1,
             "by_content": 0,
             "look": 0,
+            "without_brain": 4,
             "subjects": "b",
             "look_subjects": "",
         }
