@@ -58,8 +58,8 @@ class Found:
 def brain_of(image: np.ndarray, spacing_mm: np.ndarray) -> Found:
     """The brain in an image (x, y, z) with voxels of `spacing_mm` (3).
 
-    The vector is 0 where no whole brain is found: an axis is shorter than LEAST_MM, less than LEAST_COVERED of the brain is in the
-    image, or the template explains less than LEAST_SHARE.
+    The vector is 0 where no whole brain is found: an axis is shorter than LEAST_MM, less than LEAST_COVERED of the brain is in
+    the image, or the template explains less than LEAST_SHARE.
     """
     extent = np.array(image.shape) * spacing_mm
     if extent.min() < LEAST_MM or not image.any():
