@@ -116,9 +116,9 @@ class _Names:
         return self.patients.get(dataset, {}).get(subject, subject)
 
     def person(self, dataset: str, subject: str) -> str:
-        """The name of the person in several data sets, or ''."""
-        known = self.persons.get(dataset, {})
-        return known.get(subject) or known.get(self.patient(dataset, subject), "")
+        """The name of the person in several data sets, by the module or as declared patient; or ''."""
+        known, patient = self.persons.get(dataset, {}), self.patient(dataset, subject)
+        return known.get(subject) or known.get(patient) or (patient if patient != subject else "")
 
 
 def on_both_sides(split: Mapping[str, Any]) -> list[str]:
