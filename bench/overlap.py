@@ -35,7 +35,7 @@ from harness import ROOT
 from planted import KINDS, NEED_BRAIN, Head
 
 PREPROCESS = "coarse_2mm"
-# NiChart's demo names these subjects as others; the audit found that their T1w volumes show one brain, and the pictures confirm it
+# NiChart's demo names these as other subjects; the audit found that their T1w volumes show one brain, as the pictures do
 SCANNED_AGAIN = {"Subj9": "Subj8", "Subj10": "Subj8", "Subj16": "Subj15"}
 
 
