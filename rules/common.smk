@@ -1,5 +1,7 @@
 """Paths, wildcards, and helpers that rules of several stages use. No rule states a number of the method."""
 
+from brainpretrain.plan.table_spec import read_fold_name
+
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
@@ -41,7 +43,7 @@ wildcard_constraints:
     release="[a-z0-9_]+",
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
-    fold=r"\d+",
+    fold=r"\d+(-seed\d+)?",
     cohort="val|test|ood",
     shard=r"\d{3}",
     table="|".join(PLAN.tables),
@@ -88,6 +90,11 @@ def of_corpus(pattern):
         return expand(pattern, dataset=corpus.datasets, preprocess=corpus.preprocess)
 
     return paths
+
+
+def split_of(wildcards):
+    """The split of the fold of a training; its seeds have the same."""
+    return SPLIT.format(task=wildcards.task, fold=read_fold_name(wildcards.fold)[0])
 
 
 def cohort_volumes(wildcards):

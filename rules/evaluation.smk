@@ -14,7 +14,7 @@ rule predict_cohort:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         model=FOLD + "/model.safetensors",
     output:
         directory(PREDICTIONS),
@@ -45,7 +45,7 @@ rule bids:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         model=FOLD + "/model.safetensors",
         predictions=PREDICTIONS,
     output:
@@ -71,7 +71,7 @@ rule evaluate:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         predictions=PREDICTIONS,
     output:
         SCORES,

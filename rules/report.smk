@@ -1,5 +1,7 @@
 """Tables and pages of the report: what `snakemake --report` shows, and nothing that a training waits for."""
 
+from brainpretrain.plan.table_spec import fold_name
+
 COMPOSITION = TABLES + "/{corpus}_composition"
 SITES = TABLES + "/{table}_sites"
 PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
@@ -228,7 +230,7 @@ localrules:
 
 use rule page_run_pretraining as page_run_finetuning with:
     input:
-        ARM + "/fold0/run.json",
+        f"{ARM}/fold{fold_name(0, CONFIG.study.seeds[0] if CONFIG.study.seeds else None)}/run.json",
     output:
         shown(
             ARM_FIGURES + "/run.html",

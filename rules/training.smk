@@ -69,7 +69,7 @@ def arm_of(wildcards):
 
 def finetune_config(wildcards):
     """What shapes a fine-tuning, as JSON."""
-    return specs.as_json(specs.finetune_run(CONFIG, arm_of(wildcards), int(wildcards.fold)))
+    return specs.as_json(specs.finetune_run(CONFIG, arm_of(wildcards), *read_fold_name(wildcards.fold)))
 
 
 def initial_encoder(wildcards):
@@ -92,7 +92,7 @@ rule finetune:
     input:
         volumes=task_volumes,
         init=initial_encoder,
-        split=SPLIT,
+        split=split_of,
     output:
         model=FOLD + "/model.safetensors",
         facts=FOLD + "/model.json",

@@ -519,5 +519,21 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Annotated[int, Field(ge=1, le=1000)]
+    folds: Annotated[int, Field(ge=1, le=1000)] = Field(description="draws of training cases; three or more allow intervals")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="seeds of every fine-tuning in every fold: initialisation, order of cases and augmentation; none: one"
+        " training with the seed of the study",
+    )
+    draws: Literal["disjoint"] | None = Field(
+        None,
+        description="disjoint: the folds share no training case of a numbered n_train; null: by the `block` of the task's split",
+    )
     build: Annotated[list[Name], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed occurs twice, and would count as two trainings")
+        return seeds

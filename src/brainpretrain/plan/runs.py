@@ -1,7 +1,8 @@
 """The runs of a study and their paths, as plain data. No torch, no files read, no Snakemake.
 
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
-an *evaluation* is a fine-tuning and a cohort. An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
+an *evaluation* is a fine-tuning and a cohort. With `seeds` in the study, a fold has a fine-tuning for each seed.
+An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
 Their paths below `results/<study>/` consist of these words and nothing else, so a run can be read back from its path.
 """
 
@@ -11,8 +12,9 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
+from brainpretrain.cohorts import splits
 from brainpretrain.config import Config
-from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.plan.table_spec import TableSpec, fold_name
 
 SCRATCH = "scratch"
 
@@ -59,16 +61,17 @@ class Arm:
 
 @dataclass(frozen=True, order=True)
 class Evaluation:
-    """One arm, one fold, one cohort."""
+    """One arm, one fold, one cohort; and one seed, if the study trains each fold with several."""
 
     arm: Arm
     fold: int
     cohort: str
+    seed: int | None = None
 
     @property
     def training(self) -> str:
         """Path of the fine-tuning."""
-        return f"{self.arm.path}/fold{self.fold}"
+        return f"{self.arm.path}/fold{fold_name(self.fold, self.seed)}"
 
     @property
     def path(self) -> str:
@@ -95,8 +98,8 @@ class Plan:
     def table_evaluations(self, table: TableSpec) -> list[Evaluation]:
         """The evaluations behind a table of `tables`, in the order of its rows."""
         return [
-            Evaluation(Arm(column.task, *row.arm), fold, column.cohort)
-            for row, column, fold in itertools.product(table.rows, table.columns, table.folds)
+            Evaluation(Arm(column.task, *row.arm), fold, column.cohort, seed)
+            for row, column, (fold, seed) in itertools.product(table.rows, table.columns, table.trainings)
         ]
 
     def table_pretrainings(self, table: TableSpec) -> list[Pretraining]:
@@ -121,8 +124,16 @@ class Plan:
         return sorted({(e.arm.task, e.cohort) for e in self.evaluations})
 
     def draws(self, task: str) -> list[tuple[str, str]]:
-        """Pairs (n_train, cohort) that the tables need from the split of a task."""
-        return sorted({(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task})
+        """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need (subjects, 'disjoint')."""
+        pairs = {(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task}
+        if self.config.study.draws == "disjoint":
+            pairs.add((str(self.config.study.folds * self.block(task)), splits.DISJOINT))
+        return sorted(pairs)
+
+    def block(self, task: str) -> int:
+        """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
+        budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
+        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
 
     @cached_property
     def datasets(self) -> list[str]:

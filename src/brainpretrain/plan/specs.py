@@ -16,7 +16,7 @@ from brainpretrain.config import Config, runs
 from brainpretrain.config.runs import FinetuneRun, PretrainRun
 from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
+from brainpretrain.plan.table_spec import ColumnSpec, TableSpec, fold_name
 
 
 def as_json(content: Any) -> str:
@@ -46,8 +46,8 @@ def pretrain_run(config: Config, pretraining: Pretraining) -> PretrainRun:
     return runs.pretrain_run(content, f"pretraining {pretraining.path}")
 
 
-def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
-    """`--config` of `brainpretrain finetune`.
+def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -> FinetuneRun:
+    """`--config` of `brainpretrain finetune`; `seed`: of this training, if the study has several for each fold.
 
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
     """
@@ -57,8 +57,8 @@ def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
     content = {
-        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
-        "seed": config.study.seed,
+        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold_name(fold, seed)}",
+        "seed": config.study.seed if seed is None else seed,
         "fold": fold,
         "n_train": arm.n_train,
         "task": _part(task, Segmentation),
@@ -67,7 +67,7 @@ def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
-    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold}")
+    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold_name(fold, seed)}")
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:

@@ -126,7 +126,12 @@ class TableSpec(_Part):
     @property
     def fold_names(self) -> list[str]:
         """The trainings of an arm as they are written in tables of scores: fold by fold, and within a fold seed by seed."""
-        return [fold_name(fold, seed) for fold, seed in itertools.product(self.folds, self.seeds or (None,))]
+        return [fold_name(fold, seed) for fold, seed in self.trainings]
+
+    @property
+    def trainings(self) -> list[tuple[int, int | None]]:
+        """Fold and seed of each training of an arm, in this order; the seed is None if the study has one for all."""
+        return list(itertools.product(self.folds, self.seeds or (None,)))
 
     def baseline_of(self, row: RowSpec) -> RowSpec | None:
         """The row with which `row` is compared: the one that it names, or init `baseline`, the same backbone and n_train.
@@ -157,3 +162,9 @@ class TableSpec(_Part):
 def fold_name(fold: int, seed: int | None = None) -> str:
     """A fold, or the training with one seed in it, as paths and tables of scores write it: '0', '0-seed2'."""
     return str(fold) if seed is None else f"{fold}-seed{seed}"
+
+
+def read_fold_name(name: str) -> tuple[int, int | None]:
+    """Fold and seed of a `fold_name`."""
+    fold, _, seed = name.partition("-seed")
+    return int(fold), int(seed) if seed else None

@@ -145,6 +145,8 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
+        seeds=tuple(config.study.seeds),
+        disjoint=config.study.draws == "disjoint",
         metric=table.metric,
         margin=table.margin,
         published=_published(config, name, table, rows),
