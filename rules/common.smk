@@ -19,6 +19,7 @@ SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
+RATE = STUDY + "/learning_rates/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.json"
 TABLES = STUDY + "/tables"
 FIGURES = STUDY + "/figures"
 

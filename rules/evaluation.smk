@@ -106,3 +106,26 @@ rule scores:
         "../envs/environment.yaml"
     shell:
         "brainpretrain scores {input:q} --out {output:q} > {log:q} 2>&1"
+
+
+def candidate_scores(wildcards):
+    """Scores of the candidates of an arm on the validation cases of a fold."""
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.candidates(arm_of(wildcards), int(wildcards.fold))]
+
+
+rule choose_rate:
+    input:
+        candidate_scores,
+    output:
+        RATE,
+    log:
+        STUDY + "/logs/choose_rate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
+    wildcard_constraints:
+        fold=r"\d+",  # the seeds of a fold have the same rate
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        grid=lambda w: CONFIG.finetune[w.recipe].lr_grid,
+    shell:
+        "brainpretrain choose-rate --scores {input:q} --grid {params.grid} --out {output:q} > {log:q} 2>&1"

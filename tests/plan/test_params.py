@@ -30,7 +30,11 @@ def plans(tmp_path_factory) -> dict[str, dict]:
     """All studies, and the demo with seeds, planned in one process."""
     text = (ROOT / "config" / "studies" / "demo.yaml").read_text()
     seeded = tmp_path_factory.mktemp("seeded") / "seeded.yaml"
-    seeded.write_text(text.replace("folds: 2\n", "folds: 2\nseeds: [4, 7]\ndraws: disjoint\n").replace("block: 3", "block: 2"))
+    seeded.write_text(
+        text.replace("folds: 2\n", "folds: 2\nseeds: [4, 7]\ndraws: disjoint\n").replace(
+            "log_every_steps: 25", "log_every_steps: 25\n    lr_grid: [5.0e-3, 1.0e-2]"
+        )
+    )
     made = planned([*STUDIES, str(seeded)])
     return {**made, "seeded": made[str(seeded)]}
 
@@ -43,23 +47,31 @@ def test_no_job_of_a_study_would_run_again(plans, study):
     assert plans[study]["jobs"] == record["jobs"]
 
 
-def test_with_seeds_each_fold_is_trained_with_each_of_them(plans):
-    """Splits, pretrainings and corpora are those of the study without seeds; fine-tunings differ in name and seed alone."""
-    demo, seeded = (
-        {job.replace("results/seeded", "results/demo"): p for job, p in plans[study]["jobs"].items()}
-        for study in ("demo", "seeded")
+def test_with_seeds_and_a_grid_each_fold_is_trained_with_each_of_them(plans):
+    """Splits, pretrainings and corpora are those of the study without both; fine-tunings differ in name, seed and rate alone."""
+    demo = plans["demo"]["jobs"]
+    seeded = {job.replace("results/seeded", "results/demo"): params for job, params in plans["seeded"]["jobs"].items()}
+    later = ("/finetune/", "/tables/", "/figures/", "/overlays/", "/scores.tsv")
+    shared = {job: params for job, params in demo.items() if not any(part in job for part in later)}
+    assert len(shared) > 10 and {job: seeded.get(job) for job in shared} == shared
+    models = [job.split("/")[5:8] for job in seeded if job.endswith("model.safetensors")]
+    chosen = [f"{fold}-seed{seed}" for fold in (0, 1) for seed in (4, 7)]
+    assert sorted(models) == sorted(
+        [["demo", "n3", f"fold{name}"] for name in 2 * chosen]
+        + 2 * [[f"demo_lr{rate}", "n3", f"fold{fold}-seed4"] for rate in (0, 1) for fold in (0, 1)]
     )
-    shared = {job for job in demo if "/finetune/" not in job and "/tables/" not in job and "/figures/" not in job}
-    assert {job: demo[job] for job in shared} == {job: seeded.get(job) for job in shared}
-    models = {job.split("/fold")[1].split("/")[0] for job in seeded if job.endswith("model.safetensors")}
-    assert models == {f"{fold}-seed{seed}" for fold in (0, 1) for seed in (4, 7)}
-    assert sum(job.endswith("model.safetensors") for job in seeded) == 2 * sum(job.endswith("model.safetensors") for job in demo)
-    (job,) = [job for job in plans["seeded"]["examples"] if job.endswith("model.safetensors")]
-    (other,) = [job for job in plans["demo"]["examples"] if job.endswith("model.safetensors")]
-    given = [
-        json.loads(next(p for p in plans[s]["examples"][j] if p.startswith("{"))) for s, j in (("seeded", job), ("demo", other))
-    ]
-    assert {key for key in given[0] if given[0][key] != given[1][key]} == {"name", "seed"} and given[0]["seed"] == 4
+    assert sum("/learning_rates/" in job for job in seeded) == 4 and any("demo_trainings.tsv" in job for job in seeded)
+
+
+def test_a_chosen_rate_reaches_its_trainings_as_a_file(plans):
+    given = {
+        study: next(p for j, p in plans[study]["examples"].items() if j.endswith("model.safetensors"))
+        for study in ("demo", "seeded")
+    }
+    runs = {study: json.loads(next(p for p in params if p.startswith("{"))) for study, params in given.items()}
+    assert {key for key in runs["demo"] if runs["demo"][key] != runs["seeded"][key]} == {"name", "seed"}
+    rate = "results/seeded/learning_rates/phantom_tissue/unet_tiny/amaes_demo-on-phantom_unlabelled/demo/n3/fold0.json"
+    assert any("--rate" in p and rate in p for p in given["seeded"]) and not any("--rate" in p for p in given["demo"])
 
 
 if __name__ == "__main__":

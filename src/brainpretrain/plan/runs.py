@@ -9,7 +9,7 @@ Their paths below `results/<study>/` consist of these words and nothing else, so
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from brainpretrain.cohorts import splits
@@ -102,6 +102,29 @@ class Plan:
             for row, column, (fold, seed) in itertools.product(table.rows, table.columns, table.trainings)
         ]
 
+    def tuned_at(self, arm: Arm) -> str:
+        """The n_train at which the learning rate of an arm is chosen: its own; for 'all' the largest number of the same arm."""
+        same = {e.arm.n_train for e in self.evaluations if replace(e.arm, n_train=arm.n_train) == arm} - {"all"}
+        return arm.n_train if arm.n_train != "all" or not same else max(same, key=int)
+
+    def candidates(self, arm: Arm, fold: int) -> list[Evaluation]:
+        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one."""
+        seed = self.config.study.seeds[0] if self.config.study.seeds else None
+        grid = self.config.finetune[arm.recipe].lr_grid
+        arms = [replace(arm, recipe=f"{arm.recipe}_lr{number}", n_train=self.tuned_at(arm)) for number in range(len(grid))]
+        return [Evaluation(candidate, fold, "val", seed) for candidate in arms]
+
+    @cached_property
+    def tunings(self) -> list[Evaluation]:
+        """The evaluations of all candidates of all arms, each once."""
+        folds = {(e.arm, e.fold) for e in self.evaluations}
+        return sorted({candidate for arm, fold in folds for candidate in self.candidates(arm, fold)})
+
+    @cached_property
+    def trainings(self) -> list[str]:
+        """Paths of all fine-tunings, those of candidates too."""
+        return sorted({e.training for e in [*self.evaluations, *self.tunings]})
+
     def table_pretrainings(self, table: TableSpec) -> list[Pretraining]:
         """The pretrainings behind a table of `tables`."""
         return sorted({e.arm.pretraining for e in self.table_evaluations(table) if e.arm.pretraining})
@@ -125,7 +148,7 @@ class Plan:
 
     def draws(self, task: str) -> list[tuple[str, str]]:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need (subjects, 'disjoint')."""
-        pairs = {(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task}
+        pairs = {(e.arm.n_train, e.cohort) for e in [*self.evaluations, *self.tunings] if e.arm.task == task}
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), splits.DISJOINT))
         return sorted(pairs)

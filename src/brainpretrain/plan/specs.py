@@ -52,7 +52,7 @@ def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
     """
     recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
-    policy = recipe.augmentation_scratch if arm.init == SCRATCH else recipe.augmentation
+    policy = recipe.policy(arm.init == SCRATCH)
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
@@ -171,6 +171,12 @@ def releases(plan: Plan) -> dict[str, Any]:
 
 
 # --- tables
+
+
+def grids(plan: Plan, table: str) -> dict[str, list[float]]:
+    """The learning rates from which the rows of a table choose, by recipe."""
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 
 def sites_column(plan: Plan, table: str) -> ColumnSpec | None:

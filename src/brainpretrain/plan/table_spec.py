@@ -42,6 +42,10 @@ class RowSpec(_Part):
         None, exclude_if=lambda arm: arm is None, description="the arm that this row is compared with, if the row names one"
     )
 
+    besides: tuple[str, ...] = Field(
+        (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
+    )
+
     @property
     def arm(self) -> tuple[str, str, str, str]:
         """(backbone, init, recipe, n_train): what identifies the arm in tables of scores."""

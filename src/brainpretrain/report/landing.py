@@ -79,7 +79,7 @@ def _runs(plan: Plan, study: Path) -> Iterator[str]:
     """Number and hours of the trainings of each kind, then their machines, commits and dates."""
     places = {
         "pretraining": [p.path for p in plan.pretrainings],
-        "fine-tuning": list(dict.fromkeys(evaluation.training for evaluation in plan.evaluations)),
+        "fine-tuning": plan.trainings,
     }
     finished: list[Mapping[str, Any]] = []
     for kind, paths in places.items():
