@@ -27,7 +27,7 @@ def planned(studies: list[str]) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory) -> dict[str, dict]:
-    """All studies, and the demo with seeds, planned in one process."""
+    """All studies, and the demo with seeds and a grid of learning rates, planned in one process."""
     text = (ROOT / "config" / "studies" / "demo.yaml").read_text()
     seeded = tmp_path_factory.mktemp("seeded") / "seeded.yaml"
     seeded.write_text(
@@ -48,30 +48,20 @@ def test_no_job_of_a_study_would_run_again(plans, study):
 
 
 def test_with_seeds_and_a_grid_each_fold_is_trained_with_each_of_them(plans):
-    """Splits, pretrainings and corpora are those of the study without both; fine-tunings differ in name, seed and rate alone."""
+    """Splits, pretrainings and corpora are those of the study without both; fine-tunings differ in name and seed alone."""
     demo = plans["demo"]["jobs"]
     seeded = {job.replace("results/seeded", "results/demo"): params for job, params in plans["seeded"]["jobs"].items()}
-    later = ("/finetune/", "/tables/", "/figures/", "/overlays/", "/scores.tsv")
+    later = ("/finetune/", "/tables/", "/figures/", "/overlays/", "/scores.tsv", "/overlap.tsv")
     shared = {job: params for job, params in demo.items() if not any(part in job for part in later)}
     assert len(shared) > 10 and {job: seeded.get(job) for job in shared} == shared
-    models = [job.split("/")[5:8] for job in seeded if job.endswith("model.safetensors")]
-    chosen = [f"{fold}-seed{seed}" for fold in (0, 1) for seed in (4, 7)]
-    assert sorted(models) == sorted(
-        [["demo", "n3", f"fold{name}"] for name in 2 * chosen]
-        + 2 * [[f"demo_lr{rate}", "n3", f"fold{fold}-seed4"] for rate in (0, 1) for fold in (0, 1)]
-    )
-    assert sum("/learning_rates/" in job for job in seeded) == 4 and any("demo_trainings.tsv" in job for job in seeded)
-
-
-def test_a_chosen_rate_reaches_its_trainings_as_a_file(plans):
-    given = {
-        study: next(p for j, p in plans[study]["examples"].items() if j.endswith("model.safetensors"))
-        for study in ("demo", "seeded")
-    }
-    runs = {study: json.loads(next(p for p in params if p.startswith("{"))) for study, params in given.items()}
-    assert {key for key in runs["demo"] if runs["demo"][key] != runs["seeded"][key]} == {"name", "seed"}
-    rate = "results/seeded/learning_rates/phantom_tissue/unet_tiny/amaes_demo-on-phantom_unlabelled/demo/n3/fold0.json"
-    assert any("--rate" in p and rate in p for p in given["seeded"]) and not any("--rate" in p for p in given["demo"])
+    models = [job.split("/")[-4:-1] for job in seeded if job.endswith("model.safetensors")]
+    chosen = [["demo", "n3", f"fold{fold}-seed{seed}"] for fold in (0, 1) for seed in (4, 7)]
+    candidates = [[f"demo_lr{rate}", "n3", f"fold{fold}-seed4"] for rate in (0, 1) for fold in (0, 1)]
+    assert sorted(models) == sorted(2 * (chosen + candidates))  # from scratch and pretrained
+    assert sum("/learning_rates/" in job for job in seeded) == 4 and "results/demo/tables/demo_trainings.tsv" in seeded
+    jobs = {study: next(p for job, p in plans[study]["examples"].items() if "model.safe" in job) for study in ("demo", "seeded")}
+    runs = [json.loads(next(text for text in job if "backbone" in text).strip("'")) for job in jobs.values()]
+    assert {key for key in runs[0] if runs[0][key] != runs[1][key]} == {"name", "seed"} and runs[1]["seed"] == 4
 
 
 if __name__ == "__main__":
