@@ -124,10 +124,16 @@ def table_rates(wildcards):
     return sorted(RATE.format(**vars(arm), fold=fold) for arm, fold in chosen)
 
 
+def table_pretraining_logs(wildcards):
+    """Logs of the pretrainings of a table."""
+    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
+
+
 rule table_trainings:
     input:
         logs=table_logs,
         rates=table_rates,
+        pretrainings=table_pretraining_logs,
     output:
         tsv=TRAININGS + ".tsv",
         md=TRAININGS + ".md",
@@ -143,7 +149,7 @@ rule table_trainings:
         spec=table_spec,
         grids=lambda w: specs.as_json(specs.grids(PLAN, w.table)),
     shell:
-        "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --grids {params.grids:q}"
+        "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --pretrainings {input.pretrainings:q} --grids {params.grids:q}"
         " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 

@@ -52,3 +52,21 @@ def test_each_arm_says_whether_it_converged_and_which_rate_it_got() -> None:
 def test_files_are_recognised_by_their_places() -> None:
     assert trainings.key_of_log("results/x/finetune/t/b/i/r/n20/fold0-seed1/log.csv") == "finetune/t/b/i/r/n20/fold0-seed1"
     assert trainings.key_of_rate("results/x/learning_rates/t/b/i/r/n20/fold0.json") == "t/b/i/r/n20/fold0"
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"val_loss_hidden": [0.05, 0.02], "val_loss_mean": [0.03, 0.03]},
+            "voxels 0.0200, of the mean of the visible voxels around 0.0300.",
+        ),
+        ({"val_loss_hidden": [0.05, 0.0366], "val_loss_mean": [0.03, 0.0311]}, "It is no better, so its arms say little"),
+        ({"val_loss_hidden": [0.05, np.nan], "val_loss_mean": [0.03, np.nan]}, "hidden voxels 0.0500"),
+        ({"val_loss": [0.05, 0.02]}, "was not compared with the local mean"),
+    ],
+)
+def test_a_pretraining_is_compared_with_the_local_mean(columns: dict[str, list[float]], words: str) -> None:
+    said = trainings.sanity("ixi/amaes/unet", pd.DataFrame({"step": [1, 2], **columns}))
+    assert said.startswith("Pretraining ixi/amaes/unet: ") and words in said
+    assert said in trainings.grid(trainings.build(spec(), {}, {}, {}), spec(), {}, [said]).notes

@@ -45,16 +45,20 @@ def plot_reconstructions(args: argparse.Namespace) -> None:
 @command(
     "table-trainings",
     arg("--logs", type=Path, nargs="*", default=[], metavar="CSV", help="log.csv of the fine-tunings of the table"),
+    arg("--pretrainings", type=Path, nargs="*", default=[], metavar="CSV", help="log.csv of its pretrainings"),
     arg("--rates", type=Path, nargs="*", default=[], metavar="JSON", help="output of `choose-rate` for its arms and folds"),
     arg("--grids", type=mapping, default={}, metavar="JSON", help="learning rates of each recipe that has a grid"),
     SPEC, OUT_FILES,
 )  # fmt: skip
 def table_trainings(args: argparse.Namespace) -> None:
-    """Whether the trainings behind a table have converged, and the learning rate that each arm got in each fold."""
+    """Whether the trainings behind a table have converged, the learning rate that each arm got in each fold, and whether its
+    pretrainings beat the local mean.
+    """
     logs = {trainings.key_of_log(str(path)): read_curves(path) for path in args.logs}
     rates = {trainings.key_of_rate(str(path)): read_json(path) for path in args.rates}
     lines = trainings.build(args.spec, logs, rates, args.grids)
-    shown = trainings.grid(lines, args.spec, args.grids)
+    sane = [trainings.sanity("/".join(path.parts[-4:-1]), read_curves(path)) for path in args.pretrainings]
+    shown = trainings.grid(lines, args.spec, args.grids, sane)
     for path in args.out:
         printers.write(path, lines, shown)
     print(printers.text(shown))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,8 +74,26 @@ def build(
     return pd.DataFrame(lines, columns=COLUMNS).round({name: 6 for name in ("first", "before_last", "last", "left")})
 
 
-def grid(lines: pd.DataFrame, spec: TableSpec, grids: Mapping[str, list[float]]) -> Grid:
-    """Lays out what `build` returned."""
+def sanity(name: str, log: pd.DataFrame) -> str:
+    """Whether a pretraining reconstructs hidden voxels better than the mean of the visible ones around, in words.
+
+    Args:
+        name: of the pretraining.
+        log: its log; val_loss_hidden and val_loss_mean of the last validation are compared, if it has both.
+    """
+    names = ["val_loss_hidden", "val_loss_mean"]
+    known = log.dropna(subset=names) if set(names) <= set(log.columns) else log.head(0)
+    if known.empty:
+        return f"Pretraining {name}: no error at hidden voxels is logged, so it was not compared with the local mean."
+    own, local = (float(known[column].iloc[-1]) for column in names)
+    words = (
+        f"Pretraining {name}: validation error at hidden voxels {own:.4f}, of the mean of the visible voxels around {local:.4f}"
+    )
+    return f"{words}." if own < local else f"{words}. It is no better, so its arms say little about pretraining."
+
+
+def grid(lines: pd.DataFrame, spec: TableSpec, grids: Mapping[str, list[float]], pretrainings: Sequence[str] = ()) -> Grid:
+    """Lays out what `build` returned; `pretrainings`: what `sanity` said of each."""
     header = ["Data", "Model", "trainings", "loss, fourth and last fifth", "fall in the last fifth", "converged", "learning rate"]
     body = []
     for line in lines.to_dict("records"):
@@ -108,6 +126,7 @@ def grid(lines: pd.DataFrame, spec: TableSpec, grids: Mapping[str, list[float]])
         notes.append(
             f"In {count(int(lines['at_edge'].sum()), 'fold')} it is at the edge of the grid, so a better one may lie outside."
         )
+    notes += pretrainings
     starts = frozenset(range(len(spec.rows), len(body), len(spec.rows)))
     return Grid(f"{spec.title}: trainings", tuple(map(Cell, header)), tuple(body), tuple(notes), stub=2, starts=starts)
 
