@@ -4,13 +4,14 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu parity clean
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         run all tests, in WORKERS=2 processes"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
+	@echo "make parity       compare the methods with the recorded figures in FIXTURES=folder (docs/pretexts.md)"
 	@echo "make fuzz         read mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make lint         check with ruff and snakefmt;  make format  fixes what they can fix"
 	@echo "make schema       write config/schema.json from the config models"
@@ -47,10 +48,10 @@ demo: $(VENV)/installed
 results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
-# two processes of one thread each; tests that share an expensive fixture run in the same process (tests/conftest.py)
+# two processes of one thread each; the tests of a file run in the same process, the longest files first (tests/conftest.py)
 WORKERS ?= 2
 test: $(VENV)/installed
-	pytest -n $(WORKERS) --dist loadgroup
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/installed
 	python tests/faults/run.py
@@ -58,6 +59,9 @@ faults: $(VENV)/installed
 $(VENV)/fuzz: tests/fuzz/requirements.txt $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/fuzz/requirements.txt
 	touch $@
+
+parity: $(VENV)/installed
+	brainpretrain parity $(FIXTURES)
 
 MINUTES ?= 4
 fuzz: $(VENV)/fuzz

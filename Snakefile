@@ -80,7 +80,7 @@ def table_targets(name):
     table = PLAN.tables[name]
     targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html"}
     targets |= {f"{FIGURES}/{page}.html" for page in ("rejected", "overlap", "licences")}
-    if specs.sites_column(PLAN, name):
+    if specs.sites_columns(PLAN, name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if specs.grids(PLAN, name) or CONFIG.study.protocol == "fair":
         targets.add(f"{TABLES}/{name}_trainings.html")

@@ -3,7 +3,7 @@
 
 def subjects_of(task, cohort):
     """File with the subjects of a cohort; `val` is the part of the pool that a fold leaves."""
-    return (OOD if cohort == "ood" else SUBJECTS).format(task=task)
+    return (SUBJECTS if cohort in ("val", "test") else OTHERS).format(task=task, cohort=cohort)
 
 
 def fingerprints_of(task, cohort):
@@ -34,20 +34,22 @@ rule split:
 
 rule ood:
     input:
-        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset_of("ood")),
+        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset_of(w.cohort)),
         subjects=SUBJECTS,
     output:
-        OOD,
+        OTHERS,
     log:
-        STUDY + "/logs/ood/{task}.log",
+        STUDY + "/logs/ood/{task}/{cohort}.log",
+    wildcard_constraints:
+        cohort=OTHER_COHORTS,
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        task=as_json(specs.task_ood, "task"),
+        task=as_json(specs.task_ood, "task", "cohort"),
     shell:
-        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q}"
+        " --cohort {wildcards.cohort} --out {output:q} > {log:q} 2>&1"
 
 
 rule fold:

@@ -79,14 +79,14 @@ rule table:
 
 
 def sites_inputs(wildcards):
-    """Scores of the cohort that is shown by site, the sites of its subjects, and those of the task's pool."""
-    name = specs.sites_column(PLAN, wildcards.table).task
+    """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
+    cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
     evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
     return {
-        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (name, "ood")],
-        "index": INDEX.format(dataset=CONFIG.tasks[name].dataset_of("ood")),
-        "task_index": INDEX.format(dataset=CONFIG.tasks[name].dataset),
-        "subjects": SUBJECTS.format(task=name),
+        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
+        "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],
+        "task_index": [INDEX.format(dataset=CONFIG.tasks[task].dataset) for task, _ in cohorts],
+        "subjects": [SUBJECTS.format(task=task) for task, _ in cohorts],
     }
 
 

@@ -56,13 +56,16 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
         ("cohort: ood", "cohort: test", "'wmh_flair' has no fixed test set"),
         ("init: amaes_noaug}", "init: amaes_noaug, n_train: [20, 20]}", "occurs twice"),
         ("    corpus: brains45k", "    metric: lesion_f1\n    corpus: brains45k", "'brats21_flair' names no lesions"),
-        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no 'ood' cohort"),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no cohort 'ood'"),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: vla",
+         r"no cohort 'vla'\n *where: .*tables.yaml: tables.table4.columns\n.*did you mean 'val'\?.*'cohorts: \{vla: \{dataset: "),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: Site B", "cohort: 'Site B' becomes a part of paths"),
         ("init: swinunetr}", "init: swinunetr, n_train: all}", "n_train 'all' leaves no case"),
         ("init: swinunetr}", "init: swinunet}", r"no entry 'swinunet' in 'pretexts' or 'weights'[\s\S]*did you mean 'swinunetr'"),
         ("init: swinunetr}", "init: amaes_release}", r"did you mean 'amaes_released'"),
         ("init: swinunetr}", "init: amaes_released}", "'amaes_released' has no file for the backbone 'swinunetr'"),
     ],
-)
+)  # fmt: skip
 def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
     edit(config_dir / "tables.yaml", old, new)
     with pytest.raises(UserError, match=message):
@@ -321,7 +324,7 @@ def test_disjoint_draws_start_as_many_subjects_apart_as_the_largest_budget(confi
     edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\ndraws: disjoint")
     edit(config_dir / "studies/demo.yaml", "n_train: 3", "n_train: 4")
     made = tables.make(config.load(config_dir, {"study": "demo"}))
-    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", "disjoint"), ("4", "test")]
+    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", splits.DISJOINT), ("4", "test")]
     names = [f"s{i:02d}" for i in range(12)]
     drawn = [set(splits.fold_order(names, fold, 4, 0)[:4]) for fold in range(3)]
     assert len(set.union(*drawn)) == 12

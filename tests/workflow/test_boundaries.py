@@ -30,8 +30,10 @@ MAY_IMPORT = {
     "plan": "backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "preprocess backbones datasets cohorts config weights decoders",
+    "parity": "backbones decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
-    "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation report",
+    "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation parity"
+    " report",
 }
 
 

@@ -40,7 +40,7 @@ def cohort_subjects(cohort: str, subjects: Mapping[str, Any]) -> set[str]:
     """The subjects of a cohort over all folds: every subject of the pool may be in the cohort `val` of a fold.
 
     Args:
-        subjects: the result of `splits.split`, or of `splits.ood` for the cohort `ood`.
+        subjects: the result of `splits.split`, or of `splits.ood` for cohorts of other subsets or data sets.
     """
     return set(subjects["pool" if cohort == "val" else cohort])
 

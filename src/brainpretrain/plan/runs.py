@@ -147,7 +147,7 @@ class Plan:
         return sorted({(e.arm.task, e.cohort) for e in self.evaluations})
 
     def draws(self, task: str) -> list[tuple[str, str]]:
-        """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need (subjects, 'disjoint')."""
+        """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
         pairs = {(e.arm.n_train, e.cohort) for e in [*self.evaluations, *self.tunings] if e.arm.task == task}
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), splits.DISJOINT))
@@ -157,6 +157,11 @@ class Plan:
         """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
         budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
         return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
+
+    def datasets_of(self, task: str) -> list[str]:
+        """The data set that a task trains on, and those of its cohorts that are scored."""
+        entry = self.config.tasks[task]
+        return sorted({entry.dataset, *(entry.dataset_of(cohort) for name, cohort in self.cohorts if name == task)})
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -168,7 +173,7 @@ class Plan:
         pairs = {
             (dataset, self.config.corpora[c].preprocess) for c in self.corpora for dataset in self.config.corpora[c].datasets
         }
-        pairs |= {(dataset, self.config.tasks[t].preprocess) for t in self.tasks for dataset in self.config.tasks[t].datasets}
+        pairs |= {(dataset, self.config.tasks[t].preprocess) for t in self.tasks for dataset in self.datasets_of(t)}
         return sorted(pairs)
 
     def n_shards(self, dataset: str) -> int:
