@@ -8,6 +8,7 @@ import gc
 
 from pathlib import Path
 
+from brainpretrain.cohorts import revision
 from brainpretrain.config import Config, freezing, load
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables

@@ -203,7 +203,7 @@ rule licences:
 rule page_overlap:
     input:
         overlaps=expand(OVERLAP, corpus=PLAN.corpora),
-        pairs=expand(STUDY + "/corpora/{corpus}/pairs.tsv", corpus=PLAN.corpora),
+        pairs=expand(STUDY + "/corpora/{corpus}/pairs.{kind}", corpus=PLAN.corpora, kind=["tsv", "npz"]),
         splits=expand(SUBJECTS, task=PLAN.tasks),
     output:
         shown(FIGURES + "/overlap.html", OVERLAP_SECTION, "overlap", shows="subjects of a corpus that are scored too"),

@@ -132,7 +132,15 @@ def renamed(cohort: tiny.Cohort, tmp_path: Path) -> tuple[tiny.Cohort, Path]:
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_tsv(tmp_path / "corpus.tsv", stored.assign(dataset="other"))
     write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
+    beside(cohort, tmp_path / "tiny")
     return cohort, tmp_path
+
+
+def beside(cohort: tiny.Cohort, folder: Path) -> None:
+    """A folder with the stored volumes of the cohort, to which fingerprints can be added."""
+    folder.mkdir()
+    for name in ("volumes.tsv", "volumes"):
+        (folder / name).symlink_to(cohort.folder / name)
 
 
 def overlap_line(folder: Path, protocol: str) -> list[str]:
@@ -144,33 +152,40 @@ def overlap_line(folder: Path, protocol: str) -> list[str]:
         f"t:val={folder}/split.json",
         f"t:test={folder}/split.json",
     ]
-    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv", "--fingerprints", f"other={folder}/other.npz"]
-    line += ["--cohort-fingerprints", f"t:val={folder}/tiny.npz", f"t:test={folder}/tiny.npz", "--near", "0.85"]
-    return [*line, "--protocol", protocol, "--out", f"{folder}/overlap.tsv", "--pairs", f"{folder}/pairs.tsv"]
+    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv"]
+    line += ["--fingerprints", f"other={folder}/other/fingerprints.npz", "--near", "0.85"]
+    line += ["--cohort-fingerprints", *(f"t:{name}={folder}/tiny/fingerprints.npz" for name in ("val", "test"))]
+    line += ["--protocol", protocol, "--out", f"{folder}/overlap.tsv"]
+    return [*line, "--pairs", f"{folder}/pairs.tsv", "--pictures", f"{folder}/pairs.npz"]
 
 
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
-    scored, folder = renamed
-    assert cli.main(["fingerprint", "--volumes", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
-    assert cli.main(["fingerprint", "--volumes", f"{folder}/other/volumes.tsv", "--out", f"{folder}/other.npz"]) == 0
+    _, folder = renamed
+    for name in ("tiny", "other"):
+        line = ["fingerprint", "--volumes", f"{folder}/{name}/volumes.tsv", "--out", f"{folder}/{name}/fingerprints.npz"]
+        assert cli.main(line) == 0
     assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
     said = capsys.readouterr().err
     assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said
+    assert "- {dataset: other, exclude: [p7]}" in said
     assert cli.main(overlap_line(folder, "amaes")) == 0
     shared = read_tsv(folder / "overlap.tsv").set_index("cohort")
     assert shared["subjects"].to_dict() == {"val": "", "test": "s2"} and shared["by_name"].tolist() == ["0", "0"]
     (pair,) = read_tsv(folder / "pairs.tsv").to_dict("records")
-    assert (pair["volume"], pair["corpus_volume"], pair["name"]) == ("s2_T1w", "p7_T1w", "")
+    assert (pair["volume"], pair["corpus_volume"], pair["name"], pair["level"]) == ("s2_T1w", "p7_T1w", "", "same")
     assert cli.main(["page-overlap", "--audits", f"big={folder}/overlap.tsv", "--protocols", "big=amaes", "--splits",
                      f"t={folder}/split.json", "--near", "0.85", "--out", f"{folder}/page.html"]) == 0  # fmt: skip
-    assert "other: p7" in (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
+    assert "other: p7" in page and page.count("data:image/png;base64,") == 1 and "s2_T1w above, p7_T1w of other below" in page
 
 
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_name(cohort, tmp_path, capsys):
     table = read_tsv(cohort.table)
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
-    assert cli.main(["fingerprint", "--volumes", str(cohort.table), "--out", f"{tmp_path}/tiny.npz"]) == 0
+    beside(cohort, tmp_path / "tiny")
+    line = ["fingerprint", "--volumes", f"{tmp_path}/tiny/volumes.tsv", "--out", f"{tmp_path}/tiny/fingerprints.npz"]
+    assert cli.main(line) == 0
     line = [word.replace("other", "tiny") for word in overlap_line(tmp_path, "strict") if word != f"tiny={tmp_path}/tiny.tsv"]
     for corpus, code in (["s2", "s4"], 2), (["s4", "s5"], 0):
         write_tsv(tmp_path / "corpus.tsv", table[table["subject"].isin(corpus)].assign(dataset="tiny"))

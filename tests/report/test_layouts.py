@@ -224,6 +224,15 @@ def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
     assert not any("†" in note for grid in (results_grid(), layouts.results_grid(nothing_ran, spec())) for note in grid.notes)
 
 
+def test_subjects_to_look_at_are_named_in_the_notes_and_mark_no_score() -> None:
+    audit = pd.DataFrame({"task": ["hippocampus"], "cohort": ["test"], "shared": ["0"], "look": ["2"]})
+    looked = layouts.results_grid(results.build(two_arms(), spec(), {"ixi": audit}), spec())
+    (note,) = [note for note in looked.notes if note.startswith("Look at these")]
+    assert note == "Look at these: 2 subjects of Hippocampus may be in ixi (overlap.html has the pictures)."
+    earlier = layouts.results_grid(results.build(two_arms(), spec(), {"ixi": audit.drop(columns="look")}), spec())
+    assert earlier.rows == looked.rows and not any("Look at" in note for note in earlier.notes)
+
+
 def test_per_metric_grid() -> None:
     scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
     frames = results.everything(scores, spec())

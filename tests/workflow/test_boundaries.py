@@ -263,6 +263,7 @@ WRITERS = {
     "files.py: _why_full": "asks whether a temporary file can grow",
     "files.py: link": "a second name of a file, or a copy, in a folder that is renamed when it is whole",
     "training/history.py: _append": "a line at the end of a history; a line that a kill cut short is passed over",
+    "report/pages/audits.py: _png": "returns a picture as text and writes no file",
     "report/figures/canvas.py: _add_tooltips": "a temporary file of the writer",
     "report/figures/canvas.py: _save_png": "a temporary file of the writer",
     "preprocess/shards.py: _noted": "which volume a process works on, for whoever looks after a kill",

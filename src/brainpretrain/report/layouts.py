@@ -181,6 +181,10 @@ def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
         yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
     for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
         yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
+    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    for line in doubted.drop_duplicates(["column", "corpus"]).to_dict("records"):
+        subjects = count(int(line["look"]), "subject")
+        yield f"Look at these: {subjects} of {line['column']} may be in {line['corpus']} (overlap.html has the pictures)."
 
 
 def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:

@@ -182,7 +182,7 @@ def build(scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps | None = Non
         models as given), baseline (title of the row compared with, or ''), and what `comparison.compared` and
         `comparison.corrected` return,
         published, published_sd, differs (how the run differs from the published protocol), shared (subjects scored and
-        pretrained on, or 'unknown').
+        pretrained on, or 'unknown'), look (further subjects who may be, by the overlap audit).
         Values are in the units of scores.tsv; NaN is unknown.
 
     Raises:
@@ -204,7 +204,8 @@ def _column(cells: list[Scored], column: ColumnSpec, spec: TableSpec, overlaps: 
         line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec)
         base = spec.baseline_of(row)
         line |= comparison.compared(row.title, cell, base, cells[spec.rows.index(base)] if base else None, spec)
-        lines.append(line | _published(row, column, spec) | {"shared": _shared_subjects(row, column, cell.rows, overlaps)})
+        audited = {"shared": _shared_subjects(row, column, cell.rows, overlaps), "look": _to_look_at(row, column, overlaps)}
+        lines.append(line | _published(row, column, spec) | audited)
     return comparison.corrected(lines)
 
 
@@ -262,6 +263,15 @@ def _shared_subjects(row: RowSpec, column: ColumnSpec, scored: pd.DataFrame, ove
     if "cohort" in audit.columns:
         return int(of_task.loc[of_task["cohort"] == column.cohort, "shared"].astype(int).sum())
     return len(set(" ".join(of_task["subjects"].astype(str)).split()) & set(scored["subject"]))
+
+
+def _to_look_at(row: RowSpec, column: ColumnSpec, overlaps: Overlaps) -> int:
+    """Number of subjects of the cell's cohort who may be in its corpus; the audit asks a person to look at their images."""
+    audit = overlaps.get(row.corpus)
+    if audit is None or "look" not in audit.columns:
+        return 0
+    rows = audit[(audit["task"] == column.task) & (audit["cohort"] == column.cohort)]
+    return int(rows["look"].astype(int).sum())
 
 
 # --- by label, by metric
@@ -340,7 +350,7 @@ def everything(scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps | None 
             other = spec.with_metric(name)
             by_metric.append(results if name == spec.metric else _results(_scored(checked, other), other, {}))
     metrics = pd.concat(by_metric or [results], ignore_index=True)
-    metrics = metrics.drop(columns=["published", "published_sd", "differs", "shared"])
+    metrics = metrics.drop(columns=["published", "published_sd", "differs", "shared", "look"])
     return {"results": results, "labels": _labels(cells, spec), "metrics": metrics, "ranks": _ranks(cells, spec)}
 
 
