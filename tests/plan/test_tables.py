@@ -76,6 +76,8 @@ def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
         ("pretext.yaml", "mask_size: 4", "mask_size: 5", r"blocks of 5 do not fit[\s\S]*where: pretexts.amaes.*: mask_size[\s\S]*valid sizes: \[1, 2, 4, 8"),
         ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 60", r"no share and no range[\s\S]*where: pretexts.amaes.*: mask_ratio"),
         ("pretext.yaml", "mask_ratio: 0.6", "mask_ratio: [0.9, 0.6]", r"no share and no range"),
+        ("finetune.yaml", "foreground_fraction:", "transfer: encoder_decoder\n    foreground_fraction:",
+         r"'amaes' transfers the decoder 'unet' \{'convs_per_stage': 2[\s\S]* trains 'unet' \{'convs_per_stage': 1"),
     ],
 )  # fmt: skip
 def test_sizes_that_do_not_fit_are_refused_before_any_job(config_dir, file, old, new, message):

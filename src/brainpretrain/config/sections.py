@@ -339,6 +339,11 @@ class FinetuneRecipe(Training):
         exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
         description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
     )
+    transfer: Literal["encoder", "encoder_decoder"] = Field(
+        "encoder",
+        exclude_if=lambda transfer: transfer == "encoder",  # as for `stem`
+        description="what a pretraining initialises: its encoder, or also the decoder that it trained, but for the last layer",
+    )
     foreground_fraction: Share
 
     @model_validator(mode="after")

@@ -16,7 +16,8 @@ from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import checks
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
-from brainpretrain.sizes import check_size, ratio_range, token_grid
+from brainpretrain.pretext import planning
+from brainpretrain.sizes import check_size
 
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
 
@@ -270,16 +271,15 @@ def _words(values: Iterable[int]) -> str:
 
 
 def _check_sizes(plan: Plan) -> None:
-    """Every patch fits its networks and the blocks of its mask, and mask ratios are shares or ranges of shares."""
+    """Every patch fits its networks and its pretext, as do backbone and batch of a pretext."""
     config = plan.config
     patches = set()
     for pretraining in plan.pretrainings:
         recipe, where = config.pretext(pretraining.pretext, pretraining.backbone), f"pretexts.{pretraining.pretext}"
         patches.add((tuple(recipe.patch_size), pretraining.backbone, where))
-        if "mask_size" in recipe.options:
-            token_grid(recipe.patch_size, recipe.options["mask_size"], f"{where}: mask_size")
-        if "mask_ratio" in recipe.options:
-            ratio_range(recipe.options["mask_ratio"], f"{where}: mask_ratio")
+        backbone = config.backbones[pretraining.backbone]
+        network = backbone.architecture, backbones.divisor(backbone.architecture, backbone.options)
+        planning.check(recipe.method, recipe.options, recipe.patch_size, recipe.global_batch, network, where)
     for arm in {evaluation.arm for evaluation in plan.evaluations}:
         patches.add((tuple(config.finetune[arm.recipe].patch_size), arm.backbone, f"finetune.{arm.recipe}"))
     for patch, name, where in sorted(patches):

@@ -12,7 +12,10 @@ from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import block_mask, block_moments, hidden_mean, local_mean
+from brainpretrain.pretext.about import About
 from brainpretrain.sizes import ratio_range, token_grid
+
+ABOUT = About(kinds=("reconstruction",), picture="reconstruction", hides=True)
 
 
 def build(

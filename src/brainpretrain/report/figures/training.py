@@ -27,6 +27,8 @@ LOSSES = [  # column, label, colour, line style, width
     ("val_loss_zero", "predicting zero (validation)", GREY, "-.", 1.5),
     ("loss_mean", "predicting the local mean (training)", GREEN, (0, (1, 1.5)), 1.2),
     ("val_loss_mean", "predicting the local mean (validation)", GREEN, "-.", 1.5),
+    ("loss_majority", "predicting the shares of the classes (training)", GREY, (0, (1, 1.5)), 1.2),
+    ("val_loss_majority", "predicting the shares of the classes (validation)", GREY, "-.", 1.5),
     ("loss_dice", "Dice part (training)", GREEN, "-.", 1.5),
     ("loss_ce", "cross-entropy part (training)", GREY, (0, (1, 1.5)), 1.5),
     ("loss", "training loss", BLUE, "-", 1.8),
