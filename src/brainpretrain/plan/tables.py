@@ -15,7 +15,7 @@ from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import checks
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
+from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
 from brainpretrain.sizes import check_size
 
@@ -160,7 +160,7 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
     titles = [column.title for column in table.columns]
-    cells = []
+    cells, hours = [], []
     for line in published.rows:
         config.get("backbones", line.backbone, where)
         for column in line.cells:
@@ -171,7 +171,9 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
             n_train = str(line.n_train or published.n_train)
             if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
                 cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
-    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells))
+                if table.hours and line.hours:
+                    hours.append(PublishedHours(backbone=row.backbone, init=row.init, value=line.hours))
+    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells), hours=tuple(hours))
 
 
 def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
