@@ -18,10 +18,12 @@ from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import hidden_blocks, hidden_mean, local_mean, spread_blocks
+from brainpretrain.pretext.about import About
 from brainpretrain.sizes import check_visible, token_grid, unhidden_blocks
 from brainpretrain.sparse import Cells, sparse
 from brainpretrain.sparse.densify import Densify, fill
 
+ABOUT = About(kinds=("reconstruction",), picture="reconstruction", hides=True, architectures=("mednext", "resenc", "unet"))
 _DENSIFY = ("none", "tokens", "convolutions")
 _FLAT = 1e-6  # added to the variance of the visible voxels, which may all be air
 

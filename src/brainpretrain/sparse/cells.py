@@ -52,6 +52,23 @@ class Cells:
         b, x, y, z = self.places.unbind(1)
         return self._numbers[b, x + 1 + offset[0], y + 1 + offset[1], z + 1 + offset[2]]
 
+    def sums(self, of_cells: torch.Tensor) -> torch.Tensor:
+        """Sums over the cells of each sample, for each of its cells: (n c) -> (n c)."""
+        if self.samples == 1:
+            return of_cells.sum(0, keepdim=True)
+        if "samples" not in self._kept:
+            self._kept["samples"] = self.places[:, 0].to(self.device, non_blocking=True)
+        sample = self._kept["samples"]
+        return of_cells.new_zeros(self.samples, of_cells.shape[1]).index_add_(0, sample, of_cells)[sample]
+
+    def voxels(self, side: int) -> torch.Tensor:
+        """Visible voxels of the sample of each cell, in a map whose cells have `side` voxels: (n 1), or (1 1) for one sample."""
+        key = ("voxels", side)
+        if key not in self._kept:
+            counts = torch.tensor(self.counts)[self.places[:, 0] if self.samples > 1 else slice(None)]
+            self._kept[key] = (counts[:, None] * side**3).to(self.device, non_blocking=True)
+        return self._kept[key]
+
     def pairs(self, offset: Offset) -> tuple[torch.Tensor, torch.Tensor] | None:
         """The cells that have a visible cell at `offset`, and these cells; None if there are none."""
         kept = self._kept.get(offset, False)

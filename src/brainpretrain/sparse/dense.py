@@ -21,7 +21,8 @@ def to_dense(packed: torch.Tensor, token: torch.Tensor | None, cells: Cells) -> 
 
 def _read(dense: torch.Tensor, cells: Cells) -> torch.Tensor:
     side = cells.side_at(dense.shape[2:])
-    packed = dense.new_empty(len(cells), dense.shape[1], side, side, side)
+    size = (len(cells), dense.shape[1], side, side, side)
+    packed = torch.empty(size, dtype=dense.dtype, device=dense.device, memory_format=torch.channels_last_3d)
     for number, sample, box in cells.boxes(side):
         packed[number] = dense[(sample, slice(None), *box)]
     return packed

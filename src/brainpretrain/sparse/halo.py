@@ -1,8 +1,8 @@
 """Convolutions of packed cells: each cell gathers the border voxels of the visible cells around it.
 
-A packed map is (n c s s s): n visible cells of the whole batch, s voxels a side. Where a neighbour is hidden or outside the
-patch, the border is 0, as it is in a dense map whose hidden voxels are 0. Corners need all 26 neighbours: with hidden cells
-between them, edges and corners cannot travel through a cell that shares a face.
+A packed map is (n c s s s): n visible cells of the whole batch, s voxels a side, with the channels innermost in memory. Where a
+neighbour is hidden or outside the patch, the border is 0, as it is in a dense map whose hidden voxels are 0. Corners need all 26
+neighbours: with hidden cells between them, edges and corners cannot travel through a cell that shares a face.
 """
 
 from __future__ import annotations
@@ -15,21 +15,30 @@ import torch.nn.functional as F
 
 from brainpretrain.sparse.cells import OFFSETS, Cells
 
-_GEMM_SIDE = 2  # cells up to this side: a matrix product of the 27 neighbours is faster than a convolution of padded cells
+_PRODUCT_SIDE = 2  # cells up to this side: a matrix product of the 27 neighbours is faster than a convolution of padded cells
+_SLICE_SIDE = 16  # cells from this side: on a CPU, one copy per direction is faster than one gather of rows
 
 
 def gather(x: torch.Tensor, cells: Cells, low: int, high: int) -> torch.Tensor:
     """The cells (n c s s s) with `low` and `high` further voxels before and behind each axis; neither is above s.
 
-    On a GPU this is one gather of rows, on a CPU one copy per direction; both give the same bits.
+    One gather of rows, or one copy per direction; both give the same bits.
     """
     if not low and not high:
         return x
-    return _by_rows(x, cells, low, high) if x.is_cuda else _by_slices(x, cells, low, high)
+    slices = x.shape[-1] >= _SLICE_SIDE and not x.is_cuda
+    return _by_slices(x, cells, low, high) if slices else _by_rows(x, cells, low, high)
 
 
 def _by_slices(x: torch.Tensor, cells: Cells, low: int, high: int) -> torch.Tensor:
-    padded = F.pad(x, (low, high) * 3)
+    n, channels, side = x.shape[:3]
+    wide = side + low + high
+    padded = x.new_empty(n, wide, wide, wide, channels).permute(0, 4, 1, 2, 3)
+    for axis in (2, 3, 4):
+        padded.narrow(axis, 0, low).zero_()
+        padded.narrow(axis, low + side, high).zero_()
+    inner = slice(low, low + side)
+    padded[:, :, inner, inner, inner] = x
     for (targets, sources), into, out_of in _directions(x.shape[-1], cells, low, high):
         padded[into].index_copy_(0, targets, x[out_of].index_select(0, sources))
     return padded
@@ -51,7 +60,7 @@ def scatter(padded: torch.Tensor, cells: Cells, low: int, high: int) -> torch.Te
     """The adjoint of `gather`: every voxel gets the sum of what its copies have."""
     side = padded.shape[-1] - low - high
     inner = slice(low, low + side)
-    x = padded[:, :, inner, inner, inner].contiguous()
+    x = padded[:, :, inner, inner, inner].contiguous(memory_format=torch.channels_last_3d)
     for (targets, sources), into, out_of in _directions(side, cells, low, high):
         x[out_of].index_add_(0, sources, padded[into].index_select(0, targets))
     return x
@@ -77,14 +86,14 @@ def convolve(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, stride: int, padding: int, groups: int, cells: Cells
 ) -> torch.Tensor:
     """The convolution of a dense map with hidden voxels at 0, at its visible voxels: (n c s s s) -> (n c' s/stride ...)."""
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
     kernel, side = weight.shape[-1], x.shape[-1]
     high = max(0, kernel - padding - stride)
     if kernel == 1:
         return F.conv3d(x, weight, bias, stride, 0, 1, groups)
-    if stride == 1 and kernel == 3 and padding == 1 and groups == 1 and side <= _GEMM_SIDE:
+    if stride == 1 and kernel == 3 and padding == 1 and groups == 1 and side <= _PRODUCT_SIDE:
         return _Product.apply(x, weight, bias, cells)
     if stride == 1 and padding == high:
         return _Same.apply(x, weight, bias, padding, groups, cells)
@@ -108,21 +117,24 @@ class _Same(torch.autograd.Function):
     """A convolution that keeps the size.
 
     The gradient of its input is again such a convolution, of the gradient and with the kernel turned round. So nothing is
-    added up over the borders, no voxel of a border is computed, and the padded copy need not be kept.
+    added up over the borders, and no voxel of a border is computed. The padded copy is kept only where it is hardly larger.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, width: int, groups: int, cells: Cells
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
+        padded = gather(x, cells, width, width)
+        ctx.save_for_backward(padded if x.shape[-1] >= _SLICE_SIDE else x, weight)
         ctx.how = width, groups, cells, bias is not None
-        return F.conv3d(gather(x, cells, width, width), weight, bias, groups=groups)
+        return F.conv3d(padded, weight, bias, groups=groups)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-        x, weight = ctx.saved_tensors
+        padded, weight = ctx.saved_tensors
         width, groups, cells, biased = ctx.how
+        if padded.shape[-1] == grad.shape[-1]:
+            padded = gather(padded, cells, width, width)
         grad_x = None
         if ctx.needs_input_grad[0]:
             turned = weight.flip(2, 3, 4).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
@@ -130,7 +142,7 @@ class _Same(torch.autograd.Function):
         grad_weight = grad_bias = None
         if ctx.needs_input_grad[1]:
             _, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-                grad, gather(x, cells, width, width), weight, [len(weight)] if biased else None,
+                grad, padded, weight, [len(weight)] if biased else None,
                 [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, groups, [False, True, biased],
             )  # fmt: skip
         return grad_x, grad_weight, grad_bias, None, None, None
@@ -170,4 +182,4 @@ def _columns(x: torch.Tensor, cells: Cells) -> torch.Tensor:
 
 def _cells_of(rows: torch.Tensor, side: int) -> torch.Tensor:
     """(n s^3, c) -> (n c s s s)."""
-    return rows.view(-1, side, side, side, rows.shape[1]).permute(0, 4, 1, 2, 3).contiguous()
+    return rows.view(-1, side, side, side, rows.shape[1]).permute(0, 4, 1, 2, 3)

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from brainpretrain.sparse import halo
 from brainpretrain.sparse.cells import Cells
 from brainpretrain.sparse.dense import from_dense, to_dense
+from brainpretrain.sparse.norm import norm
 
 POINTWISE: set[Any] = {F.leaky_relu, F.relu, F.silu, F.gelu}  # functions that keep 0 at 0
 POOLS: set[Any] = {F.avg_pool3d, F.max_pool3d}
@@ -144,10 +145,7 @@ class Packed(SparseMap):
         return self._like(from_dense(dense, self.cells)) if self.cells.side_at(dense.shape[2:]) else dense
 
     def _normed(self, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float) -> torch.Tensor:
-        # statistics of a batch norm over the cells of one sample are those of its visible voxels
-        parts = self.value.contiguous().split(self.cells.counts)  # oneDNN's norm of channels-last maps is inaccurate
-        normed = [F.batch_norm(part, None, None, weight, bias, training=True, eps=eps) for part in parts]
-        return normed[0] if len(normed) == 1 else torch.cat(normed)
+        return norm(self.value, weight, bias, eps, self.cells)
 
 
 class Whole(SparseMap):
