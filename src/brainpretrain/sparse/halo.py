@@ -149,35 +149,40 @@ class _Same(torch.autograd.Function):
 
 
 class _Product(torch.autograd.Function):
-    """A convolution of 3^3 that keeps the size, as a product of the 27 neighbours of each voxel with the weights."""
+    """A convolution of 3^3 that keeps the size, as a product of the 27 neighbours of each voxel with the weights.
+
+    The weights, which are larger than such maps, are never copied.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, cells: Cells) -> torch.Tensor:
         ctx.save_for_backward(x, weight)
         ctx.how = cells, bias is not None
-        matrix = weight.permute(2, 3, 4, 1, 0).reshape(-1, len(weight))
-        columns = _columns(x, cells)
+        columns, matrix = _columns(x, cells), weight.reshape(len(weight), -1).T
         return _cells_of(columns @ matrix if bias is None else torch.addmm(bias, columns, matrix), x.shape[-1])
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
         x, weight = ctx.saved_tensors
         cells, biased = ctx.how
+        rows = grad.permute(0, 2, 3, 4, 1).reshape(-1, len(weight))
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            turned = weight.flip(2, 3, 4).permute(2, 3, 4, 0, 1).reshape(-1, weight.shape[1])
-            grad_x = _cells_of(_columns(grad, cells) @ turned, x.shape[-1])
+            # a voxel gets, from each neighbour, what that has for it: the neighbour before it has it as the voxel behind
+            columns = (rows @ weight.reshape(len(weight), -1)).view(len(rows), x.shape[1], 27).transpose(1, 2)
+            columns = F.pad(columns.reshape(-1, x.shape[1]), (0, 0, 0, 27))
+            places = cells.neighbours27(x.shape[-1]).view(-1, 27).flip(1) * 27 + torch.arange(27, device=x.device)
+            grad_x = _cells_of(columns.index_select(0, places.flatten()).view(len(rows), 27, -1).sum(1), x.shape[-1])
         if ctx.needs_input_grad[1]:
-            rows = grad.permute(0, 2, 3, 4, 1).reshape(-1, len(weight))
-            product = _columns(x, cells).T @ rows
-            grad_weight = product.view(3, 3, 3, weight.shape[1], len(weight)).permute(4, 3, 0, 1, 2).contiguous()
+            grad_weight = (rows.T @ _columns(x, cells)).view_as(weight)
             grad_bias = rows.sum(0) if biased else None
         return grad_x, grad_weight, grad_bias, None
 
 
 def _columns(x: torch.Tensor, cells: Cells) -> torch.Tensor:
-    """(n c s s s) -> (n s^3, 27 c): the 27 voxels around each voxel."""
-    return _rows_of(x).index_select(0, cells.neighbours27(x.shape[-1])).view(-1, 27 * x.shape[1])
+    """(n c s s s) -> (n s^3, c 27): the 27 voxels around each voxel, in the order of a kernel."""
+    columns = _rows_of(x).index_select(0, cells.neighbours27(x.shape[-1])).view(-1, 27, x.shape[1])
+    return columns.transpose(1, 2).flatten(1)
 
 
 def _cells_of(rows: torch.Tensor, side: int) -> torch.Tensor:
