@@ -20,7 +20,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.faults import processes
-from tests.faults.processes import Command
 
 import tiny
 import workflow_fixture
@@ -30,6 +29,7 @@ from brainpretrain.preprocess import frames
 from brainpretrain.training import checkpoints, history, modules
 from brainpretrain.training.callbacks import exit_code
 from brainpretrain.training.log import read_log
+from commands import PATIENCE_S, Command, end_all
 from helpers import edit
 
 STEPS, EVERY = 16, 4
@@ -97,7 +97,7 @@ def assert_same(one: dict, two: dict) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left():
     yield
-    processes.end_all()
+    end_all()
 
 
 @contextmanager
@@ -578,7 +578,7 @@ def test_45_a_killed_workflow_says_how_to_unlock_and_goes_on(longer):
     target = ["save_every_steps=5", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
     before = {path: path.stat().st_mtime_ns for path in longer.results.rglob("*") if path.is_file()}
     head = longer.start(*target)
-    deadline = time.monotonic() + processes.PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not list(longer.root.glob("results/work/*/step-*")):
         assert head.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text()
         time.sleep(0.05)
