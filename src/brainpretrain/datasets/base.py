@@ -138,6 +138,8 @@ class Dataset:
         brains45k: `subjects`, `sessions` and `volumes` that the source contributes to BRAINS-45K (AMAES, Table 1).
         ignore: label values that neither train nor score.
         aliases: for patients with several names, the name to use for each further name.
+        persons: a name of a subject's person that other data sets use too, or ''; the overlap audit compares these. As patient a
+            subject keeps its own name, since draws depend on that.
         source_format: format of the raw files. Files that are not NIfTI are converted into the folder CONVERTED, NRRD by `fetch`
             and DICOM by the download, and are read from there.
         convert: regular expression for the paths of the NRRD files to convert.
@@ -163,6 +165,7 @@ class Dataset:
     brains45k: Mapping[str, int] | None = None
     ignore: tuple[int, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=dict)
+    persons: Callable[[str], str] | None = None
     source_format: SourceFormat = "nifti"
     convert: str = r".*"
     lister: Callable[[Dataset, Path], Scan] | None = None

@@ -3,8 +3,8 @@
 Each session has two volumes on one grid: `orig` with skull and `norm` without. The label is `seg35`; the label `seg4` (4 tissues)
 belongs to `oasis1_seg4`, and the files `aligned_*` (a common grid) are not used. The names of the labels follow FreeSurfer's
 order without CSF, in which 19 and 35 are the choroid plexus, as in public code. They have not been compared with the list of the
-release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1, under other
-names.
+release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1; the overlap audit
+knows their names (`persons`).
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
@@ -24,6 +24,11 @@ SIDED = (
 )
 MIDLINE = ("3rd-Ventricle", "4th-Ventricle", "Brain-Stem")
 SIDED_TOO = ("Hippocampus", "Amygdala", "Accumbens", "Ventral-DC", "Vessel", "Choroid-Plexus")
+
+
+def person(subject: str) -> str:
+    """OAS1_0001 for OASIS_OAS1_0001."""
+    return subject.removeprefix("OASIS_")
 
 
 def _labels() -> dict[int, str]:
@@ -68,5 +73,6 @@ DATASET = Dataset(
     labels=_labels(),
     label_sequences=("T1w",),
     expected={"subjects": 414, "volumes": 828},
+    persons=person,
     n_shards=4,
 )
