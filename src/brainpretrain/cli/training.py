@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from brainpretrain import allocator
 from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
 from brainpretrain.config.runs import FinetuneRun, Run, finetune_run, pretrain_run
 from brainpretrain.files import read_mapping
@@ -86,6 +89,8 @@ def _at_rate(run: FinetuneRun, path: Path) -> FinetuneRun:
 
 
 def _machine(args: argparse.Namespace) -> Machine:
+    if not torch.cuda.is_available():
+        allocator.keep_buffers()
     return Machine(
         out=args.out,
         work=args.work,
