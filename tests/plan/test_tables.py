@@ -3,7 +3,7 @@ import json
 import pytest
 
 from brainpretrain import config
-from brainpretrain.cohorts import splits
+from brainpretrain.cohorts import DISJOINT, splits
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
 from brainpretrain.plan.table_spec import TableSpec
@@ -324,7 +324,7 @@ def test_disjoint_draws_start_as_many_subjects_apart_as_the_largest_budget(confi
     edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\ndraws: disjoint")
     edit(config_dir / "studies/demo.yaml", "n_train: 3", "n_train: 4")
     made = tables.make(config.load(config_dir, {"study": "demo"}))
-    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", splits.DISJOINT), ("4", "test")]
+    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", DISJOINT), ("4", "test")]
     names = [f"s{i:02d}" for i in range(12)]
     drawn = [set(splits.fold_order(names, fold, 4, 0)[:4]) for fold in range(3)]
     assert len(set.union(*drawn)) == 12

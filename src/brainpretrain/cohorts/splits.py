@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts import DISJOINT
 from brainpretrain.errors import UserError
 from brainpretrain.files import is_drawn
-
-DISJOINT = "disjoint-folds"  # instead of a cohort: the subjects that draws without a common training case need
 
 
 def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from brainpretrain.cohorts import splits
+from brainpretrain.cohorts import DISJOINT
 from brainpretrain.config import Config
 from brainpretrain.plan.table_spec import TableSpec, fold_name
 
@@ -150,7 +150,7 @@ class Plan:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
         pairs = {(e.arm.n_train, e.cohort) for e in [*self.evaluations, *self.tunings] if e.arm.task == task}
         if self.config.study.draws == "disjoint":
-            pairs.add((str(self.config.study.folds * self.block(task)), splits.DISJOINT))
+            pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))
         return sorted(pairs)
 
     def block(self, task: str) -> int:
