@@ -90,7 +90,8 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
 
     `draw: hash` draws each patient by itself; `shuffle`, also without `draw`, draws subjects by name as in published splits.
     `patients` (subject to patient) lists the subjects that share a
-    patient with another subject, so that no fold trains on a patient whom it scores.
+    patient with another subject, so that no fold trains on a patient whom it scores. `subsets` names the subsets of the task
+    where other subsets hold further volumes of the same session and sequence.
 
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
@@ -100,7 +101,8 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
         dataset, draw (the rule), seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
 
     Raises:
-        UserError: there are no subjects, or the split is stratified and the site of a subject is unknown.
+        UserError: there are no subjects, the split is stratified and the site of a subject is unknown, or a labelled session has
+            several volumes of a sequence.
     """
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
@@ -111,7 +113,44 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     else:
         pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
     drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
-    return drawn | {"patients": _namesakes(index)} | sites
+    return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
+
+
+def chosen(index: pd.DataFrame, sequences: list[str], subsets: list[str], dataset: str) -> dict[str, list[str]]:
+    """`subsets`, if without them a labelled session would have several volumes of a sequence; else empty.
+
+    Raises:
+        UserError: a session has several volumes of a sequence.
+    """
+    rows = index[index["sequence"].isin(sequences)]
+    rows = rows.merge(rows[rows["label"] != ""][["subject", "session"]].drop_duplicates())
+    if not rows.duplicated(["subject", "session", "sequence"]).any():
+        return {}
+    refuse_several(rows[rows["subset"].isin(subsets)] if subsets else rows, f"task on {dataset}")
+    return {"subsets": subsets}
+
+
+def refuse_several(rows: pd.DataFrame, where: object) -> None:
+    """Refuses volumes of which a session has several of one sequence.
+
+    Raises:
+        UserError: says how to choose one.
+    """
+    several = rows[rows.duplicated(["subject", "session", "sequence"], keep=False)]
+    if several.empty:
+        return
+    names = list(several["volume"])
+    subsets = sorted(set(several[several["label"] != ""]["subset"])) or [""]
+    apart = not several.duplicated(["subject", "session", "sequence", "subset"]).any()
+    choice = f"name one of their subsets in the task, such as `subsets: [{subsets[0]}]`"
+    raise UserError(
+        f"several volumes of one sequence in one session: {' '.join(names[:6])}{' ...' * (len(names) > 6)}",
+        where=where,
+        fix=choice
+        if apart
+        else "keep one of them: move the other files out of the folder of the raw data, or remove their lines"
+        " from its table; then run `fetch` again (snakemake --forcerun fetch)",
+    )
 
 
 def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object) -> None:
@@ -216,7 +255,8 @@ def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any
             where=f"task on {subjects['dataset']}",
             fix="look at the 'subsets' of its 'ood' and at the index of that data set",
         )
-    return {"dataset": spec["dataset"], "ood": names}
+    subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
+    return {"dataset": spec["dataset"], "ood": names} | subsets
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
@@ -224,6 +264,8 @@ def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]
     pool, sites = set(training_pool(subjects)), subjects.get("sites")
     order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
     names = {"order": order, "patients": subjects.get("patients", {})}
+    if "subsets" in subjects:
+        names["subsets"] = subjects["subsets"]
     return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block} | names
 
 

@@ -175,6 +175,10 @@ class Task(Segmentation):
         """The data set of a cohort."""
         return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
 
+    def subsets_of(self, cohort: str) -> list[str]:
+        """The subsets that a cohort is taken from; all if empty."""
+        return self.ood.subsets if cohort == "ood" and self.ood else self.subsets
+
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
         if cohort != "ood" or self.ood is None or (self.ood.labels is None and self.ood.ignore is None):

@@ -58,6 +58,7 @@ def _check_data(plan: Plan) -> None:
         for dataset, subsets, place in cohorts:
             _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
             _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")
+            _check_versions(config.described(dataset), subsets, f"{place}.subsets")
             if not _may_have_labels(config.described(dataset)):
                 problem = f"the data set '{dataset}' has no labels"
                 raise UserError(
@@ -68,6 +69,13 @@ def _check_data(plan: Plan) -> None:
             where = f"{config.where('corpora', name)}.sources.{number}"
             _check_names(plan, source.dataset, "sequences", source.sequences, f"{where}.sequences")
             _check_names(plan, source.dataset, "subsets", source.subsets, f"{where}.subsets")
+
+
+def _check_versions(dataset: Dataset, subsets: list[str], where: str) -> None:
+    """A task takes one of the versions of a scan that a data set holds."""
+    if dataset.versions and len(set(subsets) & set(dataset.versions)) != 1:
+        problem = f"the subsets {' and '.join(dataset.versions)} of the data set '{dataset.name}' hold versions of the same scans"
+        raise UserError(problem, where=where, fix=f"name one of them in the task, such as `subsets: [{dataset.versions[0]}]`")
 
 
 def _check_names(plan: Plan, dataset: str, kind: str, names: list[str], where: str) -> None:
@@ -98,7 +106,7 @@ def subsets_of(dataset: Dataset, options: Mapping[str, object]) -> set[str]:
 
 def _may_have_labels(dataset: Dataset) -> bool:
     patterns = list(_patterns(dataset))
-    return not patterns or any(pattern.label for pattern in patterns)
+    return not patterns or any(pattern.label or pattern.masks for pattern in patterns)
 
 
 def _patterns(dataset: Dataset) -> Iterator[Pattern]:

@@ -252,7 +252,12 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
         raise _truncated(f"a header of {size} bytes", n, path)
     header = _HEADER_BYTES[size](bytes(block[:size]), check=False)
     if not bytes(header["magic"]).startswith(_MAGIC[size]):
-        raise BadVolume("no single-file NIfTI", reason="not_nifti", where=path, fix="convert .hdr/.img pairs to .nii.gz")
+        raise BadVolume(
+            "no single-file NIfTI",
+            reason="not_nifti",
+            where=path,
+            fix="convert .hdr/.img pairs to .nii.gz (brainpretrain convert)",
+        )
     if not size + 4 <= float(header["vox_offset"]) <= _MAX_OFFSET:
         raise bad_header(f"the voxels are said to begin at byte {float(header['vox_offset']):g}", path)
     return header, bytes(block[:n])
