@@ -29,6 +29,12 @@ def table_overlaps(wildcards):
     return [OVERLAP.format(corpus=corpus) for corpus in sorted({pretraining.corpus for pretraining in pretrainings})]
 
 
+def table_hours(wildcards):
+    """run.json of the pretrainings of a table that shows their hours."""
+    table = PLAN.tables[wildcards.table]
+    return [f"{STUDY}/{p.path}/run.json" for p in PLAN.table_pretrainings(table)] if table.hours else []
+
+
 # a param that is a function of the input is no trigger of its own
 def audits(wildcards, input):
     """CORPUS=FILE of every audit behind a table; the corpus is the name of the folder."""
@@ -39,6 +45,7 @@ rule table:
     input:
         scores=table_scores,
         overlaps=table_overlaps,
+        runs=table_hours,
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
@@ -63,8 +70,8 @@ rule table:
         overlaps=audits,
         out=subpath(output.html, parent=True),
     shell:
-        "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --out {params.out:q}"
-        " > {log:q} 2>&1"
+        "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --runs {input.runs:q}"
+        " --out {params.out:q} > {log:q} 2>&1"
 
 
 def sites_inputs(wildcards):

@@ -22,7 +22,7 @@ def block_mask(
     mask_ratio: float | Sequence[float],
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Random blocks of voxels to hide (AMAES section 3.2), as bool (b 1 x y z); True = hidden.
+    """Random blocks of voxels to hide (AMAES section 3.1), as bool (b 1 x y z); True = hidden.
 
     `blocks * (1 - mask_ratio)` blocks, rounded down, stay visible and all others are hidden: 19,661 of
     the 32,768 blocks of 4 voxels in 128^3 at 0.6. A sample's mask depends on its own seed alone, not on the batch or the device.

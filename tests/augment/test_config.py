@@ -41,7 +41,7 @@ def differing(one: str, other: str) -> set[str]:
 
 def test_variants_differ_in_what_they_are_named_for():
     assert differing("amaes", "amaes_linear") == {"interpolation"}
-    assert differing("amaes", "amaes_reference") == {"resample_always", "separate_kspace", "gibbs", "gamma"}
+    assert differing("amaes", "amaes_reference") == {"resample_always", "separate_kspace", "ghosting", "gibbs", "gamma"}
     assert differing("amaes", "amaes_finetune") == {"crop_factor"}
 
 

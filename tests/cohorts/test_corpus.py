@@ -46,6 +46,27 @@ def test_corpus_is_split_by_subject_and_takes_only_what_it_says():
         make_corpus({"d": table(rows)}, {"sources": [source | {"sequences": ["DWI"]}], "val_fraction": 0}, {}, seed=0)
 
 
+def test_smaller_corpora_are_parts_of_larger_ones_with_the_same_validation():
+    rows = [(f"s{n:03d}", sequence, "train", "ok") for n in range(50) for sequence in ("T1w", "FLAIR")]
+    source = {"dataset": "d", "sequences": [], "subsets": [], "pool_of": None}
+
+    def drawn(wanted=None):
+        spec = {"sources": [source], "val_fraction": 0.2, "subjects": wanted}
+        made = make_corpus({"d": table(rows)}, spec, {}, seed=3)
+        return {role: set(part["subject"]) for role, part in made.groupby("role")}, len(made)
+
+    everybody, volumes = drawn()
+    assert (len(everybody["train"]), len(everybody["val"]), volumes) == (40, 10, 100)
+    before: set[str] = set()
+    for wanted, number in ((0.01, 1), (5, 5), (0.25, 10), (39, 39), (40, 40)):
+        some, volumes = drawn(wanted)
+        assert len(some["train"]) == number and volumes == 2 * (number + 10)
+        assert before <= some["train"] <= everybody["train"] and some["val"] == everybody["val"]
+        before = some["train"]
+    with pytest.raises(UserError, match="41 subjects are wanted for training, and there are 40"):
+        drawn(41)
+
+
 def test_a_source_of_which_nothing_is_stored_is_an_error():
     """Also next to other sources, which would hide it."""
     rows = [("s0", "T1w", "train", "ok"), ("s1", "T1w", "train", "ok"), ("s0", "FLAIR", "train", "rejected")]

@@ -31,6 +31,16 @@ def test_losses_are_the_mean_squared_errors_by_hand(in_channels):
     torch.testing.assert_close(task("all", in_channels)(image, target, [1, 2])["loss"], ((output - target) ** 2).mean())
 
 
+def test_without_reversal_the_target_is_the_input():
+    """Intensity augmentation on input and target alike: what the target was before is not used at all."""
+    image = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    control, with_reversal = task("all", reversal=False), task("all")
+    for name, value in control(image, image**2, [1, 2]).items():
+        torch.testing.assert_close(value, with_reversal(image, image, [1, 2])[name], rtol=0, atol=0)
+    assert control(image, image**2, [1, 2])["loss"] != with_reversal(image, image**2, [1, 2])["loss"]
+    assert torch.equal(control.reconstruct(image, image**2, [1, 2])["target"], image)
+
+
 def test_every_sample_weighs_the_same_where_ratios_are_drawn():
     image = torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 3.0]).view(
         2, 1, 1, 1, 1

@@ -1,11 +1,16 @@
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import tiny
+from brainpretrain import decoders
+from brainpretrain.config.runs import finetune_run
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation.model import load_model
 from brainpretrain.files import read_tsv
+from brainpretrain.training.finetune import load_decoder
 from brainpretrain.training.log import read_log
 from brainpretrain.weights import store as weights
 from trainings import assert_same_training, finetune_here, pretrain_here, with_processes
@@ -37,6 +42,28 @@ def test_an_encoder_of_other_spacing_is_refused(cohort, tmp_path, encoder):
         UserError, match=r"pretrained with spacing_mm \[1.0, 1.0, 1.0\], the task is prepared with \[2.0, 2.0, 2.0\]"
     ):
         finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors")
+
+
+def test_a_decoder_is_transferred_but_for_its_last_layer(tmp_path):
+    run = finetune_run(tiny.finetune_config(1, transfer="encoder_decoder"), "test")
+    network = decoders.build_network(tiny.BACKBONE, 1, 2)
+    pretrained = decoders.build("unet", network.encoder, 1, convs_per_stage=1, skips=True)
+    wanted, own = pretrained.state_dict(), {name: tensor.clone() for name, tensor in network.decoder.state_dict().items()}
+    weights.save(tmp_path / "decoder", wanted, {})
+    report = load_decoder(network, tmp_path / "decoder", run)
+    assert {row["tensor"] for row in report if row["status"] == "new"} == {"decoder.head.weight", "decoder.head.bias"}
+    for name, tensor in network.decoder.state_dict().items():
+        assert torch.equal(tensor, own[name] if name.startswith("head.") else wanted[name]), name
+
+
+def test_a_decoder_that_does_not_fit_or_is_not_there_is_refused(cohort, tmp_path, encoder):
+    config = tiny.finetune_config(1, transfer="encoder_decoder")
+    with pytest.raises(UserError, match=r"the decoder was not loaded, 2 of [\s\S]* other shape: stages.0.convs.0.conv.weight"):
+        finetune_here(cohort, tmp_path, config, encoder / "encoder.safetensors")  # pretrained without skip connections
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(encoder / f"encoder{suffix}", tmp_path)
+    with pytest.raises(UserError, match="the pretraining left no decoder"):
+        finetune_here(cohort, tmp_path, config, tmp_path / "encoder.safetensors")
 
 
 def test_a_decoder_phase_leaves_the_encoder_alone(cohort, tmp_path, encoder):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import config, pretext
+from brainpretrain import config
 from brainpretrain.files import read_json
 from brainpretrain.training.log import read_log
 from helpers import ROOT
@@ -18,6 +18,8 @@ def test_pretraining_leaves_all_its_results_and_no_work(encoder):
     names = sorted(path.name for path in encoder.iterdir() if path.name != "runs")
     assert names == [
         "config.yaml",
+        "decoder.json",
+        "decoder.safetensors",
         "encoder.json",
         "encoder.safetensors",
         "history.jsonl",
@@ -58,7 +60,7 @@ def test_validation_sees_the_same_patches_and_masks_in_every_epoch(encoder):
         assert len({row[f"val_{name}"] for row in rows}) == 1 < len({row[name] for row in rows})
 
 
-@pytest.mark.parametrize("method", pretext.names())
+@pytest.mark.parametrize("method", ["amaes", "swinunetr"])  # the contract test compares one step of every method
 def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
     options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
     optimizer = tiny.OPTIMIZER | {"eps": 1e-3}  # Adam's first steps would blow up differences in the last digit

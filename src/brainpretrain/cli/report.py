@@ -28,14 +28,18 @@ OVERLAPS = pairs("--overlaps", "CORPUS=TSV", help="audits (overlap.tsv) of the c
 OUT_FOLDER = arg("--out", type=Path, required=True, metavar="DIR", help="folder to write into")
 
 
-@command("table", SCORES, SPEC, OVERLAPS, OUT_FOLDER)
+RUNS = arg("--runs", type=Path, nargs="*", default=[], metavar="JSON", help="run.json of the pretrainings, for hours")
+
+
+@command("table", SCORES, SPEC, OVERLAPS, RUNS, OUT_FOLDER)
 def table(args: argparse.Namespace) -> None:
     """Writes <name>, <name>_labels, <name>_metrics and <name>_ranks, each as .tsv|md|tex|html|txt, and a plot of the ranks.
 
     Cells with missing runs are marked. docs/statistics.md explains how each number is computed.
     """
     audits = {corpus: read_tsv(path) for corpus, path in args.overlaps}
-    print(printers.text(write_table(args.out, read_tsvs(args.scores), args.spec, audits)))
+    runs = {str(path): read_json(path) for path in args.runs}
+    print(printers.text(write_table(args.out, read_tsvs(args.scores), args.spec, audits, runs)))
 
 
 @command(
@@ -48,15 +52,17 @@ def table(args: argparse.Namespace) -> None:
 def tables(args: argparse.Namespace) -> None:
     """Writes the same files as the workflow in results/<study>/tables, byte for byte, in seconds.
 
-    Audits of transductive corpora are taken from --overlaps, or else from the folder corpora/ next to the scores.
+    Audits of transductive corpora are taken from --overlaps, or else from the folder corpora/ next to the scores, and hours of
+    pretrainings from the folder pretrain/ there.
     """
     plan = plans.make(config.load(args.config, {"study": args.study}))
     files = args.overlaps or [(path.parent.name, path) for path in args.scores[0].parent.glob("corpora/*/overlap.tsv")]
     missing = {name: None for name in plan.corpora if plan.config.corpora[name].protocol == "amaes"}
     audits = missing | {corpus: read_tsv(path) for corpus, path in sorted(files)}
     scores = read_tsvs(args.scores)
+    runs = {str(path): read_json(path) for path in sorted(args.scores[0].parent.glob("pretrain/*/*/*/run.json"))}
     for name, spec in plan.tables.items():
-        write_table(args.out, scores, spec, audits)
+        write_table(args.out, scores, spec, audits, runs)
         print(f"{args.out / name}.html")
 
 

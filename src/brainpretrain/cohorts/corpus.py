@@ -10,6 +10,7 @@ import pandas as pd
 
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
+from brainpretrain.files import stable_hash
 from brainpretrain.preprocess import shards
 
 _IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
@@ -26,13 +27,14 @@ def make_corpus(
             folder.
         spec: the corpus entry of the config.
         pools: for each task named by a `pool_of`, the subjects that may be used.
-        seed: draws the validation subjects.
+        seed: draws the validation subjects, and the order in which `subjects` of the spec draws those that train.
 
     Returns:
         CORPUS_COLUMNS, sorted by data set and volume.
 
     Raises:
-        UserError: no volume or no training subject is left, or a subject in `exclude` is not in the table.
+        UserError: no volume or no training subject is left, more subjects are asked for than there are, or a subject in
+            `exclude` is not in the table.
     """
     rows = _selected(tables, spec, pools)
     if rows.empty:
@@ -49,7 +51,24 @@ def make_corpus(
         raise UserError(f"{len(subjects)} subject(s) leave none to train on", fix="lower val_fraction or add subjects")
     validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
     rows["role"] = np.where(keys.isin(validation), "val", "train")
+    kept = validation | _drawn(set(subjects) - validation, spec.get("subjects"), seed)
+    rows = rows[keys.isin(kept)]
     return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)
+
+
+def _drawn(subjects: set[str], wanted: int | float | None, seed: int) -> set[str]:
+    """The number or share (0..1) of subjects that is wanted, all for None. A smaller draw is a part of every larger one.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if wanted is None:
+        return subjects
+    number = wanted if isinstance(wanted, int) else max(1, round(wanted * len(subjects)))
+    if number > len(subjects):
+        problem = f"{number} subjects are wanted for training, and there are {len(subjects)}"
+        raise UserError(problem, where="corpora: subjects", fix=f"lower it to {len(subjects)} or less, or leave it out for all")
+    return set(sorted(subjects, key=lambda name: (stable_hash(f"corpus {seed} {name}"), name))[:number])
 
 
 def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]]) -> pd.DataFrame:

@@ -50,7 +50,7 @@ class Dataset(Section):
 
 
 class PreprocessRecipe(Section):
-    """Raw volume to stored array (AMAES section 3.1, Appendix A)."""
+    """Raw volume to stored array (AMAES section 2, Appendix A)."""
 
     spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
     upper_quantile: Annotated[float, Field(gt=0, le=1)]
@@ -85,6 +85,11 @@ class Corpus(Section):
     sources: Annotated[list[Source], Field(min_length=1)]
     preprocess: Name
     val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    subjects: Count | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        exclude_if=lambda subjects: subjects is None,  # the field came later; written out, it would run finished trainings again
+        description="number or share of the subjects that train; draws are nested, and the validation subjects stay the same",
+    )
     protocol: Literal["strict", "amaes"] = Field(
         description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "
         "amaes: as published, such subjects are counted, and the tables mark the arm as transductive"
@@ -343,6 +348,11 @@ class FinetuneRecipe(Training):
         exclude_if=lambda stem: stem == "divide",  # the field came later, and written out it would run finished trainings again
         description="how a stem pretrained on one channel is repeated over n: divided by n, or as it is",
     )
+    transfer: Literal["encoder", "encoder_decoder"] = Field(
+        "encoder",
+        exclude_if=lambda transfer: transfer == "encoder",  # as for `stem`
+        description="what a pretraining initialises: its encoder, or also the decoder that it trained, but for the last layer",
+    )
     foreground_fraction: Share
 
     @model_validator(mode="after")
@@ -420,6 +430,7 @@ class PublishedRow(Section):
     init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
     n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+    hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
 
 
 class Published(Section):
@@ -445,6 +456,7 @@ class Table(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
+    hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan.runs import Arm, Plan
+from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 
 # the parts of a preprocess recipe in which an encoder and a task must agree
 SAME = ("spacing_mm", "upper_quantile", "crop")
@@ -18,11 +18,13 @@ def check(plan: Plan) -> None:
     """Compares what tasks, corpora and releases of a plan need with each other and with what their data sets can give.
 
     Raises:
-        UserError: an encoder has another preprocessing than its task; a data set has no such sequence or subset, or no labels.
+        UserError: an encoder has another preprocessing than its task; a decoder that is to be transferred is another one than
+            that of the fine-tuning, or there is none; a data set has no such sequence or subset, or no labels.
     """
     _check_data(plan)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
         _check_preprocessing(plan, arm)
+        _check_transfer(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:
@@ -46,6 +48,28 @@ def _check_preprocessing(plan: Plan, arm: Arm) -> None:
                 where=f"{config.where('tasks', arm.task)}.preprocess, {config.where(section, name)}.preprocess",
                 fix=f"give both the same recipe, such as 'preprocess: {recipe}' in the task, or remove the row",
             )
+
+
+def _check_transfer(plan: Plan, arm: Arm) -> None:
+    """A recipe that transfers the decoder starts from pretrainings of the decoder that it trains."""
+    config = plan.config
+    recipe = config.finetune[arm.recipe]
+    if recipe.transfer == "encoder" or arm.init == SCRATCH:
+        return
+    backbone = config.backbones[arm.backbone]
+    own = (recipe.decoder, recipe.decoder_options) if recipe.decoder else (backbone.decoder, backbone.decoder_options)
+    theirs = (None, {})
+    if arm.pretraining:
+        options = config.pretext(arm.pretraining.pretext, arm.backbone).options
+        theirs = options.get("decoder"), options.get("decoder_options", {})
+    found = f"'{theirs[0]}' {theirs[1]}" if theirs[0] else "no decoder of this kind"
+    bodies = [(name, {key: value for key, value in options.items() if key != "heads"}) for name, options in (own, theirs)]
+    if bodies[0] != bodies[1]:
+        raise UserError(
+            f"the recipe '{arm.recipe}' transfers the decoder '{own[0]}' {own[1]}, and '{arm.init}' trains {found}",
+            where=f"{config.where('finetune', arm.recipe)}.transfer",
+            fix="use 'transfer: encoder', or a pretext with the decoder and the decoder options of the backbone",
+        )
 
 
 def _check_data(plan: Plan) -> None:

@@ -194,7 +194,9 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
     parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
     columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
     spec = plan.tables[table]
-    return spec.model_copy(update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns})
+    return spec.model_copy(
+        update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns, "hours": False}
+    )
 
 
 def arm_titles(plan: Plan) -> dict[Arm, str]:

@@ -61,12 +61,21 @@ class PublishedCell(_Part):
     differs: str = Field(description="how the row of this study differs from the published protocol; '' if it does not")
 
 
+class PublishedHours(_Part):
+    """Published hours of the pretraining of a row."""
+
+    backbone: str
+    init: str
+    value: float
+
+
 class PublishedValues(_Part):
     """The published values of a table's cells, with their source and notes for readers."""
 
     source: str
     notes: tuple[str, ...]
     cells: tuple[PublishedCell, ...]
+    hours: tuple[PublishedHours, ...] = Field((), exclude_if=lambda hours: not hours)
 
 
 class TableSpec(_Part):
@@ -79,6 +88,7 @@ class TableSpec(_Part):
         columns, rows: in the order in which they are printed.
         baseline: the init with which the other rows are compared.
         metric: a column of scores.tsv.
+        hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
         bootstrap: resamples, confidence and seed of intervals and ranks.
     """
@@ -90,6 +100,7 @@ class TableSpec(_Part):
     rows: tuple[RowSpec, ...]
     baseline: str
     metric: MetricName = "dice"
+    hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None
     bootstrap: Bootstrap
 

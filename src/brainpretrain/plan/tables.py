@@ -15,8 +15,9 @@ from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import checks
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedValues, RowSpec, TableSpec
-from brainpretrain.sizes import check_size, ratio_range, token_grid
+from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
+from brainpretrain.pretext import planning
+from brainpretrain.sizes import check_size
 
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
 
@@ -159,7 +160,7 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
     titles = [column.title for column in table.columns]
-    cells = []
+    cells, hours = [], []
     for line in published.rows:
         config.get("backbones", line.backbone, where)
         for column in line.cells:
@@ -170,7 +171,9 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
             n_train = str(line.n_train or published.n_train)
             if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
                 cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
-    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells))
+                if table.hours and line.hours:
+                    hours.append(PublishedHours(backbone=row.backbone, init=row.init, value=line.hours))
+    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells), hours=tuple(hours))
 
 
 def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
@@ -270,16 +273,15 @@ def _words(values: Iterable[int]) -> str:
 
 
 def _check_sizes(plan: Plan) -> None:
-    """Every patch fits its networks and the blocks of its mask, and mask ratios are shares or ranges of shares."""
+    """Every patch fits its networks and its pretext, as do backbone and batch of a pretext."""
     config = plan.config
     patches = set()
     for pretraining in plan.pretrainings:
         recipe, where = config.pretext(pretraining.pretext, pretraining.backbone), f"pretexts.{pretraining.pretext}"
         patches.add((tuple(recipe.patch_size), pretraining.backbone, where))
-        if "mask_size" in recipe.options:
-            token_grid(recipe.patch_size, recipe.options["mask_size"], f"{where}: mask_size")
-        if "mask_ratio" in recipe.options:
-            ratio_range(recipe.options["mask_ratio"], f"{where}: mask_ratio")
+        backbone = config.backbones[pretraining.backbone]
+        network = backbone.architecture, backbones.divisor(backbone.architecture, backbone.options)
+        planning.check(recipe.method, recipe.options, recipe.patch_size, recipe.global_batch, network, where)
     for arm in {evaluation.arm for evaluation in plan.evaluations}:
         patches.add((tuple(config.finetune[arm.recipe].patch_size), arm.backbone, f"finetune.{arm.recipe}"))
     for patch, name, where in sorted(patches):

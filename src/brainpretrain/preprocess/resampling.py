@@ -30,7 +30,7 @@ class Operator:
 
 
 def target_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> tuple[int, ...]:
-    """Voxels per axis at the new spacing: round(size * from / to), at least 1 (AMAES section 3.1: numpy's rounding)."""
+    """Voxels per axis at the new spacing: round(size * from / to), at least 1 (AMAES section 2: numpy's rounding)."""
     return tuple(max(1, round(n * a / b)) for n, a, b in zip(shape, spacing_from, spacing_to, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Preprocesses a volume: RAS orientation, crop, intensity normalisation, resampling (AMAES section 3.1, Appendix A).
+"""Preprocesses a volume: RAS orientation, crop, intensity normalisation, resampling (AMAES section 2, Appendix A).
 
 The reader is in `nifti.py`, the way back to the native grid in `geometry.py`, the spline in `resampling.py`. Reasons of a
 `BadVolume` raised in this module:

@@ -1,4 +1,4 @@
-"""AMAES: a masked autoencoder on dense 3D networks (Munk et al. 2024, section 3.2)."""
+"""AMAES: a masked autoencoder on dense 3D networks (Munk et al. 2024, section 3.1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from brainpretrain import decoders
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import block_mask, block_moments, hidden_mean, local_mean
+from brainpretrain.pretext.about import About
 from brainpretrain.sizes import ratio_range, token_grid
+
+ABOUT = About(kinds=("reconstruction",), picture="reconstruction", hides=True)
 
 
 def build(
@@ -25,6 +28,7 @@ def build(
     decoder: str,
     decoder_options: Mapping[str, Any],
     normalize_target: bool = False,
+    reversal: bool = True,
 ) -> AMAES:
     """Masked reconstruction.
 
@@ -38,6 +42,8 @@ def build(
         decoder_options: its options; the paper's light decoder is {convs_per_stage: 1, skips: false}.
         normalize_target: reconstruct blocks with their mean subtracted and divided by their standard deviation
             (He et al. 2022); not in AMAES.
+        reversal: the target is the patch before its intensities were augmented, so that the network learns to undo that; False is
+            the control that isolates this part of the method: the target is the input, intensity augmentation included.
 
     Raises:
         UserError: unknown `loss_on`, decoder or decoder option, or a bad `mask_ratio`.
@@ -48,7 +54,7 @@ def build(
         raise UserError("a reconstruction has one output", where="decoder_options: heads", fix="leave 'heads' out")
     ratio_range(mask_ratio)
     network = decoders.build(decoder, encoder, in_channels, **decoder_options)
-    return AMAES(encoder, network, mask_size, mask_ratio, loss_on, normalize_target)
+    return AMAES(encoder, network, mask_size, mask_ratio, loss_on, normalize_target, reversal)
 
 
 class AMAES(nn.Module):
@@ -62,18 +68,20 @@ class AMAES(nn.Module):
         mask_ratio: float | Sequence[float],
         loss_on: str,
         normalize_target: bool,
+        reversal: bool = True,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.mask_size, self.mask_ratio = mask_size, mask_ratio
-        self.loss_on, self.normalize_target = loss_on, normalize_target
+        self.loss_on, self.normalize_target, self.reversal = loss_on, normalize_target, reversal
 
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared errors: `loss` over all or hidden voxels, the others over hidden voxels.
 
         With normalised targets, both trivial guesses are guesses of 0, the mean of each block.
         """
+        target = target if self.reversal else input
         hidden, masked, output = self._run(input, seeds)
         with torch.no_grad():
             guess = local_mean(masked, hidden, token_grid(input.shape[2:], self.mask_size))
@@ -93,6 +101,7 @@ class AMAES(nn.Module):
         self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """The reconstruction of a batch, for people; with normalised targets, blocks get their true mean and deviation back."""
+        target = target if self.reversal else input
         hidden, masked, output = self._run(input, seeds)
         output = output.float()
         if self.normalize_target:

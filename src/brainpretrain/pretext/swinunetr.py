@@ -20,8 +20,10 @@ from brainpretrain import distributed
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.masking import hidden_mean, local_mean
+from brainpretrain.pretext.about import About
 from brainpretrain.seeds import as_ints, generator, normal
 
+ABOUT = About(kinds=("reconstruction", "views"), picture="reconstruction", hides=True, samples=2)
 _TURNS = 4  # 0, 90, 180 and 270 degrees
 
 

@@ -112,6 +112,15 @@ def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, 
     }
 
 
+def pretraining_hours(spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> list[float]:
+    """Hours by the clock of the pretraining of each row of a table: 0 from scratch, NaN if missing or made elsewhere.
+
+    Args:
+        runs: what `by_place` returned.
+    """
+    return [_cost(spec.columns[0], row, spec, runs)["pretrain_hours"] for row in spec.rows]
+
+
 def pretraining_time(cell: Mapping[str, Any]) -> str:
     """Duration of the pretraining in a row of `arms`: '30 h 00 min', 'none', 'not known', or '–' if runs are missing."""
     if cell["pretrained_elsewhere"]:

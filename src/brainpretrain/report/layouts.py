@@ -6,7 +6,8 @@ its colour.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -46,6 +47,22 @@ def results_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     starts = set() if len(starts) == len(rows) - 1 else starts  # a line between every two rows would show no groups
     notes = tuple(_result_notes(cells, spec))
     return Grid(spec.title, tuple(header), tuple(body), notes, stub=1, starts=frozenset(starts))
+
+
+def with_hours(grid: Grid, spec: TableSpec, hours: Sequence[float]) -> Grid:
+    """A grid of results with a last column: the hours of the pretraining of each row, and those that were published.
+
+    Args:
+        hours: by row; see `costs.pretraining_hours`.
+    """
+    published = {(line.backbone, line.init): f"{line.value:g} h" for line in (spec.published.hours if spec.published else ())}
+    cells = [
+        Cell("–" if pd.isna(value) else f"{value:.1f} h", published=published.get((row.backbone, row.init), ""))
+        for row, value in zip(spec.rows, hours, strict=True)
+    ]
+    rows = tuple((*line, cell) for line, cell in zip(grid.rows, cells, strict=True))
+    note = "Pretraining: hours by the clock on the machine that ran it; – is not known."
+    return replace(grid, header=(*grid.header, Cell("Pretraining", "hours")), rows=rows, notes=(*grid.notes, note))
 
 
 def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:

@@ -29,7 +29,13 @@ LAYOUTS = {
 }
 
 
-def write_table(folder: Path | str, scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps) -> Grid:
+def write_table(
+    folder: Path | str,
+    scores: pd.DataFrame,
+    spec: TableSpec,
+    overlaps: Overlaps,
+    runs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Grid:
     """Writes the results, scores by label, results by metric and ranks of one table, and the figure of the ranks.
 
     The files are <name>, <name>_labels, <name>_metrics and <name>_ranks as .tsv, .md, .tex, .html and .txt, and <name>_ranks.svg
@@ -37,6 +43,7 @@ def write_table(folder: Path | str, scores: pd.DataFrame, spec: TableSpec, overl
 
     Args:
         scores, spec, overlaps: as for `results.build`.
+        runs: run.json of the pretrainings by path, as for `costs.by_place`; needed by a table that shows hours.
 
     Returns:
         The results as they are shown.
@@ -47,6 +54,10 @@ def write_table(folder: Path | str, scores: pd.DataFrame, spec: TableSpec, overl
     folder = Path(folder)
     frames = results.everything(scores, spec, overlaps)
     grids = {part: layout(frames[part], spec) for part, layout in LAYOUTS.items()}
+    if spec.hours:
+        hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))
+        grids["results"] = layouts.with_hours(grids["results"], spec, hours)
+        frames["results"]["pretrain_hours"] = [round(value, 6) for value in hours for _ in spec.columns]
     for part, grid in grids.items():
         name = spec.name if part == "results" else f"{spec.name}_{part}"
         for suffix in printers.SUFFIXES:

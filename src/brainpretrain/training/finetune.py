@@ -16,6 +16,7 @@ from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.cohorts import splits
 from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases
 from brainpretrain.config.runs import FinetuneRun
+from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.training import schedule
@@ -68,13 +69,15 @@ def finetune(
     plain = run.plain()
     network = decoders.build_network(plain["backbone"], len(task.sequences), len(task.labels) + 1)
     report = load_init(network.encoder, init, run)
+    if init and recipe.transfer == "encoder_decoder":
+        report += load_decoder(network, init.with_name("decoder"), run)
     policy, lookup = Policy(run.policy), label_lookup(task.labels, task.ignore)
     train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
     made_from = {
         "config": plain,
         "cases": [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows],
-        "init": sha256(init) if init else "scratch",
+        "init": _sha256_of(init, recipe.transfer) if init else "scratch",
         "log_every_steps": log_every,
     }
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
@@ -120,3 +123,57 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
         f"transferred {len(report)} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True
     )
     return report
+
+
+def load_decoder(network: Segmenter, init: Path, run: FinetuneRun) -> list[dict[str, str]]:
+    """Loads the decoder of a pretraining, but for the layers whose size depends on the number of classes.
+
+    Args:
+        network: the segmentation network; its decoder is filled in place.
+        init: decoder.safetensors of the pretraining, without its suffix.
+        run: the fine-tuning.
+
+    Returns:
+        Rows for transfer.tsv, as `load_init`; the layers that start at random have the status `new`.
+
+    Raises:
+        UserError: the pretraining left no decoder, or one that is not the decoder of the task.
+    """
+    if not init.with_suffix(".safetensors").exists():
+        raise UserError(
+            "the pretraining left no decoder, or is from before decoders were kept",
+            where=init.with_suffix(".safetensors"),
+            fix="use 'transfer: encoder', or remove the result of the pretraining, which is then run again",
+        )
+    tensors, _ = weights.load(init)
+    backbone = run.plain()["backbone"]
+    with torch.device("meta"):
+        other = decoders.build(backbone["decoder"], network.encoder, len(run.task.labels) + 2, **backbone["decoder_options"])
+    own = network.decoder.state_dict()
+    last = {name for name, tensor in other.state_dict().items() if tensor.shape != own[name].shape}
+    wanted = set(own) - last
+    problems = [f"missing in the file: {name}" for name in sorted(wanted - set(tensors))]
+    problems += [f"not in this decoder: {name}" for name in sorted(set(tensors) - set(own) - last)]
+    problems += [text for name in sorted(wanted & set(tensors)) if (text := weights.misfit(name, own[name], tensors[name]))]
+    if problems:
+        raise UserError(
+            f"the decoder was not loaded, {len(problems)} of {len(own)} tensors do not fit:\n  " + "\n  ".join(problems[:20]),
+            where=init.with_suffix(".safetensors"),
+            fix="pretrain with the decoder and the decoder options of the backbone entry, or use 'transfer: encoder'",
+        )
+    network.decoder.load_state_dict({name: tensors[name] if name in wanted else own[name] for name in own})
+    print(f"transferred {len(wanted)} of {len(own)} decoder tensors from {init}", flush=True)
+    return [
+        {
+            "tensor": f"decoder.{name}",
+            "shape": "x".join(map(str, own[name].shape)),
+            "status": "loaded" if name in wanted else "new",
+        }
+        for name in sorted(own)
+    ]
+
+
+def _sha256_of(init: Path, transfer: str) -> str | list[str]:
+    """Checksum of what a fine-tuning starts from; a list where it takes two files."""
+    decoder = init.with_name("decoder.safetensors")
+    return [sha256(init), sha256(decoder)] if transfer == "encoder_decoder" and decoder.exists() else sha256(init)

@@ -15,6 +15,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import parameters
 from brainpretrain.config.runs import PretrainRun
 from brainpretrain.files import atomic, read_tsv, sha256
+from brainpretrain.pretext.about import PICTURES
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Pretraining
@@ -25,6 +26,8 @@ from brainpretrain.weights import store as weights
 
 def pretrain(corpus: Path, folder: Path, run: PretrainRun, machine: Machine) -> None:
     """Trains a pretext task and writes encoder.safetensors|json, log.csv, run.json, config.yaml, reconstruction.npz.
+
+    A task that trains a decoder also leaves decoder.safetensors|json.
 
     Args:
         corpus: corpus.tsv with roles.
@@ -62,9 +65,11 @@ def pretrain(corpus: Path, folder: Path, run: PretrainRun, machine: Machine) -> 
             return
         about = {**_encoder_facts(run, attempt), "corpus_sha256": made_from["corpus"], **facts}
         weights.save(machine.out / "encoder", encoder.state_dict(), about)
+        if (decoder := getattr(task, "decoder", None)) is not None:
+            weights.save(machine.out / "decoder", decoder.state_dict(), about | _decoder_facts(run))
         task.to(attempt.trainer.strategy.root_device)  # Lightning has left it on the CPU
         shown = val or PretrainPatches(train_rows, folder, recipe.patch_size, no_policy, run.seed)
-        save_reconstructions(machine.out / "reconstruction.npz", task, shown)
+        save_reconstructions(machine.out / "reconstruction.npz", task, shown, pretext.about(recipe.method).picture)
         attempt.finish(run, facts)
 
 
@@ -83,8 +88,17 @@ def _encoder_facts(run: PretrainRun, attempt: Attempt) -> dict[str, Any]:
     }
 
 
-def save_reconstructions(path: Path, task: nn.Module, dataset: PretrainPatches, n: int = 4) -> None:
-    """Saves the middle axial slices of the first `n` samples and of their reconstructions, as arrays (n x y)."""
+def _decoder_facts(run: PretrainRun) -> dict[str, Any]:
+    """The facts in decoder.json: the file of `decoders/` with its options; null if the pretext has a decoder of its own."""
+    options = run.recipe.options
+    return {"kind": "decoder", "decoder": options.get("decoder"), "decoder_options": options.get("decoder_options", {})}
+
+
+def save_reconstructions(path: Path, task: nn.Module, dataset: PretrainPatches, picture: str, n: int = 4) -> None:
+    """Saves the middle axial slices of the first `n` samples and of their reconstructions, as arrays (n x y).
+
+    The titles of a picture of another kind than a reconstruction of masked patches are saved with them.
+    """
     n = min(n, len(dataset.rows))
     items = [dataset[number] for number in range(n)]
     image = torch.stack([item["image"] for item in items]).float().to(next(task.parameters()).device)
@@ -95,5 +109,7 @@ def save_reconstructions(path: Path, task: nn.Module, dataset: PretrainPatches, 
     slices = {name: parts[name][:, 0, :, :, middle].float().cpu().numpy() for name in ("input", "masked", "output", "target")}
     hidden = parts["hidden"][:, 0, :, :, middle].cpu().numpy()
     names = np.array([dataset.rows[dataset.volume_of(number)]["volume"] for number in range(n)])
+    if picture != "reconstruction":
+        slices["titles"] = np.array(PICTURES[picture])
     with atomic(path) as temporary, open(temporary, "wb") as stream:
         np.savez_compressed(stream, hidden=hidden, names=names, **slices)

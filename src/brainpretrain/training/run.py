@@ -290,7 +290,7 @@ class Attempt:
         kept = self.out / "runs" / self.key
         shutil.rmtree(kept, ignore_errors=True)
         kept.mkdir(parents=True)
-        for pattern in ("encoder.*", "*.npz", LOG, SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
+        for pattern in ("encoder.*", "decoder.*", "*.npz", LOG, SCHEDULE, "history.jsonl", "config.yaml", "run.json"):
             for path in self.out.glob(pattern):
                 link(path, kept / path.name)
 

@@ -44,6 +44,15 @@ def test_loss_curves_of_a_fine_tuning(tmp_path: Path) -> None:
     assert "Patches per second" not in text
 
 
+def test_every_further_column_of_a_log_has_a_panel(tmp_path: Path) -> None:
+    """Of SwinUNETR: the parts of its loss, as in AMAES Figure 3; of another pretext whatever it logs."""
+    parts = {"loss_rotation": 1.4, "val_loss_rotation": 1.5, "loss_contrast": 2.0, "val_accuracy": 0.25, "loss_empty": np.nan}
+    loss_curves(log().assign(**parts), tmp_path / "loss.svg")
+    text = svg_text(tmp_path / "loss.svg")
+    assert all(name in text for name in ("loss rotation", "loss contrast", "accuracy", "training loss"))
+    assert "loss empty" not in text and "epoch" not in text
+
+
 @pytest.mark.parametrize("columns", [["step"], ["step", "lr"], ["step", "loss"]])
 def test_loss_curves_of_a_short_or_bare_log(columns: list[str], tmp_path: Path) -> None:
     loss_curves(log(1)[columns], tmp_path / "loss.svg")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-PANELS = {"input": "input", "masked": "masked input", "output": "output", "target": "target"}
+PANELS = ("input", "masked", "output", "target")
+TITLES = ("input", "masked input", "output", "target", "error")
 TRANSFORMS_ACROSS = 3
 
 
@@ -24,25 +25,28 @@ def reconstructions(npz: Path | str, path: Path | str) -> None:
 
     Args:
         npz: input, masked, output, target (n, X, Y) in 0..1, hidden (n, X, Y) bool, True = masked out, and
-            names (n,): axial slices in RAS, so that left in the picture is left in the patient.
+            names (n,): axial slices in RAS, so that left in the picture is left in the patient; and, if the pretext is
+            none of masked patches, titles (5,) of the panels, whose hidden voxels are not tinted.
         path: .png or .svg.
     """
     with np.load(npz) as arrays:
         stack = {name: arrays[name] for name in arrays.files}
     errors = np.abs(stack["output"].astype(np.float32) - stack["target"].astype(np.float32))
     top = float(np.quantile(errors, 0.995)) or 1.0
+    titles = [str(title) for title in stack.get("titles", np.array(TITLES))]
     n = len(stack["names"])
     with figure_at(path, 1200, 60 + 205 * n) as figure:
         axes = figure.subplots(n, 6, squeeze=False, width_ratios=[0.8, 1, 1, 1, 1, 1])
         for i in range(n):
             write_message(axes[i, 0], _case_text(stack, errors, i), DARK)
-            for j, (name, title) in enumerate(PANELS.items(), start=1):
+            for j, (name, title) in enumerate(zip(PANELS, titles, strict=False), start=1):
                 draw_slice(axes[i, j], stack[name][i])
                 axes[0, j].set_title(title)
             mark_sides(axes[i, 1])
-            _tint(axes[i, 2], stack["hidden"][i])
+            if "titles" not in stack:
+                _tint(axes[i, 2], stack["hidden"][i])
             error = draw_slice(axes[i, 5], errors[i], top=top, colours="magma")
-        axes[0, 5].set_title("error")
+        axes[0, 5].set_title(titles[-1])
         figure.colorbar(error, ax=list(axes[:, 5]), label="|output − target|", shrink=0.9)
 
 

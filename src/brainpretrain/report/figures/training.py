@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 400
+PARTS_PER_LINE = 3
 SMALL_PANELS = [  # column, title, scale
     ("lr", "Learning rate", 1),
     ("patches_per_s", "Patches per second", 1),
@@ -27,32 +28,44 @@ LOSSES = [  # column, label, colour, line style, width
     ("val_loss_zero", "predicting zero (validation)", GREY, "-.", 1.5),
     ("loss_mean", "predicting the local mean (training)", GREEN, (0, (1, 1.5)), 1.2),
     ("val_loss_mean", "predicting the local mean (validation)", GREEN, "-.", 1.5),
+    ("loss_majority", "predicting the shares of the classes (training)", GREY, (0, (1, 1.5)), 1.2),
+    ("val_loss_majority", "predicting the shares of the classes (validation)", GREY, "-.", 1.5),
     ("loss_dice", "Dice part (training)", GREEN, "-.", 1.5),
     ("loss_ce", "cross-entropy part (training)", GREY, (0, (1, 1.5)), 1.5),
     ("loss", "training loss", BLUE, "-", 1.8),
     ("val_loss", "validation loss", ORANGE, "--", 2.0),
 ]
+ELSEWHERE = {  # columns that are drawn in another panel, or not over steps
+    *("step", "epoch", "seconds", "val_dice", "loss_hidden", "val_loss_hidden"),
+    *(column for column, *_ in (*SMALL_PANELS, *LOSSES)),
+}
 
 
 def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: pd.DataFrame | None = None) -> None:
     """Draws loss with its trivial baselines, validation Dice, learning rate, throughput, waiting and memory over steps.
 
     Where loss_hidden is logged, loss_hidden and val_loss_hidden are drawn as the loss, since the baselines are
-    computed at hidden voxels too.
+    computed at hidden voxels too. Every other column of the log, such as the parts of a loss (AMAES Figure 3: rotation and
+    contrast of SwinUNETR) or an accuracy, has a panel of its own, with training and validation.
 
     Args:
         log: what `read_curves` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
             val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
-            peak_memory_gb.
+            peak_memory_gb; further columns `<name>` and `val_<name>` by the pretext.
         path: .svg or .png.
         title: above the figure.
         schedule: planned learning rates (schedule.tsv), drawn behind the logged ones, with what is frozen.
     """
     log, rows_per_point = _thinned(log)
     note = f"each point is the mean of {rows_per_point} lines of the log" if rows_per_point > 1 else ""
-    with figure_at(path, 1100, 620) as figure:
+    parts = _parts(log)
+    lines = -(-len(parts) // PARTS_PER_LINE)
+    with figure_at(path, 1100, 620 + 220 * lines) as figure:
         figure.suptitle("\n".join(filter(None, [title, note])), x=0.01, ha="left")
-        left, right = figure.subfigures(1, 2, width_ratios=[2, 1])
+        upper, lower = figure.subfigures(2, 1, height_ratios=[620, 220 * lines]) if parts else (figure, None)
+        if lower is not None:
+            _draw_parts(lower, log, parts, lines)
+        left, right = upper.subfigures(1, 2, width_ratios=[2, 1])
         if _is_logged(log, "val_dice"):
             loss, dice = left.subplots(2, 1, height_ratios=[2, 1], sharex=True)
             _draw_series(dice, log, "val_dice", 100, BLUE)
@@ -70,6 +83,25 @@ def _thinned(log: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     if rows_per_point <= 1:
         return log, 1
     return log.groupby(np.arange(len(log)) // rows_per_point).mean(), rows_per_point
+
+
+def _parts(log: pd.DataFrame) -> list[str]:
+    """Names of what the log has besides the columns of the other panels, each once for training and validation."""
+    names = dict.fromkeys(column.removeprefix("val_") for column in log if column not in ELSEWHERE)
+    return [name for name in names if _is_logged(log, name) or _is_logged(log, f"val_{name}")]
+
+
+def _draw_parts(figure: Figure, log: pd.DataFrame, parts: list[str], lines: int) -> None:
+    """A panel for each part, PARTS_PER_LINE in a line."""
+    panels = figure.subplots(lines, PARTS_PER_LINE, squeeze=False).flat
+    for name, axes in zip(parts, panels, strict=False):
+        for column, label, colour, style in ((name, "training", BLUE, "-"), (f"val_{name}", "validation", ORANGE, "--")):
+            if _is_logged(log, column):
+                _draw_series(axes, log, column, 1, colour, label=label, linestyle=style, linewidth=1.5)
+        axes.set_title(name.replace("_", " "), loc="left", fontsize=10)
+        axes.legend(frameon=False, fontsize=8)
+    for axes in list(panels):
+        axes.set_axis_off()
 
 
 def _is_logged(log: pd.DataFrame, column: str) -> bool:
