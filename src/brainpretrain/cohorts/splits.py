@@ -47,7 +47,7 @@ def holdout(
     """
     ordered = sorted(set(subjects))
     if not ordered:
-        raise UserError("a split needs subjects and there are none", fix="look at the index of the data set")
+        raise UserError("a split needs subjects and there are none", where="split", fix="add subjects")
     if test_fraction == 0:
         return ordered, []
     from sklearn.model_selection import train_test_split  # here, since `corpus` and `evaluate` do not need it
@@ -105,6 +105,9 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
             several volumes of a sequence.
     """
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
+    if rows.empty:
+        problem = "a split needs subjects with labels, and there are none"
+        raise UserError(problem, where=f"task on {task['dataset']}", fix=_where_labels_are(index, task["sequences"], "the task"))
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
     draw = rule.get("draw", "shuffle")
     if draw == "hash":
@@ -114,6 +117,15 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
         pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
     drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
     return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
+
+
+def _where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
+    """Which subsets have labels for these sequences, or which sequences have any."""
+    labelled = index[index["label"] != ""]
+    if subsets := sorted(set(labelled[labelled["sequence"].isin(sequences)]["subset"])):
+        return f"name subsets with labels in the `subsets` of {who}: {', '.join(subsets)}"
+    found = sorted(set(labelled["sequence"]))
+    return f"name a sequence with labels in the task: {', '.join(found)}" if found else "choose a data set with labels"
 
 
 def chosen(index: pd.DataFrame, sequences: list[str], subsets: list[str], dataset: str) -> dict[str, list[str]]:
@@ -149,7 +161,7 @@ def refuse_several(rows: pd.DataFrame, where: object) -> None:
         fix=choice
         if apart
         else "keep one of them: move the other files out of the folder of the raw data, or remove their lines"
-        " from its table; then run `fetch` again (snakemake --forcerun fetch)",
+        " from its table; then snakemake <your options> --forcerun fetch -- <targets>",
     )
 
 
@@ -253,7 +265,7 @@ def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any
         raise UserError(
             f"the cohort 'ood' of the data set '{spec['dataset']}' has no labelled subjects",
             where=f"task on {subjects['dataset']}",
-            fix="look at the 'subsets' of its 'ood' and at the index of that data set",
+            fix=_where_labels_are(index, task["sequences"], "its 'ood'"),
         )
     subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
     return {"dataset": spec["dataset"], "ood": names} | subsets
@@ -293,7 +305,7 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
         raise UserError(
             f"n_train is {n_train}, but the pool has {len(order)} usable subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}",
-            fix="lower n_train, or see why volumes were rejected",
+            fix=f"lower n_train to {len(order)} or less, or see why volumes were rejected (`reason` in volumes.tsv)",
         )
     return order[: int(n_train)]
 
@@ -318,9 +330,10 @@ def cohort_subjects(
     else:
         subjects = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
     if not subjects:
+        change = {"val": "lower n_train", "test": "raise test_fraction of the task"}.get(cohort, "add subjects to its subsets")
         raise UserError(
             f"cohort '{cohort}' has no subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}, n_train {n_train}",
-            fix="lower n_train, set a test_fraction, or see why volumes were rejected",
+            fix=f"{change}, or see why volumes were rejected (`reason` in volumes.tsv)",
         )
     return subjects

@@ -427,7 +427,7 @@ def how_to_place(dataset: Dataset, root: Path | str) -> str:
     if not dataset.page:  # a user's own data
         lines = [f"give the files names as below; to see how a folder is read: brainpretrain check {shlex.quote(str(root))}"]
     else:
-        rule, incoming = f"snakemake download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
+        rule, incoming = f"snakemake <your options> -- download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
         lines.append(f"  or run {rule}, which also takes archives from {incoming}")
     for archive in dataset.archives:
         facts = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}

@@ -171,11 +171,13 @@ def check_machine(plan: Plan, rule: str, devices: int, nodes: int, has_gpu: bool
             )
         if has_gpu or recipe.precision == "32-true":
             continue
+        stride = backbones.divisor(config.backbones[backbone].architecture, config.backbones[backbone].options)
+        is_small = bool(stride) and recipe.patch_size[0] // stride < 3
         if recipe.precision == "16-mixed":
             problem = "precision 16-mixed needs a GPU, and this machine has none"
-            raise UserError(problem, where=f"{where}.precision", fix="use bf16-mixed or 32-true")
-        stride = backbones.divisor(config.backbones[backbone].architecture, config.backbones[backbone].options)
-        if stride and recipe.patch_size[0] // stride < 3:
+            fix = "use 32-true" if is_small else "use bf16-mixed or 32-true"
+            raise UserError(problem, where=f"{where}.precision", fix=fix)
+        if is_small:
             raise UserError(
                 f"bf16 on a CPU is wrong for a coarsest feature map of {recipe.patch_size[0] // stride} voxels"
                 f" (patch {recipe.patch_size[0]}, stride {stride} of backbone '{backbone}'), and this machine has no GPU",
