@@ -47,10 +47,10 @@ demo: $(VENV)/installed
 results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
-# two processes of one thread each; tests that share an expensive fixture run in the same process (tests/conftest.py)
+# two processes of one thread each; the tests of a file run in the same process, the longest files first (tests/conftest.py)
 WORKERS ?= 2
 test: $(VENV)/installed
-	pytest -n $(WORKERS) --dist loadgroup
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/installed
 	python tests/faults/run.py

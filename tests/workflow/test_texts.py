@@ -70,7 +70,7 @@ def free_texts() -> set[str]:
 # free texts with a form of their own, among them those that must be names of a data set; and those that no job is given
 SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "corpora.sources.subsets"}
 OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
-UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions"}
+UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
 
 
 def study() -> dict[str, Any]:

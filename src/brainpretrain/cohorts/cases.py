@@ -177,3 +177,14 @@ def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> 
         lookup[list(values)] = number
     lookup[list(ignore)] = IGNORED
     return lookup
+
+
+def side_pairs(labels: Mapping[str, Sequence[int]], left_right: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    """Numbers of the classes that change places where an image is mirrored along x.
+
+    Args:
+        labels: of the task; class 1 is the first.
+        left_right: pairs of class names.
+    """
+    number = {name: index for index, name in enumerate(labels, start=1)}
+    return [(number[left], number[right]) for left, right in left_right]

@@ -144,6 +144,20 @@ class Segmentation(Section):
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
     ignore: list[Label] = Field([], description="label values that neither train nor score")
+    left_right: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        exclude_if=lambda pairs: not pairs,  # the field came later
+        description="pairs of class names that change places where an image is mirrored along x: [left name, right name]",
+    )
+
+    @model_validator(mode="after")
+    def _sides_are_labels(self) -> Segmentation:
+        names = [name for pair in self.left_right for name in pair]
+        if unknown := [name for name in names if name not in self.labels]:
+            raise ValueError(f"'left_right' lists names that are not in 'labels': {', '.join(unknown)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a class occurs twice in 'left_right'")
+        return self
 
     @model_validator(mode="after")
     def _each_value_once(self) -> Segmentation:
@@ -352,6 +366,12 @@ class FinetuneRecipe(Training):
         "encoder",
         exclude_if=lambda transfer: transfer == "encoder",  # as for `stem`
         description="what a pretraining initialises: its encoder, or also the decoder that it trained, but for the last layer",
+    )
+    deep_supervision: Literal["all", "nnunet", "finest"] = Field(
+        "all",
+        exclude_if=lambda kind: kind == "all",  # the field came later
+        description="outputs of a decoder with several heads that train: all, weighted 1, 1/2, 1/4 ...; nnunet: the same without"
+        " the coarsest; finest: the finest alone",
     )
     foreground_fraction: Share
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan import mirroring
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 
 # the parts of a preprocess recipe in which an encoder and a task must agree
@@ -19,12 +20,14 @@ def check(plan: Plan) -> None:
 
     Raises:
         UserError: an encoder has another preprocessing than its task; a decoder that is to be transferred is another one than
-            that of the fine-tuning, or there is none; a data set has no such sequence or subset, or no labels.
+            that of the fine-tuning, or there is none; predictions are mirrored as no training patch was; a data set has no such
+            sequence or subset, or no labels.
     """
     _check_data(plan)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
         _check_preprocessing(plan, arm)
         _check_transfer(plan, arm)
+        mirroring.check(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:

@@ -14,7 +14,7 @@ from brainpretrain import decoders
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases
+from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases, side_pairs
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
@@ -71,7 +71,8 @@ def finetune(
     report = load_init(network.encoder, init, run)
     if init and recipe.transfer == "encoder_decoder":
         report += load_decoder(network, init.with_name("decoder"), run)
-    policy, lookup = Policy(run.policy), label_lookup(task.labels, task.ignore)
+    policy = Policy(run.policy, side_pairs(task.labels, task.left_right))
+    lookup = label_lookup(task.labels, task.ignore)
     train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
     made_from = {

@@ -114,7 +114,7 @@ class Finetuning(Module):
 
     def __init__(self, network: Segmenter, recipe: FinetuneRecipe, policy: Policy, stretches: list[schedule.Stretch]) -> None:
         super().__init__(recipe, policy, stretches)
-        self.network, self.loss = network, recipe.loss.model_dump()
+        self.network, self.loss = network, recipe.loss.model_dump() | {"supervision": recipe.deep_supervision}
 
     @property
     def encoder(self) -> nn.Module:
