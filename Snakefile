@@ -8,6 +8,7 @@ import gc
 
 from pathlib import Path
 
+from brainpretrain.cohorts import revision
 from brainpretrain.config import Config, freezing, load
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
@@ -79,7 +80,7 @@ def table_targets(name):
     table = PLAN.tables[name]
     targets = {f"{TABLES}/{name}.html", f"{FIGURES}/{name}_cases.png", f"{FIGURES}/{name}_costs.html"}
     targets |= {f"{FIGURES}/{page}.html" for page in ("rejected", "overlap", "licences")}
-    if specs.sites_column(PLAN, name):
+    if specs.sites_columns(PLAN, name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")

@@ -12,7 +12,7 @@ RELEASE = RESULTS + "/weights/{release}/{backbone}"
 CORPUS = STUDY + "/corpora/{corpus}/corpus.tsv"
 OVERLAP = STUDY + "/corpora/{corpus}/overlap.tsv"
 SUBJECTS = STUDY + "/splits/{task}/subjects.json"
-OOD = STUDY + "/splits/{task}/ood.json"
+OTHERS = STUDY + "/splits/{task}/{cohort}.json"
 SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
@@ -30,6 +30,10 @@ CORPUS_SECTION, OVERLAP_SECTION, TRAINING_SECTION, RESULTS_SECTION, CASES_SECTIO
 )
 
 
+# the names of cohorts from other subsets or data sets
+OTHER_COHORTS = "|".join(sorted({"ood", *(name for task in CONFIG.tasks.values() for name in task.others)}))
+
+
 wildcard_constraints:
     dataset="[a-z0-9_]+",
     preprocess="[a-z0-9_]+",
@@ -42,7 +46,7 @@ wildcard_constraints:
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
     fold=r"\d+",
-    cohort="val|test|ood",
+    cohort=f"val|test|{OTHER_COHORTS}",
     shard=r"\d{3}",
     table="|".join(PLAN.tables),
 

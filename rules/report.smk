@@ -49,7 +49,7 @@ rule table:
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
-            part=["", "_labels", "_metrics", "_ranks"],
+            part=["", "_labels", "_metrics", "_ranks", "_verdicts"],
             kind=["tsv", "md", "tex", "txt"],
         ),
         ranks_png=TABLES + "/{table}_ranks.png",
@@ -59,6 +59,7 @@ rule table:
         ),
         metrics_html=shown(TABLES + "/{table}_metrics.html", RESULTS_SECTION, "metrics", table="{table}", shows="all metrics"),
         ranks_html=shown(TABLES + "/{table}_ranks.html", RESULTS_SECTION, "ranks", table="{table}", shows="ranks"),
+        verdicts_html=shown(TABLES + "/{table}_verdicts.html", RESULTS_SECTION, "verdicts", table="{table}", shows="verdicts"),
         ranks_svg=shown(TABLES + "/{table}_ranks.svg", RESULTS_SECTION, "rank_plot", table="{table}", shows="ranks, drawn"),
     log:
         STUDY + "/logs/table/{table}.log",
@@ -75,14 +76,14 @@ rule table:
 
 
 def sites_inputs(wildcards):
-    """Scores of the cohort that is shown by site, the sites of its subjects, and those of the task's pool."""
-    name = specs.sites_column(PLAN, wildcards.table).task
+    """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
+    cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
     evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
     return {
-        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (name, "ood")],
-        "index": INDEX.format(dataset=CONFIG.tasks[name].dataset_of("ood")),
-        "task_index": INDEX.format(dataset=CONFIG.tasks[name].dataset),
-        "subjects": SUBJECTS.format(task=name),
+        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
+        "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],
+        "task_index": [INDEX.format(dataset=CONFIG.tasks[task].dataset) for task, _ in cohorts],
+        "subjects": [SUBJECTS.format(task=task) for task, _ in cohorts],
     }
 
 
@@ -159,7 +160,7 @@ rule licences:
 rule page_overlap:
     input:
         overlaps=expand(OVERLAP, corpus=PLAN.corpora),
-        pairs=expand(STUDY + "/corpora/{corpus}/pairs.tsv", corpus=PLAN.corpora),
+        pairs=expand(STUDY + "/corpora/{corpus}/pairs.{kind}", corpus=PLAN.corpora, kind=["tsv", "npz"]),
         splits=expand(SUBJECTS, task=PLAN.tasks),
     output:
         shown(FIGURES + "/overlap.html", OVERLAP_SECTION, "overlap", shows="subjects of a corpus that are scored too"),

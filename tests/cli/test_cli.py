@@ -134,7 +134,7 @@ def test_the_tables_of_a_study_come_out_of_its_scores_alone_byte_for_byte(demo_s
                          "--out", str(tmp_path / name)])  # fmt: skip
         assert code == 0
     expected = {file.name: file.read_bytes() for file in (tmp_path / "workflow").iterdir()}
-    assert len(expected) == 4 * 5 + 2
+    assert len(expected) == 5 * 5 + 2
     for name in ("again", "shuffled"):
         assert {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} == expected
 

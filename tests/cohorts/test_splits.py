@@ -1,4 +1,5 @@
 import itertools
+import re
 from collections import Counter
 
 import pandas as pd
@@ -78,6 +79,36 @@ def indexed(subjects, **columns):
 def rule(**changes):
     spec = {"seed": 1, "test_fraction": 0.25} | changes
     return {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": spec}
+
+
+@pytest.mark.parametrize("n", range(3, 9))
+def test_a_draw_without_a_test_set_or_a_pool_names_a_seed_that_gives_both(n):
+    """With few subjects, each drawn by itself, nobody may be drawn, or everybody."""
+    names, refused = [f"sub-{i:02d}" for i in range(n)], 0
+    for seed in range(12):
+        task = rule(seed=seed, draw="hash")
+        try:
+            found = splits.split_for(indexed(names), task, [("all", "test")], "place")
+        except UserError as error:
+            refused += 1
+            advice = re.search(r"where: place\n *fix: +set 'seed: (\d+)' .* a pool of (\d+) and a test set of (\d+);", str(error))
+            found = splits.split_for(indexed(names), rule(seed=int(advice[1]), draw="hash"), [("all", "test")], "place")
+            assert (
+                [len(found["pool"]), len(found["test"])] == [int(advice[2]), int(advice[3])] == [n - round(n / 4), round(n / 4)]
+            )
+        assert found["pool"] and found["test"]
+    assert refused or n > 6
+
+
+def test_no_seed_is_named_where_none_helps():
+    for task, asked, words in (
+        (rule(draw="hash"), [("9", "test")], "n_train is 9, but the pool has"),
+        (rule(), [("20", "test")], "n_train is 20, but the pool has 3"),
+        (rule(draw="hash", stratify="site"), [("1", "test")], "the site of 4 subjects is unknown"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            splits.split_for(indexed(SUBJECTS[:4]), task, asked, "place")
+        assert "set 'seed" not in str(caught.value)
 
 
 def test_a_stratified_split_holds_every_site_in_proportion():

@@ -30,11 +30,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
+        "plot-pretext": ("report_pretext", "draw what a pretext makes of a volume"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),
+        "power": ("report_power", "show which differences a study can see, before it runs"),
         "predict": ("evaluation_predict", "segment NIfTI files with a fine-tuned model"),
         "features": ("weights", "compute the feature maps of a volume"),
+        "parity": ("parity", "compare this project's methods with the recorded figures of the authors' programs"),
         "repair": ("preprocess", "restore damaged or missing stored volumes, and nothing else"),
     },
     "download": {
@@ -48,7 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
-        "ood": ("cohorts", "list the subjects of a task's out-of-distribution cohort"),
+        "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
@@ -73,7 +76,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "table": ("report", "make a table of results"),
         "table-sites": (
             "report",
-            "make a table of an out-of-distribution cohort, split into sites seen and not seen in training",
+            "make a table of cohorts of other data sets, split into sites seen and not seen in training",
         ),
         "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
         "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from brainpretrain.cli.arguments import OUT, arg, command, mapping
 from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
+from brainpretrain.cohorts.cases import reference_values
 from brainpretrain.evaluation.scores import evaluate as score_cohort
 from brainpretrain.evaluation.scores import summary
 from brainpretrain.files import read_tsvs, write_tsv
@@ -22,9 +23,13 @@ from brainpretrain.files import read_tsvs, write_tsv
 def evaluate(args: argparse.Namespace) -> None:
     """Writes scores.tsv: per case and label Dice, NSD, HD95, volumes, lesions and counts, with a status for empty masks.
 
-    Nothing is written if a prediction is missing, superfluous, damaged, on another grid, or has unknown values.
+    Nothing is written if a prediction is missing, superfluous, damaged, on another grid, or has unknown values; nor if the label
+    files of a cohort of another data set hold no value of a class, but values that the cohort does not name.
     """
-    scores = score_cohort(cases_of(args), args.root, args.predictions, args.task, args.run)
+    cases = cases_of(args)
+    if args.cohort not in ("val", "test") and (remark := reference_values(cases, args.task, args.cohort)):
+        print(f"label values that count as background: {remark}")
+    scores = score_cohort(cases, args.root, args.predictions, args.task, args.run)
     write_tsv(args.out, scores)
     print("\n".join(summary(scores)))
 

@@ -17,6 +17,7 @@ from brainpretrain.cli.arguments import (
     mapping,
     pairs,
 )
+from brainpretrain.cohorts.copies import read_pictures
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.preprocess.stored import read_stored_of
 from brainpretrain.report import printers
@@ -74,7 +75,7 @@ def page_rejected(args: argparse.Namespace) -> None:
 
 @command(
     "page-overlap",
-    pairs("--audits", "CORPUS=TSV", help="overlap.tsv of each corpus, next to its pairs.tsv"),
+    pairs("--audits", "CORPUS=TSV", help="overlap.tsv of each corpus, next to its pairs.tsv and pairs.npz"),
     pairs("--protocols", "CORPUS=PROTOCOL", help="the protocol of each corpus"),
     pairs("--splits", "TASK=JSON", help="output of `split` for each task"),
     arg("--near", type=float, required=True, metavar="R", help="as given to `overlap`"), OUT,
@@ -86,4 +87,5 @@ def page_overlap(args: argparse.Namespace) -> None:
         corpus: (protocols[corpus], read_tsv(path), read_tsv(Path(path).with_name("pairs.tsv"))) for corpus, path in args.audits
     }
     splits = {task: read_json(path) for task, path in args.splits}
-    html.write(args.out, audit_pages.overlap_page(audits, args.near, splits))
+    pictures = {corpus: read_pictures(Path(path).with_name("pairs.npz")) for corpus, path in args.audits}
+    html.write(args.out, audit_pages.overlap_page(audits, args.near, splits, pictures))

@@ -107,9 +107,9 @@ def cohort_cases(
         volumes: table of the stored volumes of the data set.
         sequences: the task's sequences.
         fold: what `splits.fold` returned.
-        fixed: what `splits.split` (for `test`) or `splits.ood` (for `ood`) returned; empty for `val`.
+        fixed: what `splits.split` (for `test`) or `splits.ood` (for other cohorts) returned; empty for `val`.
         n_train: number of labelled cases that the model was trained on, or 'all'.
-        cohort: 'val', 'test' or 'ood'.
+        cohort: 'val', 'test', 'ood' or one of the task's `cohorts`.
         tell: called with a message that names the subjects without a usable case, if there are any.
 
     Raises:
@@ -136,17 +136,47 @@ def background_values(cases: Sequence[Case], labels: Mapping[str, Sequence[int]]
     Raises:
         UserError: no case has a value of one of the classes.
     """
-    by_case = [_values_of(case) for case in cases]
-    counts = Counter(value for values in by_case for value in values if value)
-    if absent := {name: values for name, values in labels.items() if not set(values) & set(counts)}:
+    counts, absent, unnamed = _compared(cases, labels, ignore)
+    if absent:
         raise UserError(
-            "no case of the training pool has the label value of "
-            + ", ".join(f"'{name}' ({' '.join(map(str, values))})" for name, values in absent.items()),
+            f"no case of the training pool has the label value of {absent}",
             where="labels of the task",
             fix=f"use the values of the label files, correct or remove the class: {_counted(counts, len(cases)) or 'only 0'}",
         )
+    return _counted(unnamed, len(cases))
+
+
+def reference_values(cases: Sequence[Case], task: Mapping[str, Any], cohort: str) -> str:
+    """As `background_values`, for a cohort of another data set, whose files need not hold every class.
+
+    Args:
+        cases: of the cohort.
+        task: with `labels` and `ignore`, or those of the cohort's label files in `reference`.
+        cohort: its name.
+
+    Raises:
+        UserError: no case has a value of one of the classes, but values that the cohort does not name.
+    """
+    reference = task.get("reference", task)
+    _, absent, unnamed = _compared(cases, reference["labels"], reference["ignore"])
+    if absent and unnamed:
+        raise UserError(
+            f"no case of the cohort '{cohort}' has the label value of {absent}; they have {_counted(unnamed, len(cases))}, which"
+            " would count as background",
+            where=f"labels of the cohort '{cohort}'",
+            fix=f"give '{cohort}' its own labels, with the values of its label files; under ignore, those that are no class",
+        )
+    return _counted(unnamed, len(cases))
+
+
+def _compared(
+    cases: Sequence[Case], labels: Mapping[str, Sequence[int]], ignore: Sequence[int]
+) -> tuple[Counter[int], str, dict[int, int]]:
+    """The number of cases by label value, the classes of which no case has a value, and the values that nothing names."""
+    counts = Counter(value for case in cases for value in _values_of(case) if value)
+    absent = (f"'{name}' ({' '.join(map(str, values))})" for name, values in labels.items() if not set(values) & set(counts))
     named = {*ignore, *(value for values in labels.values() for value in values)}
-    return _counted({value: n for value, n in counts.items() if value not in named}, len(cases))
+    return counts, ", ".join(absent), {value: n for value, n in counts.items() if value not in named}
 
 
 def _values_of(case: Case) -> list[int]:

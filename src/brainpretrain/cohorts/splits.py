@@ -165,6 +165,50 @@ def refuse_several(rows: pd.DataFrame, where: object) -> None:
     )
 
 
+def split_for(
+    index: pd.DataFrame, task: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object
+) -> dict[str, Any]:
+    """`split`, refused if it has too few subjects for the evaluations of a study.
+
+    Args:
+        index, task: as for `split`.
+        evaluations: pairs of n_train and cohort.
+        where: the place of the task, for the message.
+
+    Raises:
+        UserError: as `split` and `check_sizes`. If subjects are drawn one by one and another seed gives enough of them, the
+            message names the seed among the first 200 whose test set is nearest to the fraction.
+    """
+    evaluations = list(evaluations)
+    try:
+        subjects = split(index, task)
+        check_sizes(subjects, evaluations, where)
+    except UserError as error:
+        better = _better_seed(index, task, evaluations)
+        if better is None:
+            raise
+        seed, pool, test = better
+        fix = f"set 'seed: {seed}' in the split of the task, which gives a pool of {pool} and a test set of {test}"
+        raise UserError(error.problem, where=where, fix=f"{fix}; or lower n_train, or change test_fraction") from error
+    return subjects
+
+
+def _better_seed(index: pd.DataFrame, task: Mapping[str, Any], evaluations: list[tuple[str, str]]) -> tuple[int, int, int] | None:
+    """A seed that gives enough subjects for the evaluations, with the sizes of pool and test set; None if there is none."""
+    if task["split"].get("draw") != "hash":
+        return None  # the size of a shuffled test set is the same for every seed
+    found = []
+    for seed in range(200):
+        try:
+            subjects = split(index, {**task, "split": {**task["split"], "seed": seed}})
+            check_sizes(subjects, evaluations, "")
+        except UserError:
+            continue
+        pool, test = len(subjects["pool"]), len(subjects["test"])
+        found.append((abs(test - task["split"]["test_fraction"] * (pool + test)), seed, pool, test))
+    return min(found)[1:] if found else None
+
+
 def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object) -> None:
     """Refuses a split with too few subjects for the evaluations of a study.
 
@@ -241,34 +285,39 @@ def _same_patient(subjects: Mapping[str, Any], others: Iterable[str]) -> set[str
     return {subject for subject, patient in patients.items() if patient in taken} - set(others)
 
 
-def ood(index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any]) -> dict[str, Any]:
-    """The out-of-distribution cohort of a task, as JSON can store it. It is not part of the split: adding one retrains nothing.
+def ood(
+    index: pd.DataFrame, task: Mapping[str, Any], subjects: Mapping[str, Any], cohort: str = "ood", where: object = ""
+) -> dict[str, Any]:
+    """A cohort from another subset or data set, as JSON can store it. It is not part of the split: adding one retrains nothing.
 
     Args:
         index: rows of the data set of the cohort.
-        task: sequences and ood of the task entry.
+        task: sequences of the task, and the entry of the cohort as `ood`.
         subjects: the result of `split` for the task.
+        cohort: its name: `ood`, or one of the task's `cohorts`.
+        where: the place of its entry, for the message.
 
     Raises:
         UserError: the cohort is empty, or one of its subjects is in the pool or the test set.
     """
     spec = task["ood"]
     names = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
+    where = where or f"task on {subjects['dataset']}"
     both = sorted(set(names) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
     if both:
         raise UserError(
-            f"{len(both)} subjects of the cohort 'ood' are in the pool or the test set, {both[0]} for one",
-            where=f"task on {subjects['dataset']}",
-            fix="name the 'subsets' of the task and of its 'ood'",
+            f"{len(both)} subjects of the cohort '{cohort}' are in the pool or the test set, {both[0]} for one",
+            where=where,
+            fix=f"name the 'subsets' of the task and of its '{cohort}'",
         )
     if not names:
         raise UserError(
-            f"the cohort 'ood' of the data set '{spec['dataset']}' has no labelled subjects",
-            where=f"task on {subjects['dataset']}",
-            fix=_where_labels_are(index, task["sequences"], "its 'ood'"),
+            f"the cohort '{cohort}' of the data set '{spec['dataset']}' has no labelled subjects",
+            where=where,
+            fix=_where_labels_are(index, task["sequences"], f"its '{cohort}'"),
         )
     subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
-    return {"dataset": spec["dataset"], "ood": names} | subsets
+    return {"dataset": spec["dataset"], cohort: names} | subsets
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
@@ -318,7 +367,7 @@ def cohort_subjects(
     Args:
         fold_split: the result of `fold`.
         usable: subjects with a complete stored case.
-        fixed: the result of `split` for the cohort `test`, of `ood` for the cohort `ood`.
+        fixed: the result of `split` for the cohort `test`, of `ood` for cohorts of other subsets or data sets.
 
     Raises:
         UserError: the cohort is empty.

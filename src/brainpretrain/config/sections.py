@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from brainpretrain.augment.config import PolicyConfig
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+NAME = r"^[a-z0-9][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -121,7 +123,7 @@ class Split(Section):
 
 
 class OutOfDistribution(Section):
-    """A second cohort, from another subset or data set, for the cohort name `ood`."""
+    """A further cohort of a task, from another subset or data set: `ood`, or one of `cohorts`."""
 
     dataset: Name
     subsets: list[str] = []
@@ -134,6 +136,11 @@ class OutOfDistribution(Section):
     by_site: bool = Field(
         False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
     )
+
+
+# names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
+_TAKEN = ("train", "val", "test", "ood", "pool", "dataset", "subjects")
+_TAKEN_FORM = re.compile(r"fold\d+|.*_(seen|unseen)")  # splits of folds; parts of a cohort in a table by site
 
 
 class Segmentation(Section):
@@ -184,35 +191,51 @@ class Task(Segmentation):
     preprocess: Name
     split: Split
     ood: OutOfDistribution | None = None
+    cohorts: dict[Name, OutOfDistribution] = Field({}, description="further cohorts like `ood`, by name; columns name them")
 
     @property
-    def datasets(self) -> list[str]:
-        """Data sets with the cohorts of the task."""
-        return sorted({self.dataset, self.dataset_of("ood")})
+    def others(self) -> dict[str, OutOfDistribution]:
+        """The cohorts from other subsets or data sets, by name: `ood` and those of `cohorts`."""
+        return ({"ood": self.ood} if self.ood else {}) | self.cohorts
 
     def dataset_of(self, cohort: str) -> str:
         """The data set of a cohort."""
-        return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
+        return self.others[cohort].dataset if cohort in self.others else self.dataset
 
     def subsets_of(self, cohort: str) -> list[str]:
         """The subsets that a cohort is taken from; all if empty."""
-        return self.ood.subsets if cohort == "ood" and self.ood else self.subsets
+        return self.others[cohort].subsets if cohort in self.others else self.subsets
 
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
-        if cohort != "ood" or self.ood is None or (self.ood.labels is None and self.ood.ignore is None):
+        other = self.others.get(cohort)
+        if other is None or (other.labels is None and other.ignore is None):
             return {}
-        labels = self.labels if self.ood.labels is None else {name: self.ood.labels[name] for name in self.labels}
-        return {"labels": labels, "ignore": self.ignore if self.ood.ignore is None else self.ood.ignore}
+        labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if other.ignore is None else other.ignore}
+
+    def key_of(self, cohort: str) -> str:
+        """The key of the entry of one of `others`."""
+        return cohort if cohort == "ood" else f"cohorts.{cohort}"
+
+    @model_validator(mode="after")
+    def _names_of_cohorts(self) -> Task:
+        for name in self.cohorts:
+            if name in _TAKEN or _TAKEN_FORM.fullmatch(name):
+                hint = "give it as 'ood: {...}' next to 'cohorts'" if name == "ood" else "choose another name, such as 'site_b'"
+                raise ValueError(f"cohorts.{name}: the name '{name}' is taken; {hint}")
+        return self
 
     @model_validator(mode="after")
     def _one_name_per_class(self) -> Task:
-        if self.ood and self.ood.labels is not None and set(self.ood.labels) != set(self.labels):
-            raise ValueError(f"'ood' needs labels with the class names of the task: {', '.join(self.labels)}")
-        if reference := self.reference_of("ood"):
-            values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
-            if twice := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"label values occur twice in 'labels' and 'ignore' of 'ood': {twice}")
+        for cohort, other in self.others.items():
+            key = self.key_of(cohort)
+            if other.labels is not None and set(other.labels) != set(self.labels):
+                raise ValueError(f"'{key}' needs labels with the class names of the task: {', '.join(self.labels)}")
+            if reference := self.reference_of(cohort):
+                values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
+                if twice := sorted({value for value in values if values.count(value) > 1}):
+                    raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
         return self
 
     @model_validator(mode="after")
@@ -426,7 +449,7 @@ class Column(Section):
 
     title: str
     task: Name
-    cohort: Literal["val", "test", "ood"]
+    cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
 
 
 class Row(Section):
@@ -438,6 +461,9 @@ class Row(Section):
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
+    baseline: str | None = Field(
+        None, description="title of the row to compare with, of the same backbone and n_train; null: from scratch"
+    )
 
 
 MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
@@ -476,6 +502,9 @@ class Table(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
+    margin: Positive | None = Field(
+        None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
+    )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None
 

@@ -180,6 +180,8 @@ class Dataset:
         versions: subsets that may hold the same scan of a session several times, of which a task takes one.
         structures, contours: how `fetch` makes label files that the release does not have.
         aliases: for patients with several names, the name to use for each further name.
+        persons: a name of a subject's person that other data sets use too, or ''; the overlap audit compares these. As patient a
+            subject keeps its own name, since draws depend on that.
         source_format: format of the raw files. Files that are not NIfTI are converted into the folder CONVERTED, DICOM by the
             download and others by `fetch`, and are read from there.
         convert: regular expression for the paths of the NRRD or Analyze files to convert.
@@ -208,6 +210,7 @@ class Dataset:
     structures: Structures | None = None
     contours: Contours | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
+    persons: Callable[[str], str] | None = None
     source_format: SourceFormat = "nifti"
     convert: str = r".*"
     lister: Callable[[Dataset, Path], Scan] | None = None

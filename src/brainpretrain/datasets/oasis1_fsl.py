@@ -60,6 +60,7 @@ DATASET = Dataset(
     expected={"subjects": 416, "volumes": 872},
     n_shards=4,
     versions=tuple(VERSIONS),
+    persons=str,
     source_format="analyze",
     convert=r".*/(?:PROCESSED/MPRAGE/T88_111/.*_t88(?:_masked)?_gfc|FSL_SEG/.*_fseg)\.img",
 )

@@ -3,7 +3,7 @@
 Zhang et al. use it as a task. The release derives `seg4` from `seg35`. The names of the classes come from public code and have
 not been compared with the list of the release, `seg4_labels.txt`. To store the files only once, set the data root of
 `oasis1_seg4` to the folder of `oasis1`. The volumes are those of `oasis1`, so a corpus with `oasis1` must leave out the subjects
-that are scored here. The overlap audit finds them by their images, since names of subjects are compared within a data set only.
+that are scored here. The overlap audit finds them by name (`persons`) and by their images.
 """
 
 from dataclasses import replace

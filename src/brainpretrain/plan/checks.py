@@ -81,7 +81,7 @@ def _check_data(plan: Plan) -> None:
     for name in plan.tasks:
         task, where = config.tasks[name], config.where("tasks", name)
         cohorts = [(task.dataset, task.subsets, where)]
-        cohorts += [(task.ood.dataset, task.ood.subsets, f"{where}.ood")] if task.ood else []
+        cohorts += [(other.dataset, other.subsets, f"{where}.{task.key_of(key)}") for key, other in task.others.items()]
         for dataset, subsets, place in cohorts:
             _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
             _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")

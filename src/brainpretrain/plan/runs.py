@@ -124,6 +124,11 @@ class Plan:
         """Pairs (n_train, cohort) that the tables need from the split of a task."""
         return sorted({(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task})
 
+    def datasets_of(self, task: str) -> list[str]:
+        """The data set that a task trains on, and those of its cohorts that are scored."""
+        entry = self.config.tasks[task]
+        return sorted({entry.dataset, *(entry.dataset_of(cohort) for name, cohort in self.cohorts if name == task)})
+
     @cached_property
     def datasets(self) -> list[str]:
         return sorted({dataset for dataset, _ in self.preprocessed})
@@ -134,7 +139,7 @@ class Plan:
         pairs = {
             (dataset, self.config.corpora[c].preprocess) for c in self.corpora for dataset in self.config.corpora[c].datasets
         }
-        pairs |= {(dataset, self.config.tasks[t].preprocess) for t in self.tasks for dataset in self.config.tasks[t].datasets}
+        pairs |= {(dataset, self.config.tasks[t].preprocess) for t in self.tasks for dataset in self.datasets_of(t)}
         return sorted(pairs)
 
     def n_shards(self, dataset: str) -> int:

@@ -93,7 +93,7 @@ def corpus(config: Config, name: str) -> dict[str, Any]:
 
 
 def task_split(config: Config, task: str) -> dict[str, Any]:
-    """What shapes the pool and the test set of a task. `block` shapes folds only, and `ood` neither."""
+    """What shapes the pool and the test set of a task. `block` shapes folds only, and other cohorts shape neither."""
     entry = config.tasks[task]
     split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
     if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
@@ -101,9 +101,10 @@ def task_split(config: Config, task: str) -> dict[str, Any]:
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
 
 
-def task_ood(config: Config, task: str) -> dict[str, Any]:
-    """What shapes the out-of-distribution cohort of a task."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences", "ood"})
+def task_ood(config: Config, task: str, cohort: str) -> dict[str, Any]:
+    """What shapes a cohort from another subset or data set."""
+    entry = config.tasks[task]
+    return {"sequences": entry.sequences, "ood": entry.others[cohort].model_dump(mode="json")}
 
 
 def task_prediction(config: Config, task: str) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
         for name in config.corpora[corpus].datasets:
             uses[name]["for"].append(f"pretraining ({corpus})")
     for task in plan.tasks:
-        for name in config.tasks[task].datasets:
+        for name in plan.datasets_of(task):
             uses[name]["for"].append(f"task {task}")
     return uses
 
@@ -173,26 +174,31 @@ def releases(plan: Plan) -> dict[str, Any]:
 # --- tables
 
 
-def sites_column(plan: Plan, table: str) -> ColumnSpec | None:
-    """The column of a table whose out-of-distribution cohort is also shown by site, if there is one."""
+def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:
+    """The columns of a table whose cohorts are also shown by site; one of each cohort."""
+    columns: dict[tuple[str, str], ColumnSpec] = {}
     for column in plan.tables[table].columns:
-        ood = plan.config.tasks[column.task].ood
-        if column.cohort == "ood" and ood and ood.by_site:
-            return column
-    return None
+        other = plan.config.tasks[column.task].others.get(column.cohort)
+        if other and other.by_site:
+            columns.setdefault((column.task, column.cohort), column)
+    return list(columns.values())
 
 
 def sites_table(plan: Plan, table: str) -> TableSpec:
-    """A table with three columns of that cohort: all sites, sites seen in training, other sites.
+    """A table with three columns of each of these cohorts: all sites, sites seen in training, other sites.
 
     Raises:
         LookupError: no column of the table is to be shown by site.
     """
-    column = sites_column(plan, table)
-    if column is None:
+    shown = sites_columns(plan, table)
+    if not shown:
         raise LookupError(f"no column of table '{table}' is shown by site")
-    parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
-    columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
+    parts = {"": "", "_seen": ", sites seen in training", "_unseen": ", other sites"}
+    columns = tuple(
+        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part)
+        for column in shown
+        for part, words in parts.items()
+    )
     spec = plan.tables[table]
     return spec.model_copy(
         update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns, "hours": False}
