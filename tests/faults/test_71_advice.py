@@ -317,10 +317,10 @@ def network_cases() -> Iterator[tuple[str, Callable[[], Any], str, Callable[[Fou
         )
     one = swin(batch=1)
     yield "batch", lambda: pretext_of(one), r"use at least (\d+)", changed(one, "batch", lambda m: int(m[1]))
-    flat = swin(patch=[64, 32, 64])
-    yield "plane", lambda: pretext_of(flat), "make x and y equal", changed(flat, "patch", lambda m: [64, 64, 64])
+    flat = swin(patch=[64, 64, 32])
+    yield "plane", lambda: pretext_of(flat), "make y and z equal", changed(flat, "patch", lambda m: [64, 64, 64])
     token = swin(patch=[32, 32, 32])
-    yield "one token", lambda: pretext_of(token), r"such as (\d+) along z", changed(token, "patch", lambda m: [32, 32, int(m[1])])
+    yield "one token", lambda: pretext_of(token), r"such as (\d+) along x", changed(token, "patch", lambda m: [int(m[1]), 32, 32])
     pool = swin(patch=[32, 32, 32])
     yield "pool", lambda: pretext_of(pool), r"'pool: (\w+)'", changed(pool, "pool", lambda m: m[1])
 
@@ -506,7 +506,7 @@ PLANS = [
     ("subset", put(f"{TASK}.subsets", ["trian"]), NEAREST, put(f"{TASK}.subsets", lambda m: [m[1]])),
     ("values", put(f"{TASK}.labels.lesion", [7]), r"use values of the data set: .*?(\d) lesion|use values of the data set:[^\d]*(?:\d \w+, )*?(3)", put(f"{TASK}.labels.lesion", [3])),
     ("recipe", put(f"{TASK}.preprocess", "amaes"), r"such as 'preprocess: (\w+)' in the task", put(f"{TASK}.preprocess", lambda m: m[1])),
-    ("ood", put(f"{COLUMN}.cohort", "ood"), "add 'ood:' to the task", put(f"{TASK}.ood", {"dataset": "phantom_tiny", "subsets": ["train"]})),
+    ("ood", put(f"{COLUMN}.cohort", "ood"), "[Aa]dd 'ood: ", put(f"{TASK}.ood", {"dataset": "phantom_tiny", "subsets": ["train"]})),
     ("no test set", put(f"{TASK}.split.test_fraction", 0), r"use 'cohort: (val)'", put(f"{COLUMN}.cohort", lambda m: m[1])),
     ("lesions", lambda content, m=None: (content["tables"]["tiny"].update(metric="lesion_f1"), content["tasks"]["tissue"].pop("lesions")), "name its 'lesions'", put(f"{TASK}.lesions", ["lesion"])),
     ("all", lambda content, m=None: (content["tables"]["tiny"].update(n_train="all"), at(content, COLUMN).update(cohort="val")), r"use 'cohort: (test)' and a test_fraction", put(f"{COLUMN}.cohort", lambda m: m[1])),
