@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -678,7 +679,7 @@ def test_71_every_command_and_option_that_an_advice_names_exists() -> None:
     known = {name: file for commands in cli.COMMANDS.values() for name, (file, _) in commands.items()}
     options: dict[str, set[str]] = {}
     for name, file in known.items():
-        __import__(f"brainpretrain.cli.{file}")
+        importlib.import_module(f"brainpretrain.cli.{file}")
         options[name] = {flag for flags, _ in arguments.REGISTERED[name][1] for flag in flags if flag.startswith("-")}
     every = set().union(*options.values())
     rules = {
