@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from brainpretrain import allocator
 from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
 from brainpretrain.config.runs import Run, finetune_run, pretrain_run
 from brainpretrain.preprocess.stored import read_stored
@@ -76,6 +79,8 @@ def finetune(args: argparse.Namespace) -> None:
 
 
 def _machine(args: argparse.Namespace) -> Machine:
+    if not torch.cuda.is_available():
+        allocator.keep_buffers()
     return Machine(
         out=args.out,
         work=args.work,
