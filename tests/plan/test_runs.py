@@ -46,7 +46,7 @@ def test_a_plan_knows_what_it_reads_and_scores(paper):
         ("wmh_flair", "val"),
     ]
     assert paper.draws("wmh_flair") == [("20", "ood"), ("20", "val")]
-    assert paper.label_values("wmh") == [1, 2] and paper.label_values("adni") == []
+    assert paper.label_values("wmh") == [1, 2] and paper.label_values("ppmi") == []
 
 
 def test_a_table_knows_its_pretrainings(paper):

@@ -202,6 +202,10 @@ class Task(Segmentation):
         """The data set of a cohort."""
         return self.others[cohort].dataset if cohort in self.others else self.dataset
 
+    def subsets_of(self, cohort: str) -> list[str]:
+        """The subsets that a cohort is taken from; all if empty."""
+        return self.others[cohort].subsets if cohort in self.others else self.subsets
+
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
         other = self.others.get(cohort)
