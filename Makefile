@@ -4,13 +4,14 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-checksums bench-scheduling bench-scaling bench-gpu clean
+.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         run all tests, in WORKERS=2 processes"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
+	@echo "make parity       compare the methods with the recorded figures in FIXTURES=folder (docs/pretexts.md)"
 	@echo "make fuzz         read mutated volumes, configs, archives and weights for MINUTES=4 (docs/reliability.md)"
 	@echo "make lint         check with ruff and snakefmt;  make format  fixes what they can fix"
 	@echo "make schema       write config/schema.json from the config models"
@@ -26,7 +27,9 @@ help:
 	@echo "make bench-pretraining    CPU time of a small pretraining, compared with AMAES' step and data set"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD, compared with yucca 1.1.7 and MONAI"
 	@echo "make bench-windows        CPU time of the sliding window, compared with nnU-Net and MONAI"
+	@echo "make bench-sparse         CPU time of S3D on packed visible blocks, compared with masked and with dense maps"
 	@echo "make bench-checksums      CPU time of comparing stored volumes with their checksums"
+	@echo "make bench-overlap        planted copies that the overlap audit finds, by kind, and false pairs (HEADS=folder of heads)"
 	@echo "make bench-scheduling     dry runs and runs of empty jobs, 1,000 to 44,756 volumes"
 	@echo "make bench-scaling        growth of the cost with processes, workers, volumes and cases"
 
@@ -47,10 +50,10 @@ demo: $(VENV)/installed
 results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/$(STUDY)/figures/*.*)
 	snakemake --profile local --cores 1 --config study=$(STUDY) --report $@
 
-# two processes of one thread each; tests that share an expensive fixture run in the same process (tests/conftest.py)
+# two processes of one thread each; the tests of a file run in the same process, the longest files first (tests/conftest.py)
 WORKERS ?= 2
 test: $(VENV)/installed
-	pytest -n $(WORKERS) --dist loadgroup
+	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 faults: $(VENV)/installed
 	python tests/faults/run.py
@@ -58,6 +61,9 @@ faults: $(VENV)/installed
 $(VENV)/fuzz: tests/fuzz/requirements.txt $(VENV)/installed
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r tests/fuzz/requirements.txt
 	touch $@
+
+parity: $(VENV)/installed
+	brainpretrain parity $(FIXTURES)
 
 MINUTES ?= 4
 fuzz: $(VENV)/fuzz
@@ -108,11 +114,15 @@ bench-pretraining bench-evaluation bench-windows: bench-%: $(VENV)/installed
 	-@$(MAKE) --no-print-directory bench/.venv/installed || rm -rf bench/.venv
 	python bench/$*.py --page docs/benchmarks.md
 
-bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
+# heads of your own: make bench-overlap HEADS=folder PATTERN='*/T1.nii.gz' MASK=brain_mask.nii.gz
+bench-overlap: $(VENV)/installed
+	python bench/overlap.py $(if $(HEADS),--data $(HEADS) --pattern '$(PATTERN)' --mask '$(MASK)',--page docs/benchmarks.md)
+
+bench-sparse bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
 	python bench/$*.py --page docs/benchmarks.md
 
 # a benchmark that fails does not stop the others, and its rows say so; scaling draws the results of scheduling, so it is last
-BENCHES ?= preprocessing augmentation pretraining evaluation windows checksums scheduling scaling
+BENCHES ?= preprocessing augmentation pretraining evaluation windows sparse checksums overlap scheduling scaling
 bench:
 	-@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name; done
 	python bench/summary.py --page docs/benchmarks.md

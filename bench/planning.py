@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain import datasets
-from brainpretrain.cohorts import fingerprints
+from brainpretrain.cohorts import fingerprints, likeness
 from brainpretrain.config import Config, load
 from brainpretrain.files import stable_hash, write_tsv
 from brainpretrain.preprocess.shards import INDEX_COLUMNS, RECORD_COLUMNS
@@ -82,12 +82,16 @@ def stored(rows: pd.DataFrame) -> pd.DataFrame:
 
 def random_fingerprints(rows: pd.DataFrame, seed: int) -> fingerprints.Fingerprints:
     """Unit vectors of noise: no two volumes are similar."""
-    rng = np.random.default_rng(seed)
-    vectors = np.empty((len(rows), fingerprints.SIDE**3), np.float16)
-    for start in range(0, len(rows), 1024):
-        block = rng.standard_normal((min(1024, len(rows) - start), fingerprints.SIDE**3), dtype=np.float32)
-        vectors[start : start + 1024] = block / np.linalg.norm(block, axis=1, keepdims=True)
-    return fingerprints.Fingerprints(rows["volume"].tolist(), [f"{name:0>64}" for name in rows["volume"]], vectors)
+    rng, found = np.random.default_rng(seed), []
+    for length in (fingerprints.SIDE**3, likeness.length()):
+        vectors = np.empty((len(rows), length), np.float16)
+        for start in range(0, len(rows), 1024):
+            block = rng.standard_normal((min(1024, len(rows) - start), length), dtype=np.float32)
+            vectors[start : start + 1024] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        found.append(vectors)
+    maps, shares = np.zeros((len(rows), 3, 4), np.float32), np.zeros(len(rows), np.float32)
+    digests = [f"{name:0>64}" for name in rows["volume"]]
+    return fingerprints.Fingerprints(rows["volume"].tolist(), digests, *found, maps, shares)
 
 
 def make(out: Path, config: Config, scale: float = 1.0) -> dict[str, int]:
@@ -147,7 +151,8 @@ def commands(out: Path, config: Config) -> dict[str, list[str]]:
                         "--indexes", *(f"{name}={out}/data/{name}/index.tsv" for name in SOURCES),
                         "--fingerprints", *(f"{name}={out}/data/{name}/amaes/fingerprints.npz" for name in SOURCES),
                         "--near", str(config.settings.near_copy), "--protocol", "amaes",
-                        "--out", f"{out}/overlap.tsv", "--pairs", f"{out}/pairs.tsv"]  # fmt: skip
+                        "--out", f"{out}/overlap.tsv", "--pairs", f"{out}/pairs.tsv",
+                        "--pictures", f"{out}/pairs.npz"]  # fmt: skip
     lines["composition"] = ["composition", "--corpus", f"{out}/corpus.tsv", "--name", "brains45k", "--volumes", *tables, "--data",
                             f"{out}/data", "--modules", modules, "--out", f"{out}/table1.tsv",
                             f"{out}/table1.md"]  # fmt: skip

@@ -3,7 +3,7 @@
 
 def subjects_of(task, cohort):
     """File with the subjects of a cohort; `val` is the part of the pool that a fold leaves."""
-    return (OOD if cohort == "ood" else SUBJECTS).format(task=task)
+    return (SUBJECTS if cohort in ("val", "test") else OTHERS).format(task=task, cohort=cohort)
 
 
 def fingerprints_of(task, cohort):
@@ -34,20 +34,22 @@ rule split:
 
 rule ood:
     input:
-        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset_of("ood")),
+        index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset_of(w.cohort)),
         subjects=SUBJECTS,
     output:
-        OOD,
+        OTHERS,
     log:
-        STUDY + "/logs/ood/{task}.log",
+        STUDY + "/logs/ood/{task}/{cohort}.log",
+    wildcard_constraints:
+        cohort=OTHER_COHORTS,
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        task=as_json(specs.task_ood, "task"),
+        task=as_json(specs.task_ood, "task", "cohort"),
     shell:
-        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q} --out {output:q}"
-        " > {log:q} 2>&1"
+        "brainpretrain ood --index {input.index:q} --task {params.task:q} --subjects {input.subjects:q}"
+        " --cohort {wildcards.cohort} --out {output:q} > {log:q} 2>&1"
 
 
 rule fold:
@@ -57,11 +59,13 @@ rule fold:
         SPLIT,
     log:
         STUDY + "/logs/fold/{task}/{fold}.log",
+    wildcard_constraints:
+        fold=r"\d+",  # the seeds of a fold have the same split
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        block=lambda w: CONFIG.tasks[w.task].split.block,
+        block=lambda w: PLAN.block(w.task),
     shell:
         "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
 
@@ -102,11 +106,16 @@ rule fingerprint:
         RESULTS + "/logs/fingerprint/{dataset}/{preprocess}.log",
     conda:
         "../envs/environment.yaml"
+    # volumes at a time, each in a process
+    threads: 1
     resources:
-        mem_mb=per_attempt(4000),
-        runtime=per_attempt(120),
+        mem_mb=lambda wildcards, threads, attempt: 3000 * (threads + 1) * attempt,
+        runtime=per_attempt(240),
+    params:
+        # an audit with fingerprints of an earlier kind would overlook copies
+        revision=revision.FINGERPRINTS,
     shell:
-        "brainpretrain fingerprint --volumes {input:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain fingerprint --volumes {input:q} --workers {threads} --out {output:q} > {log:q} 2>&1"
 
 
 def audit_indexes(pattern):
@@ -120,15 +129,23 @@ def audit_fingerprints(wildcards):
     return sorted({*of_corpus(FINGERPRINTS)(wildcards), *(fingerprints_of(*cohort) for cohort in PLAN.cohorts)})
 
 
+def audit_volumes(wildcards):
+    """Stored volumes of the data sets of the corpus and of the cohorts; they are beside the fingerprints."""
+    return [path.replace("fingerprints.npz", "volumes.tsv") for path in audit_fingerprints(wildcards)]
+
+
 rule overlap:
     input:
         corpus=CORPUS,
         subjects=sorted({subjects_of(*cohort) for cohort in PLAN.cohorts}),
         indexes=audit_indexes(INDEX),
         fingerprints=audit_fingerprints,
+        # the images of the pairs that fingerprints suggest
+        volumes=audit_volumes,
     output:
         overlap=OVERLAP,
         pairs=STUDY + "/corpora/{corpus}/pairs.tsv",
+        pictures=STUDY + "/corpora/{corpus}/pairs.npz",
     log:
         STUDY + "/logs/overlap/{corpus}.log",
     # no training waits for the audit, but it goes first, and no table is made without it: see README.md
@@ -138,7 +155,7 @@ rule overlap:
     threads: 4
     resources:
         mem_mb=per_attempt(8000),
-        runtime=per_attempt(60),
+        runtime=per_attempt(240),
     params:
         cohorts=[f"{task}:{cohort}={subjects_of(task, cohort)}" for task, cohort in PLAN.cohorts],
         indexes=audit_indexes("{dataset}=" + INDEX),
@@ -149,4 +166,5 @@ rule overlap:
     shell:
         "brainpretrain overlap --corpus {input.corpus:q} --cohorts {params.cohorts:q} --indexes {params.indexes:q}"
         " --fingerprints {params.fingerprints:q} --cohort-fingerprints {params.scored:q} --near {params.near}"
-        " --protocol {params.protocol} --out {output.overlap:q} --pairs {output.pairs:q} > {log:q} 2>&1"
+        " --protocol {params.protocol} --out {output.overlap:q} --pairs {output.pairs:q}"
+        " --pictures {output.pictures:q} > {log:q} 2>&1"

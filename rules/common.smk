@@ -1,5 +1,7 @@
 """Paths, wildcards, and helpers that rules of several stages use. No rule states a number of the method."""
 
+from brainpretrain.plan.table_spec import read_fold_name
+
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
@@ -12,11 +14,12 @@ RELEASE = RESULTS + "/weights/{release}/{backbone}"
 CORPUS = STUDY + "/corpora/{corpus}/corpus.tsv"
 OVERLAP = STUDY + "/corpora/{corpus}/overlap.tsv"
 SUBJECTS = STUDY + "/splits/{task}/subjects.json"
-OOD = STUDY + "/splits/{task}/ood.json"
+OTHERS = STUDY + "/splits/{task}/{cohort}.json"
 SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
+RATE = STUDY + "/learning_rates/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.json"
 TABLES = STUDY + "/tables"
 FIGURES = STUDY + "/figures"
 
@@ -30,6 +33,10 @@ CORPUS_SECTION, OVERLAP_SECTION, TRAINING_SECTION, RESULTS_SECTION, CASES_SECTIO
 )
 
 
+# the names of cohorts from other subsets or data sets
+OTHER_COHORTS = "|".join(sorted({"ood", *(name for task in CONFIG.tasks.values() for name in task.others)}))
+
+
 wildcard_constraints:
     dataset="[a-z0-9_]+",
     preprocess="[a-z0-9_]+",
@@ -41,8 +48,8 @@ wildcard_constraints:
     release="[a-z0-9_]+",
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
-    fold=r"\d+",
-    cohort="val|test|ood",
+    fold=r"\d+(-seed\d+)?",
+    cohort=f"val|test|{OTHER_COHORTS}",
     shard=r"\d{3}",
     table="|".join(PLAN.tables),
 
@@ -88,6 +95,11 @@ def of_corpus(pattern):
         return expand(pattern, dataset=corpus.datasets, preprocess=corpus.preprocess)
 
     return paths
+
+
+def split_of(wildcards):
+    """The split of the fold of a training; its seeds have the same."""
+    return SPLIT.format(task=wildcards.task, fold=read_fold_name(wildcards.fold)[0])
 
 
 def cohort_volumes(wildcards):

@@ -1,7 +1,10 @@
 """Tables and pages of the report: what `snakemake --report` shows, and nothing that a training waits for."""
 
+from brainpretrain.plan.table_spec import fold_name
+
 COMPOSITION = TABLES + "/{corpus}_composition"
 SITES = TABLES + "/{table}_sites"
+TRAININGS = TABLES + "/{table}_trainings"
 PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM_FIGURES = FIGURES + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 
@@ -49,7 +52,7 @@ rule table:
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
-            part=["", "_labels", "_metrics", "_ranks"],
+            part=["", "_labels", "_metrics", "_ranks", "_verdicts"],
             kind=["tsv", "md", "tex", "txt"],
         ),
         ranks_png=TABLES + "/{table}_ranks.png",
@@ -59,6 +62,7 @@ rule table:
         ),
         metrics_html=shown(TABLES + "/{table}_metrics.html", RESULTS_SECTION, "metrics", table="{table}", shows="all metrics"),
         ranks_html=shown(TABLES + "/{table}_ranks.html", RESULTS_SECTION, "ranks", table="{table}", shows="ranks"),
+        verdicts_html=shown(TABLES + "/{table}_verdicts.html", RESULTS_SECTION, "verdicts", table="{table}", shows="verdicts"),
         ranks_svg=shown(TABLES + "/{table}_ranks.svg", RESULTS_SECTION, "rank_plot", table="{table}", shows="ranks, drawn"),
     log:
         STUDY + "/logs/table/{table}.log",
@@ -75,14 +79,14 @@ rule table:
 
 
 def sites_inputs(wildcards):
-    """Scores of the cohort that is shown by site, the sites of its subjects, and those of the task's pool."""
-    name = specs.sites_column(PLAN, wildcards.table).task
+    """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
+    cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
     evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
     return {
-        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) == (name, "ood")],
-        "index": INDEX.format(dataset=CONFIG.tasks[name].dataset_of("ood")),
-        "task_index": INDEX.format(dataset=CONFIG.tasks[name].dataset),
-        "subjects": SUBJECTS.format(task=name),
+        "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
+        "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],
+        "task_index": [INDEX.format(dataset=CONFIG.tasks[task].dataset) for task, _ in cohorts],
+        "subjects": [SUBJECTS.format(task=task) for task, _ in cohorts],
     }
 
 
@@ -107,6 +111,46 @@ rule table_sites:
     shell:
         "brainpretrain table-sites --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q}"
         " --index {input.index:q} --task-index {input.task_index:q} --subjects {input.subjects:q} --out {output:q} > {log:q} 2>&1"
+
+
+def table_logs(wildcards):
+    """Logs of the fine-tunings of a table."""
+    return sorted({f"{STUDY}/{e.training}/log.csv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])})
+
+
+def table_rates(wildcards):
+    """The learning rates that were chosen for the arms of a table."""
+    chosen = {(e.arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table]) if PLAN.candidates(e.arm, e.fold)}
+    return sorted(RATE.format(**vars(arm), fold=fold) for arm, fold in chosen)
+
+
+def table_pretraining_logs(wildcards):
+    """Logs of the pretrainings of a table."""
+    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
+
+
+rule table_trainings:
+    input:
+        logs=table_logs,
+        rates=table_rates,
+        pretrainings=table_pretraining_logs,
+    output:
+        tsv=TRAININGS + ".tsv",
+        md=TRAININGS + ".md",
+        tex=TRAININGS + ".tex",
+        text=TRAININGS + ".txt",
+        html=shown(TRAININGS + ".html", RESULTS_SECTION, "trainings", table="{table}", shows="convergence, learning rates"),
+    log:
+        STUDY + "/logs/table_trainings/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        grids=lambda w: specs.as_json(specs.grids(PLAN, w.table)),
+    shell:
+        "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --pretrainings {input.pretrainings:q} --grids {params.grids:q}"
+        " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule composition:
@@ -159,7 +203,7 @@ rule licences:
 rule page_overlap:
     input:
         overlaps=expand(OVERLAP, corpus=PLAN.corpora),
-        pairs=expand(STUDY + "/corpora/{corpus}/pairs.tsv", corpus=PLAN.corpora),
+        pairs=expand(STUDY + "/corpora/{corpus}/pairs.{kind}", corpus=PLAN.corpora, kind=["tsv", "npz"]),
         splits=expand(SUBJECTS, task=PLAN.tasks),
     output:
         shown(FIGURES + "/overlap.html", OVERLAP_SECTION, "overlap", shows="subjects of a corpus that are scored too"),
@@ -227,7 +271,7 @@ localrules:
 
 use rule page_run_pretraining as page_run_finetuning with:
     input:
-        ARM + "/fold0/run.json",
+        f"{ARM}/fold{fold_name(0, CONFIG.study.seeds[0] if CONFIG.study.seeds else None)}/run.json",
     output:
         shown(
             ARM_FIGURES + "/run.html",

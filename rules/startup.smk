@@ -6,9 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from brainpretrain.config import profiles
+from brainpretrain.datasets import TEMPLATES
 from brainpretrain.plan import checks, existing
 from brainpretrain.training import gpus
 
@@ -17,8 +19,13 @@ def refuse_what_cannot_work():
     """Ends if files that exist, or the devices of the profile, show that a job of the study would refuse to run."""
     try:
         for task in PLAN.tasks:
-            index = INDEX.format(dataset=CONFIG.tasks[task].dataset)
-            existing.check_split(PLAN, task, Path(SUBJECTS.format(task=task)), Path(index))
+            dataset = CONFIG.tasks[task].dataset
+            index, subjects = Path(INDEX.format(dataset=dataset)), Path(SUBJECTS.format(task=task))
+            existing.check_split(PLAN, task, subjects, index, partial(_listed, dataset))
+        for task, cohort in PLAN.cohorts:
+            if cohort in CONFIG.tasks[task].others and not Path(subjects_of(task, cohort)).exists():
+                index = INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort))
+                existing.check_cohort(PLAN, task, cohort, Path(index), Path(SUBJECTS.format(task=task)))
         for dataset, preprocess in PLAN.preprocessed:
             volumes = VOLUMES.format(dataset=dataset, preprocess=preprocess)
             existing.check_patches(PLAN, dataset, preprocess, Path(volumes))
@@ -26,6 +33,22 @@ def refuse_what_cannot_work():
             checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=True)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def _listed(dataset):
+    """The rows that the index of the user's own data will have, and their folder; None if `fetch` would refuse the files."""
+    entry, root = CONFIG.datasets.get(dataset), CONFIG.data_root(dataset)
+    if entry is None or entry.module not in TEMPLATES or not Path(root).is_dir():
+        return None
+    # here, since only a study that was never run needs them
+    import pandas as pd
+    from brainpretrain.download.index import scan
+
+    try:
+        rows = scan(CONFIG.described(dataset), root).rows
+    except UserError:
+        return None
+    return pd.DataFrame(rows).astype(str), root
 
 
 def refuse_precisions_of_gpus():

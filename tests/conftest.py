@@ -14,13 +14,34 @@ import pytest
 
 from helpers import ROOT
 
+# the longest first: a long file that is left for the end keeps one process waiting
+LONGEST = [
+    "workflow/test_workflow.py",
+    "training/test_history.py",
+    "faults/test_training.py",
+    "faults/test_workflow.py",
+    "workflow/test_own_data.py",
+    "training/test_pretrain.py",
+    "training/test_run.py",
+    "report/test_status.py",
+    "training/test_phases.py",
+    "training/test_finetune.py",
+    "training/test_execution.py",
+    "bench/test_scheduling.py",
+    "bench/test_gpu.py",
+    "faults/test_secrets.py",
+    "faults/test_scores.py",
+    "faults/test_shards.py",
+    "backbones/test_parity.py",
+    "backbones/test_contract.py",
+    "pretext/test_contract.py",
+]
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps tests in one worker process that share a fixture: the tests of a file, and all tests that use the finished study."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            together = "finished" if "finished" in getattr(item, "fixturenames", ()) else str(item.path.relative_to(ROOT))
-            item.add_marker(pytest.mark.xdist_group(together))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begins with the longest files. `make test` keeps the tests of a file in one process, since they share fixtures."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(ROOT / "tests").as_posix(), len(place)))
 
 
 @pytest.fixture
@@ -37,14 +58,15 @@ def cohort(tmp_path_factory: pytest.TempPathFactory):
     return tiny.make(tmp_path_factory.mktemp("tiny"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory):
-    """The study `tiny`, run from nothing to its table. Tests that edit its config put it back."""
+    """The study `tiny`, run from nothing to its table. Each file of tests has a copy; tests that edit its config put it back."""
+    import shared
     import workflow_fixture
 
-    workflow = workflow_fixture.copy(tmp_path_factory.mktemp("workflow"))
-    workflow.snakemake()
-    return workflow
+    return workflow_fixture.Workflow(
+        shared.once(tmp_path_factory, "finished", lambda root: workflow_fixture.copy(root).snakemake())
+    )
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from brainpretrain.augment.intensity import TRANSFORMS
 
 POLICIES = config.load(Path(__file__).parents[2] / "config").augmentations
 SPATIAL = ["rotation", "scale", "elastic"]
+NOT_AMAES = ["brightness", "contrast"]  # of nnU-Net's policy
 
 
 def active(policy: str) -> list[str]:
@@ -27,7 +28,8 @@ def test_policies_of_the_project():
     assert active("spatial") == ["rotation", "scale"]
     assert active("amaes_spatial") == SPATIAL
     for name in ("amaes", "amaes_linear", "amaes_reference", "amaes_finetune"):
-        assert active(name) == SPATIAL + list(TRANSFORMS)
+        assert active(name) == SPATIAL + [name for name in TRANSFORMS if name not in NOT_AMAES]
+    assert set(active("nnunet")) >= {"mirror", *NOT_AMAES} and POLICIES["nnunet"].mirrored == ["x", "y", "z"]
     assert POLICIES["amaes"].gibbs.kept == [96 / 128, 1.0]
 
 

@@ -8,7 +8,7 @@ from brainpretrain.augment.intensity import TRANSFORMS
 from brainpretrain.augment.pictures import pictures
 
 POLICIES = config.load(Path(__file__).parents[2] / "config").augmentations
-ALL = [name.replace("_", " ") for name in ("rotation", "scale", "elastic", *TRANSFORMS)]
+ALL = [name.replace("_", " ") for name in ("rotation", "scale", "elastic", *TRANSFORMS) if getattr(POLICIES["amaes"], name)]
 VOLUME = np.random.default_rng(0).random((50, 48, 46)).astype(np.float32)
 
 
@@ -39,6 +39,12 @@ def test_the_reference_is_off_the_grid_even_if_nothing_is_drawn():
     assert found["nothing drawn"].words == "0.5 voxels off the grid"
     assert found["nothing drawn"].after.std() < 0.8 * found["nothing drawn"].before.std()
     assert "off the grid" not in found["noise"].words and np.abs(found["noise"].after - found["noise"].before).max() < 0.01
+
+
+def test_the_transforms_of_nnunet_have_pictures():
+    found = drawn("nnunet")
+    assert "along" in found["mirror"].words and np.array_equal(found["mirror"].after, VOLUME[9:41, 8:40, 22][::-1, ::-1])
+    assert "times " in found["brightness"].words and "times " in found["contrast"].words
 
 
 def test_a_policy_without_transforms_has_no_pictures():

@@ -24,7 +24,7 @@ def only(*names: str, policy: str = "amaes") -> Policy:
     """The named transforms of a policy, sure to fire, on every axis and channel."""
     fields = {"interpolation": POLICIES[policy].interpolation, "crop_factor": POLICIES[policy].crop_factor}
     for name in names:
-        fields[name] = getattr(POLICIES[policy], name).model_dump()
+        fields[name] = (getattr(POLICIES[policy], name) or getattr(POLICIES["nnunet"], name)).model_dump()
         fields[name] |= {key: 1.0 for key in fields[name] if key in ("p", "p_axis", "p_channel")}
     if "gibbs" in fields:
         fields["gibbs"]["kept"] = [0.75, 0.9]  # a draw of all lines does nothing
@@ -54,11 +54,46 @@ def test_crop_size():
     assert without.crop_size([64, 64, 64]) == [64, 64, 64]
 
 
+def test_mirrored_samples_swap_left_and_right_classes():
+    image, label = torch.rand(2, 8, 9, 10), torch.randint(0, 4, (8, 9, 10), dtype=torch.uint8)
+    label[0, 0, 0] = 255  # ignored
+    mirror = {"p": 1, "axes": ["x", "z"]}
+    policy = Policy({"mirror": mirror}, sides=[(1, 3)])
+    drawn = policy.draw(1, 2, [8, 9, 10])
+    assert drawn.flips == (0, 2) and drawn.box == ((0, 8), (0, 9), (0, 10))
+    found, target = policy.apply([image], [drawn], [label])
+    assert torch.equal(found[0], image.flip(1, 3))
+    assert torch.equal(target[0], torch.tensor([0, 3, 2, 1] + 251 * [0] + [255])[label.long()].flip(0, 2).to(torch.uint8))
+    other = Policy({"mirror": {"p": 1, "axes": ["y"]}}, sides=[(1, 3)])  # along y nothing changes its side
+    assert torch.equal(other.apply([image], [other.draw(1, 2, [8, 9, 10])], [label])[1][0], label.flip(1))
+    flips = [Policy({"mirror": {"p": 0.5, "axes": ["x", "y", "z"]}}).draw(seed, 1, PATCH).flips for seed in range(400)]
+    assert all(abs(sum(axis in drawn for drawn in flips) / 400 - 0.5) < 0.1 for axis in range(3))
+
+
+def test_moved_and_mirrored_is_moved_first():
+    """Image and label stay together: the mirrored sample is the moved one, flipped."""
+    whole = volume(56)
+    fields = {"interpolation": "linear", "rotation": {"p": 1, "p_axis": 1, "angle_deg": [10, 20]}}
+    label = (whole[0] > 0.5).to(torch.uint8)
+    plain, target = run(Policy(fields), [3], whole, PATCH, label)
+    both, flipped = run(Policy(fields | {"mirror": {"p": 1, "axes": ["x"]}}), [3], whole, PATCH, label)
+    assert torch.equal(both, plain.flip(2)) and torch.equal(flipped, target.flip(1))
+
+
+def test_brightness_and_contrast_by_hand():
+    x = torch.tensor([0.2, 0.4, 0.6]).view(1, 3, 1, 1).expand(1, 3, 2, 2).contiguous()
+    torch.testing.assert_close(intensity.apply_brightness(x, 0.5), x / 2)
+    torch.testing.assert_close(intensity.apply_contrast(x, 1.5)[0, :, 0, 0], torch.tensor([0.1, 0.4, 0.7]))
+    drawn = Policy({"contrast": {"p": 1, "factor": [1.5, 1.5]}}).draw(0, 1, [3, 2, 2]).intensity
+    intensity.change(x, drawn)
+    assert (x.min().item(), x.max().item()) == pytest.approx((0.2, 0.6))  # clipped to the range that it found
+
+
 def test_nothing_fires_nothing_changes():
     image, label = torch.rand(2, 16, 16, 16), torch.randint(0, 4, (16, 16, 16), dtype=torch.uint8)
     policy = Policy(POLICIES["none"])
     drawn = policy.draw(1, 2, PATCH)
-    assert drawn == ((16, 16, 16), ((0, 16),) * 3, None, {})
+    assert drawn == ((16, 16, 16), ((0, 16),) * 3, None, {}, ())
     found, target = policy.apply([image], [drawn])
     assert torch.equal(found[0], image) and torch.equal(target[0], image)
     found, moved = policy.apply([image], [drawn], [label])
@@ -190,14 +225,14 @@ def test_both_ways_to_resample_give_the_same_augmentation(monkeypatch):
         torch.testing.assert_close(compiled, plain, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["amaes", "amaes_linear", "amaes_reference"])
+@pytest.mark.parametrize("name", ["amaes", "amaes_linear", "amaes_reference", "nnunet"])
 def test_all_of_it_stays_on_the_device_of_the_batch(name, monkeypatch):
     """With shapes alone, on torch's `meta` device, where an operation with a tensor of the CPU fails."""
     monkeypatch.setattr(policy_module, "_exact", lambda device: nullcontext())
     monkeypatch.setattr(intensity, "normal", lambda shape, seed, device: torch.empty(shape, device=device))
     with pytest.raises(RuntimeError):
         torch.ones(3, device="meta") + torch.ones(3)
-    policy, fired = Policy(POLICIES[name]), set()
+    policy, fired = Policy(POLICIES[name], sides=[(1, 2)]), set()
     for seed in range(60):
         drawn = policy.draw(seed, 2, [64] * 3)
         fired |= set(drawn.intensity) | {f"moved {drawn.move is not None}"}
@@ -206,7 +241,7 @@ def test_all_of_it_stays_on_the_device_of_the_batch(name, monkeypatch):
         found, target = policy.apply([image], [drawn])
         assert found.device == target.device == image.device and found.shape == target.shape == (1, 2, 64, 64, 64)
         assert policy.apply([image], [drawn], [label])[1].dtype == torch.uint8
-    assert set(INTENSITY) | {"moved True"} <= fired
+    assert {transform for transform in INTENSITY if getattr(POLICIES[name], transform)} | {"moved True"} <= fired
 
 
 def test_an_image_that_is_not_the_box_is_refused():

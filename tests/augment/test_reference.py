@@ -15,6 +15,7 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.seeds import generator
 
 CONFIG = config.load(Path(__file__).parents[2] / "config").augmentations["amaes_reference"]
+INTENSITY = [name for name in intensity.TRANSFORMS if getattr(CONFIG, name)]
 POLICY = Policy(CONFIG)
 SHAPE = (1, 128, 128, 128)
 
@@ -25,7 +26,7 @@ def still(**fires: bool) -> Policy:
         name: getattr(CONFIG, name).model_copy(update={"p": float(fires.get(name, False))})
         for name in ("rotation", "scale", "elastic")
     }
-    return Policy(CONFIG.model_copy(update=changes | dict.fromkeys(intensity.TRANSFORMS)))
+    return Policy(CONFIG.model_copy(update=changes | dict.fromkeys(INTENSITY)))
 
 
 def moved(policy: Policy, crop: np.ndarray, patch: int, seed: int = 0) -> np.ndarray:
@@ -280,5 +281,5 @@ def test_18_percent_keep_their_intensities():
 
 def test_probabilities():
     expected = {"rotation": 0.2, "scale": 0.2, "elastic": 0.33, "bias_field": 0.33}
-    for name in ("rotation", "scale", "elastic", *intensity.TRANSFORMS):
+    for name in ("rotation", "scale", "elastic", *INTENSITY):
         assert getattr(CONFIG, name).p == expected.get(name, 0.2), name

@@ -35,6 +35,18 @@ def test_help_imports_no_command_and_no_library():
     assert all(f"\n  {name} " in listed for name in NAMES) and "\nstart here:\n" in listed
 
 
+def test_what_a_command_imports_is_no_garbage_to_look_for():
+    """The collector is put back as it was, and what was imported is out of its reach."""
+    code = (
+        "import gc; from brainpretrain import cli\n"
+        "for on, name in ((True, 'schema'), (False, 'claim')):\n"
+        "    gc.enable() if on else gc.disable(); before = gc.get_freeze_count(); cli.parser(name)\n"
+        "    assert gc.isenabled() == on and gc.get_freeze_count() > before, name\n"
+        "count = gc.get_freeze_count(); cli.parser('claim'); assert gc.get_freeze_count() == count\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_each_file_of_commands_has_the_commands_that_the_table_names():
     files = {file for commands in cli.COMMANDS.values() for file, _ in commands.values()}
     for file in files:
@@ -122,7 +134,7 @@ def test_the_tables_of_a_study_come_out_of_its_scores_alone_byte_for_byte(demo_s
                          "--out", str(tmp_path / name)])  # fmt: skip
         assert code == 0
     expected = {file.name: file.read_bytes() for file in (tmp_path / "workflow").iterdir()}
-    assert len(expected) == 4 * 5 + 2
+    assert len(expected) == 5 * 5 + 2
     for name in ("again", "shuffled"):
         assert {file.name: file.read_bytes() for file in (tmp_path / name).iterdir()} == expected
 

@@ -68,7 +68,9 @@ def test_others_are_not_near() -> None:
 def some(*images: np.ndarray) -> Fingerprints:
     names = [f"v{number}" for number in range(len(images))]
     vectors = np.stack([fingerprints.vector(image) for image in images]).astype(np.float16)
-    return Fingerprints(names, [fingerprints.digest(image) for image in images], vectors)
+    n, no_brains = len(images), np.zeros((len(images), 2), np.float16)
+    maps, shares = np.zeros((n, 3, 4), np.float32), np.zeros(n, np.float32)
+    return Fingerprints(names, [fingerprints.digest(image) for image in images], vectors, no_brains, maps, shares)
 
 
 def test_copies_are_found_exact_near_and_mirrored() -> None:
@@ -116,7 +118,9 @@ def test_files(cohort: tiny.Cohort, tmp_path: Path) -> None:
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     back = fingerprints.read(tmp_path / "a.npz")
     assert (back.volumes, back.digests) == (found.volumes, found.digests)
-    np.testing.assert_array_equal(back.vectors, found.vectors)
+    for name in fingerprints.ARRAYS:
+        np.testing.assert_array_equal(getattr(back, name), getattr(found, name))
+    np.testing.assert_array_equal(fingerprints.map_of(tmp_path / "a.npz", found.volumes[1]), found.maps[1])
     image = frames.load(folder, table[table["volume"] == found.volumes[0]].to_dict("records")[0])
     assert found.digests[0] == fingerprints.digest(image)
 
@@ -128,8 +132,8 @@ def test_what_is_no_fingerprint_file_is_named(tmp_path: Path, monkeypatch: pytes
     path.write_bytes(b"no zip")
     with pytest.raises(UserError, match="not a file of fingerprints"):
         fingerprints.read(path)
-    np.savez(path, revision=np.array(0))
-    with pytest.raises(UserError, match="revision 0"):
+    np.savez(path, revision=np.array(1))
+    with pytest.raises(UserError, match=r"of revision 1, not 2[\s\S]*delete it, and run the workflow again"):
         fingerprints.read(path)
 
 

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 from brainpretrain import datasets
-from brainpretrain.cohorts import fingerprints
+from brainpretrain.cohorts.copies import COLUMNS
 from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
 from brainpretrain.errors import UserError
 
-NO_COPIES = pd.DataFrame(columns=[*fingerprints.PAIR_COLUMNS, "corpus_dataset"])
+NO_COPIES = pd.DataFrame(columns=COLUMNS)
 
 
 def index(*subjects: str, patient: dict[str, str] | None = None, site: str = "") -> pd.DataFrame:
@@ -23,15 +23,15 @@ def corpus(**subjects: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["dataset", "volume", "subject"])
 
 
-def copies(*rows: tuple[str, str, str, str, float]) -> pd.DataFrame:
+def copies(*rows: tuple[str, str, str, str, float], level: str = "same") -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["volume", "corpus_dataset", "corpus_volume", "how", "correlation"])
-    return frame[[*fingerprints.PAIR_COLUMNS, "corpus_dataset"]]
+    return frame.assign(level=level)[COLUMNS]
 
 
 def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
     indexes = {"d": index("a", "b", "c"), "e": index("t")}
     shared, pairs = shared_subjects(
-        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES)], indexes
+        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES, 4)], indexes
     )
     assert shared.to_dict("records") == [
         {
@@ -42,7 +42,10 @@ def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
             "shared": 1,
             "by_name": 1,
             "by_content": 0,
+            "look": 0,
+            "without_brain": 4,
             "subjects": "b",
+            "look_subjects": "",
         }
     ]  # t of another data set is another person
     assert pairs[["subject", "corpus_dataset", "corpus_subject", "name", "volumes"]].to_numpy().tolist() == [
@@ -102,6 +105,47 @@ def test_name_and_image_of_one_pair_are_one_row_with_the_nearest_image() -> None
     (pair,) = pairs.to_dict("records")
     assert (pair["name"], pair["volumes"], pair["how"], pair["volume"]) == ("same", 3, "exact", "s_T1w")
     assert shared[["shared", "by_name", "by_content"]].to_numpy().tolist() == [[1, 1, 1]]
+
+
+def test_a_pair_to_look_at_is_named_and_is_no_error() -> None:
+    """Brains that agree less may be one person; only a person can decide, so nothing is counted as shared or refused."""
+    indexes = {"new": index("n1", "n2"), "old": index("o1", "o2")}
+    found = pd.concat([
+        copies(("n1_T1w", "old", "o1_T1w", "brain", 0.70), level="look"),
+        copies(("n2_T1w", "old", "o1_T1w", "brain, mirrored", 0.68), level="look"),
+        copies(("n2_T1w", "old", "o2_T1w", "brain", 0.93)),
+    ])  # fmt: skip
+    cohort = Cohort("t", "test", "new", {"n1", "n2"}, found)
+    shared, pairs = shared_subjects(corpus(old=["o1", "o2"]), [cohort], indexes)
+    (row,) = shared.to_dict("records")
+    assert (row["shared"], row["by_content"], row["subjects"], row["look"], row["look_subjects"]) == (1, 1, "n2", 1, "n1")
+    with pytest.raises(UserError) as caught:
+        check_protocol(shared, pairs, "strict")
+    said = str(caught.value)
+    assert "n2 is o2 of old (the same brain: n2_T1w and o2_T1w, correlation 0.930)" in said and "o1" not in said
+    assert "- {dataset: old, exclude: [o2]}" in said
+    only = shared_subjects(corpus(old=["o1"]), [Cohort("t", "test", "new", {"n1"}, found[:1])], indexes)
+    check_protocol(*only, "strict")
+    assert only[1]["level"].tolist() == ["look"]
+
+
+def test_a_person_of_several_data_sets_is_found_by_the_names_that_modules_declare() -> None:
+    """OASIS-TRT-20-04 is OAS1_0101, whatever the release; subjects keep their own names as patients."""
+    trt, oasis = datasets.load("oasis_trt20"), datasets.load("oasis1")
+    assert trt.persons and oasis.persons
+    assert [trt.persons(name) for name in ("OASIS-TRT-20-01", "OASIS-TRT-20-4", "OASIS-TRT-20-20", "OASIS-TRT-20-21")] == [
+        "OAS1_0061", "OAS1_0101", "OAS1_0395", ""]  # fmt: skip
+    subjects = {"oasis_trt20": ["OASIS-TRT-20-04", "OASIS-TRT-20-05"], "oasis1": ["OASIS_OAS1_0101", "OASIS_OAS1_0001"]}
+    persons = {name: {s: datasets.load(name).persons(s) for s in names} for name, names in subjects.items()}
+    indexes = {name: index(*names) for name, names in subjects.items()}
+    cohort = Cohort("t", "test", "oasis_trt20", set(subjects["oasis_trt20"]), NO_COPIES)
+    shared, pairs = shared_subjects(corpus(oasis1=subjects["oasis1"]), [cohort], indexes, persons)
+    assert shared["subjects"].tolist() == ["OASIS-TRT-20-04"] and shared["by_name"].tolist() == [1]
+    assert pairs[["corpus_subject", "name"]].to_numpy().tolist() == [["OASIS_OAS1_0101", "alias"]]
+    # own data whose table names the patients: scans 1003 and 1023 of the MICCAI 2012 challenge
+    indexes["own"] = index("1003", "1023", "1000", patient={"1003": "OAS1_0101", "1023": "OAS1_0101", "1000": "OAS1_0061"})
+    shared, pairs = shared_subjects(corpus(own=["1003", "1023", "1000"]), [cohort], indexes, persons)
+    assert pairs["corpus_subject"].tolist() == ["1003", "1023"] and set(pairs["name"]) == {"alias"}
 
 
 def test_a_long_list_in_a_message_is_cut_and_counted() -> None:

@@ -1,4 +1,5 @@
 import itertools
+import re
 from collections import Counter
 
 import pandas as pd
@@ -60,7 +61,7 @@ def test_split_takes_labelled_subjects_of_the_subset():
     index = pd.DataFrame(
         [("a", "FLAIR", "train", "l"), ("b", "FLAIR", "train", ""), ("c", "T1w", "train", "l"), ("d", "FLAIR", "test", "l")],
         columns=["subject", "sequence", "subset", "label"],
-    )
+    ).assign(session="")
     task = {"dataset": "wmh", "sequences": ["FLAIR"], "subsets": ["train"], "split": {"seed": 0, "test_fraction": 0},
             "ood": {"dataset": "wmh", "subsets": ["test"]}}  # fmt: skip
     found = splits.split(index, task)
@@ -71,13 +72,43 @@ def test_split_takes_labelled_subjects_of_the_subset():
 
 
 def indexed(subjects, **columns):
-    frame = pd.DataFrame({"subject": subjects, "sequence": "FLAIR", "subset": "train", "label": "l", "site": ""})
+    frame = pd.DataFrame({"subject": subjects, "sequence": "FLAIR", "subset": "train", "label": "l", "site": "", "session": ""})
     return frame.assign(**columns)
 
 
 def rule(**changes):
     spec = {"seed": 1, "test_fraction": 0.25} | changes
     return {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": spec}
+
+
+@pytest.mark.parametrize("n", range(3, 9))
+def test_a_draw_without_a_test_set_or_a_pool_names_a_seed_that_gives_both(n):
+    """With few subjects, each drawn by itself, nobody may be drawn, or everybody."""
+    names, refused = [f"sub-{i:02d}" for i in range(n)], 0
+    for seed in range(12):
+        task = rule(seed=seed, draw="hash")
+        try:
+            found = splits.split_for(indexed(names), task, [("all", "test")], "place")
+        except UserError as error:
+            refused += 1
+            advice = re.search(r"where: place\n *fix: +set 'seed: (\d+)' .* a pool of (\d+) and a test set of (\d+);", str(error))
+            found = splits.split_for(indexed(names), rule(seed=int(advice[1]), draw="hash"), [("all", "test")], "place")
+            assert (
+                [len(found["pool"]), len(found["test"])] == [int(advice[2]), int(advice[3])] == [n - round(n / 4), round(n / 4)]
+            )
+        assert found["pool"] and found["test"]
+    assert refused or n > 6
+
+
+def test_no_seed_is_named_where_none_helps():
+    for task, asked, words in (
+        (rule(draw="hash"), [("9", "test")], "n_train is 9, but the pool has"),
+        (rule(), [("20", "test")], "n_train is 20, but the pool has 3"),
+        (rule(draw="hash", stratify="site"), [("1", "test")], "the site of 4 subjects is unknown"),
+    ):
+        with pytest.raises(UserError, match=words) as caught:
+            splits.split_for(indexed(SUBJECTS[:4]), task, asked, "place")
+        assert "set 'seed" not in str(caught.value)
 
 
 def test_a_stratified_split_holds_every_site_in_proportion():
@@ -123,7 +154,7 @@ def test_the_published_tasks_have_six_folds_of_20(name, subset, pool, test):
 def test_an_ood_cohort_that_meets_the_pool_is_refused():
     index = pd.DataFrame(
         [("a", "FLAIR", "train", "l"), ("d", "FLAIR", "test", "l")], columns=["subject", "sequence", "subset", "label"]
-    )
+    ).assign(session="")
     task = {
         "dataset": "wmh",
         "sequences": ["FLAIR"],
@@ -161,4 +192,37 @@ def test_no_fold_trains_on_a_patient_whom_it_scores():
 
 def index_of(patients):
     rows = [(name, patient, "FLAIR", "train", "l") for name, patient in patients.items()]
-    return pd.DataFrame(rows, columns=["subject", "patient", "sequence", "subset", "label"])
+    return pd.DataFrame(rows, columns=["subject", "patient", "sequence", "subset", "label"]).assign(session="")
+
+
+def versions(**subsets):
+    """Two subjects with a volume in each of these subsets; the value says whether it has a label."""
+    rows = [(f"{name}_{subset}", name, subset, "l" * labelled) for name in "ab" for subset, labelled in subsets.items()]
+    return pd.DataFrame(rows, columns=["volume", "subject", "subset", "label"]).assign(session="1", sequence="FLAIR")
+
+
+def test_versions_of_a_scan_are_chosen_by_their_subset():
+    task = rule(test_fraction=0)
+    for index, advice in ((versions(orig=True, norm=True), "norm"), (versions(orig=True, norm=False), "orig")):
+        with pytest.raises(UserError, match=rf"several volumes of one sequence[\s\S]*such as `subsets: \[{advice}\]`"):
+            splits.split(index, task)
+        found = splits.split(index, task | {"subsets": ["orig"]})
+        assert found["subsets"] == splits.fold(found, 0, 1)["subsets"] == ["orig"]
+    one = splits.split(versions(orig=True), task | {"subsets": ["orig"]})
+    assert "subsets" not in one and "subsets" not in splits.fold(one, 0, 1)  # as the files of earlier versions
+    twice = pd.concat([versions(orig=True)] * 2)
+    with pytest.raises(UserError, match="keep one of them: move the other files out"):
+        splits.split(twice, task)
+    apart = pd.concat([versions(orig=True), versions(other=False).assign(session="2")])
+    apart = pd.concat([apart, apart[apart["session"] == "2"]])
+    assert splits.split(apart, task)["pool"] == ["a", "b"]  # a session without labels has no cases
+
+
+def test_an_ood_cohort_takes_its_volumes_from_its_own_subsets():
+    index = versions(orig=True, norm=True)
+    task = rule() | {"ood": {"dataset": "other", "subsets": ["norm"]}}
+    assert splits.ood(index, task, {"dataset": "d", "pool": [], "test": []}) == {
+        "dataset": "other",
+        "ood": ["a", "b"],
+        "subsets": ["norm"],
+    }

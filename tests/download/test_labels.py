@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def save(path: Path, array: np.ndarray, mm: float = 1) -> None:
     nib.save(nib.Nifti1Image(array, np.diag([mm, mm, mm, 1])), path)
 
 
-def images(root: Path, *suffixes: str, session: str = "") -> Path:
-    for subject in SUBJECTS:
+def images(root: Path, *suffixes: str, session: str = "", subjects: Sequence[str] = SUBJECTS) -> Path:
+    for subject in subjects:
         folder, name = (
             f"sub-{subject}/" + (f"ses-{session}/" if session else ""),
             f"sub-{subject}" + (f"_ses-{session}" if session else ""),
@@ -135,6 +136,14 @@ def test_the_printed_study_goes_from_the_folder_to_a_plan_and_a_split(tmp_path: 
     result = planned(root, tmp_path)
     assert result["task"].labels == {"label_1": [1], "label_2": [2]} and len(result["split"]["test"]) == 1
     assert (result["index"]["label"] != "").all()
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8])
+def test_the_printed_study_of_a_handful_of_subjects_has_a_pool_and_a_test_set(tmp_path: Path, n: int) -> None:
+    names = [f"{number:02d}" for number in range(1, n + 1)]
+    masks(images(tmp_path / "d", subjects=names), "derivatives/manual/SUB/anat/SUB_dseg.nii.gz", subjects=names)
+    split = planned(tmp_path / "d", tmp_path)["split"]
+    assert len(split["test"]) == max(1, round(n / 4)) and len(split["pool"]) == n - len(split["test"])
 
 
 def test_the_ignore_label_of_nnunet_is_in_the_printed_task(tmp_path: Path) -> None:

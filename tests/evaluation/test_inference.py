@@ -186,3 +186,18 @@ def test_the_command_writes_an_array_per_level(tmp_path, encoder, capsys):
     assert cli.main(line) == 0 and "level2 1x16x4x3x3" in capsys.readouterr().out
     with np.load(tmp_path / "f.npz") as maps:
         assert [maps[f"level{n}"].shape[1:] for n in range(3)] == [(4, 13, 9, 12), (8, 7, 5, 6), (16, 4, 3, 3)]
+
+
+def test_mirrored_logits_swap_the_classes_of_left_and_right():
+    """A network that finds its left class at low x, whatever the image: flipped, what it calls left is right."""
+
+    def sided(patch: torch.Tensor) -> torch.Tensor:
+        place = torch.linspace(0, 1, patch.shape[2]).view(1, 1, -1, 1, 1).expand_as(patch)
+        return torch.cat([torch.zeros_like(patch), 1 - place, place, torch.ones_like(patch)], 1)
+
+    image = torch.rand(1, 1, 8, 8, 8)
+    once = sided(image)
+    for mirror in (["x"], ["x", "y", "z"], ["y"]):
+        torch.testing.assert_close(sliding_window(sided, image, [8] * 3, 0.5, "constant", 1, mirror, [(1, 2)]), once)
+    mixed = sliding_window(sided, image, [8] * 3, 0.5, "constant", 1, ["x"])  # without the pair both sides are the same
+    torch.testing.assert_close(mixed[:, 1:3], torch.full((1, 2, 8, 8, 8), 0.5))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
+
 import pytest
 
 import own_data
 import workflow_fixture
 from brainpretrain import cli, config
+from brainpretrain.cohorts import splits
 from brainpretrain.config import profiles
 from brainpretrain.errors import UserError
+from brainpretrain.files import write_json
 from brainpretrain.plan import checks, existing, tables
 from helpers import ROOT, edit
 
@@ -71,7 +76,7 @@ def test_73_braces_in_any_text_of_a_config_are_planned_as_they_are(tmp_path):
     """tests/workflow/test_own_data.py runs the same study from the folders of its data to its table."""
     workflow = own_data.make(tmp_path)
     jobs = workflow.planned("--config", "study=own")
-    assert {"fetch": 3, "shard": 3, "finetune": 3, "licences": 1, "table": 1}.items() <= jobs.items()
+    assert {"fetch": 3, "shard": 3, "finetune": 2, "ood": 2, "licences": 1, "table": 1}.items() <= jobs.items()
 
 
 # ------------------------------------------------------------------------------------------------ 74
@@ -187,6 +192,28 @@ def test_72_an_index_without_the_sequence_or_with_too_few_subjects_is_refused(ti
             existing.check_split(plan, "tissue", tmp_path / "subjects.json", index)
         assert "config/studies/tiny.yaml: tasks.tissue" in str(caught.value)
     existing.check_split(plan, "tissue", tmp_path / "subjects.json", tmp_path / "no.tsv")
+
+
+def test_72_a_test_set_that_will_be_empty_is_refused_before_anything_ran_with_a_seed_that_works(tmp_path):
+    """Three subjects, each drawn by itself: the names of the raw files show that nobody is drawn, before there is an index."""
+    workflow = own_data.make(tmp_path)
+    edit(workflow.root / "config/studies/own.yaml", "split: {seed: 6,", "split: {seed: 5,")
+    said = workflow.snakemake("-n", "--config", "study=own", check=False)
+    assert "the cohort 'test' has no subjects" in said
+    assert re.search(r"where: \S*own\.yaml: tasks\.own_csv, \S*data/own_csv\n", said), said
+    seed = int(re.search(r"set 'seed: (\d+)' in the split of the task, which gives a pool of 2 and a test set of 1", said)[1])
+    pool, test = splits.draw_by_hash({f"s{{{name}}}": f"s{{{name}}}" for name in own_data.SUBJECTS}, 0.3, seed)
+    assert len(pool) == 2 and len(test) == 1
+
+
+def test_72_another_seed_than_that_of_a_split_is_judged_by_the_index(tiny_config, tmp_path):
+    """Whoever follows the advice to take another seed is not held to the split of the former one."""
+    plan = tables.make(config.load(tiny_config.root / "config", {"study": "tiny"}))
+    made, index = tmp_path / "subjects.json", tmp_path / "no.tsv"
+    for seed, refused in ((0, True), (1, False)):
+        write_json(made, {"dataset": "phantom_tiny", "draw": "shuffle", "seed": seed, "pool": ["a", "b"], "test": []})
+        with pytest.raises(UserError, match="'test' has no subjects") if refused else nullcontext():
+            existing.check_split(plan, "tissue", made, index)
 
 
 def test_72_a_patch_larger_than_every_stored_volume_is_refused(tiny_config, tmp_path):

@@ -17,12 +17,13 @@ from tests.cohorts.test_splits import indexed
 import tiny
 from brainpretrain import cli, config
 from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import labelled_cases
+from brainpretrain.cohorts.cases import labelled_cases, reference_values
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation.scores import evaluate
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
-from brainpretrain.plan import specs, tables
+from brainpretrain.plan import existing, specs, tables
 from brainpretrain.preprocess import shards
+from brainpretrain.preprocess.stored import read_stored
 from helpers import ROOT, edit
 
 # ------------------------------------------------------------------------------------------------ 25
@@ -131,7 +132,15 @@ def renamed(cohort: tiny.Cohort, tmp_path: Path) -> tuple[tiny.Cohort, Path]:
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_tsv(tmp_path / "corpus.tsv", stored.assign(dataset="other"))
     write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
+    beside(cohort, tmp_path / "tiny")
     return cohort, tmp_path
+
+
+def beside(cohort: tiny.Cohort, folder: Path) -> None:
+    """A folder with the stored volumes of the cohort, to which fingerprints can be added."""
+    folder.mkdir()
+    for name in ("volumes.tsv", "volumes"):
+        (folder / name).symlink_to(cohort.folder / name)
 
 
 def overlap_line(folder: Path, protocol: str) -> list[str]:
@@ -143,33 +152,41 @@ def overlap_line(folder: Path, protocol: str) -> list[str]:
         f"t:val={folder}/split.json",
         f"t:test={folder}/split.json",
     ]
-    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv", "--fingerprints", f"other={folder}/other.npz"]
-    line += ["--cohort-fingerprints", f"t:val={folder}/tiny.npz", f"t:test={folder}/tiny.npz", "--near", "0.85"]
-    return [*line, "--protocol", protocol, "--out", f"{folder}/overlap.tsv", "--pairs", f"{folder}/pairs.tsv"]
+    line += ["--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv"]
+    line += ["--fingerprints", f"other={folder}/other/fingerprints.npz", "--near", "0.85"]
+    line += ["--cohort-fingerprints", *(f"t:{name}={folder}/tiny/fingerprints.npz" for name in ("val", "test"))]
+    line += ["--protocol", protocol, "--out", f"{folder}/overlap.tsv"]
+    return [*line, "--pairs", f"{folder}/pairs.tsv", "--pictures", f"{folder}/pairs.npz"]
 
 
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed: tuple[tiny.Cohort, Path], capsys: Any) -> None:
-    scored, folder = renamed
-    assert cli.main(["fingerprint", "--volumes", str(scored.table), "--out", f"{folder}/tiny.npz"]) == 0
-    assert cli.main(["fingerprint", "--volumes", f"{folder}/other/volumes.tsv", "--out", f"{folder}/other.npz"]) == 0
+    _, folder = renamed
+    for name in ("tiny", "other"):
+        line = ["fingerprint", "--volumes", f"{folder}/{name}/volumes.tsv", "--out", f"{folder}/{name}/fingerprints.npz"]
+        assert cli.main(line) == 0
     assert cli.main(overlap_line(folder, "strict")) == 2 and not (folder / "overlap.tsv").exists()
     said = capsys.readouterr().err
     assert "1 of 2 subjects of task t, cohort test (tiny)" in said and "s2 is p7 of other" in said and "cohort val" not in said
+    assert "- {dataset: other, exclude: [p7]}" in said
     assert cli.main(overlap_line(folder, "amaes")) == 0
     shared = read_tsv(folder / "overlap.tsv").set_index("cohort")
     assert shared["subjects"].to_dict() == {"val": "", "test": "s2"} and shared["by_name"].tolist() == ["0", "0"]
+    assert shared["without_brain"].tolist() == ["2", "2"]  # volumes of 22 mm: found by their outlines
     (pair,) = read_tsv(folder / "pairs.tsv").to_dict("records")
-    assert (pair["volume"], pair["corpus_volume"], pair["name"]) == ("s2_T1w", "p7_T1w", "")
+    assert (pair["volume"], pair["corpus_volume"], pair["name"], pair["level"]) == ("s2_T1w", "p7_T1w", "", "same")
     assert cli.main(["page-overlap", "--audits", f"big={folder}/overlap.tsv", "--protocols", "big=amaes", "--splits",
                      f"t={folder}/split.json", "--near", "0.85", "--out", f"{folder}/page.html"]) == 0  # fmt: skip
-    assert "other: p7" in (folder / "page.html").read_text()
+    page = (folder / "page.html").read_text()
+    assert "other: p7" in page and page.count("data:image/png;base64,") == 1 and "s2_T1w above, p7_T1w of other below" in page
 
 
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_name(cohort, tmp_path, capsys):
     table = read_tsv(cohort.table)
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
     write_json(tmp_path / "split.json", {"dataset": "tiny", "seed": 0, "pool": ["s0", "s1"], "test": ["s2", "s3"]})
-    assert cli.main(["fingerprint", "--volumes", str(cohort.table), "--out", f"{tmp_path}/tiny.npz"]) == 0
+    beside(cohort, tmp_path / "tiny")
+    line = ["fingerprint", "--volumes", f"{tmp_path}/tiny/volumes.tsv", "--out", f"{tmp_path}/tiny/fingerprints.npz"]
+    assert cli.main(line) == 0
     line = [word.replace("other", "tiny") for word in overlap_line(tmp_path, "strict") if word != f"tiny={tmp_path}/tiny.tsv"]
     for corpus, code in (["s2", "s4"], 2), (["s4", "s5"], 0):
         write_tsv(tmp_path / "corpus.tsv", table[table["subject"].isin(corpus)].assign(dataset="tiny"))
@@ -369,33 +386,126 @@ def test_65_a_corpus_stays_disjoint_from_the_test_set_of_the_data_set_that_grew(
 # ------------------------------------------------------------------------------------------------ 56
 
 
-def two_releases(**ood: Any) -> dict[str, Any]:
-    """A task on a data set in which the back is 2, scored on another in which it is 4."""
+def two_releases(cohort: str = "ood", **entry: Any) -> dict[str, Any]:
+    """A task on a data set in which the back is 2, with a cohort from another in which it is 4."""
     entries = own_study("{front: [1], back: [2]}")
     options = {"sequences": ["T1w"], "labels": {1: "Front", 4: "back"}}
     entries["datasets"]["other"] = {"module": "nnunet", "options": options}
-    entries["tasks"]["t"]["ood"] = {"dataset": "other", **ood}
+    other = {"dataset": "other", **entry}
+    entries["tasks"]["t"] |= {"ood": other} if cohort == "ood" else {"cohorts": {cohort: other}}
     return entries
 
 
-def test_56_values_that_two_data_sets_name_differently_are_refused_when_planning(tmp_path):
-    words = r"'mine' and 'other' of task 't' name label values differently: 2 is back and nothing\n[\s\S]*these values: 1 Front, 4 back"
-    with pytest.raises(UserError, match=words):
-        planned(tmp_path / "wrong", two_releases(), "ood")
+@pytest.mark.parametrize(("cohort", "key"), [("ood", "ood"), ("site_b", "cohorts.site_b")])
+def test_56_values_that_two_data_sets_name_differently_are_refused_when_planning(tmp_path, cohort, key):
+    words = r"'mine' and 'other' of task 't' name label values differently: 2 is back and nothing\n *where: .*s.yaml: tasks.t."
+    with pytest.raises(UserError, match=rf"{words}{key}\n.*give '{cohort}' its own labels.*these values: 1 Front, 4 back"):
+        planned(tmp_path / "wrong", two_releases(cohort), cohort)
     for number, (labels, message) in enumerate(
-        (({"front": [1], "back": [7]}, "does not have: 7"), ({"back": [4]}, "class names of the task: back, front"))
+        (({"front": [1], "back": [7]}, "does not have: 7"), ({"back": [4]}, f"'{key}' needs .*names of the task: back, front"))
     ):
         with pytest.raises(UserError, match=message):
-            planned(tmp_path / str(number), two_releases(labels=labels), "ood")
-    assert planned(tmp_path / "unused", two_releases()).tasks == ["t"]  # no table scores it
+            planned(tmp_path / str(number), two_releases(cohort, labels=labels), cohort)
+    unused = planned(tmp_path / "unused", two_releases(cohort))
+    assert unused.datasets == ["mine"]  # no table scores it, so its data set is not needed
 
 
-def test_56_labels_of_the_cohort_reach_scores_and_pictures_and_nothing_else(tmp_path):
-    settings = planned(tmp_path, two_releases(labels={"front": [1], "back": [4]}), "ood").config
+def test_56_values_that_are_ignored_are_compared_too(tmp_path):
+    labels = {"front": [1], "back": [4]}
+    entries = two_releases(labels=labels)
+    entries["datasets"]["mine"]["options"]["labels"] |= {3: "blurred"}
+    entries["datasets"]["other"]["options"]["labels"] |= {3: "cyst", 9: "ignore"}
+    entries["tasks"]["t"]["ignore"] = [3]
+    with pytest.raises(UserError, match=r"marks the label values 9 as ignored[\s\S]*add them to the cohort: ignore: \[3, 9\]"):
+        planned(tmp_path / "marked", entries, "ood")
+    entries["tasks"]["t"]["ood"]["ignore"] = [9]  # 3 is a cyst there, and counts as background
+    assert planned(tmp_path / "right", entries, "ood").config.tasks["t"].reference_of("ood") == {"labels": labels, "ignore": [9]}
+    del entries["tasks"]["t"]["ood"]["ignore"], entries["datasets"]["other"]["options"]["labels"][9]
+    with pytest.raises(UserError, match=r"differently: 3 is blurred and cyst[\s\S]*give 'ood' its own list 'ignore'"):
+        planned(tmp_path / "other", entries, "ood")
+
+
+@pytest.mark.parametrize("cohort", ["ood", "site_b"])
+def test_56_labels_of_the_cohort_reach_scores_and_pictures_and_nothing_else(tmp_path, cohort):
+    settings = planned(tmp_path, two_releases(cohort, labels={"front": [1], "back": [4]}), cohort).config
     reference = {"labels": {"front": [1], "back": [4]}, "ignore": []}
     for spec in (specs.task_scores, specs.task_overlays):
-        assert spec(settings, "t", "ood") == spec(settings, "t", "test") | {"reference": reference}
-    assert "labels" not in specs.task_ood(settings, "t")["ood"]
+        assert spec(settings, "t", cohort) == spec(settings, "t", "test") | {"reference": reference}
+    assert specs.task_ood(settings, "t", cohort) == {"sequences": ["T1w"], "ood": {"dataset": "other", "subsets": []}}
+
+
+@pytest.mark.parametrize(
+    ("cohort", "words"),
+    [
+        *(
+            (name, f"cohorts.{name}: the name '{name}' is taken")
+            for name in ("test", "val", "train", "pool", "subjects", "fold3")
+        ),
+        ("site_b_unseen", "the name 'site_b_unseen' is taken"),  # a part of 'site_b' in a table by site
+        ("ood", "taken; give it as 'ood: {...}' next to 'cohorts'"),
+        *(
+            (name, f"cohorts.{name}: {name!r} becomes a part of paths")
+            for name in ("Site_B", "a/b", "..", "site b", "{x}", "ä", "")
+        ),
+    ],
+)
+def test_56_a_cohort_has_a_name_that_its_paths_can_have(tmp_path, cohort, words):
+    entries = own_study("{front: [1], back: [2]}")
+    entries["tasks"]["t"]["cohorts"] = {cohort: {"dataset": "mine"}}
+    with pytest.raises(UserError) as caught:
+        planned(tmp_path, entries)
+    assert words in str(caught.value) and f"{tmp_path}/config/studies/s.yaml: tasks.t" in str(caught.value)
+
+
+def test_56_a_cohort_that_the_index_shows_to_be_impossible_is_refused_when_planning(tmp_path):
+    plan = planned(
+        tmp_path, two_releases("site_b", labels={"front": [1], "back": [4]}, subsets=["train"], by_site=True), "site_b"
+    )
+    index, split = tmp_path / "index.tsv", tmp_path / "subjects.json"
+    existing.check_cohort(plan, "t", "site_b", index, split)  # nothing is there yet
+    names = {"volume": ["x", "y"], "path": ["x", "y"], "session": "", "sequence": "T1w"}
+    for subsets, site, words in (
+        (["x", "x"], "1", "'site_b' of the data set 'other' has no labelled subjects"),
+        (["x", "train"], "", "the site of 1 of 1 subjects of the cohort 'site_b' is unknown, y for one"),
+    ):
+        write_tsv(index, indexed(["x", "y"], **names, subset=subsets, site=site))
+        with pytest.raises(UserError, match=rf"{words}[\s\S]*where: .*s.yaml: tasks.t.cohorts.site_b"):
+            existing.check_cohort(plan, "t", "site_b", index, split)
+    write_tsv(index, indexed(["x", "y"], **names, subset=["x", "train"], site="1"))
+    existing.check_cohort(plan, "t", "site_b", index, split)
+    entries = own_study("{front: [1], back: [2]}")
+    entries["tasks"]["t"] |= {"cohorts": {"again": {"dataset": "mine"}}, "split": {"seed": 0, "test_fraction": 0, "block": 2}}
+    plan = planned(tmp_path / "same", entries, "again")
+    with pytest.raises(UserError, match="2 subjects of the cohort 'again' are in the pool or the test set"):
+        existing.check_cohort(plan, "t", "again", index, split)
+
+
+def test_56_a_name_that_the_list_of_subjects_does_not_have_is_refused(cohort, tmp_path, capsys):
+    write_json(tmp_path / "site_b.json", {"dataset": "tiny", "site_b": ["a"]})
+    line = ["evaluate", "--predictions", str(tmp_path), "--volumes", str(cohort.table), "--root", str(cohort.raw)]
+    line += ["--split", str(cohort.split), "--task", json.dumps(tiny.TASK), "--n-train", "1", "--run", "{}"]
+    line += ["--out", str(tmp_path / "scores.tsv"), "--cohort"]
+    assert cli.main([*line, "site_c", "--fixed", str(tmp_path / "site_b.json")]) == 2
+    assert "no cohort 'site_c'" in (said := capsys.readouterr().err) and "did you mean 'site_b'" in said
+    assert cli.main([*line, "site_b"]) == 2
+    assert "--fixed is not given" in capsys.readouterr().err
+
+
+def test_56_label_files_without_a_value_of_a_class_but_with_others_are_refused(three_values, tmp_path, capsys):
+    """Of data that do not declare their values, only the files show that a cohort needs labels of its own."""
+    cases = [case for found in labelled_cases(*read_stored(three_values.table), ["T1w"]).values() for case in found]
+    task = tiny.TASK | {"labels": {"front": [1], "back": [4]}, "lesions": []}
+    with pytest.raises(
+        UserError, match=r"cohort 'site_b' has the label value of 'back' \(4\); they have 2 in 3 of 3 cases, 3 in 1"
+    ):
+        reference_values(cases, task, "site_b")
+    right = task | {"reference": {"labels": {"back": [2], "front": [1]}, "ignore": [3]}}
+    assert reference_values(cases, right, "site_b") == ""
+    assert reference_values(cases, right | {"reference": {"labels": {"back": [2], "front": [1]}, "ignore": []}}, "site_b") == (
+        "3 in 1 of 3 cases"
+    )
+    healthy = task | {"labels": {"front": [1], "back": [2], "cyst": [3], "absent": [9]}}
+    assert reference_values(cases, healthy, "site_b") == ""  # a class may be absent where no value is left over
 
 
 def test_56_a_reference_of_another_release_is_read_with_its_own_values(tmp_path):

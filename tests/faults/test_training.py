@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,7 +21,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.faults import processes
-from tests.faults.processes import Command
 
 import tiny
 import workflow_fixture
@@ -30,6 +30,7 @@ from brainpretrain.preprocess import frames
 from brainpretrain.training import checkpoints, history, modules
 from brainpretrain.training.callbacks import exit_code
 from brainpretrain.training.log import read_log
+from commands import PATIENCE_S, Command, end_all
 from helpers import edit
 
 STEPS, EVERY = 16, 4
@@ -97,7 +98,7 @@ def assert_same(one: dict, two: dict) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left():
     yield
-    processes.end_all()
+    end_all()
 
 
 @contextmanager
@@ -573,15 +574,20 @@ def longer(finished, tmp_path):
     return copy
 
 
+def begun(workflow: workflow_fixture.Workflow, head: subprocess.Popen) -> None:
+    """Waits until a training has saved."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not list(workflow.root.glob("results/work/*/step-*")):
+        assert head.poll() is None and time.monotonic() < deadline, (workflow.root / "said").read_text()
+        time.sleep(0.05)
+
+
 def test_45_a_killed_workflow_says_how_to_unlock_and_goes_on(longer):
     folder = longer.results / "pretrain" / "tiny_unlabelled" / "amaes_long" / "unet_micro"
     target = ["save_every_steps=5", "--", str((folder / "encoder.safetensors").relative_to(longer.root))]
     before = {path: path.stat().st_mtime_ns for path in longer.results.rglob("*") if path.is_file()}
     head = longer.start(*target)
-    deadline = time.monotonic() + processes.PATIENCE_S
-    while not list(longer.root.glob("results/work/*/step-*")):
-        assert head.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text()
-        time.sleep(0.05)
+    begun(longer, head)
     os.killpg(head.pid, signal.SIGKILL)  # Snakemake and its jobs, as a node that goes down
     head.wait()
     assert list((longer.root / ".snakemake" / "incomplete").iterdir())
@@ -603,6 +609,26 @@ def test_66_a_lost_connection_saves_and_the_same_command_goes_on(cohort, tmp_pat
     command = start(cohort, tmp_path, before=partial(processes.hung_up, 8))
     assert command.ended() == exit_code(signal.SIGHUP) == 129, command.said
     assert "stopped by SIGHUP at step 8, saved; the same command continues" in command.said
+
+
+def test_66_a_hangup_of_the_whole_workflow_saves_leaves_no_lock_and_the_same_command_goes_on(longer):
+    """The kernel sends SIGHUP to Snakemake and its jobs alike when a terminal closes."""
+    path = "pretrain/tiny_unlabelled/amaes_long/unet_micro"
+    target = ["save_every_steps=5", "--", f"results/tiny/{path}/encoder.safetensors"]
+    head, log = longer.start(*target), longer.results / f"logs/{path}.log"
+    begun(longer, head)
+    os.killpg(head.pid, signal.SIGHUP)
+    assert head.wait(PATIENCE_S) != 0
+    stopped = re.search(r"stopped by SIGHUP at step (\d+), saved", log.read_text())
+    assert stopped, (longer.root / "said").read_text() + log.read_text()
+    assert not list(longer.root.glob(".snakemake/locks/*"))
+    again = longer.start(*target)
+    resumed, deadline = f"resuming from step-{int(stopped[1]):09d}, 0 step", time.monotonic() + PATIENCE_S
+    while not (log.exists() and resumed in log.read_text()):
+        assert again.poll() is None and time.monotonic() < deadline, (longer.root / "said").read_text() + log.read_text()
+        time.sleep(0.05)
+    os.killpg(again.pid, signal.SIGKILL)
+    again.wait()
 
 
 def test_66_under_nohup_a_training_goes_on(cohort, tmp_path):

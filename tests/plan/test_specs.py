@@ -63,7 +63,8 @@ def test_the_parts_of_a_task(paper):
     split = specs.task_split(paper.config, "wmh_flair")
     assert split["split"] == {"seed": 0, "test_fraction": 0, "stratify": "site"} and "block" not in json.dumps(split)
     assert specs.task_split(paper.config, "isles22_dwi")["split"] == {"seed": 859032, "test_fraction": 0.25}
-    assert specs.task_ood(paper.config, "wmh_flair") == {"sequences": ["FLAIR"], "ood": {"dataset": "wmh", "subsets": ["test"]}}
+    cohort = {"sequences": ["FLAIR"], "ood": {"dataset": "wmh", "subsets": ["test"]}}
+    assert specs.task_ood(paper.config, "wmh_flair", "ood") == cohort
     assert specs.task_prediction(paper.config, "wmh_flair") == {"sequences": ["FLAIR"]}
     assert specs.task_scores(paper.config, "wmh_flair", "ood") == {
         "sequences": ["FLAIR"], "labels": {"wmh": [1]}, "ignore": [2], "nsd_tolerance_mm": 1, "lesions": ["wmh"],
@@ -100,9 +101,19 @@ def test_a_cohort_by_site_is_three_columns(paper):
     assert [(c.title, c.cohort) for c in table.columns] == [
         ("WMH OOD", "ood"), ("WMH OOD, sites seen in training", "ood_seen"), ("WMH OOD, other sites", "ood_unseen")]  # fmt: skip
     assert table.name == "table4_sites" and table.rows == paper.tables["table4"].rows
-    assert specs.sites_column(paper, "table3") is None
+    assert specs.sites_columns(paper, "table3") == []
     with pytest.raises(LookupError, match="no column of table 'table3'"):
         specs.sites_table(paper, "table3")
+
+
+def test_every_cohort_that_is_shown_by_site_has_three_columns(config_dir):
+    entry = "    ood: {dataset: wmh, subsets: [test], by_site: true}"
+    edit(config_dir / "tasks.yaml", entry, f"{entry}\n    cohorts: {{site_b: {{dataset: wmh, subsets: [test], by_site: true}}}}")
+    column = "{title: WMH OOD, task: wmh_flair, cohort: ood}"
+    edit(config_dir / "tables.yaml", column, f"{column}\n      - {column.replace('ood', 'site_b').replace('OOD', 'B')}")
+    table = specs.sites_table(tables.make(config.load(config_dir)), "table4")
+    assert [c.cohort for c in table.columns] == ["ood", "ood_seen", "ood_unseen", "site_b", "site_b_seen", "site_b_unseen"]
+    assert [c.title for c in table.columns[3:]] == ["WMH B", "WMH B, sites seen in training", "WMH B, other sites"]
 
 
 def test_an_arm_is_called_as_in_the_tables(paper):

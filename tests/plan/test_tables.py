@@ -1,8 +1,12 @@
+import json
+
 import pytest
 
 from brainpretrain import config
+from brainpretrain.cohorts import DISJOINT, splits
 from brainpretrain.errors import UserError
-from brainpretrain.plan import tables
+from brainpretrain.plan import specs, tables
+from brainpretrain.plan.table_spec import TableSpec
 from helpers import ROOT, edit
 
 
@@ -52,13 +56,16 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
         ("cohort: ood", "cohort: test", "'wmh_flair' has no fixed test set"),
         ("init: amaes_noaug}", "init: amaes_noaug, n_train: [20, 20]}", "occurs twice"),
         ("    corpus: brains45k", "    metric: lesion_f1\n    corpus: brains45k", "'brats21_flair' names no lesions"),
-        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no 'ood' cohort"),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no cohort 'ood'"),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: vla",
+         r"no cohort 'vla'\n *where: .*tables.yaml: tables.table4.columns\n.*did you mean 'val'\?.*'cohorts: \{vla: \{dataset: "),
+        ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: Site B", "cohort: 'Site B' becomes a part of paths"),
         ("init: swinunetr}", "init: swinunetr, n_train: all}", "n_train 'all' leaves no case"),
         ("init: swinunetr}", "init: swinunet}", r"no entry 'swinunet' in 'pretexts' or 'weights'[\s\S]*did you mean 'swinunetr'"),
         ("init: swinunetr}", "init: amaes_release}", r"did you mean 'amaes_released'"),
         ("init: swinunetr}", "init: amaes_released}", "'amaes_released' has no file for the backbone 'swinunetr'"),
     ],
-)
+)  # fmt: skip
 def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
     edit(config_dir / "tables.yaml", old, new)
     with pytest.raises(UserError, match=message):
@@ -240,3 +247,94 @@ def test_a_mistake_in_published_values_is_refused(config_dir, old, new, message)
 def test_what_a_table_asks_of_its_statistics(paper):
     assert paper.tables["table4"].bootstrap.model_dump() == {"resamples": 2000, "confidence": 0.95, "seed": 0}
     assert paper.tables["table4"].metric == "dice"
+
+
+# --- baselines by name, margins
+
+
+CONTROL = """tables:
+  demo:
+    title: d
+    columns: [{title: WMH, task: wmh_flair, cohort: val}]
+    corpus: brains45k
+    recipe: amaes
+    n_train: 20
+    margin: 1.5
+    rows:
+      - {title: scratch, backbone: [unet_b, unet_xl], n_train: [10, 20]}
+      - {title: control, backbone: unet_b, recipe: amaes_fp32, n_train: [10, 20], baseline: scratch}
+      - {title: pretrained, backbone: unet_b, init: amaes, n_train: [10, 20], baseline: BASELINE}
+"""
+
+
+def with_control(config_dir, baseline):
+    study = (config_dir / "studies" / "amaes.yaml").read_text()
+    head = "\n".join(line for line in study.splitlines() if line.startswith(("title:", "seed:", "folds:")))
+    (config_dir / "studies" / "control.yaml").write_text(f"{head}\nbuild: [demo]\n{CONTROL.replace('BASELINE', baseline)}")
+    return tables.make(config.load(config_dir, {"study": "control"})).tables["demo"]
+
+
+def test_a_row_is_compared_with_the_row_that_it_names(config_dir):
+    spec = with_control(config_dir, "control")
+    compared = {row.title: spec.baseline_of(row).title for row in spec.rows if row.against}
+    assert compared == {
+        "control, n=10, amaes_fp32": "scratch, unet_b, n=10",
+        "control, n=20, amaes_fp32": "scratch, unet_b, n=20",
+        "pretrained, n=10": "control, n=10, amaes_fp32",
+        "pretrained, n=20": "control, n=20, amaes_fp32",
+    }
+    assert spec.margin == 1.5
+    one = with_control(config_dir, "'scratch, unet_xl, n=20'")
+    assert {one.baseline_of(row).title for row in one.rows if row.title.startswith("pretrained")} == {"scratch, unet_xl, n=20"}
+    assert TableSpec.read(json.loads(specs.as_json(spec))) == spec
+
+
+@pytest.mark.parametrize(
+    ("baseline", "message"),
+    [("contrl", r"'contrl' of the row 'pretrained, n=10' is the title of no row[\s\S]*tables.demo.rows[\s\S]*did you mean 'control'"),
+     ("pretrained", "is the row itself")],
+)  # fmt: skip
+def test_a_baseline_that_is_no_other_row_is_refused(config_dir, baseline, message):
+    with pytest.raises(UserError, match=message):
+        with_control(config_dir, baseline)
+
+
+def test_a_table_without_margin_and_baseline_is_written_as_before(paper):
+    assert "margin" not in specs.as_json(paper.tables["table4"]) and "against" not in specs.as_json(paper.tables["table4"])
+
+
+# --- seeds and disjoint draws
+
+
+def test_seeds_are_a_factor_of_every_fold(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\nseeds: [0, 5]\ndraws: disjoint")
+    made = tables.make(config.load(config_dir, {"study": "demo"}))
+    spec = made.tables["demo"]
+    assert spec.fold_names == ["0-seed0", "0-seed5", "1-seed0", "1-seed5", "2-seed0", "2-seed5"] and spec.disjoint
+    runs = [(e.fold, e.seed) for e in made.table_evaluations(spec)]
+    assert runs == 2 * spec.trainings and len(made.evaluations) == 12
+    arm = made.evaluations[0].arm
+    first, second = (specs.finetune_run(made.config, arm, 1, seed).plain() for seed in (0, 5))
+    assert (first.pop("name"), first.pop("seed")) == (f"{arm.path.removeprefix('finetune/')}/fold1-seed0", 0)
+    assert (second.pop("name"), second.pop("seed")) == (f"{arm.path.removeprefix('finetune/')}/fold1-seed5", 5)
+    assert first == second
+
+
+def test_disjoint_draws_start_as_many_subjects_apart_as_the_largest_budget(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\ndraws: disjoint")
+    edit(config_dir / "studies/demo.yaml", "n_train: 3", "n_train: 4")
+    made = tables.make(config.load(config_dir, {"study": "demo"}))
+    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", DISJOINT), ("4", "test")]
+    names = [f"s{i:02d}" for i in range(12)]
+    drawn = [set(splits.fold_order(names, fold, 4, 0)[:4]) for fold in range(3)]
+    assert len(set.union(*drawn)) == 12
+    subjects = {"pool": names[:11], "test": ["t"]}
+    with pytest.raises(UserError, match="folds without a common training case need 12 subjects, but the pool has 11"):
+        splits.check_sizes(subjects, made.draws("phantom_tissue"), "x")
+    splits.check_sizes(subjects | {"pool": names}, made.draws("phantom_tissue"), "x")
+
+
+def test_a_seed_that_occurs_twice_is_refused(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 2\nseeds: [1, 1]")
+    with pytest.raises(UserError, match="a seed occurs twice"):
+        config.load(config_dir, {"study": "demo"})

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from brainpretrain import backbones, pretext
 from brainpretrain.errors import UserError
-from brainpretrain.pretext.swinunetr import Cutout, cut_out, info_nce
+from brainpretrain.pretext.swinunetr import Cutout, boxes, cut_out, info_nce
 from brainpretrain.seeds import generator
 
 OPTIONS = {
@@ -40,20 +40,38 @@ def rngs(n: int) -> list[np.random.Generator]:
 
 def test_cut_out_replaces_only_what_it_reports():
     x = torch.rand(4, 1, 32, 32, 32) + torch.arange(4.0).view(4, 1, 1, 1, 1)
-    corrupted, hidden = cut_out(x, x, range(4), rngs(4), Cutout((0.2, 0.3), (0.0, 0.0), (0.05, 0.25)))
-    assert torch.equal(corrupted[~hidden], x[~hidden])
-    assert ((corrupted[hidden] >= 0) & (corrupted[hidden] <= 1)).all()
-    shares = hidden.float().mean((1, 2, 3, 4))
+    corrupted, noise, swapped = cut_out(x, rngs(4), Cutout((0.2, 0.3), (0.0, 0.0), (0.05, 0.25)))
+    assert not swapped.any() and torch.equal(corrupted[~noise], x[~noise])
+    assert ((corrupted[noise] >= 0) & (corrupted[noise] <= 1)).all()
+    shares = noise.float().mean((1, 2, 3, 4))
     assert ((shares > 0.1) & (shares < 0.35)).all()
 
 
-def test_swapped_boxes_come_from_the_same_place_of_another_sample():
+def test_swapped_boxes_come_from_the_batch_as_it_is_by_then():
+    """Of samples before this one the corrupted state is taken, of samples after it the clean one."""
     x = torch.rand(4, 1, 16, 16, 16) + torch.arange(4.0).view(4, 1, 1, 1, 1)
-    corrupted, hidden = cut_out(x, x, range(4), rngs(4), Cutout((0.0, 0.0), (0.3, 0.3), (0.25, 0.5)))
-    assert hidden.any()
-    for sample, mask in zip(corrupted[:, 0], hidden[:, 0], strict=True):
-        sources = [torch.equal(sample[mask], other[mask]) for other in x[:, 0]]
-        assert not mask.any() or sum(sources) == 1
+    before_and_after = set()
+    for start in range(0, 40, 4):
+        draws = [generator(start + number, "test") for number in range(4)]
+        corrupted, _, swapped = cut_out(x, draws, Cutout((0.5, 0.5), (0.3, 0.3), (0.25, 0.5)))
+        for place in range(4):
+            at = swapped[place, 0]
+            sources = [
+                other
+                for other in range(4)
+                if torch.equal(corrupted[place, 0][at], (corrupted if other < place else x)[other, 0][at])
+            ]
+            assert not at.any() or len(sources) == 1
+            before_and_after |= {source < place for source in sources if at.any()}
+    assert before_and_after == {True, False}
+
+
+def test_boxes_reach_over_every_border():
+    size = (20, 24, 28)
+    found = [box for rng in rngs(40) for box in boxes(rng, size, (0.3, 0.3), (0.1, 0.25))]
+    sides = np.array([[s.stop - s.start for s in box] for box in found])
+    assert all({box[axis].stop == size[axis] for box in found} == {True, False} for axis in range(3))
+    assert list(sides.min(0)) == [2, 2, 2] and list(sides.max(0)) == [4, 5, 6]  # from a tenth to below a quarter of each side
 
 
 def test_info_nce_by_hand():
@@ -64,14 +82,14 @@ def test_info_nce_by_hand():
     assert info_nce(2 * vectors, 0.5).item() == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_views_are_turned_in_the_xy_plane():
-    x = torch.rand(4, 1, 16, 16, 8)
+def test_views_are_turned_in_the_yz_plane():
+    x = torch.rand(4, 1, 8, 16, 16)
     seen = set()
     for seed in range(0, 16, 4):
         found = task(cutout_ratio=[0, 0], swap_ratio=[0, 0]).reconstruct(x, x, list(range(seed, seed + 4)))
         assert not found["hidden"].any()
         for before, after in zip(x, found["target"], strict=True):
-            seen.add([torch.equal(torch.rot90(before, k, (1, 2)), after) for k in range(4)].index(True))
+            seen.add([torch.equal(torch.rot90(before, k, (2, 3)), after) for k in range(4)].index(True))
     assert seen == {0, 1, 2, 3}
 
 
@@ -80,9 +98,9 @@ def test_bad_options_are_refused():
         task(cutout_ratio=[0.4, 0.3])
     with pytest.raises(UserError, match="did you mean 'token'"):
         task(pool="tokens")
-    with pytest.raises(UserError, match="make x and y equal"):
-        task()(torch.rand(1, 1, 16, 8, 8), torch.rand(1, 1, 16, 8, 8), [0])
+    with pytest.raises(UserError, match="make y and z equal"):
+        task()(torch.rand(1, 1, 8, 8, 16), torch.rand(1, 1, 8, 8, 16), [0])
 
 
 def test_mean_pooling_runs():
-    assert task(pool="mean")(torch.rand(2, 1, 16, 16, 8), torch.rand(2, 1, 16, 16, 8), [0, 1])["loss"].isfinite()
+    assert task(pool="mean")(torch.rand(2, 1, 8, 16, 16), torch.rand(2, 1, 8, 16, 16), [0, 1])["loss"].isfinite()

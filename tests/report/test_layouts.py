@@ -3,9 +3,11 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from brainpretrain.report import layouts, results
+from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.report import crossed, layouts, power, results, verdicts
 from brainpretrain.report.grid import Cell, Grid
-from report_fixtures import PRETRAINED, row, score, spec, two_arms
+from brainpretrain.report.notes import interval_notes, verdict_notes
+from report_fixtures import PRETRAINED, budget_scores, row, score, spec, two_arms
 
 
 def results_grid(scores: pd.DataFrame | None = None, **changes: object) -> Grid:
@@ -26,9 +28,9 @@ def without(fold: str) -> pd.DataFrame:
 def test_results_grid() -> None:
     grid = results_grid()
     assert grid.header == (Cell("Model"), Cell("Hippocampus", "test, 2 cases, 2 folds"))
-    assert grid.rows[0] == (Cell("U-Net scratch"), Cell("67.50 ± 3.54", under=("[65.00, 67.50]",)))
-    beside = ("[+10.00, +10.00]", "p = 0.50, r = +1.00")
-    pretrained = Cell("77.50 ± 3.54", "+10.00", "up", ("[75.00, 77.50]",), beside)
+    assert grid.rows[0] == (Cell("U-Net scratch"), Cell("67.50 ± 3.54", under=("these models [65.00, 67.50]",)))
+    beside = ("no test: 2 draws", "these models [+10.00, +10.00], r = +1.00")
+    pretrained = Cell("77.50 ± 3.54", "+10.00", "up", ("these models [75.00, 77.50]",), beside)
     assert grid.rows[1] == (Cell("U-Net AMAES"), pretrained)
 
 
@@ -95,9 +97,64 @@ def test_a_group_for_each_row_is_none() -> None:
 def test_notes_say_how_the_statistics_were_made() -> None:
     notes = " ".join(results_grid().notes)
     assert "95 % interval, bootstrap over subjects (200 samples, percentiles)" in notes
-    assert "Holm's correction for 1 test in its column" in notes
-    assert "Too few subjects differ in 1 cell for any p below 5 %" in notes
-    assert "Wilcoxon" not in " ".join(results_grid(rows=[row("alone", "scratch")]).notes)
+    assert "2 draws of training cases: no statement about another training, so no interval and no test between arms." in notes
+    assert "t test" not in notes and "another pretraining" not in notes
+    one = " ".join(results_grid(folds=[0]).notes)
+    assert "One draw of training cases: no statement about another training" in one
+
+
+def three_draws(**changes: object) -> tuple[pd.DataFrame, TableSpec]:
+    """Scores of three draws of eight subjects with a gain of about 5 points."""
+    scores = budget_scores(gain=0.05, folds=3)
+    return scores[scores["n_train"] == "20"], spec(folds=[0, 1, 2], **changes)
+
+
+def test_three_draws_have_an_interval_a_test_and_a_power() -> None:
+    scores, table = three_draws()
+    grid = layouts.results_grid(results.build(scores, table), table)
+    (line,) = results.build(scores, table).query("baseline != ''").to_dict("records")
+    beside = grid.rows[1][1].beside
+    assert beside[0] == f"[{100 * line['delta_low']:+.2f}, {100 * line['delta_high']:+.2f}]".replace("-", "−")
+    assert beside[1].startswith("p ") and beside[2].startswith("these models [+")
+    notes = " ".join(grid.notes)
+    assert "95 % interval for another training and other subjects: 3 draws crossed with subjects" in notes
+    assert f"Power, Hippocampus: with 3 draws and 8 subjects a difference of {100 * line['visible']:.2f} can be seen" in notes
+    assert "Holm's correction for 1 test in its column" in notes and "no interval includes another pretraining" in notes
+    assert "Draws may share training cases" in notes
+    seeded = spec(folds=[0, 1, 2], seeds=[0, 1], disjoint=True, rows=[row("a", "scratch", n_train="all")])
+    words = " ".join(interval_notes(results.build(scores, table), seeded))
+    assert "3 draws and 2 seeds" in words and "share" not in words and "every draw has the same training cases" in words
+
+
+def test_verdicts_say_what_was_shown_and_what_would_decide() -> None:
+    scores, table = three_draws(margin=2)
+    cells = results.build(scores, table)
+    numbers = {"delta": 0.01, "p_holm": 0.5, "p_margin_holm": 0.5, "sd_draw": 0.01, "sd_subject": 0.0, "sd_rest": 0.0}
+
+    def verdict(spec_of: TableSpec = table, **changes: float) -> tuple[str, str]:
+        judged = verdicts.judge(cells.assign(**numbers | changes), spec_of).iloc[0]
+        return judged["verdict"], judged["to_decide"]
+
+    assert verdict(p_holm=0.01) == ("helps", "")
+    assert verdict(p_holm=0.01, delta=-0.01) == ("hurts", "")
+    assert verdict(spec(folds=[0, 1, 2], metric="hd95_mm"), p_holm=0.01) == ("hurts", "")
+    assert verdict(p_margin_holm=0.01, p_holm=0.01) == ("equivalent", "")
+    needed = power.draws_to_decide(crossed.Components(1e-4, 0, 0), 8, 0.02)
+    assert verdict() == ("undecided", f"about {needed} draws of 8 subjects would decide")
+    assert verdict(spec(folds=[0, 1, 2]))[1].endswith("would find 1.00")
+    assert verdict(sd_draw=1.0)[1] == "not 1,000 draws of 8 subjects would decide"
+    assert verdict(draws=1)[1] == "1 draw: at least 3 are needed for any statement"
+    assert verdict(delta=float("nan"))[0] == "missing"
+
+
+def test_the_page_of_verdicts() -> None:
+    scores, table = three_draws(margin=20)
+    grid = layouts.verdict_grid(verdicts.judge(results.build(scores, table), table), table)
+    assert [cell.text for cell in grid.header] == ["Model", "compared with", "Hippocampus"]
+    assert [cell.text for cell in grid.rows[0]] == ["U-Net AMAES", "U-Net scratch", "equivalent"]
+    notes = " ".join(grid.notes)
+    assert "within ±20 (Dice x 100, a margin stated before)" in notes and "no evidence that there is no difference" in notes
+    assert "states no margin" in " ".join(verdict_notes(pd.DataFrame(columns=verdicts.COLUMNS), spec()))
 
 
 def test_a_note_counts_scores_that_one_arm_alone_has() -> None:
@@ -112,9 +169,12 @@ def cells(**changes: object) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("changes", "beside"),
     [
-        ({"pairs": 0}, ("[+10.00, +10.00]", "no paired case", "n = 0")),
-        ({"zeros": 2}, ("[+10.00, +10.00]", "no case differs")),
-        ({"pairs": 7, "biserial": -0.5}, ("[+10.00, +10.00]", "p = 0.50, r = −0.50", "n = 7")),
+        ({"pairs": 0}, ("no test: 2 draws", "no paired case", "n = 0")),
+        ({"zeros": 2}, ("no test: 2 draws", "no case differs")),
+        (
+            {"pairs": 7, "biserial": -0.5, "delta_low": -0.1, "delta_high": 0.3, "p_holm": 0.031},
+            ("[−10.00, +30.00]", "p = 0.031", "these models [+10.00, +10.00], r = −0.50", "n = 7"),
+        ),
     ],
 )
 def test_what_stands_beside_a_delta(changes: dict[str, float], beside: tuple[str, ...]) -> None:
@@ -164,6 +224,15 @@ def test_cells_of_a_corpus_that_holds_scored_subjects_are_marked() -> None:
     assert not any("†" in note for grid in (results_grid(), layouts.results_grid(nothing_ran, spec())) for note in grid.notes)
 
 
+def test_subjects_to_look_at_are_named_in_the_notes_and_mark_no_score() -> None:
+    audit = pd.DataFrame({"task": ["hippocampus"], "cohort": ["test"], "shared": ["0"], "look": ["2"]})
+    looked = layouts.results_grid(results.build(two_arms(), spec(), {"ixi": audit}), spec())
+    (note,) = [note for note in looked.notes if note.startswith("Look at these")]
+    assert note == "Look at these: 2 subjects of Hippocampus may be in ixi (overlap.html has the pictures)."
+    earlier = layouts.results_grid(results.build(two_arms(), spec(), {"ixi": audit.drop(columns="look")}), spec())
+    assert earlier.rows == looked.rows and not any("Look at" in note for note in earlier.notes)
+
+
 def test_per_metric_grid() -> None:
     scores = two_arms().assign(hd95_mm=lambda s: 20 * (1 - s["dice"].replace("nan", "").apply(pd.to_numeric)))
     frames = results.everything(scores, spec())
@@ -193,3 +262,10 @@ def test_rank_grid_without_runs() -> None:
         ["U-Net AMAES", "not ranked", "–", "–"],
     ]
     assert "Not ranked: rows with missing runs." in grid.notes
+
+
+def test_what_compared_rows_differ_in_is_noted() -> None:
+    rows = [row("a", "scratch"), *(row(name, f"{name}-on-ixi", besides=["augmentation (x, not y)"]) for name in ("b", "c"))]
+    notes = " ".join(results_grid(two_arms(), rows=rows).notes)
+    assert "Not the encoder alone: 'b', 'c' also differ from the baseline in augmentation (x, not y)." in notes
+    assert "Not the encoder" not in " ".join(results_grid().notes)

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from brainpretrain.errors import UserError
-from brainpretrain.report import results
+from brainpretrain.report import crossed, power, results
 from brainpretrain.report.metrics import METRICS
 from report_fixtures import PRETRAINED, row, score, scores, spec, two_arms
 
@@ -181,6 +181,8 @@ def test_case_scores() -> None:
 
 # --- intervals and tests
 
+THREE_DRAWS = spec(folds=[0, 1, 2])
+
 
 def many_cases(n: int, gain: float = 0.02, folds: int = 2, **changes: object) -> pd.DataFrame:
     """Scratch and pretrained on n cases; the gain is the same in all of them but for noise."""
@@ -194,12 +196,72 @@ def many_cases(n: int, gain: float = 0.02, folds: int = 2, **changes: object) ->
 
 
 def test_the_interval_of_a_delta_is_paired() -> None:
-    scratch, pretrained = results.build(many_cases(30), spec()).to_dict("records")
-    assert scratch["low"] < scratch["value"] < scratch["high"]
-    assert pretrained["delta_low"] < pretrained["delta"] < pretrained["delta_high"]
-    width = pretrained["delta_high"] - pretrained["delta_low"]
-    assert width < 0.2 * (pretrained["high"] - pretrained["low"])  # cases differ much more than their differences
-    assert math.isnan(scratch["delta_low"])
+    for part, table in (("", THREE_DRAWS), ("models_", spec())):
+        scratch, pretrained = results.build(many_cases(30, folds=len(table.folds)), table).to_dict("records")
+        assert scratch[f"{part}low"] < scratch["value"] < scratch[f"{part}high"]
+        assert pretrained[f"{part}delta_low"] < pretrained["delta"] < pretrained[f"{part}delta_high"]
+        width = pretrained[f"{part}delta_high"] - pretrained[f"{part}delta_low"]
+        assert width < 0.3 * (pretrained[f"{part}high"] - pretrained[f"{part}low"])  # cases differ more than their differences
+        assert math.isnan(scratch[f"{part}delta_low"])
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_with_fewer_than_three_draws_there_is_no_statement_about_another_training(draws: int) -> None:
+    _, pretrained = results.build(many_cases(12, folds=draws), spec(folds=list(range(draws)))).to_dict("records")
+    unknown = ("delta_low", "delta_high", "low", "high", "p", "p_holm", "visible", "df", "sd_draw")
+    assert all(math.isnan(pretrained[name]) for name in unknown)
+    assert (pretrained["draws"], pretrained["tests"]) == (draws, 0)
+    assert pretrained["models_delta_low"] > 0 and pretrained["models_p"] < 0.05
+
+
+def test_the_interval_and_the_test_are_those_of_the_differences_of_subjects() -> None:
+    scores = many_cases(30, folds=3)
+    line = results.build(scores, THREE_DRAWS).iloc[1]
+    values = scores.assign(dice=scores["dice"].astype(float)).pivot_table(
+        index=["init", "fold"], columns="subject", values="dice"
+    )
+    found = crossed.estimate((values.loc[PRETRAINED] - values.loc["scratch"]).to_numpy())
+    assert found.mean == pytest.approx(line["delta"], abs=1e-6)
+    assert line[["delta_low", "delta_high"]].tolist() == pytest.approx(found.interval(0.95), abs=1e-6)
+    assert line["p"] == line["p_holm"] == pytest.approx(found.p, rel=1e-5)
+    assert line["visible"] == pytest.approx(power.visible(found.variance, found.df), abs=1e-6)
+
+
+def test_an_undefined_score_moves_the_interval_with_its_delta() -> None:
+    """The interval is centred on the delta that the table shows, also where an arm lacks scores."""
+    scores = many_cases(12, folds=3)
+    gone = (scores["init"] == "scratch") & (scores["volume"] == "sub-03")
+    scores.loc[gone, ["dice", "status"]] = ["nan", "both_empty"]
+    line = results.build(scores, THREE_DRAWS).iloc[1]
+    assert line["unpaired"] == 3
+    assert (line["delta_low"] + line["delta_high"]) / 2 == pytest.approx(line["delta"], abs=2e-6)
+
+
+def test_seeds_are_averaged_within_their_draw() -> None:
+    """Three draws of two seeds: the SD is that of the means of draws, and the interval has three draws, not six."""
+    scores = many_cases(12, folds=6)
+    names = {str(i): f"{i // 2}-seed{i % 2}" for i in range(6)}
+    seeded = results.build(scores.assign(fold=scores["fold"].map(names)), spec(folds=[0, 1, 2], seeds=[0, 1])).iloc[1]
+    numbers = scores.assign(dice=scores["dice"].astype(float), fold=scores["fold"].astype(int) // 2)
+    averaged = numbers.groupby([*(c for c in numbers if c != "dice")], as_index=False, sort=False)["dice"].mean()
+    single = results.build(averaged, THREE_DRAWS).iloc[1]
+    same = ["value", "sd", "delta", "low", "high", "delta_low", "delta_high", "p", "draws", "sd_draw", "visible"]
+    assert seeded[same].astype(float).tolist() == pytest.approx(single[same].astype(float).tolist(), abs=2e-6)
+    assert (seeded["folds"], seeded["folds_expected"]) == (6, 6)
+    lacking = scores[(scores["init"] == "scratch") | (scores["fold"] != "5")]
+    line = results.build(lacking.assign(fold=lacking["fold"].map(names)), spec(folds=[0, 1, 2], seeds=[0, 1])).iloc[1]
+    assert (line["folds"], math.isnan(line["value"])) == (5, True)
+
+
+def test_a_row_may_name_its_baseline() -> None:
+    control = many_cases(12, folds=3).query("init == 'scratch'")
+    control = control.assign(recipe="spatial", dice=(control["dice"].astype(float) + 0.01).astype(str))
+    rows = [row("scratch", "scratch"), row("spatial", "scratch", recipe="spatial", against=list(spec().rows[0].arm))]
+    rows.append(row("AMAES", PRETRAINED, against=["unet_b", "scratch", "spatial", "20"]))
+    cells = results.build(pd.concat([many_cases(12, folds=3), control]), spec(rows=rows, folds=[0, 1, 2]))
+    assert cells["baseline"].tolist() == ["", "scratch", "spatial"]
+    assert cells["delta"].tolist()[1:] == pytest.approx([0.01, 0.01], abs=0.004)
+    assert cells["tests"].tolist() == [2, 2, 2]
 
 
 def test_the_paired_test_is_on_subjects() -> None:
@@ -207,8 +269,8 @@ def test_the_paired_test_is_on_subjects() -> None:
     pretrained = results.build(scores, spec()).iloc[1]
     numbers = scores.assign(dice=scores["dice"].astype(float)).pivot_table(index="subject", columns="init", values="dice")
     expected = scipy.stats.wilcoxon(numbers[PRETRAINED] - numbers["scratch"], method="exact")
-    assert (pretrained["pairs"], pretrained["cases"], pretrained["tests"]) == (12, 12, 1)
-    assert pretrained["p"] == pretrained["p_holm"] == pytest.approx(expected.pvalue, rel=1e-5)
+    assert (pretrained["pairs"], pretrained["cases"]) == (12, 12)
+    assert pretrained["models_p"] == pretrained["models_p_holm"] == pytest.approx(expected.pvalue, rel=1e-5)
 
 
 def test_two_sessions_are_one_subject() -> None:
@@ -227,19 +289,22 @@ def test_undefined_scores_pair_with_nothing() -> None:
 
 
 def test_holm_runs_over_the_rows_of_a_column() -> None:
-    parts = [many_cases(9, gain).replace(PRETRAINED, f"{name}-on-ixi") for gain, name in ((0.02, "a"), (0.001, "b"))]
+    parts = [many_cases(9, gain, folds=3).replace(PRETRAINED, f"{name}-on-ixi") for gain, name in ((0.02, "a"), (0.001, "b"))]
     scores = pd.concat(parts).drop_duplicates(results.KEYS)
     rows = [row("scratch", "scratch"), row("a", "a-on-ixi"), row("b", "b-on-ixi")]
-    cells = results.build(scores, spec(rows=rows))
+    cells = results.build(scores, spec(rows=rows, folds=[0, 1, 2], margin=5))
     assert cells["tests"].tolist() == [2, 2, 2]
-    assert cells.loc[1, "p_holm"] == pytest.approx(2 * cells.loc[1, "p"])
-    assert cells.loc[2, "p_holm"] == pytest.approx(max(cells.loc[2, "p"], 2 * cells.loc[1, "p"]))
+    for name, first, second in (("p", 1, 2), ("models_p", 1, 2), ("p_margin", 2, 1)):
+        p = cells[name]
+        assert p[first] < p[second]
+        assert cells.loc[first, f"{name}_holm"] == pytest.approx(2 * p[first], rel=1e-5)
+        assert cells.loc[second, f"{name}_holm"] == pytest.approx(max(p[second], 2 * p[first]), rel=1e-5)
 
 
 def test_one_subject_has_no_interval() -> None:
     cell = results.build(pd.DataFrame([score(0.5)]), spec(folds=[0])).iloc[0]
     assert (cell["value"], cell["subjects"]) == (0.5, 1)
-    assert math.isnan(cell["low"])
+    assert math.isnan(cell["low"]) and math.isnan(cell["models_low"])
 
 
 def test_budgets_with_other_cases_each_are_compared_within_a_budget() -> None:

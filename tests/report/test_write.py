@@ -16,7 +16,9 @@ def test_all_files_of_a_table_depend_on_the_scores_alone(tmp_path: Path) -> None
     write_table(tmp_path / "b", more, spec(), {})
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     parts = [
-        f"demo{part}.{kind}" for part in ("", "_labels", "_metrics", "_ranks") for kind in ("tsv", "md", "tex", "html", "txt")
+        f"demo{part}.{kind}"
+        for part in ("", "_labels", "_metrics", "_ranks", "_verdicts")
+        for kind in ("tsv", "md", "tex", "html", "txt")
     ]
     assert files == sorted([*parts, "demo_ranks.svg", "demo_ranks.png"])
     for name in files:

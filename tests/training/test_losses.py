@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from brainpretrain.config.sections import Loss
+from brainpretrain.training import losses
 from brainpretrain.training.losses import KINDS, deep, dice_ce, squared_dice_ce
 
 IGNORED = 255
@@ -88,3 +89,17 @@ def test_coarser_outputs_count_half_as_much_each_time():
     expected = (terms[0] + terms[1] / 2 + terms[2] / 4) / 1.75
     torch.testing.assert_close(deep(outputs, label, IGNORED, name="dice_ce", smooth=1.0), expected)
     assert deep(outputs[0], label, IGNORED, name="dice_ce", smooth=1.0) == terms[0]
+
+
+def test_heads_without_a_weight_have_a_gradient_of_zero():
+    """nnU-Net leaves out the coarsest of several outputs, S3D all but the finest; several processes expect a gradient of each."""
+    assert losses.deep_weights(5, "nnunet") == [1, 0.5, 0.25, 0.125, 0] and losses.deep_weights(1, "nnunet") == [1]
+    assert losses.deep_weights(3, "finest") == [1, 0, 0] and losses.deep_weights(2, "all") == [1, 0.5]
+    outputs = [torch.randn(1, 2, n, n, n, dtype=torch.float64, requires_grad=True) for n in (8, 4, 2)]
+    label = torch.randint(0, 2, (1, 8, 8, 8))
+    alone = [losses.dice_ce(o, label[:, ::s, ::s, ::s], IGNORED, smooth=1.0) for o, s in zip(outputs, (1, 2, 4), strict=True)]
+    found = deep(outputs, label, IGNORED, name="dice_ce", smooth=1.0, supervision="nnunet")
+    torch.testing.assert_close(found, (alone[0] + alone[1] / 2) / 1.5)
+    found.backward()
+    assert outputs[1].grad.abs().sum() > 0 and torch.equal(outputs[2].grad, torch.zeros_like(outputs[2]))
+    assert deep(outputs, label, IGNORED, name="dice_ce", smooth=1.0, supervision="finest") == alone[0]

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 import tiny
-from brainpretrain import config
+from brainpretrain import config, pretext
 from brainpretrain.files import read_json
+from brainpretrain.pretext.about import PICTURES
+from brainpretrain.report.figures.slices import reconstructions
 from brainpretrain.training.log import read_log
 from helpers import ROOT
 from trainings import assert_same_training, pretrain_here, with_processes
@@ -60,10 +62,26 @@ def test_validation_sees_the_same_patches_and_masks_in_every_epoch(encoder):
         assert len({row[f"val_{name}"] for row in rows}) == 1 < len({row[name] for row in rows})
 
 
+@pytest.mark.parametrize(
+    ("method", "changes"), [("volume_fusion", {}), ("models_genesis", {"windows": 10}), ("voco", {"grid": [2, 2, 1]})]
+)
+def test_pretexts_without_masks_leave_their_own_picture(cohort, tmp_path, method, changes):
+    """The validation has one volume, which no other one is mixed or compared with."""
+    options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
+    out = pretrain_here(cohort, tmp_path, tiny.pretrain_config(2, method=method, options=options | changes))
+    assert (out / "decoder.safetensors").exists() == (method != "voco")
+    assert {"loss", "val_loss"} | pretext.about(method).baselines <= set(read_log(out / "log.csv")[0])
+    with np.load(out / "reconstruction.npz") as panels:
+        assert tuple(panels["titles"]) == PICTURES[pretext.about(method).picture]
+    reconstructions(out / "reconstruction.npz", tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("method", ["amaes", "swinunetr"])  # the contract test compares one step of every method
 def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
     options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
     optimizer = tiny.OPTIMIZER | {"eps": 1e-3}  # Adam's first steps would blow up differences in the last digit
     recipe = {"method": method, "options": options, "optimizer": optimizer, "phases": [tiny.phase(4, lr=1e-3)]}
-    one, two = (with_processes(cohort, tmp_path / str(count), tiny.pretrain_config(4, **recipe), count) for count in (1, 2))
+    one = pretrain_here(cohort, tmp_path / "one", tiny.pretrain_config(4, **recipe))
+    two = with_processes(cohort, tmp_path / "two", tiny.pretrain_config(4, **recipe), 2)
     assert_same_training(one, two, "encoder.safetensors")

@@ -54,11 +54,9 @@ def curve_of(recipe):
 @pytest.mark.parametrize(
     ("step", "lr", "train"),
     [
-        (0, 1e-3 / 6251, "decoder"),
-        (3125, 5e-4, "decoder"),
-        (6250, 1e-3, "decoder"),  # D/2, the tooth
-        (9375, 1e-3 * 0.5**0.9, "decoder"),
-        (12_499, 1e-3 * (1 / 6250) ** 0.9, "decoder"),  # D - 1
+        (0, 1e-3 / 12_501, "decoder"),
+        (6250, 5e-4, "decoder"),
+        (12_499, 1e-3 * 12_500 / 12_501, "decoder"),  # D - 1
         (12_500, 1e-3 / 12_501, "all"),  # D
         (18_750, 5e-4, "all"),
         (24_999, 1e-3 * 12_500 / 12_501, "all"),
@@ -75,9 +73,11 @@ def test_the_sawtooth_of_s3d(step, lr, train):
 
 
 def test_the_sawtooth_of_s3ds_code_jumps_from_half_of_the_peak():
-    found, at = curve_of("s3d_fork")
+    found, at = curve_of("s3d_code")
     assert total_steps(found) == 250_000
     assert at(6_250) == (pytest.approx(1e-3), "decoder")
+    assert at(9_375) == (pytest.approx(1e-3 * 0.5**0.9), "decoder")  # the rate falls again: the tooth
+    assert at(12_499) == (pytest.approx(1e-3 * (1 / 6250) ** 0.9), "decoder")
     assert at(24_999) == (pytest.approx(5e-4, rel=1e-3), "all")
     assert at(25_000) == (pytest.approx(1e-3), "all")
 
@@ -90,7 +90,8 @@ def test_lengths_and_peaks_of_the_catalogue():
     assert phases["s3d_one_warmup"] == [(250_000, 12_500, 1e-3, "all")]  # 50 of 1000 "epochs" of 250 steps
     assert phases["zhang_unetr"] == [(10_000, 5_000, 1e-4, "all_but_stem")]
     assert phases["zhang_swinunetr"] == [(10_000, 5_000, 1e-4, "all")]
-    assert total_steps(curve_of("s3d_short")[0]) == 37_500
+    lengths = {name: total_steps(curve_of(f"s3d_{name}")[0]) for name in ("25k", "37k", "50k", "75k", "150k")}
+    assert lengths == {"25k": 25_000, "37k": 37_500, "50k": 50_000, "75k": 75_000, "150k": 150_000}
     for name, entry in RECIPES.items():
         if name.startswith("amaes"):
             assert sum(phase.steps for phase in entry.phases) == 2500, name

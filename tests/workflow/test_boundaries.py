@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "ground": "",  # the files at the root; every room may import them
     "augment": "",
     "preprocess": "",
+    "sparse": "",
     "backbones": "",
     "datasets": "preprocess",
     "cohorts": "preprocess",
@@ -26,12 +27,14 @@ MAY_IMPORT = {
     "config": "augment preprocess backbones datasets",
     "weights": "backbones datasets",
     "decoders": "backbones",
-    "pretext": "backbones decoders",
+    "pretext": "sparse backbones decoders",
     "plan": "preprocess backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "preprocess backbones datasets cohorts config weights decoders",
+    "parity": "sparse backbones decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
-    "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation report",
+    "cli": "augment preprocess sparse backbones datasets cohorts download config weights plan decoders pretext training evaluation"
+    " parity report",
 }
 
 
@@ -89,6 +92,7 @@ LIGHT = [
     "cli.report_corpus",
     "cli.report_figures",
     "cli.report_overlays",
+    "cli.report_power",
     "cli.report_status",
     "cli.report_training",
     "cli.training_claim",
@@ -260,6 +264,7 @@ WRITERS = {
     "files.py: _why_full": "asks whether a temporary file can grow",
     "files.py: link": "a second name of a file, or a copy, in a folder that is renamed when it is whole",
     "training/history.py: _append": "a line at the end of a history; a line that a kill cut short is passed over",
+    "report/pages/audits.py: _png": "returns a picture as text and writes no file",
     "report/figures/canvas.py: _add_tooltips": "a temporary file of the writer",
     "report/figures/canvas.py: _save_png": "a temporary file of the writer",
     "preprocess/shards.py: _noted": "which volume a process works on, for whoever looks after a kill",

@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+import os
+import re
+
+import nibabel as nib
+import numpy as np
+import pytest
+
 import own_data as study
-from brainpretrain.files import read_tsv
+from brainpretrain.files import read_json, read_tsv
 
 
 def test_every_kind_of_own_data_goes_from_its_folder_to_the_table(own_data):
     scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice"])
-    assert scores["task"].tolist() == ["own_bids", "own_csv", "own_nnunet"]  # a test subject of each
+    assert scores.loc[scores["cohort"] == "test", "task"].tolist() == ["own_csv", "own_nnunet"]  # a subject of each
     assert set(scores["label"]) == {"lesion {x}"} and scores["dice"].between(0, 1).all()
     table = (own_data.root / "results/own/tables/own.md").read_text()
-    for title in ("Own {table}", "{3} of {input}", "bids {x}", "nnunet {x}", "csv {x}"):
+    for title in ("Own {table}", "{3} of {input}", "nnunet {x}", "csv {x}", "bids {x}", "nnunet to csv {x}"):
         assert title in table, table
     licences = read_tsv(own_data.root / "results/own/licences.tsv").set_index("name")
     assert (licences.loc["own_nnunet", "citation"], licences.loc["own_bids", "licence"]) == ("{BraTS} 2021", "ours {y}")
+
+
+def test_cohorts_of_two_other_data_sets_are_scored_with_their_own_label_values(own_data):
+    """The task has value 1, one cohort 7, the other 4; read with another's values, no reference would hold a lesion."""
+    scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice", "reference_ml"])
+    shown = read_tsv(own_data.root / "results/own/tables/own.tsv", numbers=["value"])
+    for cohort, dataset in (("site_b", "own_bids"), ("site_c", "own_csv")):
+        rows = scores[scores["cohort"] == cohort]
+        assert len(rows) == 3 and (rows["reference_ml"] > 0).all() and set(rows["task"]) == {"own_nnunet"}
+        assert shown.loc[shown["cohort"] == cohort, "value"].item() == pytest.approx(rows["dice"].mean(), abs=1e-6)
+        listed = read_json(own_data.root / f"results/own/splits/own_nnunet/{cohort}.json")
+        assert listed["dataset"] == dataset and set(rows["subject"]) == set(listed[cohort])
+        # the prediction has the values of the task, whatever those of the cohort are
+        for path in (own_data.root / "results/own/finetune/own_nnunet").rglob(f"{cohort}/predictions/*.nii.gz"):
+            assert set(np.unique(nib.load(path).dataobj)) <= {0, 1}
+
+
+def test_after_a_forced_look_the_data_that_changed_train_again_and_no_other(own_data):
+    """One raw file of one of three data sets has other content, and the same size and name."""
+    image = own_data.root / "data/own_csv/scans {x}/001.nii.gz"
+    before, times = image.read_bytes(), image.stat()
+    line = ("--forcerun", "fetch", "--config", "study=own", "--", *study.TARGETS)
+    try:
+        image.write_bytes(before[:-5] + bytes([before[-5] ^ 1]) + before[-4:])
+        said = own_data.snakemake("-n", *line)
+    finally:
+        image.write_bytes(before)
+        os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "1 file changed since volumes were stored, the first: scans {x}/001.nii.gz" in said
+    planned = {name: re.findall(rf"rule {name}:.*?output: (\S+)", said, re.DOTALL) for name in ("fetch", "shard", "finetune")}
+    assert all(len(paths) == 1 and "own_csv" in paths[0] for paths in planned.values()), planned
+    # the cohort of another task on these data is predicted again, by the model that is there
+    again = {path.split("/")[3] + " " + path.split("/")[-2] for path in re.findall(r"output: (\S+/predictions)", said)}
+    assert again == {"own_csv test", "own_nnunet site_c"}
+    assert own_data.planned(*line) == {}
 
 
 def test_finished_own_data_have_nothing_left_to_do(own_data):

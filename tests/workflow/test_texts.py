@@ -68,9 +68,9 @@ def free_texts() -> set[str]:
 
 
 # free texts with a form of their own, among them those that must be names of a data set; and those that no job is given
-SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "corpora.sources.subsets"}
+SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpora.sources.subsets"}
 OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
-UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions"}
+UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
 
 
 def study() -> dict[str, Any]:
@@ -98,6 +98,7 @@ def study() -> dict[str, Any]:
             "preprocess": "h_4mm",
             "split": {"seed": 0, "test_fraction": 0.3, "block": 2},
             "ood": {"dataset": name, "labels": {hostile("tasks.labels (key)"): [1]}, "by_site": True},
+            "cohorts": {"site_b": {"dataset": name, "labels": {hostile("tasks.labels (key)"): [1]}, "by_site": True}},
         }
         for name in options
     }
@@ -109,7 +110,7 @@ def study() -> dict[str, Any]:
     columns = [
         {"title": hostile(f"tables.columns.title {cohort} {task}"), "task": task, "cohort": cohort}
         for task in tasks
-        for cohort in ("test", "ood")
+        for cohort in ("test", "ood", "site_b")
     ]
     release = {key: hostile(f"weights.{key}") for key in ("page", "licence", "citation", "corpus", "note")}
     published = {
@@ -120,7 +121,8 @@ def study() -> dict[str, Any]:
     }
     rows = [
         {"title": hostile("tables.rows.title"), "backbone": "unet_tiny", "init": ["scratch", "amaes", "h_release"]},
-        {"title": hostile("tables.rows.title"), "backbone": "unet_tiny", "n_train": 3},
+        {"title": hostile("tables.rows.baseline"), "backbone": "unet_tiny", "n_train": 4},
+        {"title": "named", "backbone": "unet_tiny", "n_train": 3, "baseline": hostile("tables.rows.baseline")},
     ]
     table = {"title": hostile("tables.title"), "columns": columns, "corpus": "h_corpus", "recipe": "amaes", "n_train": 2}
     return {
@@ -156,7 +158,8 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= {"csv.licence": "own.licence", "csv.citation": "own.citation", "csv.labels": "own.labels"}
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
-    places |= {"tasks.ood.labels (key)": "tasks.labels (key)", "corpora.sources.sequences": "tasks.sequences"}
+    places |= dict.fromkeys(("tasks.ood.labels (key)", "tasks.cohorts.labels (key)"), "tasks.labels (key)")
+    places |= {"corpora.sources.sequences": "tasks.sequences"}
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
     assert missing == set()

@@ -246,7 +246,10 @@ def test_every_pretraining_has_a_model_card(finished):
 def test_a_cohort_that_is_added_trains_nothing_again(finished):
     with (
         edited(
-            finished, "config/studies/tiny.yaml", "    split: {seed: 0", "    ood: {dataset: phantom_other}\n    split: {seed: 0"
+            finished,
+            "config/studies/tiny.yaml",
+            "    split: {seed: 0",
+            "    ood: {dataset: phantom_other}\n    cohorts: {site_b: {dataset: phantom_other}}\n    split: {seed: 0",
         ),
         edited(
             finished,
@@ -255,11 +258,14 @@ def test_a_cohort_that_is_added_trains_nothing_again(finished):
             "  phantom_other: {like: phantom_tiny, options: {seed: 9}}\n  phantom_tiny:",
         ),
         edited(
-            finished, "config/studies/tiny.yaml", "cohort: test}]", "cohort: test}, {title: other, task: tissue, cohort: ood}]"
+            finished,
+            "config/studies/tiny.yaml",
+            "cohort: test}]",
+            "cohort: test}, {title: ood, task: tissue, cohort: ood}, {title: site b, task: tissue, cohort: site_b}]",
         ),
     ):
         jobs = finished.planned()
-    assert jobs["ood"] == 1 and jobs["predict_cohort"] == 4 and jobs["overlap"] == 1
+    assert jobs["ood"] == 2 and jobs["predict_cohort"] == 8 and jobs["overlap"] == 1
     assert not {"pretrain", "finetune", "split", "fold", "corpus"} & set(jobs)
 
 

@@ -56,6 +56,12 @@ class Elastic(Transform):
     sigma_voxels: PositiveRange
 
 
+class Mirror(Transform):
+    """Flips image and label along each of `axes` (x: left and right) with probability `p`."""
+
+    axes: Annotated[list[Literal["x", "y", "z"]], Field(min_length=1)]
+
+
 class Noise(Transform):
     """Adds normal noise of standard deviation `sigma`."""
 
@@ -73,6 +79,18 @@ class MultiplicativeNoise(Transform):
     """Multiplies by 1 + normal noise of standard deviation `sigma`."""
 
     sigma: NotNegativeRange
+
+
+class Brightness(Transform):
+    """Multiplies by `factor`."""
+
+    factor: NotNegativeRange
+
+
+class Contrast(Transform):
+    """Multiplies the distance of a voxel from the mean of its channel by `factor`."""
+
+    factor: NotNegativeRange
 
 
 class Ghosting(Transform):
@@ -126,6 +144,10 @@ class Gamma(Transform):
     p_invert: Share
 
 
+# of a transform that came later: written out as null, it would run finished trainings again
+_LATER = Field(None, exclude_if=lambda fields: fields is None)
+
+
 class PolicyConfig(BaseModel):
     """An entry of `augmentations:`; fields are in the order of application (AMAES Appendix B)."""
 
@@ -151,9 +173,12 @@ class PolicyConfig(BaseModel):
     rotation: Rotation | None = None
     scale: Scale | None = None
     elastic: Elastic | None = None
+    mirror: Mirror | None = _LATER
     noise: Noise | None = None
     blur: Blur | None = None
     multiplicative_noise: MultiplicativeNoise | None = None
+    brightness: Brightness | None = _LATER
+    contrast: Contrast | None = _LATER
     ghosting: Ghosting | None = None
     gibbs: Gibbs | None = None
     low_resolution: LowResolution | None = None
@@ -161,8 +186,13 @@ class PolicyConfig(BaseModel):
     gamma: Gamma | None = None
 
     @property
+    def mirrored(self) -> list[str]:
+        """Axes out of `x y z` along which samples are flipped."""
+        return self.mirror.axes if self.mirror and self.mirror.p > 0 else []
+
+    @property
     def is_spatial(self) -> bool:
-        """Whether anything may move voxels."""
+        """Whether anything may move voxels off their grid."""
         return self.resample_always or any(fields and fields.p > 0 for fields in (self.rotation, self.scale, self.elastic))
 
     @model_validator(mode="after")

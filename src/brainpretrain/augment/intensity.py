@@ -1,4 +1,4 @@
-"""The intensity transforms of AMAES Appendix B.
+"""The intensity transforms of AMAES Appendix B, and those of nnU-Net that it does not have.
 
 Each transform has a `draw_*`, which draws plain numbers for one sample of shape c x y z (None if the draw changes nothing), and
 an `apply_*`, which computes a new array from x (c x y z) float32 and these numbers. `change` clips the result to the range
@@ -35,6 +35,22 @@ def apply_noise(x: torch.Tensor, sigma: float, seed: int) -> torch.Tensor:
 def apply_multiplicative_noise(x: torch.Tensor, sigma: float, seed: int) -> torch.Tensor:
     """x (1 + n), n ~ N(0, sigma^2) per voxel."""
     return torch.addcmul(x, x, normal(tuple(x.shape), seed, x.device), value=sigma)
+
+
+def draw_factor(rng: np.random.Generator, fields: config.Brightness | config.Contrast, shape: Shape) -> Draws:
+    """The same factor for all channels."""
+    return {"factor": float(uniform(rng, fields.factor))}
+
+
+def apply_brightness(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """x times a factor."""
+    return x * factor
+
+
+def apply_contrast(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The distance from the mean of the channel times a factor."""
+    mean = x.mean((1, 2, 3), keepdim=True)
+    return torch.lerp(mean.expand_as(x), x, factor)
 
 
 def draw_blur(rng: np.random.Generator, fields: config.Blur, shape: Shape) -> Draws | None:
@@ -253,6 +269,8 @@ TRANSFORMS = {
     "noise": Transform(draw_noise, apply_noise),
     "blur": Transform(draw_blur, apply_blur),
     "multiplicative_noise": Transform(draw_noise, apply_multiplicative_noise),
+    "brightness": Transform(draw_factor, apply_brightness),
+    "contrast": Transform(draw_factor, apply_contrast),
     "ghosting": Transform(draw_ghosting, apply_kspace),
     "gibbs": Transform(draw_gibbs, apply_kspace),
     "low_resolution": Transform(draw_low_resolution, apply_low_resolution),

@@ -14,6 +14,8 @@ from brainpretrain.augment.boxes import crop_box
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.augment.policy import Draws, Policy
 
+SPATIAL = ("rotation", "scale", "elastic", "mirror")
+
 
 class Picture(NamedTuple):
     """The middle axial slice of a patch (x y), before and after."""
@@ -26,15 +28,14 @@ class Picture(NamedTuple):
 
 def pictures(config: PolicyConfig, volume: np.ndarray, patch_size: Sequence[int], seed: int) -> list[Picture]:
     """Each transform of a policy alone, with probability 1, on the patch in the middle of a volume (x y z) in [0, 1]."""
-    names = [name for name in ("rotation", "scale", "elastic", *intensity.TRANSFORMS) if getattr(config, name)]
+    names = [name for name in (*SPATIAL, *intensity.TRANSFORMS) if getattr(config, name)]
     plain = [_picture("nothing drawn", _only(config), volume, patch_size, seed)] if config.resample_always else []
     return plain + [_picture(name.replace("_", " "), _only(config, name), volume, patch_size, seed) for name in names]
 
 
 def _only(config: PolicyConfig, name: str = "") -> Policy:
     """The policy with one of its transforms; an intensity transform comes without the resampling of `resample_always`."""
-    spatials = ("rotation", "scale", "elastic")
-    changes: dict[str, Any] = dict.fromkeys((*spatials, *intensity.TRANSFORMS))
+    changes: dict[str, Any] = dict.fromkeys((*SPATIAL, *intensity.TRANSFORMS))
     if name:
         sure = dict.fromkeys({"p", "p_axis", "p_channel"} & type(getattr(config, name)).model_fields.keys(), 1.0)
         changes[name] = getattr(config, name).model_copy(update=sure)
@@ -69,6 +70,7 @@ def _words(drawn: Draws) -> str:
         words += [f"reads {factor:.2f} times the extent"] if abs(factor - 1) > 1e-6 else []
         words += [f"shifts up to {np.abs(shift).max():.2f} voxels"] if shift is not None else []
         words += [f"{off:g} voxels off the grid"] if off else []
+    words += ["along " + " ".join("xyz"[axis] for axis in drawn.flips)] if drawn.flips else []
     words += [_SAYS[name](numbers) for name, numbers in drawn.intensity.items()]
     return ", ".join(words) or "nothing to do"
 
@@ -85,6 +87,8 @@ _SAYS: dict[str, Callable[[dict[str, Any]], str]] = {
     "noise": lambda d: f"sigma {d['sigma']:.1e}",
     "blur": lambda d: f"sigma {d['sigma'][0]:.2f} voxels",
     "multiplicative_noise": lambda d: f"sigma {d['sigma']:.1e}",
+    "brightness": lambda d: f"times {d['factor']:.2f}",
+    "contrast": lambda d: f"times {d['factor']:.2f}",
     "ghosting": _kspace,
     "gibbs": _kspace,
     "low_resolution": lambda d: "voxels " + " x ".join(map(str, d["voxels"][0])),

@@ -23,6 +23,7 @@ class Draws(NamedTuple):
     box: spatial.Box  # the voxels to read
     move: spatial.Move | None
     intensity: dict[str, intensity.Draws]  # by transform, in the order of application
+    flips: tuple[int, ...] = ()  # axes of the patch (0 1 2) along which it is flipped, after it was moved
 
 
 class Policy:
@@ -30,10 +31,12 @@ class Policy:
 
     Args:
         config: the entry, as a PolicyConfig or a plain mapping.
+        sides: pairs of classes (left, right), which change places in the label of a sample that is flipped along x.
     """
 
-    def __init__(self, config: PolicyConfig | Mapping[str, Any]) -> None:
+    def __init__(self, config: PolicyConfig | Mapping[str, Any], sides: Sequence[tuple[int, int]] = ()) -> None:
         self.config = config if isinstance(config, PolicyConfig) else PolicyConfig.model_validate(config)
+        self.sides = tuple(sides)
 
     def crop_size(self, patch_size: Sequence[int]) -> list[int]:
         """Size of the crop around a patch that spatial transforms may read (181 for 128); outside it they read its minimum."""
@@ -51,7 +54,8 @@ class Policy:
         if move is not None and min(size) < 2:
             raise UserError(f"spatial transforms cannot move a patch of {list(size)}", fix="use at least 2 voxels per axis")
         box = spatial.box(move, self.config, size, crop)
-        return Draws(size, box, move, intensity.draw(seed, self.config, (channels, *size)))
+        flips = spatial.draw_flips(seed, self.config.mirror) if self.config.mirror else ()
+        return Draws(size, box, move, intensity.draw(seed, self.config, (channels, *size)), flips)
 
     @torch.no_grad()
     def apply(
@@ -65,9 +69,9 @@ class Policy:
             labels: per sample integers (x y z) of the same box.
 
         Returns:
-            Input (b c x y z) and target: the labels (b x y z), moved by nearest neighbour, or without labels the image before
-            intensity transforms. A sample without transforms is its patch, bit by bit. The two may share memory: do not
-            write into them.
+            Input (b c x y z) and target: the labels (b x y z), moved by nearest neighbour, with left and right classes swapped
+            where the sample is flipped along x; or without labels the image before intensity transforms. A sample without
+            transforms is its patch, bit by bit. The two may share memory: do not write into them.
 
         Raises:
             UserError: an image or label does not have the size of its box.
@@ -76,7 +80,7 @@ class Policy:
         _check(labels or (), draws)
         with _exact(images[0].device):
             moved = _moved_images(images, draws, self.config.interpolation == "cubic")
-            target = moved if labels is None else _moved_labels(labels, draws)
+            target = moved if labels is None else _moved_labels(labels, draws, self.sides)
             if labels is None and any(drawn.intensity for drawn in draws):
                 moved = moved.clone()
             for x, drawn in zip(moved, draws, strict=True):
@@ -98,16 +102,24 @@ def _moved_images(images: Sequence[torch.Tensor], draws: Sequence[Draws], cubic:
             result.copy_(image)
         else:
             spatial.resample(image.float(), drawn.move, [low for low, _ in drawn.box], cubic, result)
+        if drawn.flips:
+            result.copy_(result.flip([1 + axis for axis in drawn.flips]))
     return out
 
 
-def _moved_labels(labels: Sequence[torch.Tensor], draws: Sequence[Draws]) -> torch.Tensor:
+def _moved_labels(labels: Sequence[torch.Tensor], draws: Sequence[Draws], sides: Sequence[tuple[int, int]] = ()) -> torch.Tensor:
     out = torch.empty(len(draws), *draws[0].size, dtype=labels[0].dtype, device=labels[0].device)
     for label, drawn, result in zip(labels, draws, out, strict=True):
         if drawn.move is None:
             result.copy_(label)
         else:
             spatial.resample_label(label, drawn.move, [low for low, _ in drawn.box], result)
+        if drawn.flips:
+            result.copy_(result.flip(drawn.flips))
+        if 0 in drawn.flips:
+            for left, right in sides:
+                was_left, was_right = result == left, result == right
+                result.masked_fill_(was_left, right).masked_fill_(was_right, left)
     return out
 
 

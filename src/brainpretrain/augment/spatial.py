@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from brainpretrain.augment.config import Elastic, PolicyConfig, Rotation, Scale
-from brainpretrain.seeds import fires, uniform
+from brainpretrain.augment.config import Elastic, Mirror, PolicyConfig, Rotation, Scale
+from brainpretrain.seeds import fires, generator, uniform
 
 # the elastic shift varies over sigma, so nodes this much denser represent it, with trilinear interpolation between them
 _NODES_PER_SIGMA = 2.5
@@ -85,6 +85,12 @@ def draw_elastic(rng: np.random.Generator, fields: Elastic, size: Sequence[int])
         kernel = np.exp(-0.5 * (distance / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma) * np.sqrt(cell)
         field = np.moveaxis(np.tensordot(kernel, field, axes=(1, axis)), 0, axis)
     return np.ascontiguousarray(field, dtype=np.float32)
+
+
+def draw_flips(seed: int, fields: Mirror) -> tuple[int, ...]:
+    """Axes (0 1 2) along which the sample with this seed is flipped, each with probability `p`."""
+    drawn = generator(seed, "mirror").random(3) < fields.p
+    return tuple(axis for axis, name in enumerate("xyz") if name in fields.axes and drawn[axis])
 
 
 def rotation_matrix(angles: Sequence[float] | np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ A command's file is imported when the command is called: `--help` imports none o
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import inspect
 import os
@@ -29,11 +30,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
         "plot-schedule": ("training_schedule", "draw the learning rates of recipes, before anything is trained"),
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
+        "plot-pretext": ("report_pretext", "draw what a pretext makes of a volume"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),
+        "power": ("report_power", "show which differences a study can see, before it runs"),
         "predict": ("evaluation_predict", "segment NIfTI files with a fine-tuned model"),
         "features": ("weights", "compute the feature maps of a volume"),
+        "parity": ("parity", "compare this project's methods with the recorded figures of the authors' programs"),
         "repair": ("preprocess", "restore damaged or missing stored volumes, and nothing else"),
     },
     "download": {
@@ -47,7 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
-        "ood": ("cohorts", "list the subjects of a task's out-of-distribution cohort"),
+        "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
@@ -67,13 +71,15 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "bids": ("evaluation_predict", "write the predictions of a cohort as a BIDS derivative dataset"),
         "evaluate": ("evaluation", "score the predictions of a cohort, in native space"),
         "scores": ("evaluation", "join score tables"),
+        "choose-rate": ("evaluation", "choose the learning rate of an arm by its scores on validation cases"),
     },
     "report": {
         "table": ("report", "make a table of results"),
         "table-sites": (
             "report",
-            "make a table of an out-of-distribution cohort, split into sites seen and not seen in training",
+            "make a table of cohorts of other data sets, split into sites seen and not seen in training",
         ),
+        "table-trainings": ("report_training", "show whether trainings have converged, and their chosen learning rates"),
         "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
         "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),
         "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),
@@ -81,6 +87,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
         "plot-loss": ("report_training", "draw the curves of a training"),
         "plot-reconstructions": ("report_training", "draw how a pretrained network reconstructs masked patches"),
+        "plot-alignments": ("report_corpus", "draw volumes that were brought onto the grid of another one"),
         "plot-composition": ("report_corpus", "draw the composition of a corpus"),
         "plot-overlays": ("report_overlays", "draw the worst, the median and the best case of an arm"),
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
@@ -104,13 +111,30 @@ def parser(called: str = "") -> argparse.ArgumentParser:
     for name, (file, summary) in {name: line for group in COMMANDS.values() for name, line in group.items()}.items():
         sub = commands.add_parser(name, formatter_class=argparse.RawDescriptionHelpFormatter)
         if name == called:
-            importlib.import_module(f"brainpretrain.cli.{file}")
+            _import(file)
             function, arguments = REGISTERED[name]
             sub.description = f"{summary[0].upper()}{summary[1:]}.\n\n{inspect.getdoc(function)}"
             for names, options in arguments:
                 sub.add_argument(*names, **options)
             sub.set_defaults(function=function)
     return top
+
+
+def _import(file: str) -> None:
+    """Imports a file of commands. What imports make stays, so garbage is not looked for among it, now or later.
+
+    A training starts in two thirds of the time, since the collector would walk over a million objects again and again.
+    """
+    name, collecting = f"brainpretrain.cli.{file}", gc.isenabled()
+    if name in sys.modules:
+        return
+    gc.disable()
+    try:
+        importlib.import_module(name)
+        gc.freeze()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _description() -> str:

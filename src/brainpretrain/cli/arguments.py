@@ -115,6 +115,7 @@ INDEX = arg("--index", type=Path, required=True, metavar="TSV", help="index of t
 ROOT = arg("--root", type=Path, required=True, metavar="DIR", help="folder of the raw files")
 VOLUMES = arg("--volumes", type=Path, required=True, metavar="TSV", help="stored volumes of the data set (output of `volumes`)")
 NAMED_VOLUMES = pairs("--volumes", "NAME=TSV", required=True, help="stored volumes of each data set, by its name")
+WORKERS = arg("--workers", type=int, default=1, help="number of processes")
 DATA = arg("--data", type=Path, required=True, metavar="DIR", help="folder of the preprocessed data sets")
 SUBJECTS = arg("--subjects", type=Path, required=True, metavar="JSON", help="output of `split` for the task")
 SPLIT = arg("--split", type=Path, required=True, metavar="JSON", help="split of the fold")

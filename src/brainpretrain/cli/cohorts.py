@@ -33,20 +33,20 @@ def split(args: argparse.Namespace) -> None:
     index = read_tsv(args.index)
     if incomplete := splits.incomplete(index, args.task):
         print(f"{len(incomplete)} labelled subjects lack a sequence of the task and are not used:", *incomplete, sep="\n")
-    subjects = splits.split(index, args.task)
-    splits.check_sizes(subjects, args.asked, f"{args.index}, task on {args.task['dataset']}")
+    subjects = splits.split_for(index, args.task, args.asked, f"{args.index}, task on {args.task['dataset']}")
     write_json(args.out, subjects)
     print(f"pool {len(subjects['pool'])}, test {len(subjects['test'])} subjects")
 
 
-@command("ood", INDEX, TASK, SUBJECTS, OUT)
+@command("ood", INDEX, TASK, SUBJECTS, arg("--cohort", default="ood", metavar="NAME", help="its name in the task"), OUT)
 def ood(args: argparse.Namespace) -> None:
-    """Writes the subjects as JSON. --index is the index of the cohort's data set. It is an error if a subject of the pool or the
-    test set is among them.
+    """Writes the subjects as JSON. --index is the index of the cohort's data set; --task has the cohort's entry as `ood`.
+
+    It is an error if a subject of the pool or the test set is among them.
     """
-    subjects = splits.ood(read_tsv(args.index), args.task, read_json(args.subjects))
+    subjects = splits.ood(read_tsv(args.index), args.task, read_json(args.subjects), args.cohort)
     write_json(args.out, subjects)
-    print(f"ood {len(subjects['ood'])} subjects")
+    print(f"{args.cohort} {len(subjects[args.cohort])} subjects")
 
 
 @command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from brainpretrain.cli.arguments import INDEX, OUT, ROOT, arg, command, entry, integers, mapping, progress
+from brainpretrain.cli.arguments import INDEX, OUT, ROOT, WORKERS, arg, command, entry, integers, mapping, progress
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_tsv, write_tsv
 from brainpretrain.preprocess import rejections, shards
@@ -18,7 +18,7 @@ from brainpretrain.preprocess import repair as repairs
     arg("--recipe", type=mapping, required=True, metavar="JSON", help="preprocess entry (JSON, or @file.yaml)"),
     arg("--shard", type=int, required=True, metavar="N", help="number of this shard, from 0"),
     arg("--n-shards", type=int, required=True, metavar="N", help="number of shards of the data set"),
-    arg("--workers", type=int, default=1, help="number of processes"),
+    WORKERS,
     arg("--max-rejected", type=float, required=True, metavar="SHARE",
         help="share of rejected volumes (0..1) above which the command fails"),
     arg("--labels", type=integers, default=[], metavar="N,N", help="values that a label may have besides 0 (default: any)"),

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
+
+import pandas as pd
 
 from brainpretrain import config
 from brainpretrain.cli.arguments import (
-    INDEX,
     OUT_FILES,
     SCORES,
     SPEC,
-    SUBJECTS,
     arg,
     command,
     pairs,
 )
+from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, read_tsvs
 from brainpretrain.plan import tables as plans
 from brainpretrain.report import layouts, printers, results
@@ -66,17 +68,33 @@ def tables(args: argparse.Namespace) -> None:
         print(f"{args.out / name}.html")
 
 
+def _of_cohorts(name: str, form: str, what: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """An argument with a file for each cohort of a table by site, in the order of its columns."""
+    return arg(name, type=Path, nargs="+", required=True, metavar=form, help=f"{what}; one for each cohort of --spec")
+
+
 @command(
     "table-sites",
-    SCORES, SPEC, OVERLAPS, INDEX,
-    arg("--task-index", type=Path, required=True, metavar="TSV", help="index of the data set that the task trains on"),
-    SUBJECTS, OUT_FILES,
+    SCORES, SPEC, OVERLAPS,
+    _of_cohorts("--index", "TSV", "index of the cohort's data set"),
+    _of_cohorts("--task-index", "TSV", "index of the data set that the task trains on"),
+    _of_cohorts("--subjects", "JSON", "output of `split` for the task"),
+    OUT_FILES,
 )  # fmt: skip
 def table_sites(args: argparse.Namespace) -> None:
-    """--index is the index of the cohort's data set. The spec has three columns: the cohort, <cohort>_seen, <cohort>_unseen."""
-    sites = sites_of_pool(read_tsv(args.task_index), read_json(args.subjects))
+    """The spec has three columns of each cohort: the cohort, <cohort>_seen, <cohort>_unseen."""
+    for name, files in (("--index", args.index), ("--task-index", args.task_index), ("--subjects", args.subjects)):
+        if 3 * len(files) != len(args.spec.columns):
+            problem = f"{len(files)} files for the {len(args.spec.columns)} columns of the table"
+            raise UserError(problem, where=name, fix="give one file for every three columns of --spec")
+    scores, parts = read_tsvs(args.scores), []
+    for column, index, task_index, subjects in zip(
+        args.spec.columns[::3], args.index, args.task_index, args.subjects, strict=True
+    ):
+        rows = scores[(scores["task"] == column.task) & (scores["cohort"] == column.cohort)]
+        parts.append(by_site(rows, read_tsv(index), sites_of_pool(read_tsv(task_index), read_json(subjects))))
     audits = {corpus: overlap_by_site(read_tsv(path)) for corpus, path in args.overlaps}
-    cells = results.build(by_site(read_tsvs(args.scores), read_tsv(args.index), sites), args.spec, audits)
+    cells = results.build(pd.concat(parts, ignore_index=True), args.spec, audits)
     grid = layouts.results_grid(cells, args.spec)
     for path in args.out:
         printers.write(path, cells, grid)

@@ -12,15 +12,18 @@ from brainpretrain.cli.arguments import (
     NAMED_VOLUMES,
     OUT,
     OUT_FILES,
+    VOLUMES,
     arg,
     command,
     mapping,
     pairs,
 )
+from brainpretrain.cohorts.copies import read_pictures
 from brainpretrain.files import read_json, read_tsv, write_tsv
-from brainpretrain.preprocess.stored import read_stored_of
+from brainpretrain.preprocess.stored import read_stored, read_stored_of
 from brainpretrain.report import printers
 from brainpretrain.report.composition import composition_grid, count_sources
+from brainpretrain.report.figures import alignments
 from brainpretrain.report.figures import composition as composition_figure
 from brainpretrain.report.licences import licence_table
 from brainpretrain.report.pages import audits as audit_pages
@@ -66,6 +69,16 @@ def plot_composition(args: argparse.Namespace) -> None:
     composition_figure.draw(read_tsv(args.corpus), read_stored_of(args.volumes, args.data), args.out)
 
 
+@command(
+    "plot-alignments",
+    VOLUMES,
+    arg("--atlas", default="", help="atlas of the preprocess recipe, if it has one"), OUT,
+)  # fmt: skip
+def plot_alignments(args: argparse.Namespace) -> None:
+    """The four volumes that cover least of what they were aligned to: beside it, and in a checkerboard with it."""
+    alignments.draw(*read_stored(args.volumes), args.out, args.atlas or None)
+
+
 @command("page-rejected", NAMED_VOLUMES, DATA, OUT)
 def page_rejected(args: argparse.Namespace) -> None:
     """An HTML page with the reason for each rejected volume, and counts of accepted volumes."""
@@ -74,7 +87,7 @@ def page_rejected(args: argparse.Namespace) -> None:
 
 @command(
     "page-overlap",
-    pairs("--audits", "CORPUS=TSV", help="overlap.tsv of each corpus, next to its pairs.tsv"),
+    pairs("--audits", "CORPUS=TSV", help="overlap.tsv of each corpus, next to its pairs.tsv and pairs.npz"),
     pairs("--protocols", "CORPUS=PROTOCOL", help="the protocol of each corpus"),
     pairs("--splits", "TASK=JSON", help="output of `split` for each task"),
     arg("--near", type=float, required=True, metavar="R", help="as given to `overlap`"), OUT,
@@ -86,4 +99,5 @@ def page_overlap(args: argparse.Namespace) -> None:
         corpus: (protocols[corpus], read_tsv(path), read_tsv(Path(path).with_name("pairs.tsv"))) for corpus, path in args.audits
     }
     splits = {task: read_json(path) for task, path in args.splits}
-    html.write(args.out, audit_pages.overlap_page(audits, args.near, splits))
+    pictures = {corpus: read_pictures(Path(path).with_name("pairs.npz")) for corpus, path in args.audits}
+    html.write(args.out, audit_pages.overlap_page(audits, args.near, splits, pictures))

@@ -52,13 +52,16 @@ class Case:
         return lookup[frames.load_label(self.folder, self.labelled, box)]
 
 
-def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
+def labelled_cases(
+    table: pd.DataFrame, folder: Path, sequences: Sequence[str], subsets: Sequence[str] = ()
+) -> dict[str, list[Case]]:
     """Complete labelled cases by subject: every sequence accepted and stored on one grid, one of them with a label.
 
     Args:
         table: the stored volumes of the data set.
         folder: the folder that the table's `file` column is relative to.
         sequences: the task's sequences.
+        subsets: those that the volumes are taken from; all if empty.
 
     Raises:
         UserError: a session has several volumes of one sequence; the sequences of a case are on different grids; or two
@@ -66,13 +69,10 @@ def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) 
     """
     by_subject: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
+    usable = usable[usable["subset"].isin(subsets)] if subsets else usable
     for (subject, session), group in usable.groupby(["subject", "session"], sort=True):
-        if group["sequence"].duplicated().any():
-            raise UserError(
-                f"several volumes of one sequence in one session: {' '.join(group['volume'])}",
-                where=folder,
-                fix="choose one of them: leave the others out of the data set",
-            )
+        if (group["label_file"] != "").any():
+            splits.refuse_several(group, folder)
         by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
         rows = tuple(by_sequence[sequence] for sequence in sequences if sequence in by_sequence)
         if len(rows) < len(sequences) or not any(row["label_file"] for row in rows):
@@ -113,15 +113,16 @@ def cohort_cases(
         volumes: table of the stored volumes of the data set.
         sequences: the task's sequences.
         fold: what `splits.fold` returned.
-        fixed: what `splits.split` (for `test`) or `splits.ood` (for `ood`) returned; empty for `val`.
+        fixed: what `splits.split` (for `test`) or `splits.ood` (for other cohorts) returned; empty for `val`.
         n_train: number of labelled cases that the model was trained on, or 'all'.
-        cohort: 'val', 'test' or 'ood'.
+        cohort: 'val', 'test', 'ood' or one of the task's `cohorts`.
         tell: called with a message that names the subjects without a usable case, if there are any.
 
     Raises:
         UserError: the table is missing or damaged, the cohort is empty, or as `labelled_cases`.
     """
-    by_subject = labelled_cases(*stored.read_stored(volumes), sequences)
+    subsets = (fold if cohort == "val" else fixed).get("subsets", [])
+    by_subject = labelled_cases(*stored.read_stored(volumes), sequences, subsets)
     names = fold["order"] if cohort == "val" else fixed.get(cohort, [])
     if unusable := sorted(set(names) - set(by_subject)):
         tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
@@ -141,17 +142,47 @@ def background_values(cases: Sequence[Case], labels: Mapping[str, Sequence[int]]
     Raises:
         UserError: no case has a value of one of the classes.
     """
-    by_case = [_values_of(case) for case in cases]
-    counts = Counter(value for values in by_case for value in values if value)
-    if absent := {name: values for name, values in labels.items() if not set(values) & set(counts)}:
+    counts, absent, unnamed = _compared(cases, labels, ignore)
+    if absent:
         raise UserError(
-            "no case of the training pool has the label value of "
-            + ", ".join(f"'{name}' ({' '.join(map(str, values))})" for name, values in absent.items()),
+            f"no case of the training pool has the label value of {absent}",
             where="labels of the task",
             fix=f"use the values of the label files, correct or remove the class: {_counted(counts, len(cases)) or 'only 0'}",
         )
+    return _counted(unnamed, len(cases))
+
+
+def reference_values(cases: Sequence[Case], task: Mapping[str, Any], cohort: str) -> str:
+    """As `background_values`, for a cohort of another data set, whose files need not hold every class.
+
+    Args:
+        cases: of the cohort.
+        task: with `labels` and `ignore`, or those of the cohort's label files in `reference`.
+        cohort: its name.
+
+    Raises:
+        UserError: no case has a value of one of the classes, but values that the cohort does not name.
+    """
+    reference = task.get("reference", task)
+    _, absent, unnamed = _compared(cases, reference["labels"], reference["ignore"])
+    if absent and unnamed:
+        raise UserError(
+            f"no case of the cohort '{cohort}' has the label value of {absent}; they have {_counted(unnamed, len(cases))}, which"
+            " would count as background",
+            where=f"labels of the cohort '{cohort}'",
+            fix=f"give '{cohort}' its own labels, with the values of its label files; under ignore, those that are no class",
+        )
+    return _counted(unnamed, len(cases))
+
+
+def _compared(
+    cases: Sequence[Case], labels: Mapping[str, Sequence[int]], ignore: Sequence[int]
+) -> tuple[Counter[int], str, dict[int, int]]:
+    """The number of cases by label value, the classes of which no case has a value, and the values that nothing names."""
+    counts = Counter(value for case in cases for value in _values_of(case) if value)
+    absent = (f"'{name}' ({' '.join(map(str, values))})" for name, values in labels.items() if not set(values) & set(counts))
     named = {*ignore, *(value for values in labels.values() for value in values)}
-    return _counted({value: n for value, n in counts.items() if value not in named}, len(cases))
+    return counts, ", ".join(absent), {value: n for value, n in counts.items() if value not in named}
 
 
 def _values_of(case: Case) -> list[int]:
@@ -182,3 +213,14 @@ def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> 
         lookup[list(values)] = number
     lookup[list(ignore)] = IGNORED
     return lookup
+
+
+def side_pairs(labels: Mapping[str, Sequence[int]], left_right: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
+    """Numbers of the classes that change places where an image is mirrored along x.
+
+    Args:
+        labels: of the task; class 1 is the first.
+        left_right: pairs of class names.
+    """
+    number = {name: index for index, name in enumerate(labels, start=1)}
+    return [(number[left], number[right]) for left, right in left_right]

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from brainpretrain.config.sections import NAME
 from brainpretrain.errors import UserError, nearest
 
 _NOT_A_NUMBER = {
@@ -37,6 +38,9 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{key}: missing"
     if problem["type"] in _NOT_A_NUMBER:
         return f"{key}: {_NOT_A_NUMBER[problem['type']].format(problem['input'])}"
+    if problem["type"] == "string_pattern_mismatch" and problem["ctx"]["pattern"] == NAME:
+        key = key.removesuffix(".[key]")
+        return f"{key}: {problem['input']!r} becomes a part of paths; write it with small letters (a to z), digits and _"
     # the input of an error about a whole entry would be too long to show
     value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
     return f"{f'{key}: ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{value}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -10,7 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.preprocess import recipes
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]*$")]
+NAME = r"^[a-z0-9][a-z0-9_]*$"
+Name = Annotated[str, Field(pattern=NAME)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -160,7 +162,7 @@ class Split(Section):
 
 
 class OutOfDistribution(Section):
-    """A second cohort, from another subset or data set, for the cohort name `ood`."""
+    """A further cohort of a task, from another subset or data set: `ood`, or one of `cohorts`."""
 
     dataset: Name
     subsets: list[str] = []
@@ -175,6 +177,11 @@ class OutOfDistribution(Section):
     )
 
 
+# names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
+_TAKEN = ("train", "val", "test", "ood", "pool", "dataset", "subjects")
+_TAKEN_FORM = re.compile(r"fold\d+|.*_(seen|unseen)")  # splits of folds; parts of a cohort in a table by site
+
+
 class Segmentation(Section):
     """Input and output of a segmentation network: its sequences and its classes."""
 
@@ -183,6 +190,20 @@ class Segmentation(Section):
         min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
     )
     ignore: list[Label] = Field([], description="label values that neither train nor score")
+    left_right: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        exclude_if=lambda pairs: not pairs,  # the field came later
+        description="pairs of class names that change places where an image is mirrored along x: [left name, right name]",
+    )
+
+    @model_validator(mode="after")
+    def _sides_are_labels(self) -> Segmentation:
+        names = [name for pair in self.left_right for name in pair]
+        if unknown := [name for name in names if name not in self.labels]:
+            raise ValueError(f"'left_right' lists names that are not in 'labels': {', '.join(unknown)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a class occurs twice in 'left_right'")
+        return self
 
     @model_validator(mode="after")
     def _each_value_once(self) -> Segmentation:
@@ -209,31 +230,51 @@ class Task(Segmentation):
     preprocess: Name
     split: Split
     ood: OutOfDistribution | None = None
+    cohorts: dict[Name, OutOfDistribution] = Field({}, description="further cohorts like `ood`, by name; columns name them")
 
     @property
-    def datasets(self) -> list[str]:
-        """Data sets with the cohorts of the task."""
-        return sorted({self.dataset, self.dataset_of("ood")})
+    def others(self) -> dict[str, OutOfDistribution]:
+        """The cohorts from other subsets or data sets, by name: `ood` and those of `cohorts`."""
+        return ({"ood": self.ood} if self.ood else {}) | self.cohorts
 
     def dataset_of(self, cohort: str) -> str:
         """The data set of a cohort."""
-        return self.ood.dataset if cohort == "ood" and self.ood else self.dataset
+        return self.others[cohort].dataset if cohort in self.others else self.dataset
+
+    def subsets_of(self, cohort: str) -> list[str]:
+        """The subsets that a cohort is taken from; all if empty."""
+        return self.others[cohort].subsets if cohort in self.others else self.subsets
 
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
-        if cohort != "ood" or self.ood is None or (self.ood.labels is None and self.ood.ignore is None):
+        other = self.others.get(cohort)
+        if other is None or (other.labels is None and other.ignore is None):
             return {}
-        labels = self.labels if self.ood.labels is None else {name: self.ood.labels[name] for name in self.labels}
-        return {"labels": labels, "ignore": self.ignore if self.ood.ignore is None else self.ood.ignore}
+        labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if other.ignore is None else other.ignore}
+
+    def key_of(self, cohort: str) -> str:
+        """The key of the entry of one of `others`."""
+        return cohort if cohort == "ood" else f"cohorts.{cohort}"
+
+    @model_validator(mode="after")
+    def _names_of_cohorts(self) -> Task:
+        for name in self.cohorts:
+            if name in _TAKEN or _TAKEN_FORM.fullmatch(name):
+                hint = "give it as 'ood: {...}' next to 'cohorts'" if name == "ood" else "choose another name, such as 'site_b'"
+                raise ValueError(f"cohorts.{name}: the name '{name}' is taken; {hint}")
+        return self
 
     @model_validator(mode="after")
     def _one_name_per_class(self) -> Task:
-        if self.ood and self.ood.labels is not None and set(self.ood.labels) != set(self.labels):
-            raise ValueError(f"'ood' needs labels with the class names of the task: {', '.join(self.labels)}")
-        if reference := self.reference_of("ood"):
-            values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
-            if twice := sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"label values occur twice in 'labels' and 'ignore' of 'ood': {twice}")
+        for cohort, other in self.others.items():
+            key = self.key_of(cohort)
+            if other.labels is not None and set(other.labels) != set(self.labels):
+                raise ValueError(f"'{key}' needs labels with the class names of the task: {', '.join(self.labels)}")
+            if reference := self.reference_of(cohort):
+                values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
+                if twice := sorted({value for value in values if values.count(value) > 1}):
+                    raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
         return self
 
     @model_validator(mode="after")
@@ -389,6 +430,12 @@ class FinetuneRecipe(Training):
         exclude_if=lambda transfer: transfer == "encoder",  # as for `stem`
         description="what a pretraining initialises: its encoder, or also the decoder that it trained, but for the last layer",
     )
+    deep_supervision: Literal["all", "nnunet", "finest"] = Field(
+        "all",
+        exclude_if=lambda kind: kind == "all",  # the field came later
+        description="outputs of a decoder with several heads that train: all, weighted 1, 1/2, 1/4 ...; nnunet: the same without"
+        " the coarsest; finest: the finest alone",
+    )
     foreground_fraction: Share
 
     @model_validator(mode="after")
@@ -404,9 +451,26 @@ class Finetune(FinetuneRecipe):
     decoder: Name | None = Field(None, description="a decoder to use instead of the backbone's own, such as 'linear'")
     decoder_options: dict[str, Any] = {}
     augmentation: Name = Field(description="policy when the encoder was pretrained")
-    augmentation_scratch: Name = Field(description="policy when training starts from scratch")
+    augmentation_scratch: Name | None = Field(
+        None, description="policy when training starts from scratch; null: the same as for a pretrained encoder"
+    )
+    lr_grid: list[Positive] = Field(
+        [],
+        description="peak learning rates to choose from, for each arm and fold: each is trained on the training cases and scored"
+        " on the rest of the pool; none: the rates of the phases",
+    )
     log_every_steps: Count
     inference: Inference
+
+    def policy(self, scratch: bool) -> str:
+        """The augmentation policy of an arm."""
+        return self.augmentation_scratch or self.augmentation if scratch else self.augmentation
+
+    @model_validator(mode="after")
+    def _a_choice(self) -> Finetune:
+        if len(set(self.lr_grid)) < len(self.lr_grid) or len(self.lr_grid) == 1:
+            raise ValueError("'lr_grid' needs at least two different learning rates")
+        return self
 
     @model_validator(mode="after")
     def _options_of_a_decoder(self) -> Finetune:
@@ -442,7 +506,7 @@ class Column(Section):
 
     title: str
     task: Name
-    cohort: Literal["val", "test", "ood"]
+    cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
 
 
 class Row(Section):
@@ -454,6 +518,9 @@ class Row(Section):
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
+    baseline: str | None = Field(
+        None, description="title of the row to compare with, of the same backbone and n_train; null: from scratch"
+    )
 
 
 MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
@@ -492,6 +559,9 @@ class Table(Section):
     recipe: Name
     n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
     metric: MetricName = "dice"
+    margin: Positive | None = Field(
+        None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
+    )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None
 
@@ -553,5 +623,26 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Annotated[int, Field(ge=1, le=1000)]
+    folds: Annotated[int, Field(ge=1, le=1000)] = Field(description="draws of training cases; three or more allow intervals")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="seeds of every fine-tuning in every fold: initialisation, order of cases and augmentation; none: one"
+        " training with the seed of the study",
+    )
+    protocol: Literal["fair"] | None = Field(
+        None,
+        description="fair: rows that are compared have the same augmentation, schedule and budget, a learning rate chosen from a"
+        " grid, and three folds or more; anything else is refused, unless a row names its baseline. null: noted under tables",
+    )
+    draws: Literal["disjoint"] | None = Field(
+        None,
+        description="disjoint: the folds share no training case of a numbered n_train; null: by the `block` of the task's split",
+    )
     build: Annotated[list[Name], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed occurs twice, and would count as two trainings")
+        return seeds

@@ -1,4 +1,8 @@
-"""OASIS-TRT-20 of Mindboggle-101: skull-stripped T1w with manual cortical (DKT31) and subcortical labels."""
+"""OASIS-TRT-20 of Mindboggle-101: skull-stripped T1w with manual cortical (DKT31) and subcortical labels.
+
+The subjects are twenty of OASIS-1; the order of their numbers was seen to hold for the 13 who are also in the challenge of MICCAI
+2012 (docs/cohorts.md).
+"""
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
@@ -81,6 +85,16 @@ CORTEX = {
 }
 
 
+# Number of each subject in OASIS-1: OASIS-TRT-20-k is the k-th of these.
+OASIS1 = (61, 80, 92, 101, 111, 117, 145, 150, 156, 191, 202, 230, 236, 239, 249, 285, 353, 368, 379, 395)
+
+
+def person(subject: str) -> str:
+    """The subject's name in OASIS-1: OAS1_0061 for OASIS-TRT-20-01 or OASIS-TRT-20-1."""
+    number = subject.removeprefix("OASIS-TRT-20-")
+    return f"OAS1_{OASIS1[int(number) - 1]:04d}" if number.isdigit() and 1 <= int(number) <= len(OASIS1) else ""
+
+
 def _labels() -> dict[int, str]:
     left = {1000 + value: f"ctx-lh-{name}" for value, name in CORTEX.items()}
     right = {2000 + value: f"ctx-rh-{name}" for value, name in CORTEX.items()}
@@ -131,5 +145,6 @@ DATASET = Dataset(
     label_sequences=("T1w",),
     expected={"subjects": 20, "volumes": 20},
     n_shards=1,
+    persons=person,
     aliases={f"OASIS-TRT-20-{number}": f"OASIS-TRT-20-0{number}" for number in range(1, 10)},
 )

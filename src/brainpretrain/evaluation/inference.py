@@ -27,6 +27,7 @@ def sliding_window(
     weights: str,
     batch_size: int,
     mirror: Sequence[str],
+    sides: Sequence[tuple[int, int]] = (),
 ) -> torch.Tensor:
     """Logits of a volume: at each voxel the weighted mean over all patches that contain it. Computed by MONAI.
 
@@ -41,6 +42,7 @@ def sliding_window(
         weights: `constant`, or `gaussian` (voxels far from the patch centre count less).
         batch_size: patches per call of the network.
         mirror: axes out of `x y z`. The logits of a patch are the mean over all flips along them: 2 ** len(mirror) calls.
+        sides: pairs of classes (left, right), which change places in the logits of a patch that was flipped along x.
 
     Returns:
         (1 classes x y z), float32.
@@ -48,20 +50,26 @@ def sliding_window(
     from monai.inferers.utils import sliding_window_inference  # here, since importing MONAI takes seconds
 
     logits = sliding_window_inference(
-        image, tuple(patch_size), batch_size, _mirrored(network, mirror), overlap=overlap, mode=weights, cval=0.0
+        image, tuple(patch_size), batch_size, _mirrored(network, mirror, sides), overlap=overlap, mode=weights, cval=0.0
     )
     return cast(torch.Tensor, logits)
 
 
-def _mirrored(network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[str]) -> Callable[[torch.Tensor], torch.Tensor]:
+def _mirrored(
+    network: Callable[[torch.Tensor], torch.Tensor], mirror: Sequence[str], sides: Sequence[tuple[int, int]]
+) -> Callable[[torch.Tensor], torch.Tensor]:
     """`network` averaged over the flips of a patch, as float32: half precision is too coarse for weighted sums."""
+    opposite = {**{left: right for left, right in sides}, **{right: left for left, right in sides}}
     axes = [2 + "xyz".index(axis) for axis in mirror]
     flips = [flip for n in range(1, len(axes) + 1) for flip in itertools.combinations(axes, n)]
 
     def mean(patch: torch.Tensor) -> torch.Tensor:
         total = network(patch).float()
         for flip in flips:
-            total = total + network(patch.flip(flip)).flip(flip)
+            logits = network(patch.flip(flip)).flip(flip)
+            if sides and 2 in flip:
+                logits = logits[:, [opposite.get(number, number) for number in range(logits.shape[1])]]
+            total = total + logits
         return total / (1 + len(flips)) if flips else total
 
     return mean

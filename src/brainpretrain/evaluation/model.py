@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from brainpretrain import decoders
+from brainpretrain.cohorts.cases import side_pairs
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import inference
 from brainpretrain.preprocess import volumes
@@ -80,6 +81,7 @@ def predict_native(
             window["weights"],
             window["batch"],
             window["mirror"],
+            side_pairs(facts["task"]["labels"], facts["task"].get("left_right", ())),
         )
     if not logits.isfinite().all():
         raise UserError("the network gives NaN or Inf", fix="if it was trained in 16-mixed, predict with --device cpu")

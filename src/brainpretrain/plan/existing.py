@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
@@ -12,30 +13,65 @@ from brainpretrain.files import read_json, read_tsv
 from brainpretrain.plan import specs
 from brainpretrain.plan.runs import Plan
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def check_split(plan: Plan, task: str, subjects: Path, index: Path) -> None:
-    """Refuses a study for which the split of a task is too small. Without a split, the one that the index will give is judged.
+
+def check_split(
+    plan: Plan, task: str, subjects: Path, index: Path, listed: Callable[[], tuple[pd.DataFrame, object] | None] = lambda: None
+) -> None:
+    """Refuses a study for which the split of a task is too small. Without a split of this seed, the one to come is judged.
 
     Args:
         plan: of the study.
         task: name of the task.
         subjects: its split, which may not exist yet.
         index: of its data set, which may not exist yet.
+        listed: called without split and index; the rows that the index will have, and where they come from, if that is known.
 
     Raises:
         UserError: too few subjects; no subject has a sequence of the task.
     """
-    if subjects.exists():
-        splits.check_sizes(read_json(subjects), plan.draws(task), subjects)
-    elif index.exists():
+    rule = specs.task_split(plan.config, task)["split"]
+    made = read_json(subjects) if subjects.exists() else {}
+    if made and (made.get("seed"), made.get("draw", "shuffle")) == (rule["seed"], rule.get("draw", "shuffle")):
+        splits.check_sizes(made, plan.draws(task), subjects)
+    elif given := (read_tsv(index), index) if index.exists() else listed():
         where = plan.config.where("tasks", task)
-        rows = read_tsv(index)
+        rows, found = given
         sequences = sorted(set(rows["sequence"]))
         if missing := [name for name in plan.config.tasks[task].sequences if name not in sequences]:
             problem = f"the data set '{plan.config.tasks[task].dataset}' has no sequences {', '.join(missing)}"
-            raise UserError(problem, where=f"{where}.sequences", fix=f"the index {index} has: {', '.join(sequences)}")
-        split = splits.split(rows, json.loads(specs.as_json(specs.task_split(plan.config, task))))
-        splits.check_sizes(split, plan.draws(task), f"{where}, {index}")
+            raise UserError(problem, where=f"{where}.sequences", fix=f"{found} has: {', '.join(sequences)}")
+        splits.split_for(rows, specs.task_split(plan.config, task), plan.draws(task), f"{where}, {found}")
+
+
+def check_cohort(plan: Plan, task: str, cohort: str, index: Path, subjects: Path) -> None:
+    """Refuses a cohort from another subset or data set that the index of its data set shows to be impossible.
+
+    Args:
+        plan: of the study.
+        task, cohort: their names.
+        index: of the cohort's data set, which may not exist yet.
+        subjects: the split of the task, which may not exist yet.
+
+    Raises:
+        UserError: the cohort is empty, shares subjects with the pool or the test set, or is shown by site and a site is unknown.
+    """
+    if not index.exists():
+        return
+    entry, rows = plan.config.tasks[task], read_tsv(index)
+    where = f"{plan.config.where('tasks', task)}.{entry.key_of(cohort)}"
+    drawn = {"dataset": entry.dataset, "pool": [], "test": []}
+    if subjects.exists():
+        drawn = read_json(subjects)
+    elif entry.dataset_of(cohort) == entry.dataset:
+        drawn = splits.split(rows, specs.task_split(plan.config, task))
+    names = splits.ood(rows, specs.task_ood(plan.config, task, cohort), drawn, cohort, where)[cohort]
+    unknown = sorted(set(rows.loc[rows["subject"].isin(names) & (rows["site"] == ""), "subject"]))
+    if entry.others[cohort].by_site and unknown:
+        problem = f"the site of {len(unknown)} of {len(names)} subjects of the cohort '{cohort}' is unknown, {unknown[0]} for one"
+        raise UserError(problem, where=f"{where}.by_site", fix="remove 'by_site'")
 
 
 def check_patches(plan: Plan, dataset: str, preprocess: str, volumes: Path) -> None:

@@ -16,7 +16,7 @@ from brainpretrain.config import Config, runs
 from brainpretrain.config.runs import FinetuneRun, PretrainRun
 from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
+from brainpretrain.plan.table_spec import ColumnSpec, TableSpec, fold_name
 
 
 def as_json(content: Any) -> str:
@@ -46,19 +46,19 @@ def pretrain_run(config: Config, pretraining: Pretraining) -> PretrainRun:
     return runs.pretrain_run(content, f"pretraining {pretraining.path}")
 
 
-def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
-    """`--config` of `brainpretrain finetune`.
+def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -> FinetuneRun:
+    """`--config` of `brainpretrain finetune`; `seed`: of this training, if the study has several for each fold.
 
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
     """
     recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
-    policy = recipe.augmentation_scratch if arm.init == SCRATCH else recipe.augmentation
+    policy = recipe.policy(arm.init == SCRATCH)
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
     content = {
-        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
-        "seed": config.study.seed,
+        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold_name(fold, seed)}",
+        "seed": config.study.seed if seed is None else seed,
         "fold": fold,
         "n_train": arm.n_train,
         "task": _part(task, Segmentation),
@@ -67,7 +67,7 @@ def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
-    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold}")
+    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold_name(fold, seed)}")
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def inference(config: Config, recipe: str) -> dict[str, Any]:
 
 def corpus(config: Config, name: str) -> dict[str, Any]:
     """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
-    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction"})
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects"})
     for source in content["sources"]:
         if not source["exclude"]:
             del source["exclude"]
@@ -93,7 +93,7 @@ def corpus(config: Config, name: str) -> dict[str, Any]:
 
 
 def task_split(config: Config, task: str) -> dict[str, Any]:
-    """What shapes the pool and the test set of a task. `block` shapes folds only, and `ood` neither."""
+    """What shapes the pool and the test set of a task. `block` shapes folds only, and other cohorts shape neither."""
     entry = config.tasks[task]
     split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
     if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
@@ -101,9 +101,10 @@ def task_split(config: Config, task: str) -> dict[str, Any]:
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
 
 
-def task_ood(config: Config, task: str) -> dict[str, Any]:
-    """What shapes the out-of-distribution cohort of a task."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences", "ood"})
+def task_ood(config: Config, task: str, cohort: str) -> dict[str, Any]:
+    """What shapes a cohort from another subset or data set."""
+    entry = config.tasks[task]
+    return {"sequences": entry.sequences, "ood": entry.others[cohort].model_dump(mode="json")}
 
 
 def task_prediction(config: Config, task: str) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
         for name in config.corpora[corpus].datasets:
             uses[name]["for"].append(f"pretraining ({corpus})")
     for task in plan.tasks:
-        for name in config.tasks[task].datasets:
+        for name in plan.datasets_of(task):
             uses[name]["for"].append(f"task {task}")
     return uses
 
@@ -173,26 +174,37 @@ def releases(plan: Plan) -> dict[str, Any]:
 # --- tables
 
 
-def sites_column(plan: Plan, table: str) -> ColumnSpec | None:
-    """The column of a table whose out-of-distribution cohort is also shown by site, if there is one."""
+def grids(plan: Plan, table: str) -> dict[str, list[float]]:
+    """The learning rates from which the rows of a table choose, by recipe."""
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
+
+
+def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:
+    """The columns of a table whose cohorts are also shown by site; one of each cohort."""
+    columns: dict[tuple[str, str], ColumnSpec] = {}
     for column in plan.tables[table].columns:
-        ood = plan.config.tasks[column.task].ood
-        if column.cohort == "ood" and ood and ood.by_site:
-            return column
-    return None
+        other = plan.config.tasks[column.task].others.get(column.cohort)
+        if other and other.by_site:
+            columns.setdefault((column.task, column.cohort), column)
+    return list(columns.values())
 
 
 def sites_table(plan: Plan, table: str) -> TableSpec:
-    """A table with three columns of that cohort: all sites, sites seen in training, other sites.
+    """A table with three columns of each of these cohorts: all sites, sites seen in training, other sites.
 
     Raises:
         LookupError: no column of the table is to be shown by site.
     """
-    column = sites_column(plan, table)
-    if column is None:
+    shown = sites_columns(plan, table)
+    if not shown:
         raise LookupError(f"no column of table '{table}' is shown by site")
-    parts = {"ood": "", "ood_seen": ", sites seen in training", "ood_unseen": ", other sites"}
-    columns = tuple(ColumnSpec(title=column.title + part, task=column.task, cohort=cohort) for cohort, part in parts.items())
+    parts = {"": "", "_seen": ", sites seen in training", "_unseen": ", other sites"}
+    columns = tuple(
+        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part)
+        for column in shown
+        for part, words in parts.items()
+    )
     spec = plan.tables[table]
     return spec.model_copy(
         update={"name": f"{table}_sites", "title": f"{spec.title}: by site", "columns": columns, "hours": False}

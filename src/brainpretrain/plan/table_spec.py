@@ -6,6 +6,7 @@ It shapes the results of the jobs that get it: a new key with a value in every t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,13 @@ class RowSpec(_Part):
     init: str = Field(description="scratch, <pretext>-on-<corpus>, or a release of `weights`")
     recipe: str
     n_train: str = Field(description="number of labelled training subjects, or 'all'")
+    against: tuple[str, str, str, str] | None = Field(
+        None, exclude_if=lambda arm: arm is None, description="the arm that this row is compared with, if the row names one"
+    )
+
+    besides: tuple[str, ...] = Field(
+        (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
+    )
 
     @property
     def arm(self) -> tuple[str, str, str, str]:
@@ -88,6 +96,9 @@ class TableSpec(_Part):
         columns, rows: in the order in which they are printed.
         baseline: the init with which the other rows are compared.
         metric: a column of scores.tsv.
+        seeds: of the trainings of each fold; empty if there is one training, with the seed of the study.
+        margin: the largest difference that counts as equivalent, in printed units; None if the study states none.
+        disjoint: True if the folds share no training case.
         hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
         bootstrap: resamples, confidence and seed of intervals and ranks.
@@ -100,6 +111,9 @@ class TableSpec(_Part):
     rows: tuple[RowSpec, ...]
     baseline: str
     metric: MetricName = "dice"
+    seeds: tuple[int, ...] = Field((), exclude_if=lambda seeds: not seeds)
+    margin: float | None = Field(None, exclude_if=lambda margin: margin is None)
+    disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None
     bootstrap: Bootstrap
@@ -115,15 +129,22 @@ class TableSpec(_Part):
 
     @property
     def fold_names(self) -> list[str]:
-        """The folds as they are written in tables of scores."""
-        return [str(fold) for fold in self.folds]
+        """The trainings of an arm as they are written in tables of scores: fold by fold, and within a fold seed by seed."""
+        return [fold_name(fold, seed) for fold, seed in self.trainings]
+
+    @property
+    def trainings(self) -> list[tuple[int, int | None]]:
+        """Fold and seed of each training of an arm, in this order; the seed is None if the study has one for all."""
+        return list(itertools.product(self.folds, self.seeds or (None,)))
 
     def baseline_of(self, row: RowSpec) -> RowSpec | None:
-        """The row with which `row` is compared: init `baseline`, the same backbone and n_train.
+        """The row with which `row` is compared: the one that it names, or init `baseline`, the same backbone and n_train.
 
         Among several it is the one with the same recipe, else the first, since both arms may have a recipe of their own.
         None for a baseline itself, and if the table has no such row.
         """
+        if row.against:
+            return next(other for other in self.rows if other.arm == row.against)
         if row.init == self.baseline:
             return None
         baselines = [
@@ -138,5 +159,16 @@ class TableSpec(_Part):
         return len({row.arm[:3] for row in self.rows}) < len({row.arm for row in self.rows})
 
     def with_metric(self, metric: str) -> TableSpec:
-        """The same table of another metric, without published values, which hold for one metric alone."""
-        return self.model_copy(update={"metric": metric, "published": None})
+        """The same table of another metric, without published values and margin, which hold for one metric alone."""
+        return self.model_copy(update={"metric": metric, "published": None, "margin": None})
+
+
+def fold_name(fold: int, seed: int | None = None) -> str:
+    """A fold, or the training with one seed in it, as paths and tables of scores write it: '0', '0-seed2'."""
+    return str(fold) if seed is None else f"{fold}-seed{seed}"
+
+
+def read_fold_name(name: str) -> tuple[int, int | None]:
+    """Fold and seed of a `fold_name`."""
+    fold, _, seed = name.partition("-seed")
+    return int(fold), int(seed) if seed else None

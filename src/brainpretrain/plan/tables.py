@@ -12,8 +12,9 @@ from typing import Any
 from brainpretrain import backbones
 from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
+from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks
+from brainpretrain.plan import checks, fairness, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -41,18 +42,21 @@ def make(config: Config) -> Plan:
     tables = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
-        tables[name] = _spec(config, name, table, list(_rows(config, name, table)))
-    plan = Plan(config, tables)
+        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
+        tables[name] = fairness.noted(config, spec)
+    plan = Plan(tuning.with_candidates(config, tables), tables)
     _check_names(plan)
     _check_label_values(plan)
-    _check_ood_labels(plan)
+    _check_cohort_labels(plan)
     _check_sizes(plan)
     checks.check(plan)
+    tuning.check(plan)
+    fairness.check(plan)
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
-    """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
+def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Row]]:
+    """Rows of a table with its defaults filled in, and their entries; lists multiplied in their order in the config."""
     arms = set()
     for row in table.rows:
         where = f"tables.{name}.rows"
@@ -68,7 +72,34 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[RowSpec]:
             if spec.arm in arms:  # it would count twice in ranks and in corrections
                 raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
             arms.add(spec.arm)
-            yield spec
+            yield spec, row
+
+
+def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
+    """The rows, each that names a baseline with the arm of that baseline.
+
+    The name is the title of a row, or that of an entry: then it is the row of the entry with the same n_train, backbone and
+    recipe, as far as the entry has such a row.
+
+    Raises:
+        UserError: no row has the name, several rows have it, or a row is compared with itself.
+    """
+    return [
+        row.model_copy(update={"against": _named(where, row, entry.baseline, rows).arm}) if entry.baseline else row
+        for row, entry in rows
+    ]
+
+
+def _named(where: str, row: RowSpec, name: str, rows: list[tuple[RowSpec, Row]]) -> RowSpec:
+    """The row that `name` means as the baseline of `row`."""
+    found = [other for other, _ in rows if other.title == name] or [other for other, entry in rows if entry.title == name]
+    for key in ("n_train", "backbone", "recipe"):
+        found = [other for other in found if getattr(other, key) == getattr(row, key)] or found
+    if len(found) == 1 and found[0] != row:
+        return found[0]
+    problem = "is the row itself" if row in found else f"names {len(found)} rows" if found else "is the title of no row"
+    titles = sorted({entry.title or other.title for other, entry in rows} - {row.title})
+    raise UserError(f"the baseline '{name}' of the row '{row.title}' {problem}", where=where, fix=nearest(name, titles))
 
 
 def _init(config: Config, init: str, backbone: str, corpus: str, where: str) -> str:
@@ -118,7 +149,10 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
+        seeds=tuple(config.study.seeds),
+        disjoint=config.study.draws == "disjoint",
         metric=table.metric,
+        margin=table.margin,
         published=_published(config, name, table, rows),
         bootstrap=config.settings.bootstrap,
     )
@@ -128,9 +162,12 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
     for column in table.columns:
         task = config.get("tasks", column.task, f"tables.{name}.columns")
-        if column.cohort == "ood" and task.ood is None:
+        if column.cohort not in (cohorts := ["val", "test", *task.others]):
+            key = "'ood: {dataset: ...}'" if column.cohort == "ood" else f"'cohorts: {{{column.cohort}: {{dataset: ...}}}}'"
             raise UserError(
-                f"task '{column.task}' has no 'ood' cohort", where=f"tables.{name}.columns", fix="add 'ood:' to the task"
+                f"task '{column.task}' has no cohort '{column.cohort}'",
+                where=f"{config.where('tables', name)}.columns",
+                fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
         if column.cohort == "test" and not task.split.test_fraction:
             raise UserError(
@@ -200,7 +237,7 @@ def _check_names(plan: Plan) -> None:
     for pretraining in plan.pretrainings:
         config.get("augmentations", config.pretexts[pretraining.pretext].augmentation, f"pretexts.{pretraining.pretext}")
     for recipe in {e.arm.recipe for e in plan.evaluations}:
-        for policy in (config.finetune[recipe].augmentation, config.finetune[recipe].augmentation_scratch):
+        for policy in {config.finetune[recipe].policy(scratch) for scratch in (True, False)}:
             config.get("augmentations", policy, f"finetune.{recipe}")
     for dataset in plan.datasets:
         plan.n_shards(dataset)
@@ -225,8 +262,7 @@ def _check_label_values(plan: Plan) -> None:
                 where=f"tasks.{name}",
                 fix=f"use values of the data set: {names}",
             )
-        marked = {*description.ignore, *(value for value, label in description.labels.items() if label.lower() == "ignore")}
-        if unnamed := sorted(marked - named):
+        if unnamed := sorted(_ignored_by(description) - named):
             raise UserError(
                 f"the data set '{task.dataset}' marks the label values {_words(unnamed)} as ignored; task '{name}' would count"
                 " them as background",
@@ -235,32 +271,56 @@ def _check_label_values(plan: Plan) -> None:
             )
 
 
-def _check_ood_labels(plan: Plan) -> None:
-    """The values of a task mean the same in the data set of its cohort `ood`, or the cohort names its own."""
-    for name in plan.tasks:
+def _check_cohort_labels(plan: Plan) -> None:
+    """The values of a task mean the same in the data sets of its other cohorts, or a cohort names its own.
+
+    A data set that does not name its values is judged by `evaluate`, from its label files.
+    """
+    for name, cohort in plan.cohorts:
         task = plan.config.tasks[name]
-        if ("ood" not in {cohort for other, cohort in plan.cohorts if other == name}) or task.ood is None:
+        if cohort not in task.others:
             continue
-        own, other = (plan.config.described(dataset).labels for dataset in (task.dataset, task.ood.dataset))
-        if not other or (task.ood.labels is None and (not own or task.ood.dataset == task.dataset)):
+        other, where = task.others[cohort], f"{plan.config.where('tasks', name)}.{task.key_of(cohort)}"
+        own, theirs = (plan.config.described(dataset).labels for dataset in (task.dataset, other.dataset))
+        if not theirs:
             continue
-        names = ", ".join(f"{value} {label}" for value, label in list(other.items())[:40])
-        if task.ood.labels is not None:
-            values = {value for group in task.ood.labels.values() for value in group}
-            if unknown := sorted(values - set(other)):
-                problem = f"'ood' names label values that the data set '{task.ood.dataset}' does not have: {_words(unknown)}"
-                raise UserError(problem, where=f"tasks.{name}.ood", fix=f"use values of the data set: {names}")
+        names = ", ".join(f"{value} {label}" for value, label in list(theirs.items())[:40])
+        _check_values(plan, name, cohort, where, names)
+        if not own or other.dataset == task.dataset:
             continue
-        used = sorted(value for group in task.labels.values() for value in group)
-        if differ := [value for value in used if _plain(own.get(value, "")) != _plain(other.get(value, ""))]:
-            pairs = ", ".join(f"{value} is {own.get(value, 'nothing')} and {other.get(value, 'nothing')}" for value in differ)
-            raise UserError(
-                f"the data sets '{task.dataset}' and '{task.ood.dataset}' of task '{name}' name label values differently:"
-                f" {pairs}",
-                where=f"tasks.{name}.ood",
-                fix=f"give 'ood' its own labels, with the class names of the task ({', '.join(task.labels)})"
-                f" and these values: {names}",
-            )
+        labels = [value for group in task.labels.values() for value in group] if other.labels is None else []
+        # an ignored value that the other data set does not have hides nothing
+        ignored = [value for value in task.ignore if value in theirs] if other.ignore is None else []
+        for values, fix in (
+            (labels, f"its own labels, with the class names of the task ({', '.join(task.labels)}) and these values: {names}"),
+            (ignored, f"its own list 'ignore', which may be empty, with values of its data set: {names}"),
+        ):
+            if differ := [value for value in sorted(values) if _plain(own.get(value, "")) != _plain(theirs.get(value, ""))]:
+                pairs = ", ".join(
+                    f"{value} is {own.get(value, 'nothing')} and {theirs.get(value, 'nothing')}" for value in differ
+                )
+                problem = f"the data sets '{task.dataset}' and '{other.dataset}' of task '{name}' name label values differently"
+                raise UserError(f"{problem}: {pairs}", where=where, fix=f"give '{cohort}' {fix}")
+
+
+def _check_values(plan: Plan, task: str, cohort: str, where: str, names: str) -> None:
+    """The values that a cohort names are those of its data set, and it names those that its data set marks as ignored."""
+    entry, other = plan.config.tasks[task], plan.config.tasks[task].others[cohort]
+    given = {*(other.ignore or []), *(value for group in (other.labels or {}).values() for value in group)}
+    if unknown := sorted(given - {0, *plan.label_values(other.dataset)}):
+        problem = f"'{cohort}' names label values that the data set '{other.dataset}' does not have: {_words(unknown)}"
+        raise UserError(problem, where=where, fix=f"use values of the data set: {names}")
+    used = entry.reference_of(cohort) or {"labels": entry.labels, "ignore": entry.ignore}
+    named = {*used["ignore"], *(value for group in used["labels"].values() for value in group)}
+    if unnamed := sorted(_ignored_by(plan.config.described(other.dataset)) - named):
+        problem = f"the data set '{other.dataset}' marks the label values {_words(unnamed)} as ignored; '{cohort}' would count"
+        problem += " them as background"
+        raise UserError(problem, where=where, fix=f"add them to the cohort: ignore: {sorted({*used['ignore'], *unnamed})}")
+
+
+def _ignored_by(description: Dataset) -> set[int]:
+    """The label values that a data set marks as ignored."""
+    return {*description.ignore, *(value for value, label in description.labels.items() if label.lower() == "ignore")}
 
 
 def _plain(name: str) -> str:

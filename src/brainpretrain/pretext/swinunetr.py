@@ -1,8 +1,9 @@
 """SwinUNETR pretraining: inpainting, rotation and contrast (Tang et al. 2022; the SwinUNETR row of AMAES Table 4).
 
 Two views of every patch are turned by a multiple of 90 degrees and cut out; the network reconstructs the turned patch,
-names the turn, and recognises the other view of the same patch among all views of the batch. In training the batch is the
-one of all processes together, so their number does not matter.
+names the turn, and recognises the other view of the same patch among all views of the batch. Views are drawn as the authors'
+program draws them (Project-MONAI/research-contributions). In training the batch is the one of all processes together, so
+their number does not matter.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Cutout:
     """Ranges of the boxes that are cut out of a view.
 
     Attributes:
-        ratio: range of the share of voxels that boxes replace by noise; overlaps count twice.
+        ratio: range of the share of voxels that boxes replace by noise; overlaps count twice, and of a box at the border only
+            the part inside.
         swap_ratio: the same for boxes that are copied from another patch of the batch.
-        box: side of a box as a share of the patch side.
+        box: side of a box as a share of the patch side: from the lower share, rounded down, to one voxel below the upper one.
     """
 
     ratio: tuple[float, float]
@@ -73,7 +75,8 @@ def build(
         encoder: a backbone; only its coarsest feature map is used.
         in_channels: channels of the patch.
         cutout_ratio: range of the share of voxels replaced by noise in [0, 1].
-        swap_ratio: range of the share of voxels replaced by another patch of the batch.
+        swap_ratio: range of the share of voxels replaced by another patch of the batch, as it is by then: earlier patches of the
+            batch are cut out already.
         box_fraction: range of a box's side as a share of the patch side.
         contrast_dim: length of the vectors that the contrast compares.
         temperature: of the contrast.
@@ -125,13 +128,10 @@ class SwinPretext(nn.Module):
         corrupted, clean, hidden = (torch.cat([getattr(v, n) for v in views]) for n in ("corrupted", "clean", "hidden"))
         turns = torch.cat([view.turns for view in views])
         features = self.encoder(corrupted)[-1]
-        rotation_token, contrast_token = self._tokens(features)
+        rotation_token, contrast_token = self.tokens(features)
         turn_logits = self.rotation(rotation_token).float()
-        losses = {
-            "rotation": F.cross_entropy(turn_logits, turns),
-            "contrast": info_nce(self._of_all(self.contrast(contrast_token), 2), self.temperature),
-            "reconstruction": (self.decoder(features).float() - clean).abs().mean(),
-        }
+        vectors, output = self._of_all(self.contrast(contrast_token), 2), self.decoder(features).float()
+        losses = three_losses(turn_logits, turns, vectors, self.temperature, output, clean)
         loss = torch.stack([self.weights[name] * value for name, value in losses.items()]).sum()
         with torch.no_grad():
             guess = local_mean(corrupted, hidden, [self._cells()] * 3)
@@ -158,17 +158,20 @@ class SwinPretext(nn.Module):
         }
 
     def _view(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor, number: int) -> View:
-        if input.shape[2] != input.shape[3]:
+        if input.shape[3] != input.shape[4]:
             raise UserError(
-                f"patch {list(input.shape[2:])} cannot be turned by 90 degrees", where="patch_size", fix="make x and y equal"
+                f"patch {list(input.shape[2:])} cannot be turned by 90 degrees", where="patch_size", fix="make y and z equal"
             )
+        shared = self.training and distributed.processes() > 1
+        if shared:  # boxes are copied from patches that are cut out before or after, so all are cut out in every process
+            seeds = distributed.gathered(torch.as_tensor(as_ints(seeds), device=input.device))
+            input, target = distributed.gathered(input), distributed.gathered(target)
         rngs = [generator(seed, f"swinunetr view {number}") for seed in as_ints(seeds)]
         turns = [int(rng.integers(_TURNS)) for rng in rngs]
-        turned, clean = _turn(input, turns), _turn(target, turns)
-        pool = self._of_all(turned, 1)
-        places = range(len(pool)) if pool is turned else distributed.own(torch.arange(len(pool))).tolist()
-        corrupted, hidden = cut_out(turned, pool, places, rngs, self.cutout)
-        return View(turned, corrupted, clean, hidden, torch.tensor(turns, device=input.device))
+        turned, clean = turn(input, turns), turn(target, turns)
+        corrupted, noise, swapped = cut_out(turned, rngs, self.cutout)
+        parts = turned, corrupted, clean, noise | swapped, torch.tensor(turns, device=input.device)
+        return View(*(distributed.own(part) if shared else part for part in parts))
 
     def _of_all(self, x: torch.Tensor, views: int) -> torch.Tensor:
         """In training, the samples (views b ...) of all processes by view; a validation batch is complete in its process."""
@@ -176,7 +179,8 @@ class SwinPretext(nn.Module):
             return x
         return torch.cat([distributed.gathered(part) for part in x.chunk(views)]) if distributed.processes() > 1 else x
 
-    def _tokens(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def tokens(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the heads for rotation and contrast read (b c) of the coarsest feature map."""
         tokens = features.flatten(2)
         if self.pool == "mean":
             return tokens.mean(2), tokens.mean(2)
@@ -188,55 +192,74 @@ class SwinPretext(nn.Module):
 
 
 def cut_out(
-    x: torch.Tensor, pool: torch.Tensor, places: Sequence[int], rngs: Sequence[np.random.Generator], cutout: Cutout
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Replaces boxes by noise in [0, 1], then boxes by the same place of another sample.
+    x: torch.Tensor, rngs: Sequence[np.random.Generator], cutout: Cutout
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sample by sample, replaces boxes by noise in [0, 1], then boxes by the same place of another sample.
+
+    The noise of each box is scaled by its own minimum and maximum. The other sample is drawn from the whole batch, so there is
+    none if the draw is the sample itself, and it is taken as it is by then: cut out if it comes before this one.
 
     Args:
         x: (b c x y z).
-        pool: (n c x y z) samples to copy boxes from.
-        places: indices of the samples of x in `pool`.
-        rngs: one generator per sample of x.
+        rngs: one generator per sample.
+        cutout: ranges.
 
     Returns:
-        Corrupted (b c x y z), hidden bool (b 1 x y z).
+        Corrupted (b c x y z), and what is noise and what is from another sample, bool (b 1 x y z), disjoint.
     """
     size = x.shape[2:]
-    dropped, swapped, partners, noise = [], [], [], []
-    for place, rng in zip(places, rngs, strict=True):
-        dropped.append(_boxes(rng, size, cutout.ratio, cutout.box))
-        partners.append(int(rng.integers(len(pool))))
-        other = partners[-1] != place
-        swapped.append(_boxes(rng, size, cutout.swap_ratio, cutout.box) if other else np.zeros(size, dtype=bool))
-        noise.append(normal(tuple(x.shape[1:]), int(rng.integers(2**63)), x.device))
-    drop, swap = (torch.from_numpy(np.stack(masks))[:, None].to(x.device) for masks in (dropped, swapped))
-    corrupted = torch.where(drop, _rescaled(torch.stack(noise)).to(x.dtype), x)
-    return torch.where(swap, pool[partners], corrupted), drop | swap
+    corrupted = x.clone()
+    noise, swapped = (torch.zeros((len(x), 1, *size), dtype=torch.bool, device=x.device) for _ in range(2))
+    for place, rng in enumerate(rngs):
+        field = normal(tuple(x.shape[1:]), int(rng.integers(2**63)), x.device).to(x.dtype)
+        for box in boxes(rng, size, cutout.ratio, cutout.box):
+            low, high = field[:, *box].aminmax()
+            corrupted[place, :, *box] = (field[:, *box] - low) / (high - low).clamp(min=1e-12)
+            noise[place, :, *box] = True
+        other = int(rng.integers(len(x)))
+        for box in boxes(rng, size, cutout.swap_ratio, cutout.box) if other != place else ():
+            corrupted[place, :, *box] = corrupted[other, :, *box]
+            swapped[place, :, *box], noise[place, :, *box] = True, False
+    return corrupted, noise, swapped
 
 
-def _boxes(rng: np.random.Generator, size: Sequence[int], ratio: tuple[float, float], box: tuple[float, float]) -> np.ndarray:
-    """Bool (x y z): boxes until their volumes add up to the drawn share of the patch."""
-    mask = np.zeros(tuple(size), dtype=bool)
-    target = rng.uniform(*ratio) * mask.size
-    covered = 0
+def boxes(
+    rng: np.random.Generator, size: Sequence[int], ratio: tuple[float, float], box: tuple[float, float]
+) -> list[tuple[slice, slice, slice]]:
+    """Boxes until their volumes add up to the drawn share of the patch; those that reach over the border are clipped."""
+    found: list[tuple[slice, slice, slice]] = []
+    target, covered = rng.uniform(*ratio) * math.prod(size), 0
+    least = [int(box[0] * n) for n in size]
     while covered < target:
-        sides = [int(rng.integers(max(1, int(box[0] * n)), max(1, int(box[1] * n)) + 1)) for n in size]
-        starts = [int(rng.integers(0, n - side + 1)) for n, side in zip(size, sides, strict=True)]
-        mask[tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))] = True
-        covered += math.prod(sides)
-    return mask
+        starts = [int(rng.integers(0, n - low)) for n, low in zip(size, least, strict=True)]
+        # at least a voxel: in small patches the lower bound is 0
+        bounds = [(max(1, low), max(2, low + 1, int(box[1] * n))) for n, low in zip(size, least, strict=True)]
+        ends = [min(n, start + int(rng.integers(*bound))) for n, start, bound in zip(size, starts, bounds, strict=True)]
+        i, j, k = (slice(start, end) for start, end in zip(starts, ends, strict=True))
+        found.append((i, j, k))
+        covered += math.prod(end - start for start, end in zip(starts, ends, strict=True))
+    return found
 
 
-def _rescaled(noise: torch.Tensor) -> torch.Tensor:
-    """Each sample's noise brought to [0, 1]."""
-    low, high = noise.flatten(1).aminmax(dim=1)
-    shape = (-1, *[1] * (noise.ndim - 1))
-    return (noise - low.view(shape)) / (high - low).view(shape)
+def turn(x: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
+    """Each sample (c x y z) of a batch turned by its number of quarter turns in the y-z plane, from y to z."""
+    return torch.stack([torch.rot90(sample, number, dims=(2, 3)) for sample, number in zip(x, turns, strict=True)])
 
 
-def _turn(x: torch.Tensor, turns: Sequence[int]) -> torch.Tensor:
-    """Each sample turned by its number of quarter turns in the x-y plane."""
-    return torch.stack([torch.rot90(sample, turn, dims=(1, 2)) for sample, turn in zip(x, turns, strict=True)])
+def three_losses(
+    logits: torch.Tensor,
+    turns: torch.Tensor,
+    vectors: torch.Tensor,
+    temperature: float,
+    output: torch.Tensor,
+    clean: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Cross-entropy of the turns (2b), InfoNCE of the vectors, and L1 over all voxels of the reconstruction (2b c x y z)."""
+    return {
+        "rotation": F.cross_entropy(logits, turns),
+        "contrast": info_nce(vectors, temperature),
+        "reconstruction": (output - clean).abs().mean(),
+    }
 
 
 def info_nce(vectors: torch.Tensor, temperature: float) -> torch.Tensor:

@@ -14,8 +14,10 @@ import pandas as pd
 
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import numbers
+from brainpretrain.report.crossed import FEWEST_DRAWS
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
+from brainpretrain.report.notes import delta_note, interval_notes, test_notes, verdict_notes
 from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
 from brainpretrain.words import count
 
@@ -25,6 +27,7 @@ EMPTY_WORDS = {
     "prediction_empty": "only the prediction empty",
 }
 FOLD_SCORE = "mean ± SD (n - 1) over the folds of the fold score, which is the mean over labels of the mean over cases"
+MODELS = "these models "  # before an interval that takes the trained models as given
 SEEN, OTHERWISE = "†", "*"  # marks: pretrained on subjects of the cohort; differs from the published protocol
 
 
@@ -38,11 +41,11 @@ def results_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     uneven = [len(_numbers_of_cases(records[j :: len(columns)])) > 1 for j in range(len(columns))]
     metric = metric_of(spec)
     body = [
-        (Cell(row.title), *(_result(cell, metric, counted) for cell, counted in zip(line, uneven, strict=True)))
+        (Cell(row.title), *(_result(cell, metric, counted, spec) for cell, counted in zip(line, uneven, strict=True)))
         for row, line in zip(rows, lines, strict=True)
     ]
     header = [Cell("Model")]
-    header += [Cell(column.title, _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
+    header += [Cell(column.title, _shared(records[j :: len(columns)], spec)) for j, column in enumerate(columns)]
     starts = {i for i in range(1, len(rows)) if rows[i].backbone != rows[i - 1].backbone}
     starts = set() if len(starts) == len(rows) - 1 else starts  # a line between every two rows would show no groups
     notes = tuple(_result_notes(cells, spec))
@@ -65,17 +68,16 @@ def with_hours(grid: Grid, spec: TableSpec, hours: Sequence[float]) -> Grid:
     return replace(grid, header=(*grid.header, Cell("Pretraining", "hours")), rows=rows, notes=(*grid.notes, note))
 
 
-def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:
+def _result(cell: Mapping[str, Any], metric: Metric, counted: bool, spec: TableSpec) -> Cell:
     """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
     published = ""
     if pd.notna(cell["published"]):
         published = numbers.mean_sd(cell["published"], cell["published_sd"], metric)
         published += f" {OTHERWISE}" if cell["differs"] else ""
     if pd.isna(cell["value"]):
-        return Cell(_missing(cell["folds"], cell["folds_expected"]), tone="missing", published=published)
+        return Cell(_missing(cell["folds"], cell["folds_expected"], spec), tone="missing", published=published)
     text = (f"{SEEN} " if cell["shared"] != 0 else "") + numbers.mean_sd(cell["value"], cell["sd"], metric)
-    ends = [numbers.shown(cell[end], metric) for end in ("low", "high")]
-    under = [numbers.interval(*ends)] if pd.notna(cell["low"]) else []
+    under = [_bracket(cell, part, metric) for part in ("", "models_") if pd.notna(cell[f"{part}low"])]
     under += [f"{cell['cases']:,} cases"] if counted else []
     if pd.isna(cell["delta"]):
         return Cell(text, under=tuple(under), published=published)
@@ -83,16 +85,27 @@ def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:
     return Cell(text, change, tone, tuple(under), tuple(_test(cell, metric)), published)
 
 
+def _bracket(cell: Mapping[str, Any], part: str, metric: Metric) -> str:
+    """The interval of a value, or of these trained models: '[55.10, 61.20]', 'these models [56.40, 60.10]'."""
+    ends = [numbers.shown(cell[f"{part}{end}"], metric) for end in ("low", "high")]
+    return (MODELS if part else "") + numbers.interval(*ends)
+
+
 def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
-    """The interval of a delta, and the test behind it."""
+    """The interval of a delta and the test that follows it, then those of these trained models."""
     if pd.notna(cell["delta_low"]):
-        yield numbers.interval(numbers.signed(cell["delta_low"], metric), numbers.signed(cell["delta_high"], metric))
+        yield numbers.interval(*(numbers.signed(cell[f"delta_{end}"], metric) for end in ("low", "high")))
+        yield numbers.p_value(cell["p_holm"])
+    else:
+        few = "draw" if cell["draws"] < FEWEST_DRAWS else "subject"
+        yield f"no test: {count(cell['draws'] if few == 'draw' else cell['subjects'], few)}"
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
         yield "no case differs"
-    else:
-        yield f"{numbers.p_value(cell['p_holm'])}, r = {cell['biserial']:+.2f}".replace("-", numbers.MINUS)
+    elif pd.notna(cell["models_delta_low"]):
+        ends = [numbers.signed(cell[f"models_delta_{end}"], metric) for end in ("low", "high")]
+        yield f"{MODELS}{numbers.interval(*ends)}, r = {cell['biserial']:+.2f}".replace("-", numbers.MINUS)
     if cell["pairs"] != cell["cases"]:
         yield f"n = {cell['pairs']:,}"
 
@@ -105,15 +118,16 @@ def _change(delta: float, metric: Metric) -> tuple[str, str]:
     return change, "up" if change.startswith("+") == metric.higher else "down"
 
 
-def _missing(folds: int, expected: int) -> str:
-    return f"– ({folds} of {count(expected, 'fold')})"
+def _missing(trainings: int, expected: int, spec: TableSpec) -> str:
+    return f"– ({trainings} of {count(expected, 'training' if spec.seeds else 'fold')})"
 
 
-def _shared(column: list[Mapping[str, Any]]) -> str:
+def _shared(column: list[Mapping[str, Any]], spec: TableSpec) -> str:
     """What the cells of a column have in common: cohort, cases, folds."""
     cases = _numbers_of_cases(column) or [0]
     number = count(cases[-1], "case") if len(cases) == 1 else f"{cases[0]:,} to {cases[-1]:,} cases"
-    return f"{column[0]['cohort']}, {number}, {count(column[0]['folds_expected'], 'fold')}"
+    seeds = f" of {count(len(spec.seeds), 'seed')}" if spec.seeds else ""
+    return f"{column[0]['cohort']}, {number}, {count(len(spec.folds), 'fold')}{seeds}"
 
 
 def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
@@ -124,17 +138,13 @@ def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
 
 
 def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
-    metric, confidence = metric_of(spec), numbers.share(spec.bootstrap.confidence)
+    metric = metric_of(spec)
     yield f"{_unit(metric)}: {FOLD_SCORE}."
     if not metric.higher:
         yield "Lower is better."
-    if cells["low"].notna().any():
-        yield (
-            f"In brackets: {confidence} interval, bootstrap over subjects ({spec.bootstrap.resamples:,} samples,"
-            " percentiles). The trained models are taken as given; how much trainings differ is in the SD."
-        )
-    yield from _delta_note(spec)
-    yield from _test_notes(cells, spec)
+    yield from interval_notes(cells, spec)
+    yield from delta_note(spec)
+    yield from test_notes(cells, spec)
     n_train = {row.n_train for row in spec.rows}
     if len(n_train) == 1:
         yield f"Training cases (n_train): {n_train.pop()}."
@@ -150,32 +160,6 @@ def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
 
 def _unit(metric: Metric) -> str:
     return f"{metric.title} {metric.unit}" if metric.unit.startswith("x") else f"{metric.title} in {metric.unit}"
-
-
-def _delta_note(spec: TableSpec) -> Iterator[str]:
-    if any(spec.baseline_of(row) for row in spec.rows):
-        yield f"Signed: the difference to '{spec.baseline}' with the same backbone and n_train."
-
-
-def _test_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
-    tested = cells[cells["p"].notna()]
-    if tested.empty:
-        return
-    tests = sorted(set(tested["tests"]))
-    number = count(tests[0], "test") if len(tests) == 1 else f"{tests[0]} to {tests[-1]} tests"
-    yield (
-        "p: two-sided Wilcoxon signed-rank test on n subjects (n = cases, if not given), each the mean over its labels and"
-        f" folds; Holm's correction for {number} in its column. r: rank-biserial correlation, −1 to 1."
-    )
-    unpaired = tested[tested["unpaired"] > 0]
-    if len(unpaired):
-        most = count(int(unpaired["unpaired"].max()), "score")
-        cells_unpaired = count(len(unpaired), "cell")
-        yield f"Defined in one of the two arms alone, so in its value but not in the test: up to {most} in {cells_unpaired}."
-    few = tested[(tested["smallest_p"] > 1 - spec.bootstrap.confidence) & (tested["zeros"] < tested["pairs"])]
-    if len(few):
-        level = numbers.share(round(1 - spec.bootstrap.confidence, 9))
-        yield f"Too few subjects differ in {count(len(few), 'cell')} for any p below {level}, whatever the scores."
 
 
 def _published_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
@@ -197,6 +181,10 @@ def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
         yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
     for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
         yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
+    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    for line in doubted.drop_duplicates(["column", "corpus"]).to_dict("records"):
+        subjects = count(int(line["look"]), "subject")
+        yield f"Look at these: {subjects} of {line['column']} may be in {line['corpus']} (overlap.html has the pictures)."
 
 
 def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
@@ -209,6 +197,35 @@ def _empty_notes(cells: pd.DataFrame) -> Iterator[str]:
 def _left_out_note(metric: Metric, left_out: int, scores: int) -> str:
     why = "empty masks" if metric != METRICS["lesion_f1"] else "empty masks, labels that are not lesions"
     return f"Left out, as their {metric.title} is undefined ({why}): {left_out:,} of {scores:,} scores."
+
+
+# --- verdicts
+
+
+def verdict_grid(judged: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `verdicts.judge` returned: a row per arm that has a baseline, a column per task and cohort."""
+    metric = metric_of(spec)
+    by_cell = {(*_arm(line), line["column"]): line for line in judged.to_dict("records")}
+    rows = [row for row in spec.rows if spec.baseline_of(row)]
+    body = [
+        (Cell(row.title), Cell(spec.baseline_of(row).title), *(_judged(by_cell[*row.arm, c.title], metric) for c in spec.columns))
+        for row in rows
+    ]
+    header = (Cell("Model"), Cell("compared with"), *(Cell(column.title, column.cohort) for column in spec.columns))
+    notes = tuple(verdict_notes(judged, spec))
+    return Grid(f"{spec.title}: verdicts", header, tuple(body), notes, stub=2, starts=frozenset(), narrow=True)
+
+
+def _judged(line: Mapping[str, Any], metric: Metric) -> Cell:
+    """A verdict with the difference, its interval, and what it would take to decide."""
+    if pd.isna(line["delta"]):
+        return Cell("–", tone="missing")
+    change, tone = _change(line["delta"], metric)
+    under = [line["to_decide"]] if line["to_decide"] else []
+    beside = []
+    if pd.notna(line["delta_low"]):
+        beside.append(numbers.interval(*(numbers.signed(line[f"delta_{end}"], metric) for end in ("low", "high"))))
+    return Cell(line["verdict"], change, tone, tuple(under), tuple(beside))
 
 
 # --- by label, by metric, ranks
@@ -225,20 +242,22 @@ def per_label_grid(labels: pd.DataFrame, spec: TableSpec) -> Grid:
             starts.append(len(body))
             names = (Cell(column.title), Cell(label))
             lines = label_scores(of_column, column, label, spec)
-            body += [(*names, Cell(row.title), *_by_folds(line, metric)) for row, line in zip(spec.rows, lines, strict=True)]
-    header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec.folds), "all folds"]
+            body += [
+                (*names, Cell(row.title), *_by_folds(line, metric, spec)) for row, line in zip(spec.rows, lines, strict=True)
+            ]
+    header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec.fold_names), "all folds"]
     notes = [f"{_unit(metric)}. A fold: mean over cases. All folds: mean ± SD (n - 1) over the folds."]
-    notes += [*_delta_note(spec), _left_out_note(metric, labels["left_out"].sum(), labels["cases"].sum())]
+    notes += [*delta_note(spec), _left_out_note(metric, labels["left_out"].sum(), labels["cases"].sum())]
     title = f"{spec.title}: {metric.title} per label"
     return Grid(title, tuple(map(Cell, header)), tuple(body), tuple(notes), stub=3, starts=frozenset(starts[1:]))
 
 
-def _by_folds(scores: LabelScores, metric: Metric) -> Iterator[Cell]:
+def _by_folds(scores: LabelScores, metric: Metric, spec: TableSpec) -> Iterator[Cell]:
     """The cells of one label and arm: one for each fold, then the mean over folds and its delta."""
     for value in scores.by_fold:
         yield Cell("–", tone="missing") if pd.isna(value) else Cell(numbers.shown(value, metric))
     if pd.isna(scores.mean):
-        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold)), tone="missing")
+        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold), spec), tone="missing")
     else:
         change = _change(scores.delta, metric) if pd.notna(scores.delta) else ()
         yield Cell(numbers.mean_sd(scores.mean, scores.sd, metric), *change)
@@ -249,7 +268,7 @@ def per_metric_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     names = list(dict.fromkeys(cells["metric"]))
     lines = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
     body = [
-        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name]) for name in names))
+        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name], spec) for name in names))
         for column in spec.columns
         for row in spec.rows
     ]
@@ -257,7 +276,7 @@ def per_metric_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     header += [Cell(METRICS[name].title, f"{METRICS[name].unit} {'↑' if METRICS[name].higher else '↓'}") for name in names]
     starts = range(len(spec.rows), len(body), len(spec.rows))
     notes = [f"{FOLD_SCORE[0].upper()}{FOLD_SCORE[1:]}."]
-    notes += ["↑ higher is better, ↓ lower is better.", *_delta_note(spec)]
+    notes += ["↑ higher is better, ↓ lower is better.", *delta_note(spec)]
     undefined = cells.groupby("metric", sort=False)[["left_out", "label_scores"]].sum()
     notes += [_left_out_note(METRICS[name], *undefined.loc[name]) for name in names if undefined.loc[name, "left_out"]]
     title = f"{spec.title}: all metrics"
@@ -268,12 +287,12 @@ def _arm(line: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(line[name]) for name in ARM)
 
 
-def _plain(cell: Mapping[str, Any]) -> Cell:
+def _plain(cell: Mapping[str, Any], spec: TableSpec) -> Cell:
     """Mean, SD and delta, without interval and test."""
     metric = METRICS[cell["metric"]]
     if pd.isna(cell["value"]):
         undefined = cell["label_scores"] and cell["left_out"] == cell["label_scores"]
-        return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"]), tone="missing")
+        return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"], spec), tone="missing")
     change = _change(cell["delta"], metric) if pd.notna(cell["delta"]) else ()
     return Cell(numbers.mean_sd(cell["value"], cell["sd"], metric), *change)
 

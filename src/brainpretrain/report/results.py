@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike
 
 from brainpretrain.errors import UserError
 from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
-from brainpretrain.report import statistics
+from brainpretrain.report import comparison, statistics
+from brainpretrain.report.comparison import Scored, check_same_cases
 from brainpretrain.report.metrics import METRICS, metric_of
 from brainpretrain.report.statistics import Cases
 
@@ -26,7 +27,6 @@ RUN = ["task", "cohort", *ARM, "fold"]
 KEYS = [*RUN, "volume", "label"]
 EMPTY = ["both_empty", "reference_empty", "prediction_empty"]
 TEXTS = [*KEYS, "subject", "status"]
-TESTED = ["pairs", "zeros", "p", "smallest_p", "biserial", "dz"]  # of `statistics.SignedRank`
 ALL = "all columns"  # in a table of ranks: the mean over its columns
 UNKNOWN = "unknown"
 
@@ -112,33 +112,20 @@ def fold_scores(values: pd.DataFrame) -> pd.Series:
     return values.groupby([*RUN, "label"])["value"].mean().groupby(RUN).mean().dropna()
 
 
+def of_draws(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
+    """Values of all trainings of an arm, in the order of `TableSpec.fold_names`, as the mean over the seeds of each fold."""
+    return by_training.reshape(len(spec.folds), -1).mean(1)
+
+
+def sd_of_draws(by_training: np.ndarray, spec: TableSpec) -> float:
+    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold."""
+    draws = of_draws(by_training, spec)
+    return float(draws.std(ddof=1)) if len(draws) > 1 else float("nan")
+
+
 def case_scores(values: pd.DataFrame, column: str = "value") -> pd.DataFrame:
     """Mean over labels for each run and case: columns of the run, volume, and `column` (NaN if undefined)."""
     return values.groupby([*RUN, "volume"], as_index=False)[column].mean()
-
-
-@dataclass(frozen=True)
-class Scored:
-    """The scores behind a cell of a table.
-
-    Attributes:
-        rows: its rows of scores.tsv, with the table's metric as `value`.
-        subjects: sorted.
-        by_fold: the fold scores, NaN where a fold is missing.
-        by_subject: for each subject, the mean over folds of the mean over labels.
-        samples: the value of the cell in each bootstrap sample; empty if the cell is not complete.
-    """
-
-    rows: pd.DataFrame
-    subjects: tuple[str, ...]
-    by_fold: np.ndarray
-    by_subject: np.ndarray
-    samples: np.ndarray
-
-    @property
-    def value(self) -> float:
-        """Mean over the folds; NaN if one is missing."""
-        return float(self.by_fold.mean())
 
 
 def _scored(checked: pd.DataFrame, spec: TableSpec) -> list[list[Scored]]:
@@ -156,7 +143,7 @@ def _cell_scored(rows: pd.DataFrame, spec: TableSpec) -> Scored:
     samples = np.array([])
     if len(cases.subjects) > 1 and not np.isnan(by_fold).any():  # the spread of a single subject is unknown
         samples = statistics.resampled(cases, spec.bootstrap.resamples, spec.bootstrap.seed)
-    return Scored(rows, cases.subjects, by_fold, by_subject, samples)
+    return Scored(rows, cases, of_draws(by_fold, spec), by_fold, by_subject, samples)
 
 
 def cases_of(scored: pd.DataFrame, folds: list[str], labels: list[str]) -> Cases:
@@ -179,8 +166,9 @@ def build(scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps | None = Non
     """The cells of a result table, a line each, in the order of the spec.
 
     The score of a fold is the mean over labels of the mean over cases, without undefined scores. The value of a cell is
-    the mean over folds of the fold scores, if every fold of the spec is scored, and its SD is the sample SD (n - 1).
-    Its delta is the difference to the baseline (see `TableSpec.baseline_of`) in the same column.
+    the mean over folds of the fold scores, if every fold of the spec is scored, and its SD is the sample SD (n - 1); with
+    several seeds, a fold is the mean over its seeds. Its delta is the difference to the baseline (see
+    `TableSpec.baseline_of`) in the same column.
 
     Args:
         scores: a row per run, cohort, case and label, as the evaluation writes them; other runs may be among them.
@@ -190,11 +178,11 @@ def build(scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps | None = Non
     Returns:
         row, column (titles), task, cohort, backbone, init, recipe, n_train, metric, folds (scored), folds_expected,
         cases, subjects, label_scores, left_out (of these), both_empty, reference_empty, prediction_empty (of the
-        others), value, sd, low, high (bootstrap interval of value), baseline (title of the row compared with, or ''),
-        delta, delta_low, delta_high, unpaired (scores defined in only one of the two arms), pairs (of subjects),
-        zeros (of these), p, tests (in the column), p_holm, smallest_p, biserial, dz,
+        others), value, sd, low, high (crossed interval of value), models_low, models_high (bootstrap interval, the trained
+        models as given), baseline (title of the row compared with, or ''), and what `comparison.compared` and
+        `comparison.corrected` return,
         published, published_sd, differs (how the run differs from the published protocol), shared (subjects scored and
-        pretrained on, or 'unknown').
+        pretrained on, or 'unknown'), look (further subjects who may be, by the overlap audit).
         Values are in the units of scores.tsv; NaN is unknown.
 
     Raises:
@@ -215,11 +203,10 @@ def _column(cells: list[Scored], column: ColumnSpec, spec: TableSpec, overlaps: 
     for row, cell in zip(spec.rows, cells, strict=True):
         line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec)
         base = spec.baseline_of(row)
-        line |= _compared(row.title, cell, base, cells[spec.rows.index(base)] if base else None, spec)
-        lines.append(line | _published(row, column, spec) | {"shared": _shared_subjects(row, column, cell.rows, overlaps)})
-    p = np.array([line["p"] for line in lines])
-    tests = int((~np.isnan(p)).sum())
-    return [line | {"tests": tests, "p_holm": corrected} for line, corrected in zip(lines, statistics.holm(p), strict=True)]
+        line |= comparison.compared(row.title, cell, base, cells[spec.rows.index(base)] if base else None, spec)
+        audited = {"shared": _shared_subjects(row, column, cell.rows, overlaps), "look": _to_look_at(row, column, overlaps)}
+        lines.append(line | _published(row, column, spec) | audited)
+    return comparison.corrected(lines)
 
 
 def _names(row: RowSpec, column: ColumnSpec) -> dict[str, Any]:
@@ -230,65 +217,23 @@ def _names(row: RowSpec, column: ColumnSpec) -> dict[str, Any]:
 def _summary(cell: Scored, spec: TableSpec) -> dict[str, Any]:
     kept = cell.rows[cell.rows["value"].notna()]
     folds = cell.by_fold[~np.isnan(cell.by_fold)]
-    low, high = statistics.interval(cell.samples, spec.bootstrap.confidence)
+    models = statistics.interval(cell.samples, spec.bootstrap.confidence)
+    low, high = comparison.value_interval(cell, spec)
     return {
         "folds": len(folds),
-        "folds_expected": len(spec.folds),
+        "folds_expected": len(spec.fold_names),
         "cases": cell.rows["volume"].nunique(),
         "subjects": len(cell.subjects),
         "label_scores": len(cell.rows),
         "left_out": len(cell.rows) - len(kept),
         **{status: int((kept["status"] == status).sum()) for status in EMPTY},
         "value": cell.value,
-        "sd": cell.by_fold.std(ddof=1) if len(folds) > 1 else float("nan"),
+        "sd": cell.draws.std(ddof=1) if len(cell.draws) > 1 else float("nan"),
         "low": low,
         "high": high,
+        "models_low": models[0],
+        "models_high": models[1],
     }
-
-
-# --- comparison with the baseline
-
-
-def _compared(title: str, cell: Scored, base: RowSpec | None, other: Scored | None, spec: TableSpec) -> dict[str, Any]:
-    """Delta to the baseline with its bootstrap interval, both arms with the same subjects drawn, and the paired test."""
-    delta, low, high, differences, unpaired = *(float("nan"),) * 3, np.array([]), 0
-    if base and other:
-        _check_same_cases(cell.rows, other.rows, title, base.title)
-        delta = cell.value - other.value
-        if not math.isnan(delta):
-            low, high = statistics.interval(cell.samples - other.samples, spec.bootstrap.confidence)
-            differences = _paired(cell.rows, other.rows)
-            unpaired = int((cell.rows["value"].isna().to_numpy() != other.rows["value"].isna().to_numpy()).sum())
-    test = statistics.signed_rank(differences)
-    line = {"baseline": base.title if base else "", "delta": delta, "delta_low": low, "delta_high": high, "unpaired": unpaired}
-    return line | {name: getattr(test, name) for name in TESTED}
-
-
-def _paired(rows: pd.DataFrame, other: pd.DataFrame) -> np.ndarray:
-    """A difference for each subject: mean over labels, then over its sessions and folds, of the scores defined in both arms.
-
-    Both frames have the same cases in the same order (see `check` and `_check_same_cases`).
-    """
-    difference = pd.Series(rows["value"].to_numpy() - other["value"].to_numpy())
-    by_volume = difference.groupby([rows[key].to_numpy() for key in ("subject", "fold", "volume")]).mean()
-    return by_volume.groupby(level=0).mean().dropna().to_numpy()
-
-
-def _check_same_cases(rows: pd.DataFrame, other: pd.DataFrame, title: str, base: str) -> None:
-    """Refuses a comparison of different cases. A fold that is scored in only one of the arms is not compared."""
-    keys = ["fold", "volume", "label"]
-    if rows[keys].to_numpy().tolist() == other[keys].to_numpy().tolist():
-        return
-    folds = set(rows["fold"]) & set(other["fold"])
-    cases = [set(frame[keys].itertuples(index=False, name=None)) for frame in (rows, other)]
-    odd = sorted(case for case in cases[0] ^ cases[1] if case[0] in folds)
-    if odd:
-        (fold, volume, label), run = odd[0], (rows if len(rows) else other).iloc[0]
-        raise UserError(
-            f"'{title}' and '{base}' are not scored on the same cases ({len(odd)} differ)",
-            where=f"scores.tsv: {run['task']} {run['cohort']} {fold=} {volume=} {label=}",
-            fix="run the prediction and the evaluation of both arms again",
-        )
 
 
 # --- published values, and subjects that a corpus shares with a cohort
@@ -318,6 +263,15 @@ def _shared_subjects(row: RowSpec, column: ColumnSpec, scored: pd.DataFrame, ove
     if "cohort" in audit.columns:
         return int(of_task.loc[of_task["cohort"] == column.cohort, "shared"].astype(int).sum())
     return len(set(" ".join(of_task["subjects"].astype(str)).split()) & set(scored["subject"]))
+
+
+def _to_look_at(row: RowSpec, column: ColumnSpec, overlaps: Overlaps) -> int:
+    """Number of subjects of the cell's cohort who may be in its corpus; the audit asks a person to look at their images."""
+    audit = overlaps.get(row.corpus)
+    if audit is None or "look" not in audit.columns:
+        return 0
+    rows = audit[(audit["task"] == column.task) & (audit["cohort"] == column.cohort)]
+    return int(rows["look"].astype(int).sum())
 
 
 # --- by label, by metric
@@ -379,7 +333,7 @@ def label_scores(labels: pd.DataFrame, column: ColumnSpec, label: str, spec: Tab
     for row, series, mean in zip(spec.rows, values, means, strict=True):
         base = spec.baseline_of(row)
         delta = mean - means[spec.rows.index(base)] if base else float("nan")
-        lines.append(LabelScores(tuple(series), mean, float(series.std(ddof=1, skipna=False)), delta))
+        lines.append(LabelScores(tuple(series), mean, sd_of_draws(series.to_numpy(), spec), delta))
     return lines
 
 
@@ -396,7 +350,7 @@ def everything(scores: pd.DataFrame, spec: TableSpec, overlaps: Overlaps | None 
             other = spec.with_metric(name)
             by_metric.append(results if name == spec.metric else _results(_scored(checked, other), other, {}))
     metrics = pd.concat(by_metric or [results], ignore_index=True)
-    metrics = metrics.drop(columns=["published", "published_sd", "differs", "shared"])
+    metrics = metrics.drop(columns=["published", "published_sd", "differs", "shared", "look"])
     return {"results": results, "labels": _labels(cells, spec), "metrics": metrics, "ranks": _ranks(cells, spec)}
 
 
@@ -443,7 +397,7 @@ def _rank_lines(rows: list[RowSpec], cells: list[list[Scored]], spec: TableSpec)
     options, higher = spec.bootstrap, metric_of(spec).higher
     for column in cells:
         for row, cell in zip(rows[1:], column[1:], strict=True):
-            _check_same_cases(cell.rows, column[0].rows, row.title, rows[0].title)
+            check_same_cases(cell.rows, column[0].rows, row.title, rows[0].title)
     ranks = np.array([statistics.ranks(_settled([cell.value for cell in column]), higher) for column in cells])
     drawn = np.array([_drawn_ranks(column, higher) for column in cells])  # (columns, resamples, rows)
     by_case = np.array([_case_ranks(column, higher) for column in cells])
@@ -480,7 +434,7 @@ def _settled(values: ArrayLike) -> np.ndarray:
 
 def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
     """Six decimals: finer than any difference that matters, coarser than differences between platforms. p keeps six digits."""
-    p = [name for name in ("p", "p_holm", "smallest_p") if name in frame.columns]
+    p = [name for name in comparison.P_VALUES if name in frame.columns]
     others = frame.select_dtypes("float").columns.difference(p)
     digits = {name: frame[name].map(lambda value: float(f"{value:.6g}")) for name in p}
     return frame.assign(**digits).round(dict.fromkeys(others, 6))

@@ -27,7 +27,8 @@ def by_site(scores: pd.DataFrame, index: pd.DataFrame, trained: set[str]) -> pd.
     site = scores["subject"].map(sites).fillna("")
     if (site == "").any():
         subjects = sorted(scores.loc[site == "", "subject"].unique())
-        raise UserError(f"no site is known of {', '.join(subjects[:_LISTED])}", fix="take 'by_site' out of the task's 'ood'")
+        cohort = f"cohort '{scores['cohort'].iloc[0]}'"
+        raise UserError(f"no site is known of {', '.join(subjects[:_LISTED])}", fix=f"take 'by_site' out of the task's {cohort}")
     seen = site.isin(trained)
     parts = [scores[seen].assign(cohort=scores["cohort"] + "_seen"), scores[~seen].assign(cohort=scores["cohort"] + "_unseen")]
     return pd.concat([scores, *parts], ignore_index=True)

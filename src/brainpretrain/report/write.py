@@ -11,7 +11,7 @@ import pandas as pd
 from brainpretrain.config.sections import Bootstrap
 from brainpretrain.files import write_tsv
 from brainpretrain.plan.table_spec import TableSpec
-from brainpretrain.report import budgets, costs, layouts, printers, results
+from brainpretrain.report import budgets, costs, layouts, printers, results, verdicts
 from brainpretrain.report.figures import budgets as budgets_figure
 from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures import ranks
@@ -26,6 +26,7 @@ LAYOUTS = {
     "labels": layouts.per_label_grid,
     "metrics": layouts.per_metric_grid,
     "ranks": layouts.rank_grid,
+    "verdicts": layouts.verdict_grid,
 }
 
 
@@ -36,10 +37,10 @@ def write_table(
     overlaps: Overlaps,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Grid:
-    """Writes the results, scores by label, results by metric and ranks of one table, and the figure of the ranks.
+    """Writes the results, scores by label, results by metric, ranks and verdicts of one table, and the figure of the ranks.
 
-    The files are <name>, <name>_labels, <name>_metrics and <name>_ranks as .tsv, .md, .tex, .html and .txt, and <name>_ranks.svg
-    and .png. The same scores always give the same bytes.
+    The files are <name>, <name>_labels, <name>_metrics, <name>_ranks and <name>_verdicts as .tsv, .md, .tex, .html and .txt, and
+    <name>_ranks.svg and .png. The same scores always give the same bytes.
 
     Args:
         scores, spec, overlaps: as for `results.build`.
@@ -53,6 +54,7 @@ def write_table(
     """
     folder = Path(folder)
     frames = results.everything(scores, spec, overlaps)
+    frames["verdicts"] = verdicts.judge(frames["results"], spec)
     grids = {part: layout(frames[part], spec) for part, layout in LAYOUTS.items()}
     if spec.hours:
         hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))

@@ -14,7 +14,7 @@ from brainpretrain import decoders
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases
+from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases, side_pairs
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
@@ -58,8 +58,8 @@ def finetune(
     """
     torch.set_num_threads(machine.threads)
     recipe, task = run.recipe, run.task
-    by_subject = labelled_cases(table, folder, task.sequences)
     fold = read_json(split)
+    by_subject = labelled_cases(table, folder, task.sequences, fold.get("subsets", []))
     subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
     pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
     background = background_values(pool, task.labels, task.ignore)
@@ -73,7 +73,8 @@ def finetune(
     report = load_init(network.encoder, init, run)
     if init and recipe.transfer == "encoder_decoder":
         report += load_decoder(network, init.with_name("decoder"), run)
-    policy, lookup = Policy(run.policy), label_lookup(task.labels, task.ignore)
+    policy = Policy(run.policy, side_pairs(task.labels, task.left_right))
+    lookup = label_lookup(task.labels, task.ignore)
     train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
     made_from = {

@@ -8,21 +8,44 @@ import torch
 import torch.nn.functional as F
 
 
-def deep(
-    logits: torch.Tensor | Sequence[torch.Tensor], label: torch.Tensor, ignored: int, *, name: str, smooth: float
-) -> torch.Tensor:
-    """The loss `name` of every output of a network, finest first, weighted 1, 1/2, 1/4 ... and divided by their sum.
+def deep_weights(outputs: int, kind: str) -> list[float]:
+    """Weights of the outputs of a network, finest first: 1, 1/2, 1/4 ...; they are relative to their sum.
 
-    A coarser output is compared with every n-th voxel of the label. For a single output this is the plain loss.
+    Args:
+        outputs: their number.
+        kind: `all`; `nnunet`, where the coarsest of several has weight 0; `finest`, where all but the finest have.
+    """
+    kept = {"all": outputs, "nnunet": max(1, outputs - 1), "finest": 1}[kind]
+    return [0.5**number if number < kept else 0.0 for number in range(outputs)]
+
+
+def deep(
+    logits: torch.Tensor | Sequence[torch.Tensor],
+    label: torch.Tensor,
+    ignored: int,
+    *,
+    name: str,
+    smooth: float,
+    supervision: str = "all",
+) -> torch.Tensor:
+    """The loss `name` of the outputs of a network, finest first, weighted as `deep_weights` says.
+
+    A coarser output is compared with every n-th voxel of the label. For a single output this is the plain loss. An output of
+    weight 0 stays part of the computation, with a gradient of 0, since several processes expect a gradient of every parameter.
     """
     outputs = [logits] if isinstance(logits, torch.Tensor) else logits
-    weights = [0.5**number for number in range(len(outputs))]
+    weights = deep_weights(len(outputs), supervision)
     steps = [label.shape[-1] // output.shape[-1] for output in outputs]
     terms = [
-        weight * KINDS[name](output, label[:, ::step, ::step, ::step], ignored, smooth=smooth)
+        weight * KINDS[name](output, label[:, ::step, ::step, ::step], ignored, smooth=smooth) if weight else _nothing(output)
         for weight, step, output in zip(weights, steps, outputs, strict=True)
     ]
     return torch.stack(terms).sum() / sum(weights)
+
+
+def _nothing(output: torch.Tensor) -> torch.Tensor:
+    """0, with a gradient of 0 for everything behind an output."""
+    return 0 * output.float().clamp(-1, 1).sum()
 
 
 def dice_ce(logits: torch.Tensor, label: torch.Tensor, ignored: int, *, smooth: float) -> torch.Tensor:

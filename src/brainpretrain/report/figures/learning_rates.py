@@ -64,7 +64,7 @@ def recipes(phases: Mapping[str, Sequence[Phase]], path: Path | str) -> None:
     """
     if not phases:
         raise UserError("no recipe to draw", fix="name entries of config/finetune.yaml or config/pretext.yaml")
-    across = min(5, math.ceil(math.sqrt(len(phases))))
+    across = min(7, math.ceil(math.sqrt(len(phases))))
     down = math.ceil(len(phases) / across)
     with figure_at(path, 320 * across, 180 * down + 40) as figure:
         shades: dict[str, Artist] = {}

@@ -84,6 +84,28 @@ def augmentations(pictures: Sequence[tuple[str, str, np.ndarray, np.ndarray]], p
             difference.set_title(f"difference,\nup to {largest:.2g}", fontsize=8, fontweight="normal")
 
 
+def corruptions(rows: Sequence[tuple[str, Sequence[np.ndarray]]], path: Path | str, title: str, credit: str) -> None:
+    """Draws what a pretext makes of a patch: a row for each kind of picture, a column for each draw.
+
+    Args:
+        rows: what a row shows, and its axial slices (x y) in 0..1.
+        path: .png or .svg.
+        title: above the figure.
+        credit: below the figure: source and licence of the image.
+    """
+    with figure_at(path, 1200, 90 + 225 * len(rows)) as figure:
+        figure.suptitle(title, fontweight="bold")
+        figure.supxlabel(credit, fontsize=8, color=GREY)
+        columns = max(len(images) for _, images in rows)
+        axes = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=[0.5, *[1] * columns])
+        for line, (words, images) in zip(axes, rows, strict=True):
+            write_message(line[0], fill(words, 14), DARK)
+            for panel in line[1:]:
+                panel.set_axis_off()
+            for panel, image in zip(line[1:], images, strict=False):
+                draw_slice(panel, image)
+
+
 def draw_slice(axes: Axes, image: np.ndarray, *, top: float = 1.0, aspect: float = 1.0, colours: str = "gray") -> AxesImage:
     """Draws an axial slice (x y) in RAS: anterior is up, the patient's left is left.
 

@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
+from brainpretrain.cohorts import likeness
+from brainpretrain.cohorts.copies import Pictures
 from brainpretrain.cohorts.overlap import on_both_sides
 from brainpretrain.report.licences import UNKNOWN
 from brainpretrain.report.pages.html import MISSING, Table, render, table
 
 MAX_PAIRS = 500
-HOW = {"exact": "equal voxels", "near": "same image", "mirrored": "same image, mirrored", "": ""}
+HOW = {
+    "exact": "equal voxels",
+    "near": "same image",
+    "mirrored": "same image, mirrored",
+    "brain": "same brain",
+    "brain, mirrored": "same brain, mirrored",
+    "": "",
+}
+LEVEL = {"same": "same", "look": "look at these", "": "same"}  # an audit of an earlier version states no level
 NAME = {"same": "same name", "alias": "alias", "": "other name"}
 
 
 def overlap_page(
-    overlaps: Mapping[str, tuple[str, pd.DataFrame, pd.DataFrame]], near: float, splits: Mapping[str, Mapping[str, Any]]
+    overlaps: Mapping[str, tuple[str, pd.DataFrame, pd.DataFrame]],
+    near: float,
+    splits: Mapping[str, Mapping[str, Any]],
+    pictures: Mapping[str, Pictures] | None = None,
 ) -> str:
     """The subjects of each corpus that are scored too, and the patients that are on both sides of a split.
 
@@ -25,6 +42,7 @@ def overlap_page(
         overlaps: corpus -> its protocol and the two tables that `overlap.shared_subjects` returned, read back as text.
         near: correlation from which two volumes counted as one image.
         splits: task -> what `splits.split` returned.
+        pictures: corpus -> pictures of pairs that images reveal.
     """
     corpora = [
         {
@@ -32,6 +50,7 @@ def overlap_page(
             "protocol": protocol,
             "cohorts": _cohorts(shared),
             "pairs": _pairs(pairs) if len(pairs) else None,
+            "pictures": _pictures(pairs, pictures[corpus]) if pictures and corpus in pictures else [],
             "more_pairs": len(pairs) - MAX_PAIRS,
         }
         for corpus, (protocol, shared, pairs) in sorted(overlaps.items())
@@ -42,21 +61,34 @@ def overlap_page(
         for task, s in sorted(splits.items())
     ]
     title, listed = "Overlap of corpora and cohorts", table(header, rows, numeric=(2, 3, 4))
-    return render("overlap", title=title, near=f"{near:g}", corpora=corpora, splits=listed)
+    levels = {"same": f"{likeness.SAME:g}", "look": f"{likeness.LOOK:g}"}
+    return render("overlap", title=title, near=f"{near:g}", levels=levels, corpora=corpora, splits=listed)
 
 
 def _cohorts(shared: pd.DataFrame) -> Table:
-    header = ["Task", "Cohort", "Data set", "Subjects scored", "In the corpus", "By name", "By image"]
-    columns = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content"]
+    header = [
+        "Task",
+        "Cohort",
+        "Data set",
+        "Subjects scored",
+        "In the corpus",
+        "By name",
+        "By image",
+        "Look at these",
+        "Volumes by outline only",
+    ]
+    columns = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content", "look", "without_brain"]
+    shared = shared if "look" in shared else shared.assign(look=0, without_brain=0)  # an audit of an earlier version
     rows = [[*row[:3], *(f"{int(number):,}" for number in row[3:])] for row in shared[columns].itertuples(index=False)]
-    return table(header, rows, numeric=(3, 4, 5, 6))
+    return table(header, rows, numeric=(3, 4, 5, 6, 7, 8))
 
 
 def _pairs(pairs: pd.DataFrame) -> Table:
-    """The first pairs of subjects; pairs that only the images reveal come first, since no name hints at them."""
-    order = {"": 0, "alias": 1, "same": 2}
-    pairs = pairs.sort_values("name", key=lambda names: names.map(order), kind="stable")
-    header = ["Task, cohort", "Subject", "In the corpus", "Name", "Equal images", "Nearest", "Correlation"]
+    """The first pairs of subjects; those to look at come first, then pairs that only the images reveal: no name hints at them."""
+    order, levels = {"": 1, "alias": 2, "same": 3}, pairs["level"] if "level" in pairs else pd.Series("", pairs.index)
+    pairs = pairs.assign(level=levels, place=pairs["name"].map(order).where((levels != "look") | (pairs["name"] != ""), 0))
+    pairs = pairs.sort_values("place", kind="stable")
+    header = ["Task, cohort", "Subject", "In the corpus", "Name", "Pairs of images", "Nearest", "Correlation", "Level"]
     rows = [
         [
             f"{pair['task']}, {pair['cohort']}",
@@ -66,10 +98,30 @@ def _pairs(pairs: pd.DataFrame) -> Table:
             pair["volumes"],
             _nearest(pair),
             f"{float(pair['correlation']):.3f}" if pair["how"] else MISSING,
+            LEVEL[pair["level"]] if pair["how"] and not pair["name"] else "same",
         ]
         for pair in pairs[:MAX_PAIRS].to_dict("records")
     ]
     return table(header, rows, numeric=(4, 6))
+
+
+def _pictures(pairs: pd.DataFrame, found: Pictures) -> list[dict[str, str]]:
+    """Caption and picture (a PNG in base64) of each pair: the volume above, its counterpart below."""
+    rows = {(row["volume"], row["corpus_dataset"], row["corpus_volume"]): row for row in pairs.to_dict("records")}
+    shown = []
+    for names, slices in zip(found.names, found.slices, strict=True):
+        if row := rows.get(names):
+            caption = f"{names[0]} above, {names[2]} of {names[1]} below: {LEVEL[row.get('level', '')]}, {HOW[row['how']]}, "
+            tiles = np.concatenate([np.concatenate(list(volume), axis=1) for volume in slices], axis=0)
+            shown.append({"caption": caption + f"correlation {float(row['correlation']):.3f}", "png": _png(tiles)})
+    return shown
+
+
+def _png(image: np.ndarray) -> str:
+    """A grey image (rows, columns) uint8 as a PNG in base64."""
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, format="PNG", optimize=True)
+    return base64.b64encode(stream.getvalue()).decode()
 
 
 def _nearest(pair: Mapping[str, str]) -> str:

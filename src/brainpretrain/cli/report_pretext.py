@@ -1,0 +1,65 @@
+"""The command `plot-pretext`. It has its own file, since it imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from brainpretrain import backbones, pretext
+from brainpretrain.augment.boxes import crop_box
+from brainpretrain.cli.arguments import OUT, arg, command, entry
+from brainpretrain.preprocess import nifti, volumes
+from brainpretrain.pretext.about import PICTURES
+from brainpretrain.report.figures.slices import corruptions
+
+SHOWN = {
+    "reconstruction": ("masked",),
+    "corruption": ("masked",),
+    "classes": ("masked", "target"),
+    "overlaps": ("masked", "target"),
+}
+PLACES = ("input", "masked", "output", "target")
+
+
+@command(
+    "plot-pretext",
+    arg("volumes", type=Path, nargs="+", metavar="NIFTI", help="volumes to show; some pretexts mix the first with the second"),
+    arg("--pretext", type=entry("pretexts"), required=True, metavar="NAME",
+        help="entry of config/pretext.yaml (or JSON, or @file.yaml)"),
+    arg("--preprocess", type=entry("preprocess"), required=True, metavar="NAME",
+        help="entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
+    arg("--patch-size", type=int, nargs=3, required=True, metavar="N", help="voxels"),
+    arg("--seed", type=int, default=0, help="seed of the first draw"),
+    arg("--draws", type=int, default=5, help="number of draws"),
+    arg("--title", default="", help="title of the figure"),
+    arg("--credit", default="", help="text below the figure: source and licence of the images"),
+    OUT,
+)  # fmt: skip
+def plot_pretext(args: argparse.Namespace) -> None:
+    """Draws the middle axial slice of a patch, and what a pretext makes of it in several draws; where the network names classes,
+    also the right answer. No network is trained.
+    """
+    patches = torch.stack([_patch(path, args.preprocess, args.patch_size) for path in args.volumes])
+    method, picture = args.pretext["method"], pretext.about(args.pretext["method"]).picture
+    encoder = backbones.build("unet", 1, width=4, levels=3, convs_per_stage=1)
+    task = pretext.build(method, encoder, 1, **args.pretext["options"]).eval()
+    middle = args.patch_size[2] // 2
+    draws = []
+    for seed in range(args.seed, args.seed + args.draws):
+        found = task.reconstruct(patches, patches, [seed + 1000 * number for number in range(len(patches))])
+        draws.append({name: array[0, 0, :, :, middle].float().numpy() for name, array in found.items()})
+    titles = dict(zip(PLACES, PICTURES[picture], strict=False))
+    rows = [("patch", [patch[0, :, :, middle].numpy() for patch in patches])]
+    rows += [(titles[name], [np.clip(draw[name], 0, 1) for draw in draws]) for name in SHOWN[picture]]
+    corruptions(rows, args.out, args.title, args.credit)
+
+
+def _patch(path: Path, recipe: dict, size: list[int]) -> torch.Tensor:
+    """The patch in the middle of a preprocessed volume, as (1 x y z)."""
+    image = volumes.preprocess(nifti.read_volume(path, limits=nifti.Limits.of(recipe)), None, recipe)[0]
+    start = [(n - p) // 2 for n, p in zip(image.shape, size, strict=True)]
+    box, padding = crop_box(start, tuple((0, n) for n in size), image.shape)
+    return torch.from_numpy(np.pad(image[box], padding).astype(np.float32))[None]
