@@ -17,7 +17,8 @@ def check_size(size: Sequence[int], divisor: int, where: str = "patch_size") -> 
     """
     size = [int(n) for n in size]
     if any(n % divisor for n in size):
-        choices = [f"{n}: {_neighbours(n, divisor)}" for n in size if n % divisor]
+        too_small = all(n // divisor <= 1 for n in size)  # rounded down or up to one block, every side would be a single voxel
+        choices = [f"{n}: {2 * divisor if too_small else _neighbours(n, divisor)}" for n in size if n % divisor]
         raise UserError(
             f"size {size} does not fit: every side must be a multiple of {divisor}",
             where=where,

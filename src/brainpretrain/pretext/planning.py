@@ -74,7 +74,7 @@ def _check_views(options: Mapping[str, Any], patch: Sequence[int], stride: int |
         raise UserError(
             f"the coarsest feature map of a patch of {list(patch)} has one token, and the heads read two",
             where=f"{where}: patch_size",
-            fix=f"use a larger patch, such as {2 * stride} along an axis, or 'pool: mean'",
+            fix=f"use a larger patch, such as {2 * stride} along x, or 'pool: mean'",
         )
 
 
