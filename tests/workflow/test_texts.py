@@ -71,6 +71,8 @@ def free_texts() -> set[str]:
 SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpora.sources.subsets"}
 OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
+# planning compares the first with `sequences` of the task, and needs a file for the second
+UNUSED |= {"preprocess.session", "preprocess.atlas"}
 
 
 def study() -> dict[str, Any]:
