@@ -94,7 +94,7 @@ def _check_stem(plan: Plan, arm: Arm) -> None:
         problem = f"task '{arm.task}' reads one sequence, as the encoder '{arm.init}' does: its stem is loaded as it is"
         raise UserError(problem, where=where, fix="use a recipe without 'stem' for this task: it is the same training")
     if recipe.stem == "random" and not any(phase.train in ("all", "decoder_and_stem") for phase in recipe.phases):
-        fix = "give a phase 'train: all' or 'decoder_and_stem', or use 'stem: divide'"
+        fix = "give a phase 'train: all', or use 'stem: divide'"
         raise UserError("the stem starts at random, and no phase trains it", where=where, fix=fix)
 
 
