@@ -21,7 +21,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.faults import processes
-from tests.faults.processes import Command
 
 import tiny
 import workflow_fixture
@@ -31,6 +30,7 @@ from brainpretrain.preprocess import frames
 from brainpretrain.training import checkpoints, history, modules
 from brainpretrain.training.callbacks import exit_code
 from brainpretrain.training.log import read_log
+from commands import PATIENCE_S, Command, end_all
 from helpers import edit
 
 STEPS, EVERY = 16, 4
@@ -98,7 +98,7 @@ def assert_same(one: dict, two: dict) -> None:
 @pytest.fixture(autouse=True)
 def nothing_left():
     yield
-    processes.end_all()
+    end_all()
 
 
 @contextmanager
@@ -576,7 +576,7 @@ def longer(finished, tmp_path):
 
 def begun(workflow: workflow_fixture.Workflow, head: subprocess.Popen) -> None:
     """Waits until a training has saved."""
-    deadline = time.monotonic() + processes.PATIENCE_S
+    deadline = time.monotonic() + PATIENCE_S
     while not list(workflow.root.glob("results/work/*/step-*")):
         assert head.poll() is None and time.monotonic() < deadline, (workflow.root / "said").read_text()
         time.sleep(0.05)
@@ -618,7 +618,7 @@ def test_66_a_hangup_of_the_whole_workflow_saves_leaves_no_lock_and_the_same_com
     head, log = longer.start(*target), longer.results / f"logs/{path}.log"
     begun(longer, head)
     os.killpg(head.pid, signal.SIGHUP)
-    assert head.wait(processes.PATIENCE_S) != 0
+    assert head.wait(PATIENCE_S) != 0
     stopped = re.search(r"stopped by SIGHUP at step (\d+), saved", log.read_text())
     assert stopped, (longer.root / "said").read_text() + log.read_text()
     assert not list(longer.root.glob(".snakemake/locks/*"))

@@ -6,10 +6,9 @@ import io
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,10 +21,10 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
 from brainpretrain.report import status
 from brainpretrain.training import history
+from commands import Command, beating, end_all
 from helpers import edit
 
 RUN = "pretrain/corpus/amaes/{}"
-EVERY_SECOND = "from brainpretrain import cli; from brainpretrain.training import history; history.BEAT_S = 1; import sys; sys.exit(cli.main(sys.argv[1:]))"
 NAN = {"phases": [tiny.phase(60, lr=1e30)]}
 
 
@@ -51,19 +50,16 @@ def run(cohort, results, name, config):
 
 
 def start(cohort, results, name, config):
+    """In a process of its own, which gives a sign of life every second."""
     with log_of(results, name) as stream:
-        line = [sys.executable, "-c", EVERY_SECOND, *line_of(cohort, results, name, config)]
-        return subprocess.Popen(line, stdout=stream, stderr=stream)
+        return Command(line_of(cohort, results, name, config), Path(stream.name), partial(beating, 1))
 
 
 def signalled(process, results, name, number):
     """Sends a signal after the second checkpoint."""
-    deadline = time.monotonic() + 90
-    while not list(work_of(results, name).glob("step-*8")):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(number)
-    process.wait(60)
+    process.until(lambda: list(work_of(results, name).glob("step-*8")))
+    process.signal(number)
+    process.ended()
 
 
 def work_of(results, name):
@@ -103,13 +99,9 @@ def results(cohort, tmp_path_factory):
         signalled(start(cohort, results, name, tiny.pretrain_config(4000)), results, name, number)
     set_back(work_of(results, "killed") / "alive.json", 25)
     running = start(cohort, results, "running", tiny.pretrain_config(100_000))
-    deadline = time.monotonic() + 90
-    while not history.alive(work_of(results, "running")).get("patches_per_s"):  # the second sign of life
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+    running.until(lambda: history.alive(work_of(results, "running")).get("patches_per_s"))  # the second sign of life
     yield results
-    running.kill()
-    running.wait()
+    end_all()
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from brainpretrain.training.finetune import finetune
 from brainpretrain.training.log import read_log
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.pretrain import pretrain
+from commands import Command, end_all, free_port, one_of
 
 
 def machine_of(folder: Path, **changes) -> Machine:
@@ -41,33 +40,32 @@ def finetune_here(
     return folder / "out"
 
 
-def command(cohort, folder, config, save_every):
+def line_of(cohort, folder, config, save_every) -> list[str]:
+    """Arguments of the command that pretrains."""
     return [
-        sys.executable, "-m", "brainpretrain.cli", "pretrain", "--corpus", str(cohort.corpus), "--data", str(cohort.data),
-        "--config", json.dumps(config), "--save-every", str(save_every), "--work", str(folder / "work"), "--out", str(folder / "out"),
+        "pretrain", "--corpus", str(cohort.corpus), "--data", str(cohort.data), "--config", json.dumps(config),
+        "--save-every", str(save_every), "--work", str(folder / "work"), "--out", str(folder / "out"),
     ]  # fmt: skip
 
 
-def start_and_wait_for_step(cohort, folder, config, save_every, step):
-    """A training in a process of its own, once it has a checkpoint at or behind `step`."""
-    process = subprocess.Popen(
-        command(cohort, folder, config, save_every), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    deadline = time.monotonic() + 90
-    while not any(int(path.name[5:]) >= step for path in folder.glob("work/*/step-*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.05)
-    return process
-
-
 def with_processes(cohort, folder, config, count, kind="pretrain"):
-    """A training of `count` processes, started as by hand; its output folder."""
-    if kind == "pretrain":
-        line = command(cohort, folder, config, 1000)
-    else:
-        line = [sys.executable, "-m", "brainpretrain.cli", *tiny.finetune_line(cohort, config, folder, "--log-every", "3")]
-    done = subprocess.run([*line, "--devices", str(count)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
+    """A training of `count` processes, which know of each other by the variables that Lightning gives its own; its output folder.
+
+    `test_only_the_first_of_several_processes_writes` starts them by the command alone.
+    """
+    folder.mkdir()
+    line = line_of(cohort, folder, config, 1000)
+    if kind == "finetune":
+        line = tiny.finetune_line(cohort, config, folder, "--log-every", "3")
+    port = free_port()
+    try:
+        ranks = [
+            Command([*line, "--devices", str(count)], folder / f"said{rank}", partial(one_of, count, rank, port))
+            for rank in range(count)
+        ]
+        assert [rank.ended() for rank in ranks] == [0] * count, "".join(rank.said for rank in ranks)
+    finally:
+        end_all()
     assert read_json(folder / "out" / "run.json")["devices"] == count
     return folder / "out"
 

@@ -85,7 +85,8 @@ def test_two_processes_finetune_as_one_does(tmp_path):
     cohort = tiny.make(tmp_path / "cohort", ring=True)
     settings = tiny.finetune_config(6, optimizer=tiny.OPTIMIZER | {"eps": 1e-3}, phases=[tiny.phase(6, lr=1e-3)])
     settings["task"] = tiny.SEGMENTATION | {"ignore": [2]}  # so that samples differ in the number of voxels that count
-    one, two = (with_processes(cohort, tmp_path / str(count), settings, count, "finetune") for count in (1, 2))
+    one = finetune_here(cohort, tmp_path / "one", settings, log_every=3)
+    two = with_processes(cohort, tmp_path / "two", settings, 2, "finetune")
     assert_same_training(one, two, "model.safetensors")
 
 

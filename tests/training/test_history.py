@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
@@ -17,37 +18,35 @@ from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
 from brainpretrain.training import history, modules
 from brainpretrain.training.log import read_log
-from trainings import pretrain_here
+from commands import Command, beating, end_all
+from trainings import line_of, pretrain_here
 
-FAST = [
-    "-c",
-    "from brainpretrain import cli; from brainpretrain.training import history; history.BEAT_S = 0.05; import sys; sys.exit(cli.main(sys.argv[1:]))",
-]
 NAN = {"phases": [tiny.phase(60, lr=1e30)]}  # the loss is not finite from the second step on
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    end_all()
 
 
 def pretrain(cohort, folder, config, **changes):
     pretrain_here(cohort, folder, config, **{"save_every": 4, "max_idle": 2} | changes)
 
 
-def start(cohort, folder, config, *options, program=FAST):
+def start(cohort, folder, config):
     """The same in a process of its own, which gives a sign of life 20 times a second."""
-    line = [
-        sys.executable, *program, "pretrain", "--corpus", str(cohort.corpus), "--data", str(cohort.data), "--save-every", "4",
-        "--config", json.dumps(config), "--work", str(folder / "work"), "--out", str(folder / "out"), *options,
-    ]  # fmt: skip
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = folder / f"said{len(list(folder.glob('said*')))}"
+    return Command(line_of(cohort, folder, config, 4), said, partial(beating, 0.05))
 
 
 def killed(cohort, folder, config, number):
     """What a training said that got a signal after its third checkpoint."""
     process = start(cohort, folder, config)
-    deadline = time.monotonic() + 90
-    while not any(int(path.name[5:]) >= 12 for path in folder.glob("work/*/step-*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.02)
-    process.send_signal(number)
-    return process.communicate(timeout=60)[0]
+    process.until(lambda: any(int(path.name[5:]) >= 12 for path in folder.glob("work/*/step-*")))
+    process.signal(number)
+    process.ended()
+    return process.said
 
 
 def work_of(folder):
@@ -77,7 +76,9 @@ def test_the_next_attempt_tells_what_a_kill_has_cost(cohort, tmp_path):
     saved = max(int(path.name[5:]) for path in work.glob("step-*"))
     reached = max(int(read_log(work / "log.csv")[-1]["step"]), history.alive(work)["step"], saved)
     assert [event["event"] for event in history.read(work)][-1] == "save"
-    said = start(cohort, tmp_path, config).communicate(timeout=90)[0]
+    again = start(cohort, tmp_path, config)
+    assert again.ended() == 0, again.said
+    said = again.said
     line = re.search(
         r"attempt 2: attempt 1 ended without a word at step (\d+) \(killed.*\); resuming from step-0*(\d+), (\w+)", said
     )
@@ -179,7 +180,8 @@ def test_a_history_that_cannot_be_written_ends_no_training(tmp_path, capsys):
 
 
 def test_only_the_first_of_several_processes_writes(cohort, tmp_path):
-    process = start(cohort, tmp_path, tiny.pretrain_config(10), "--devices", "2", program=["-m", "brainpretrain.cli"])
+    line = [sys.executable, "-m", "brainpretrain.cli", *line_of(cohort, tmp_path, tiny.pretrain_config(10), 4), "--devices", "2"]
+    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = process.communicate(timeout=120)[0]
     assert process.returncode == 0, said
     assert [event["event"] for event in told(tmp_path)] == ["start", "save", "save", "end"]

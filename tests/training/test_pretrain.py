@@ -82,5 +82,6 @@ def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
     options = next(dict(entry.options) for entry in config.load(ROOT / "config").pretexts.values() if entry.method == method)
     optimizer = tiny.OPTIMIZER | {"eps": 1e-3}  # Adam's first steps would blow up differences in the last digit
     recipe = {"method": method, "options": options, "optimizer": optimizer, "phases": [tiny.phase(4, lr=1e-3)]}
-    one, two = (with_processes(cohort, tmp_path / str(count), tiny.pretrain_config(4, **recipe), count) for count in (1, 2))
+    one = pretrain_here(cohort, tmp_path / "one", tiny.pretrain_config(4, **recipe))
+    two = with_processes(cohort, tmp_path / "two", tiny.pretrain_config(4, **recipe), 2)
     assert_same_training(one, two, "encoder.safetensors")

@@ -1,7 +1,7 @@
 import os
 import signal
 import subprocess
-import time
+import sys
 
 import pytest
 from safetensors.torch import load_file
@@ -9,12 +9,22 @@ from safetensors.torch import load_file
 import tiny
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json
-from trainings import command, pretrain_here, start_and_wait_for_step
+from commands import Command, end_all
+from trainings import line_of, pretrain_here
 
 
 @pytest.fixture(scope="module")
 def encoder(cohort, tmp_path_factory):
     return pretrain_here(cohort, tmp_path_factory.mktemp("pretrained"), tiny.pretrain_config(10))
+
+
+def killed_at_a_checkpoint(line, folder):
+    """A training that gets SIGKILL once it has a checkpoint."""
+    command = Command(line, folder / "said")
+    command.until(lambda: list(folder.glob("work/*/step-*")))
+    command.signal(signal.SIGKILL)
+    command.ended()
+    end_all()
 
 
 def test_the_same_training_gives_the_same_bits_whatever_the_machine_does(cohort, tmp_path, encoder):
@@ -39,23 +49,16 @@ def test_channels_last_trains_alike(cohort, tmp_path, encoder):
 def test_channels_last_survives_an_interruption(cohort, tmp_path):
     """The state of a fused optimiser comes back in another memory layout than that of the weights."""
     config = tiny.pretrain_config(60)
-    line = [*command(cohort, tmp_path, config, 4), "--execution", "channels_last"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    deadline = time.monotonic() + 90
-    while not list(tmp_path.glob("work/*/step-*")):
-        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    assert "resuming from" in subprocess.run(line, capture_output=True, text=True, check=True).stdout
+    line = [*line_of(cohort, tmp_path, config, 4), "--execution", "channels_last"]
+    killed_at_a_checkpoint(line, tmp_path)
+    again = Command(line, tmp_path / "again")
+    assert again.ended() == 0 and "resuming from" in again.said, again.said
     straight = pretrain_here(cohort, tmp_path / "straight", config, execution=["channels_last"])
     assert (tmp_path / "out" / "encoder.safetensors").read_bytes() == (straight / "encoder.safetensors").read_bytes()
 
 
 def test_an_edited_recipe_starts_anew(cohort, tmp_path):
-    process = start_and_wait_for_step(cohort, tmp_path, tiny.pretrain_config(500), save_every=2, step=4)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    killed_at_a_checkpoint(line_of(cohort, tmp_path, tiny.pretrain_config(500), 2), tmp_path)
     out = pretrain_here(cohort, tmp_path, tiny.pretrain_config(4))
     assert read_json(out / "run.json")["resumed_from"] == ""
 
@@ -90,7 +93,7 @@ def test_a_terminal_gets_a_progress_bar_and_no_lines(cohort, tmp_path):
 
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
-    line = command(cohort, tmp_path, tiny.pretrain_config(6), save_every=100)
+    line = [sys.executable, "-m", "brainpretrain.cli", *line_of(cohort, tmp_path, tiny.pretrain_config(6), 100)]
     process = subprocess.Popen(line, stdout=slave, stderr=slave, env=os.environ | {"TERM": "xterm"})
     os.close(slave)
     said = b""
