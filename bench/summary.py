@@ -29,6 +29,7 @@ WANTED = {
     "B10": ("gpu", "shares of a GPU step, patches per second: see docs/results/gpu.md"),
     "B11": ("pretraining", "small pretraining end to end, against AMAES' step and data set: at least 3x"),
     "B12": ("windows", "sliding window: at most 1.1x the network alone"),
+    "C5": ("sparse", "S3D, packed against masked blocks: encoder 2.5x / 4x / 8x; step against a dense MAE 2x"),
 }
 
 
@@ -45,7 +46,7 @@ def read(folder: Path) -> dict[str, dict[str, Any]]:
 def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     """Markdown: a row per goal that was measured, and one for each figure without a measurement."""
     rows = []
-    for identity in sorted(WANTED, key=_number):
+    for identity in sorted(WANTED, key=lambda identity: (identity[0], _number(identity))):
         goals = [(result, goal) for result in results.values() for goal in result["goals"] if goal["id"] == identity]
         rows += [_row(result, goal) for result, goal in goals]
         if not goals:

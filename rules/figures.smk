@@ -1,8 +1,10 @@
 """Figures of the report, and the viewer of whole volumes next to it."""
 
+from brainpretrain.plan.table_spec import fold_name
+
 OVERLAYS = STUDY + "/overlays"
 OVERLAY_CASES = OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js"
-FOLDS = range(CONFIG.study.folds)
+FOLDS = [fold_name(fold, seed) for fold in range(CONFIG.study.folds) for seed in CONFIG.study.seeds or [None]]
 
 
 def table_runs(wildcards):
@@ -180,12 +182,14 @@ rule plot_overlays:
         mem_mb=per_attempt(4000),
         runtime=30,
         root=cohort_root,
+        # a resource, since the scores of other subsets would be others, too
+        subsets=lambda w: specs.as_json(CONFIG.tasks[w.task].subsets_of(w.cohort)),
     params:
         folders=evaluation_folders,
         task=as_json(specs.task_overlays, "task", "cohort"),
     shell:
         "brainpretrain plot-overlays --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
-        " --task {params.task:q} --out {output:q} > {log:q} 2>&1"
+        " --task {params.task:q} --subsets {resources.subsets:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule overlay_cases:
@@ -203,13 +207,15 @@ rule overlay_cases:
         mem_mb=per_attempt(4000),
         runtime=30,
         root=cohort_root,
+        # a resource, since the scores of other subsets would be others, too
+        subsets=lambda w: specs.as_json(CONFIG.tasks[w.task].subsets_of(w.cohort)),
     params:
         folders=evaluation_folders,
         task=as_json(specs.task_overlays, "task", "cohort"),
         title=lambda w: f"{arm_title(w)} ({w.cohort})",
     shell:
         "brainpretrain overlay-cases --evaluations {params.folders:q} --volumes {input.volumes:q} --root {resources.root:q}"
-        " --task {params.task:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
+        " --task {params.task:q} --subsets {resources.subsets:q} --title {params.title:q} --out {output:q} > {log:q} 2>&1"
 
 
 # next to the report and only by request, since it needs NiiVue's bundle and holds whole volumes

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from brainpretrain.seeds import as_ints, generator, uniform
-from brainpretrain.sizes import ratio_range, token_grid
+from brainpretrain.sizes import ratio_range, token_grid, visible_blocks
 
 _FLAT = 1e-6  # added to the variance of a block, so that air, which is constant, can be divided by its deviation
 
@@ -37,17 +37,37 @@ def block_mask(
         UserError: `mask_size` does not divide `size`, or `mask_ratio` is neither a share nor a range of shares.
     """
     grid = token_grid(size, mask_size)
+    blocks = hidden_blocks(seeds, math.prod(grid), mask_ratio, visible_blocks)
+    return spread_blocks(torch.from_numpy(blocks.reshape(len(seeds), 1, *grid)).to(device), mask_size)
+
+
+def hidden_blocks(
+    seeds: Sequence[int] | torch.Tensor,
+    blocks: int,
+    mask_ratio: float | Sequence[float],
+    visible: Callable[[int, float], int],
+) -> np.ndarray:
+    """Which of the `blocks` of each sample are hidden, as bool (b blocks).
+
+    Args:
+        seeds: one per sample.
+        blocks: their number.
+        mask_ratio: as in `block_mask`.
+        visible: the number of visible blocks, from the number of blocks and the ratio.
+    """
     low, high = ratio_range(mask_ratio)
-    blocks = math.prod(grid)
     hidden = np.zeros((len(seeds), blocks), dtype=bool)
     for row, seed in zip(hidden, as_ints(seeds), strict=True):
         ratio = low if low == high else float(uniform(generator(seed, "mask ratio"), (low, high)))
-        visible = int(round(blocks * (1 - ratio), 6))  # 1000 * (1 - 0.9) is 99.99999999999998
-        row[generator(seed, "mask").permutation(blocks)[visible:]] = True
-    tokens = torch.from_numpy(hidden.reshape(len(seeds), 1, *grid)).to(device)
+        row[generator(seed, "mask").permutation(blocks)[visible(blocks, ratio) :]] = True
+    return hidden
+
+
+def spread_blocks(blocks: torch.Tensor, side: int) -> torch.Tensor:
+    """Values of blocks (b 1 gx gy gz) for each of their voxels (b 1 x y z)."""
     for axis in (2, 3, 4):
-        tokens = tokens.repeat_interleave(mask_size, dim=axis)
-    return tokens
+        blocks = blocks.repeat_interleave(side, dim=axis)
+    return blocks
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from brainpretrain.errors import UserError
@@ -16,7 +17,8 @@ def check_size(size: Sequence[int], divisor: int, where: str = "patch_size") -> 
     """
     size = [int(n) for n in size]
     if any(n % divisor for n in size):
-        choices = [f"{n}: {_neighbours(n, divisor)}" for n in size if n % divisor]
+        too_small = all(n // divisor <= 1 for n in size)  # rounded down or up to one block, every side would be a single voxel
+        choices = [f"{n}: {2 * divisor if too_small else _neighbours(n, divisor)}" for n in size if n % divisor]
         raise UserError(
             f"size {size} does not fit: every side must be a multiple of {divisor}",
             where=where,
@@ -63,3 +65,50 @@ def ratio_range(mask_ratio: float | Sequence[float], where: str = "mask_ratio") 
             fix="give a number in 0..1, or [low, high] to draw one per sample",
         )
     return bounds[0], bounds[1]
+
+
+def visible_blocks(blocks: int, ratio: float) -> int:
+    """Blocks that stay visible where a share `ratio` is hidden, rounded down."""
+    return int(round(blocks * (1 - ratio), 6))  # 1000 * (1 - 0.9) is 99.99999999999998
+
+
+def unhidden_blocks(blocks: int, ratio: float) -> int:
+    """Blocks that stay visible where the number of hidden ones, a share `ratio`, is rounded down, as S3D does."""
+    return blocks - int(round(blocks * ratio, 6))
+
+
+def check_visible(size: Sequence[int], mask_size: int, mask_ratio: float | Sequence[float], stride: int, where: str) -> None:
+    """Refuses masks that a sparse network cannot be trained on.
+
+    Its norms need two visible voxels in every sample and level; in the coarsest level that is masked, a block may be one voxel.
+
+    Args:
+        size: of the patch, in voxels.
+        mask_size: side of a block, in voxels.
+        mask_ratio: share of blocks to hide, or [low, high].
+        stride: cumulative downsampling of the coarsest feature map.
+        where: the entry, for messages.
+
+    Raises:
+        UserError: too few blocks stay visible, none is hidden, or blocks cannot be halved as often as the patch.
+    """
+    blocks = math.prod(token_grid(size, mask_size, f"{where}: mask_size"))
+    low, high = ratio_range(mask_ratio, f"{where}: mask_ratio")
+    if any(mask_size % 2**n for n in range(stride.bit_length()) if 2**n <= mask_size):
+        sides = [2**n for n in range(1, 9) if all(side % 2**n == 0 for side in size)]
+        raise UserError(
+            f"blocks of {mask_size} voxels cannot be halved from level to level",
+            where=f"{where}: mask_size",
+            fix=f"use one of {sides}",
+        )
+    if unhidden_blocks(blocks, low) == blocks:
+        problem = f"no block is hidden: {blocks} blocks, ratio {low}"
+        raise UserError(problem, where=f"{where}: mask_ratio", fix="hide a larger share")
+    visible, voxels = unhidden_blocks(blocks, high), max(1, mask_size // stride) ** 3
+    if visible * voxels < 2:
+        raise UserError(
+            f"{visible} of {blocks} blocks of {mask_size}^3 voxels stay visible in a patch of {list(size)}, and a norm needs two"
+            " visible voxels in the coarsest feature map",
+            where=f"{where}: mask_ratio",
+            fix="hide a smaller share, or use a larger patch or smaller blocks",
+        )

@@ -61,7 +61,7 @@ def test_split_takes_labelled_subjects_of_the_subset():
     index = pd.DataFrame(
         [("a", "FLAIR", "train", "l"), ("b", "FLAIR", "train", ""), ("c", "T1w", "train", "l"), ("d", "FLAIR", "test", "l")],
         columns=["subject", "sequence", "subset", "label"],
-    )
+    ).assign(session="")
     task = {"dataset": "wmh", "sequences": ["FLAIR"], "subsets": ["train"], "split": {"seed": 0, "test_fraction": 0},
             "ood": {"dataset": "wmh", "subsets": ["test"]}}  # fmt: skip
     found = splits.split(index, task)
@@ -72,7 +72,7 @@ def test_split_takes_labelled_subjects_of_the_subset():
 
 
 def indexed(subjects, **columns):
-    frame = pd.DataFrame({"subject": subjects, "sequence": "FLAIR", "subset": "train", "label": "l", "site": ""})
+    frame = pd.DataFrame({"subject": subjects, "sequence": "FLAIR", "subset": "train", "label": "l", "site": "", "session": ""})
     return frame.assign(**columns)
 
 
@@ -154,7 +154,7 @@ def test_the_published_tasks_have_six_folds_of_20(name, subset, pool, test):
 def test_an_ood_cohort_that_meets_the_pool_is_refused():
     index = pd.DataFrame(
         [("a", "FLAIR", "train", "l"), ("d", "FLAIR", "test", "l")], columns=["subject", "sequence", "subset", "label"]
-    )
+    ).assign(session="")
     task = {
         "dataset": "wmh",
         "sequences": ["FLAIR"],
@@ -192,4 +192,37 @@ def test_no_fold_trains_on_a_patient_whom_it_scores():
 
 def index_of(patients):
     rows = [(name, patient, "FLAIR", "train", "l") for name, patient in patients.items()]
-    return pd.DataFrame(rows, columns=["subject", "patient", "sequence", "subset", "label"])
+    return pd.DataFrame(rows, columns=["subject", "patient", "sequence", "subset", "label"]).assign(session="")
+
+
+def versions(**subsets):
+    """Two subjects with a volume in each of these subsets; the value says whether it has a label."""
+    rows = [(f"{name}_{subset}", name, subset, "l" * labelled) for name in "ab" for subset, labelled in subsets.items()]
+    return pd.DataFrame(rows, columns=["volume", "subject", "subset", "label"]).assign(session="1", sequence="FLAIR")
+
+
+def test_versions_of_a_scan_are_chosen_by_their_subset():
+    task = rule(test_fraction=0)
+    for index, advice in ((versions(orig=True, norm=True), "norm"), (versions(orig=True, norm=False), "orig")):
+        with pytest.raises(UserError, match=rf"several volumes of one sequence[\s\S]*such as `subsets: \[{advice}\]`"):
+            splits.split(index, task)
+        found = splits.split(index, task | {"subsets": ["orig"]})
+        assert found["subsets"] == splits.fold(found, 0, 1)["subsets"] == ["orig"]
+    one = splits.split(versions(orig=True), task | {"subsets": ["orig"]})
+    assert "subsets" not in one and "subsets" not in splits.fold(one, 0, 1)  # as the files of earlier versions
+    twice = pd.concat([versions(orig=True)] * 2)
+    with pytest.raises(UserError, match="keep one of them: move the other files out"):
+        splits.split(twice, task)
+    apart = pd.concat([versions(orig=True), versions(other=False).assign(session="2")])
+    apart = pd.concat([apart, apart[apart["session"] == "2"]])
+    assert splits.split(apart, task)["pool"] == ["a", "b"]  # a session without labels has no cases
+
+
+def test_an_ood_cohort_takes_its_volumes_from_its_own_subsets():
+    index = versions(orig=True, norm=True)
+    task = rule() | {"ood": {"dataset": "other", "subsets": ["norm"]}}
+    assert splits.ood(index, task, {"dataset": "d", "pool": [], "test": []}) == {
+        "dataset": "other",
+        "ood": ["a", "b"],
+        "subsets": ["norm"],
+    }

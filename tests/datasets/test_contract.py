@@ -5,12 +5,10 @@ Each layout is built from its examples with volumes of a few voxels: real NIfTI 
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import math
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from brainpretrain.download.index import index, scan
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames, shards
 from helpers import ROOT
+from miniatures import build
 
 NAMES = datasets.names()
 # What a table lists (OpenMind) has no patterns; it is tested in test_openmind.py.
@@ -39,7 +38,7 @@ BRAINS45K = ("adni", "oasis3", "oasis4", "ppmi", "brats21", "isles22", "wmh", "m
 # For each layout the rows of its examples: subject, session, sequence, subset, site, channel, with a label or not.
 ROWS = {
     "adni/LONI, NIfTI": [
-        ("002_S_0413", "2006-05-02", "T1w", "unlabelled", "", "", False),
+        ("002_S_0413", "2006-05-02", "T1w", "train", "", "", True),
         ("002_S_0413", "2017-06-21", "FLAIR", "unlabelled", "", "", False),
     ],
     "ppmi/LONI, NIfTI": [
@@ -117,10 +116,10 @@ ROWS = {
     ],
     "btcv/synapse": [("0001", "", "CT", "train", "", "", True), ("0061", "", "CT", "unlabelled", "", "", False)],
     "cc359/original": [
-        ("CC0001", "", "T1w", "unlabelled", "philips_15", "", False),
+        ("CC0001", "", "T1w", "train", "philips_15", "", True),
         ("CC0121", "", "T1w", "unlabelled", "siemens_15", "", False),
     ],
-    "cosmos/DICOM, converted": [("0_P113_U", "", "unknown", "unlabelled", "", "", False)],
+    "cosmos/DICOM, converted": [("0_P113_U", "", "unknown", "train", "", "", True)],
     "crossmoda/2022": [
         ("crossmoda2022_ldn_1", "", "T1ce", "train", "ldn", "", True),
         ("crossmoda2022_etz_106", "", "T2w", "unlabelled", "etz", "", False),
@@ -133,26 +132,19 @@ ROWS = {
         ("PT001_OASIS1-sub_1", "1", sequence, "unlabelled", "PT001_OASIS1", "", False) for sequence in ("T1w", "FLAIR", "T1w")
     ],
     "fomo60k/one folder": [("sub_1", "1", sequence, "unlabelled", "", "", False) for sequence in ("T1w", "FLAIR", "T1w")],
-    "han_seg/NRRD, converted": [("case_01", "", sequence, "unlabelled", "", "", False) for sequence in ("CT", "T1w")],
+    "han_seg/NRRD, converted": [("case_01", "", sequence, "train", "", "", sequence == "CT") for sequence in ("CT", "T1w")],
     "hnts_mrg24/zenodo": [("2", session, "T2w", "train", "", "", True) for session in ("preRT", "midRT")],
     "ms_flair/mendeley": [("Patient-1", "", sequence, "train", "", "", True) for sequence in ("FLAIR", "T1w", "T2w")],
-    "oasis1/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
-    "oasis1_seg4/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", "train", "", "", True)] * 2,
+    **{
+        f"{name}/neurite": [("OASIS_OAS1_0001", "MR1", "T1w", subset, "", "", True) for subset in ("orig", "norm")]
+        for name in ("oasis1", "oasis1_seg4")
+    },
+    "oasis1_fsl/discs, converted": [("OAS1_0001", "MR1", "T1w", subset, "", "", True) for subset in ("orig", "norm")],
     "phantom/phantom": [
         ("sub-001", "", "T1w", "train", "", "", True),
         ("sub-u001", "", "T1w", "unlabelled", "", "", False),
     ],
 }
-
-
-TINY = nib.Nifti1Image(np.arange(8, dtype=np.int16).reshape(2, 2, 2), np.eye(4)).to_bytes()
-
-
-def build(root: Path, paths: Iterable[str]) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_bytes(gzip.compress(TINY, mtime=0) if path.endswith(".gz") else TINY)
-    return root
 
 
 @pytest.fixture(params=LAYOUTS, ids=[f"{name}-{number}" for name, number in LAYOUTS])
@@ -276,9 +268,13 @@ def test_folders_above_the_layout_change_nothing_but_paths(case: tuple[Dataset, 
 def test_missing_labels_are_named(case: tuple[Dataset, Layout], tmp_path: Path) -> None:
     dataset, layout = case
     root = build(tmp_path, layout.examples)
-    labels = {row["label"] for row in index(dataset, root)} - {""}
+    before = index(dataset, root)
+    labels = {row["label"] for row in before} - {""}
     for label in labels:
         (root / label).unlink()
+    if any(pattern.partly for pattern in layout.patterns):
+        assert labels and [row["subset"] for row in index(dataset, root)] == ["unlabelled"] * len(before)
+        return
     if not labels:
         assert not dataset.labels or "unlabelled" in {pattern.subset for pattern in layout.patterns}
         return
@@ -319,7 +315,7 @@ def test_a_misnamed_label_is_named_with_the_path_that_is_expected(case: tuple[Da
     dataset, layout = case
     root = build(tmp_path, layout.examples)
     labels = sorted({row["label"] for row in index(dataset, root)} - {""})
-    if not labels:
+    if not labels or any(pattern.partly for pattern in layout.patterns):  # a file of an unknown name is then no label
         return
     wrong = str(Path(labels[0]).with_name("misnamed.nii.gz"))
     (root / labels[0]).rename(root / wrong)
@@ -328,6 +324,21 @@ def test_a_misnamed_label_is_named_with_the_path_that_is_expected(case: tuple[Da
     assert f"label missing: {labels[0]} (of " in str(error.value)
     if wrong not in {row["path"] for row in _lenient(dataset, root)}:  # where any name in a folder is a volume, it is one
         assert wrong in str(error.value)
+
+
+def test_label_files_by_their_groups_are_of_their_image_alone(case: tuple[Dataset, Layout], tmp_path: Path) -> None:
+    """A pattern `masks` names groups that its images have; of two label files of one image, both are named."""
+    dataset, layout = case
+    for pattern in (pattern for pattern in layout.patterns if pattern.masks):
+        assert set(re.compile(pattern.masks).groupindex) <= set(re.compile(pattern.image).groupindex)
+        root = build(tmp_path, layout.examples)
+        row = next(row for row in index(dataset, root) if row["label"])
+        other = build(tmp_path, [f"elsewhere/{row['label']}", f"again/{row['label']}"])
+        (other / row["label"]).unlink()
+        with pytest.raises(UserError, match=f"several label files of {re.escape(row['path'])}: again/"):
+            index(dataset, root)
+        shutil.rmtree(root / "again")
+        assert f"elsewhere/{row['label']}" in {found["label"] for found in index(dataset, root)}
 
 
 def _lenient(dataset: Dataset, root: Path) -> list[dict]:

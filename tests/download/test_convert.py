@@ -197,8 +197,9 @@ def test_the_command_converts_one_volume(tmp_path: Path, capsys: pytest.CaptureF
 
 def test_han_seg_is_converted_once_and_indexed(tmp_path: Path) -> None:
     case = tmp_path / "HaN-Seg/set_1/case_01"
-    for name in ("IMG_CT", "IMG_MR_T1", "OAR_Brainstem.seg"):
+    for name in ("IMG_CT", "IMG_MR_T1"):
         write(case / f"case_01_{name}.nrrd")
+    write(case / "case_01_OAR_Brainstem.seg.nrrd", (ARRAY > 0).astype(ARRAY.dtype))
     dataset = datasets.load("han_seg")
     with pytest.raises(NotInPlace, match="none of 3 files"):
         index(dataset, tmp_path)
@@ -208,9 +209,10 @@ def test_han_seg_is_converted_once_and_indexed(tmp_path: Path) -> None:
     assert [row["path"] for row in rows] == [
         f"nifti/HaN-Seg/set_1/case_01/case_01_{name}.nii.gz" for name in ("IMG_CT", "IMG_MR_T1")
     ]
-    before = [(tmp_path / row["path"]).stat().st_mtime_ns for row in rows]
+    assert [row["label"] for row in rows] == ["nifti/HaN-Seg/set_1/case_01/case_01_OAR.nii.gz", ""]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "nifti").rglob("*.nii.gz")}
     fetch(dataset, tmp_path)
-    assert [(tmp_path / row["path"]).stat().st_mtime_ns for row in rows] == before
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "nifti").rglob("*.nii.gz")} == before
 
 
 def test_dicom_that_is_not_converted_says_so(tmp_path: Path) -> None:

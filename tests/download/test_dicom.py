@@ -160,5 +160,5 @@ def test_without_the_program_it_says_how_to_get_it(tmp_path, monkeypatch):
     write_series(tmp_path / "a")
     monkeypatch.setattr(dicom.importlib.util, "find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UserError, match=r"brainpretrain\[dicom\]"):
+    with pytest.raises(UserError, match="pip install dcm2niix"):
         dicom.convert(tmp_path)

@@ -38,7 +38,10 @@ def options(method: str) -> dict:
 
 
 # options that are sizes of published patches, for patches of these tests, by method
-TINY: dict = {"voco": {"grid": [2, 2, 1], "hidden": 32}}
+TINY: dict = {
+    "s3d": {"mask_size": 4, "zscore": False},  # in z-scores, zero is a mean, too
+    "voco": {"grid": [2, 2, 1], "hidden": 32},
+}
 
 
 def tiny(backbone: str = "unet_tiny") -> Encoder:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "ground": "",  # the files at the root; every room may import them
     "augment": "",
     "preprocess": "",
+    "sparse": "",
     "backbones": "",
     "datasets": "preprocess",
     "cohorts": "preprocess",
@@ -26,14 +27,14 @@ MAY_IMPORT = {
     "config": "augment backbones datasets",
     "weights": "backbones datasets",
     "decoders": "backbones",
-    "pretext": "backbones decoders",
+    "pretext": "sparse backbones decoders",
     "plan": "backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "preprocess backbones datasets cohorts config weights decoders",
-    "parity": "backbones decoders pretext",
+    "parity": "sparse backbones decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
-    "cli": "augment preprocess backbones datasets cohorts download config weights plan decoders pretext training evaluation parity"
-    " report",
+    "cli": "augment preprocess sparse backbones datasets cohorts download config weights plan decoders pretext training evaluation"
+    " parity report",
 }
 
 

@@ -82,7 +82,7 @@ def _variances(args: argparse.Namespace) -> Iterator[tuple[str, str, Components,
     table = table[table["sd_draw"] != ""]
     if table.empty:
         problem = "no row has measured variances: they need a baseline and at least three draws"
-        raise UserError(problem, where=args.table, fix="give another table, or the --sd by hand")
+        raise UserError(problem, where=args.table, fix="give another table, or the standard deviations by hand")
     for line in table.to_dict("records"):
         parts = Components(*(float(line[name]) ** 2 for name in numbers))
         yield f"{line['row']}, {line['column']}", "same", parts, METRICS[line["metric"]].scale

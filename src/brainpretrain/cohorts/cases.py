@@ -47,13 +47,16 @@ class Case:
         return lookup[frames.load_label(self.folder, self.rows[0], box)]
 
 
-def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) -> dict[str, list[Case]]:
+def labelled_cases(
+    table: pd.DataFrame, folder: Path, sequences: Sequence[str], subsets: Sequence[str] = ()
+) -> dict[str, list[Case]]:
     """Complete labelled cases by subject: every sequence accepted, stored on one grid, label on the first sequence.
 
     Args:
         table: the stored volumes of the data set.
         folder: the folder that the table's `file` column is relative to.
         sequences: the task's sequences.
+        subsets: those that the volumes are taken from; all if empty.
 
     Raises:
         UserError: a session has several volumes of one sequence; the sequences of a case are on different grids; or two
@@ -61,13 +64,10 @@ def labelled_cases(table: pd.DataFrame, folder: Path, sequences: Sequence[str]) 
     """
     by_subject: dict[str, list[Case]] = {}
     usable = table[(table["status"] == "ok") & table["sequence"].isin(sequences)]
+    usable = usable[usable["subset"].isin(subsets)] if subsets else usable
     for (subject, session), group in usable.groupby(["subject", "session"], sort=True):
-        if group["sequence"].duplicated().any():
-            raise UserError(
-                f"several volumes of one sequence in one session: {' '.join(group['volume'])}",
-                where=folder,
-                fix="choose one of them: leave the others out of the data set",
-            )
+        if (group["label_file"] != "").any():
+            splits.refuse_several(group, folder)
         by_sequence = {row["sequence"]: row for row in group.to_dict("records")}
         if set(by_sequence) != set(sequences) or not by_sequence[sequences[0]]["label_file"]:
             continue
@@ -115,7 +115,8 @@ def cohort_cases(
     Raises:
         UserError: the table is missing or damaged, the cohort is empty, or as `labelled_cases`.
     """
-    by_subject = labelled_cases(*stored.read_stored(volumes), sequences)
+    subsets = (fold if cohort == "val" else fixed).get("subsets", [])
+    by_subject = labelled_cases(*stored.read_stored(volumes), sequences, subsets)
     names = fold["order"] if cohort == "val" else fixed.get(cohort, [])
     if unusable := sorted(set(names) - set(by_subject)):
         tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")

@@ -14,6 +14,7 @@ from brainpretrain.files import stable_hash
 from brainpretrain.preprocess import shards
 
 _IMAGE = ["checksum", "shape", "bytes", "mean", "std"]  # of a stored volume; the checksum alone had 32 bits once
+_KINDS = {"sequences": "sequence", "subsets": "subset"}
 CORPUS_COLUMNS = ["dataset", "volume", "subject", "session", "sequence", "role", "file", "checksum", "shape"]
 
 
@@ -38,9 +39,7 @@ def make_corpus(
     """
     rows = _selected(tables, spec, pools)
     if rows.empty:
-        raise UserError(
-            "the corpus is empty", where=str(spec["sources"]), fix="look at sequences, subsets and the rejected volumes"
-        )
+        raise UserError("the corpus is empty", where=str(spec["sources"]), fix=_what_there_is(tables, spec))
     names = keys = rows["dataset"] + "/" + splits.patients(rows)
     for group in copies(rows):  # one image under several names is one patient
         merged = set(keys[names.isin(group)])
@@ -48,12 +47,24 @@ def make_corpus(
     subjects = sorted(set(keys))
     n_val = int(np.ceil(spec["val_fraction"] * len(subjects))) if spec["val_fraction"] else 0
     if n_val >= len(subjects):
-        raise UserError(f"{len(subjects)} subject(s) leave none to train on", fix="lower val_fraction or add subjects")
+        most = (len(subjects) - 1) * 1000 // len(subjects) / 1000
+        fix = f"lower val_fraction to {most:g} or less, or add subjects"
+        raise UserError(f"{len(subjects)} subject(s) leave none to train on", where="val_fraction", fix=fix)
     validation = set(np.random.default_rng(seed).permutation(np.array(subjects, dtype=object))[:n_val])
     rows["role"] = np.where(keys.isin(validation), "val", "train")
     kept = validation | _drawn(set(subjects) - validation, spec.get("subjects"), seed)
     rows = rows[keys.isin(kept)]
     return rows.sort_values(["dataset", "volume"])[CORPUS_COLUMNS].reset_index(drop=True)
+
+
+def _what_there_is(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any]) -> str:
+    """The sequences and subsets that the sources of an empty corpus have."""
+    parts = []
+    for name in dict.fromkeys(source["dataset"] for source in spec["sources"]):
+        stored = tables[name][tables[name]["status"] == "ok"]
+        found = [f"{kind} {', '.join(sorted(set(stored[column])))}" for kind, column in _KINDS.items() if len(stored)]
+        parts.append(f"'{name}' has {' and '.join(found) or 'no stored volumes'}")
+    return f"name what is there, or nothing for all: {'; '.join(parts)}"
 
 
 def _drawn(subjects: set[str], wanted: int | float | None, seed: int) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts import DISJOINT
 from brainpretrain.errors import UserError
 from brainpretrain.files import is_drawn
 
@@ -47,7 +48,7 @@ def holdout(
     """
     ordered = sorted(set(subjects))
     if not ordered:
-        raise UserError("a split needs subjects and there are none", fix="look at the index of the data set")
+        raise UserError("a split needs subjects and there are none", where="split", fix="add subjects")
     if test_fraction == 0:
         return ordered, []
     from sklearn.model_selection import train_test_split  # here, since `corpus` and `evaluate` do not need it
@@ -90,7 +91,8 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
 
     `draw: hash` draws each patient by itself; `shuffle`, also without `draw`, draws subjects by name as in published splits.
     `patients` (subject to patient) lists the subjects that share a
-    patient with another subject, so that no fold trains on a patient whom it scores.
+    patient with another subject, so that no fold trains on a patient whom it scores. `subsets` names the subsets of the task
+    where other subsets hold further volumes of the same session and sequence.
 
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
@@ -100,9 +102,13 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
         dataset, draw (the rule), seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
 
     Raises:
-        UserError: there are no subjects, or the split is stratified and the site of a subject is unknown.
+        UserError: there are no subjects, the split is stratified and the site of a subject is unknown, or a labelled session has
+            several volumes of a sequence.
     """
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
+    if rows.empty:
+        problem = "a split needs subjects with labels, and there are none"
+        raise UserError(problem, where=f"task on {task['dataset']}", fix=_where_labels_are(index, task["sequences"], "the task"))
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
     draw = rule.get("draw", "shuffle")
     if draw == "hash":
@@ -111,7 +117,53 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     else:
         pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
     drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
-    return drawn | {"patients": _namesakes(index)} | sites
+    return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
+
+
+def _where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
+    """Which subsets have labels for these sequences, or which sequences have any."""
+    labelled = index[index["label"] != ""]
+    if subsets := sorted(set(labelled[labelled["sequence"].isin(sequences)]["subset"])):
+        return f"name subsets with labels in the `subsets` of {who}: {', '.join(subsets)}"
+    found = sorted(set(labelled["sequence"]))
+    return f"name a sequence with labels in the task: {', '.join(found)}" if found else "choose a data set with labels"
+
+
+def chosen(index: pd.DataFrame, sequences: list[str], subsets: list[str], dataset: str) -> dict[str, list[str]]:
+    """`subsets`, if without them a labelled session would have several volumes of a sequence; else empty.
+
+    Raises:
+        UserError: a session has several volumes of a sequence.
+    """
+    rows = index[index["sequence"].isin(sequences)]
+    rows = rows.merge(rows[rows["label"] != ""][["subject", "session"]].drop_duplicates())
+    if not rows.duplicated(["subject", "session", "sequence"]).any():
+        return {}
+    refuse_several(rows[rows["subset"].isin(subsets)] if subsets else rows, f"task on {dataset}")
+    return {"subsets": subsets}
+
+
+def refuse_several(rows: pd.DataFrame, where: object) -> None:
+    """Refuses volumes of which a session has several of one sequence.
+
+    Raises:
+        UserError: says how to choose one.
+    """
+    several = rows[rows.duplicated(["subject", "session", "sequence"], keep=False)]
+    if several.empty:
+        return
+    names = list(several["volume"])
+    subsets = sorted(set(several[several["label"] != ""]["subset"])) or [""]
+    apart = not several.duplicated(["subject", "session", "sequence", "subset"]).any()
+    choice = f"name one of their subsets in the task, such as `subsets: [{subsets[0]}]`"
+    raise UserError(
+        f"several volumes of one sequence in one session: {' '.join(names[:6])}{' ...' * (len(names) > 6)}",
+        where=where,
+        fix=choice
+        if apart
+        else "keep one of them: move the other files out of the folder of the raw data, or remove their lines"
+        " from its table; then snakemake <your options> --forcerun fetch -- <targets>",
+    )
 
 
 def split_for(
@@ -163,7 +215,7 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
 
     Args:
         subjects: the result of `split`.
-        evaluations: pairs of n_train and cohort.
+        evaluations: pairs of n_train and cohort; and of a number and `DISJOINT`, if folds may share no training case.
         where: the file of the split, or the task, for the message.
 
     Raises:
@@ -171,7 +223,10 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
     """
     pool, problems = training_pool(subjects), []
     for n_train, cohort in evaluations:
-        if n_train != "all" and int(n_train) > len(pool):
+        if cohort == DISJOINT:
+            if int(n_train) > len(pool):
+                problems.append(f"folds without a common training case need {n_train} subjects, but the pool has {len(pool)}")
+        elif n_train != "all" and int(n_train) > len(pool):
             problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
         elif cohort == "val" and n_train in ("all", str(len(pool))):
             problems.append(f"n_train {n_train} of {len(pool)} subjects in the pool leaves none for the cohort 'val'")
@@ -263,9 +318,10 @@ def ood(
         raise UserError(
             f"the cohort '{cohort}' of the data set '{spec['dataset']}' has no labelled subjects",
             where=where,
-            fix=f"look at the 'subsets' of its '{cohort}' and at the index of that data set",
+            fix=_where_labels_are(index, task["sequences"], f"its '{cohort}'"),
         )
-    return {"dataset": spec["dataset"], cohort: names}
+    subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
+    return {"dataset": spec["dataset"], cohort: names} | subsets
 
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
@@ -273,6 +329,8 @@ def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]
     pool, sites = set(training_pool(subjects)), subjects.get("sites")
     order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
     names = {"order": order, "patients": subjects.get("patients", {})}
+    if "subsets" in subjects:
+        names["subsets"] = subjects["subsets"]
     return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block} | names
 
 
@@ -300,7 +358,7 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
         raise UserError(
             f"n_train is {n_train}, but the pool has {len(order)} usable subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}",
-            fix="lower n_train, or see why volumes were rejected",
+            fix=f"lower n_train to {len(order)} or less, or see why volumes were rejected (`reason` in volumes.tsv)",
         )
     return order[: int(n_train)]
 
@@ -325,9 +383,10 @@ def cohort_subjects(
     else:
         subjects = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
     if not subjects:
+        change = {"val": "lower n_train", "test": "raise test_fraction of the task"}.get(cohort, "add subjects to its subsets")
         raise UserError(
             f"cohort '{cohort}' has no subjects",
             where=f"data set {fold_split['dataset']}, fold {fold_split['fold']}, n_train {n_train}",
-            fix="lower n_train, set a test_fraction, or see why volumes were rejected",
+            fix=f"{change}, or see why volumes were rejected (`reason` in volumes.tsv)",
         )
     return subjects

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 from brainpretrain.errors import UserError
 
 Access = Literal["auto", "credential", "place", "embedded"]
-SourceFormat = Literal["nifti", "nrrd", "dicom"]
+SourceFormat = Literal["nifti", "nrrd", "analyze", "dicom"]
 Row = dict[str, Any]  # of the index; `download.index.index` lists the keys
 
 EXTENSIONS = (".nii.gz", ".nii")
@@ -75,6 +75,9 @@ class Pattern:
             that group.
         label: path of the label file without extension, in terms of the groups (`{top}` is the part before the match); None for
             unlabelled files.
+        masks: in place of `label`, for label files whose paths are no function of the image's: a regular expression like `image`.
+            Its groups are groups of `image`, too. The label of an image is the file whose groups have the same values; below the
+            same leading folders if there are several. No file that fits is an image.
         partly: an image without its label file belongs to the subset `unlabelled`; otherwise a missing label is an error.
         required: sequences that every subject and session must have.
         channels: sequences of a 4-D file; each channel gets a row.
@@ -86,6 +89,7 @@ class Pattern:
     subset: str
     sequence: str | Mapping[str, str] | Callable[[str], str] = ""
     label: str | None = None
+    masks: str | None = None
     partly: bool = False
     required: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
@@ -120,6 +124,42 @@ class Layout:
 
 
 @dataclass(frozen=True)
+class Structures:
+    """Label files that `fetch` makes from a mask file for each structure, in the folder CONVERTED.
+
+    Attributes:
+        mask: regular expression for the paths of the mask files, with the groups `case` (the path up to a name of the case) and
+            `structure`.
+        image: path of the image on whose grid the label is, in terms of `case`.
+        label: path of the label below CONVERTED, without extension.
+        order: names of the structures, from first to last. A voxel in several masks belongs to the last of them.
+    """
+
+    mask: str
+    image: str
+    label: str
+    order: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Contours:
+    """Label files that `fetch` draws from contours (QVJ and QVS files) in folders of DICOM slices, beside the converted volume.
+
+    Attributes:
+        vessels: endings of the names of the QVJ files, from the patient's left to the right.
+        ending: of the name of the label file, after that of the volume.
+        inner, outer: label values inside the lumen, and between lumen and outer wall.
+        unread: label value of what nobody has outlined.
+    """
+
+    vessels: tuple[str, str]
+    ending: str
+    inner: int
+    outer: int
+    unread: int
+
+
+@dataclass(frozen=True)
 class Dataset:
     """The description of one source of volumes; each module in this folder defines one.
 
@@ -137,12 +177,14 @@ class Dataset:
         n_shards: a constant, so that jobs can be planned before the data exist; one for every 256 expected volumes.
         brains45k: `subjects`, `sessions` and `volumes` that the source contributes to BRAINS-45K (AMAES, Table 1).
         ignore: label values that neither train nor score.
+        versions: subsets that may hold the same scan of a session several times, of which a task takes one.
+        structures, contours: how `fetch` makes label files that the release does not have.
         aliases: for patients with several names, the name to use for each further name.
         persons: a name of a subject's person that other data sets use too, or ''; the overlap audit compares these. As patient a
             subject keeps its own name, since draws depend on that.
-        source_format: format of the raw files. Files that are not NIfTI are converted into the folder CONVERTED, NRRD by `fetch`
-            and DICOM by the download, and are read from there.
-        convert: regular expression for the paths of the NRRD files to convert.
+        source_format: format of the raw files. Files that are not NIfTI are converted into the folder CONVERTED, DICOM by the
+            download and others by `fetch`, and are read from there.
+        convert: regular expression for the paths of the NRRD or Analyze files to convert.
         lister: finds the volumes if a table lists them and no layout can.
         whole: `min_size` and `allow_negative` of a preprocess recipe do not apply. BRAINS-45K takes all volumes of those of its
             sources that were prepared for a challenge.
@@ -164,6 +206,9 @@ class Dataset:
     n_shards: int
     brains45k: Mapping[str, int] | None = None
     ignore: tuple[int, ...] = ()
+    versions: tuple[str, ...] = ()
+    structures: Structures | None = None
+    contours: Contours | None = None
     aliases: Mapping[str, str] = field(default_factory=dict)
     persons: Callable[[str], str] | None = None
     source_format: SourceFormat = "nifti"
@@ -385,14 +430,14 @@ def how_to_place(dataset: Dataset, root: Path | str) -> str:
     if not dataset.page:  # a user's own data
         lines = [f"give the files names as below; to see how a folder is read: brainpretrain check {shlex.quote(str(root))}"]
     else:
-        rule, incoming = f"snakemake download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
+        rule, incoming = f"snakemake <your options> -- download_{dataset.name}", f"<data_root>/incoming/{dataset.name}"
         lines.append(f"  or run {rule}, which also takes archives from {incoming}")
     for archive in dataset.archives:
         facts = {"bytes": archive.size, "sha256": archive.sha256, "md5": archive.md5}
         on_record = [f"{name} {value}" for name, value in facts.items() if value]
         lines.append("  archive " + " ".join(filter(None, [archive.name, archive.url, *on_record])))
     if dataset.source_format != "nifti":
-        step = "by this step" if dataset.source_format == "nrrd" else "by the download step"
+        step = "by the download step" if dataset.source_format == "dicom" else "by this step"
         lines.append(f"  files come as {dataset.source_format.upper()} and are converted into {CONVERTED}/ {step}")
     for layout in dataset.layouts:
         lines.append(f"  files, layout '{layout.name}':")

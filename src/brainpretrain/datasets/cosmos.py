@@ -1,11 +1,19 @@
-"""COSMOS: carotid vessel wall MRI, 50 training cases, DICOM that is converted before it is read; without labels.
+"""COSMOS: carotid vessel wall MRI, 50 training cases, DICOM that is converted before it is read, with outlined lumen and wall.
 
-The labels are contours, which no step of this project converts to masks. A case is a folder of DICOM files below
-`Training_dataset/`. The host states names, sizes and checksums of the files of its record. The name of the sequence is not
-documented, so it is `unknown`.
+A case is a folder of DICOM files below `Training_dataset/`. Beside them, `<case>L.QVJ` and `<case>R.QVJ` name a QVS file for
+each side, whose images hold contours of the kinds `Lumen` and `Outer Wall`, in pixels of an image scaled to 512 columns (known
+from public code that reads the release). The step `fetch` draws them into a label file beside the converted volume: 1 lumen, 2
+vessel wall. The experts outlined some slices of some vessels only, so all other slices, and the half of a slice whose vessel is
+not outlined, have the value 3, which tasks must ignore. A contour belongs to the DICOM file whose name ends as that of its
+image (`I24`). If they do not fit, the case is in the subset `unlabelled` and `fetch` says why; no file of the release was at
+hand. The host states names, sizes and checksums of the files of its record. The name of the sequence is not documented, so it
+is `unknown`.
 """
 
-from brainpretrain.datasets.base import CONVERTED, Archive, Dataset, Layout, Pattern
+from brainpretrain.datasets.base import CONVERTED, Archive, Contours, Dataset, Layout, Pattern
+
+ENDING = "_contours"
+CASE = rf"{CONVERTED}/(?:.+/)?Training_dataset/(?P<subject>[^/]+)/(?P<folder>(?:.+/)?)(?P<run>[^/]+)"
 
 DATASET = Dataset(
     name="cosmos",
@@ -22,18 +30,25 @@ DATASET = Dataset(
             name="DICOM, converted",
             patterns=(
                 Pattern(
-                    image=rf"{CONVERTED}/(?:.+/)?Training_dataset/(?P<subject>[^/]+)/(?:.+/)?(?P<run>[^/]+)",
-                    subset="unlabelled",
+                    image=CASE,
+                    subset="train",
                     sequence="unknown",
+                    masks=CASE + ENDING,
+                    partly=True,
                 ),
             ),
-            examples=(f"{CONVERTED}/Training_dataset/0_P113_U/series.nii.gz",),
-            unused=(r".*\.(?:dcm|json|tsv)",),
+            examples=(
+                f"{CONVERTED}/Training_dataset/0_P113_U/series.nii.gz",
+                f"{CONVERTED}/Training_dataset/0_P113_U/series{ENDING}.nii.gz",
+            ),
+            unused=(r".*\.(?:dcm|json|tsv|QVJ|QVS|qvj|qvs)",),
         ),
     ),
-    labels={},
-    label_sequences=(),
+    labels={1: "lumen", 2: "vessel_wall", 3: "not_outlined"},
+    label_sequences=("unknown",),
     expected={"subjects": 50, "volumes": 50},
     n_shards=1,
+    ignore=(3,),
     source_format="dicom",
+    contours=Contours(vessels=("L", "R"), ending=ENDING, inner=1, outer=2, unread=3),
 )

@@ -1,14 +1,16 @@
 """OASIS-1 as neurite-OASIS: T1w of 414 subjects with FreeSurfer labels of 35 structures.
 
-Each session has two volumes on one grid: `orig` with skull and `norm` without. The label is `seg35`; the label `seg4` (4 tissues)
-belongs to `oasis1_seg4`, and the files `aligned_*` (a common grid) are not used. The names of the labels follow FreeSurfer's
-order without CSF, in which 19 and 35 are the choroid plexus, as in public code. They have not been compared with the list of the
-release, `seg35_labels.txt`; do so before you name classes. The 20 subjects of OASIS-TRT-20 are also in OASIS-1; the overlap audit
-knows their names (`persons`).
+Each session has two volumes on one grid, each a subset of its own: `orig` with skull and `norm` without. A corpus may take
+both, a task takes one of them (`subsets: [orig]`). The label is `seg35`; the label `seg4` (4 tissues) belongs to `oasis1_seg4`,
+the tissue classes that the OASIS project itself released belong to `oasis1_fsl`, and the files `aligned_*` (a common grid) are
+not used. The names of the labels follow FreeSurfer's order without CSF, in which 19 and 35 are the choroid plexus, as in public
+code. They have not been compared with the list of the release, `seg35_labels.txt`; do so before you name classes. The 20
+subjects of OASIS-TRT-20 are also in OASIS-1; the overlap audit knows their names (`persons`).
 """
 
 from brainpretrain.datasets.base import Archive, Dataset, Layout, Pattern
 
+VERSIONS = ("orig", "norm")
 SESSION = "OASIS_OAS1_0001_MR1"
 SIDED = (
     "Cerebral-White-Matter",
@@ -58,13 +60,14 @@ DATASET = Dataset(
     layouts=(
         Layout(
             name="neurite",
-            patterns=(
+            patterns=tuple(
                 Pattern(
-                    image=r"(?P<subject>OASIS_OAS1_\d{4})_(?P<session>MR\d)/(?P<run>orig|norm)",
-                    subset="train",
+                    image=rf"(?P<subject>OASIS_OAS1_\d{{4}})_(?P<session>MR\d)/(?P<run>{version})",
+                    subset=version,
                     sequence="T1w",
                     label="{top}{subject}_{session}/seg35",
-                ),
+                )
+                for version in VERSIONS
             ),
             examples=(f"{SESSION}/orig.nii.gz", f"{SESSION}/norm.nii.gz", f"{SESSION}/seg35.nii.gz"),
             unused=(r"(?:.+/)?OASIS_OAS1_\d{4}_MR\d/(?:aligned_.+|slice_.+|seg4\.nii\.gz)",),
@@ -75,4 +78,5 @@ DATASET = Dataset(
     expected={"subjects": 414, "volumes": 828},
     persons=person,
     n_shards=4,
+    versions=VERSIONS,
 )

@@ -20,7 +20,7 @@ DATASET = replace(
     layouts=(
         Layout(
             name="neurite",
-            patterns=(replace(_NEURITE.patterns[0], label="{top}{subject}_{session}/seg4"),),
+            patterns=tuple(replace(pattern, label="{top}{subject}_{session}/seg4") for pattern in _NEURITE.patterns),
             examples=(*_NEURITE.examples[:2], f"{oasis1.SESSION}/seg4.nii.gz"),
             unused=(r"(?:.+/)?OASIS_OAS1_\d{4}_MR\d/(?:aligned_.+|slice_.+|seg35\.nii\.gz)",),
         ),

@@ -1,8 +1,8 @@
 """Converts volumes of other formats to NIfTI, so that the library needs only one reader of volumes.
 
-SimpleITK reads NRRD, MetaImage and GIPL, and nibabel FreeSurfer's MGH. What SimpleITK 2.5 was seen to take in silence is refused
-here: a cut GIPL file, a wrong bit in a compressed MetaImage (both give zeros or noise), surplus bytes, and an NRRD file that does
-not state where it is in the world.
+SimpleITK reads NRRD, MetaImage and GIPL, and nibabel FreeSurfer's MGH and pairs of .hdr and .img (Analyze, NIfTI). What
+SimpleITK 2.5 was seen to take in silence is refused here: a cut GIPL file, a wrong bit in a compressed MetaImage (both give
+zeros or noise), surplus bytes, and an NRRD file that does not state where it is in the world.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic
 
 NRRD, META, GIPL, MGH = (".nrrd", ".nhdr"), (".mha", ".mhd"), (".gipl", ".gipl.gz"), (".mgz", ".mgh", ".mgh.gz")
-FORMATS = (*NRRD, *META, *GIPL, *MGH)
+PAIR = (".img",)
+FORMATS = (*NRRD, *META, *GIPL, *MGH, *PAIR)
 # Names of the spaces of NRRD in which right and left are known.
 SPACES = ("right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps")
 _MILLIMETRES = {"mm", "millimeter", "millimetre", ""}
@@ -73,13 +74,12 @@ def convert_tree(root: Path | str, out: Path | str = "", image: str = r".*", for
 def convert(source: Path | str, target: Path | str) -> None:
     """Writes a volume as `.nii.gz`, with the same voxels and the same position in the world.
 
-    Where the format (GIPL) or the file (MetaImage without a matrix) states no orientation, the NIfTI file states none either.
+    Where the format (GIPL, Analyze) or the file (MetaImage without a matrix) states no orientation, the NIfTI file has none.
 
     Raises:
         UserError: the file is damaged, is no single real 3-D volume, or does not state its position.
     """
-    source = Path(source)
-    array, affine, oriented = (_read_mgh if _ends(source, MGH) else _read_itk)(source)
+    array, affine, oriented = _read(Path(source))
     image = nib.Nifti1Image(array, affine, dtype=array.dtype)
     image.header.set_xyzt_units("mm")
     if not oriented:
@@ -87,6 +87,19 @@ def convert(source: Path | str, target: Path | str) -> None:
         image.set_qform(affine, 0)
     with atomic(target) as temporary:
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def read(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels (x, y, z) and affine (4x4, to RAS in mm) of a volume that is not NIfTI.
+
+    Raises:
+        UserError: as `convert`.
+    """
+    return _read(Path(path))[:2]
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
+    return (_read_mgh if _ends(path, MGH) else _read_pair if _ends(path, PAIR) else _read_itk)(path)
 
 
 def without_ending(name: str) -> str:
@@ -116,11 +129,41 @@ def _read_mgh(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
         array = np.asarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error, nib.spatialimages.HeaderDataError) as error:
         raise _refused(f"damaged, truncated, or no MGH file: {first_line(error)}", path) from error
+    return _one_volume(array, path), image.affine, bool(image.header["goodRASFlag"] > 0)
+
+
+def _one_volume(array: np.ndarray, path: Path) -> np.ndarray:
+    """A 3-D array in the byte order of the machine; a fourth axis of length 1 is dropped."""
     array = array.reshape(array.shape[:3]) if array.ndim == 4 and array.shape[3] == 1 else array
     if array.ndim != 3:
         raise _refused(f"{array.ndim}-D {array.shape} where 3-D is needed", path)
-    native = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="))
-    return native, image.affine, bool(image.header["goodRASFlag"] > 0)
+    if array.dtype.kind not in "iuf":
+        raise _refused(f"{array.dtype} voxels, where real values are needed", path)
+    return np.ascontiguousarray(array).astype(array.dtype.newbyteorder("="))
+
+
+def _read_pair(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
+    header = path.with_suffix(".hdr")
+    if not header.is_file():
+        raise _refused(f"its header {header.name} is missing", path)
+    kind = nib.Nifti1Pair if header.read_bytes()[344:348] == b"ni1\0" else nib.AnalyzeImage
+    try:
+        image = kind.from_filename(header)
+        array = _one_volume(np.asarray(image.dataobj), path)
+        offset, bits = int(image.header.get("vox_offset", 0)), int(image.header["bitpix"])
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        nib.spatialimages.HeaderDataError,
+        nib.filebasedimages.ImageFileError,
+    ) as error:
+        raise _refused(f"damaged, truncated, or no pair of header and image: {first_line(error)}", path) from error
+    if (found := path.stat().st_size) != offset + array.size * bits // 8:
+        raise _refused(f"{found} bytes where the header says {offset + array.size * bits // 8}", path)
+    oriented = kind is nib.Nifti1Pair and bool(image.header["sform_code"] > 0 or image.header["qform_code"] > 0)
+    return array, image.affine, oriented
 
 
 def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -57,7 +57,11 @@ def convert(root: Path) -> list[dict[str, Any]]:
         print(f"not converted: {row['series']}: {row['message']}", flush=True)
     if len(failed) == len(rows):
         problem = f"none of {len(rows)} DICOM series could be converted; the first: {failed[0]['message']}"
-        raise UserError(problem, where=root / failed[0]["series"], fix=f"all of them are listed in {target / TABLE}")
+        raise UserError(
+            problem,
+            where=root / failed[0]["series"],
+            fix=f"get these series again (all of them are in {target / TABLE}), or remove their folders",
+        )
     return rows
 
 
@@ -93,7 +97,7 @@ def find_program(root: Path) -> str:
     raise UserError(
         "there are DICOM series, and no dcm2niix to convert them",
         where=root,
-        fix="pip install 'brainpretrain[dicom]', or dcm2niix",
+        fix="pip install dcm2niix, or install the program dcm2niix",
     )
 
 

@@ -16,7 +16,8 @@ LISTED = 10  # number of unused files that the result names
 
 
 def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
-    """Generates an embedded data set. For any other, verifies that its files are in place, and converts NRRD files.
+    """Generates an embedded data set. For any other, verifies that its files are in place, converts NRRD files, and makes label
+    files that the release does not have.
 
     Args:
         dataset: the description of the data set.
@@ -32,6 +33,7 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
         - left_out: number of images that the data set's selection of series excludes
         - dangling: broken links
         - note: the numbers of subjects and volumes if fewer than expected are in place, else ''
+        - remarks: on labels that were made, only if there are any
 
     Raises:
         NotInPlace: no file fits a layout; the message says where to get the data and where to put the files.
@@ -44,11 +46,28 @@ def fetch(dataset: Dataset, root: Path | str, **options: Any) -> dict[str, Any]:
     elif options:
         problem = f"'{dataset.name}' takes no options, found: {', '.join(options)}"
         raise UserError(problem, where=f"datasets.{dataset.name}.options", fix="remove them")
-    if dataset.source_format == "nrrd":
-        from brainpretrain.download.convert import NRRD, convert_tree
+    if dataset.source_format in ("nrrd", "analyze"):
+        from brainpretrain.download.convert import NRRD, PAIR, convert_tree
 
-        convert_tree(root, image=dataset.convert, formats=NRRD)
-    return describe(dataset, root, scan(dataset, root))
+        convert_tree(root, image=dataset.convert, formats=NRRD if dataset.source_format == "nrrd" else PAIR)
+    remarks = _make_labels(dataset, Path(root))
+    for remark in remarks:
+        print(f"{dataset.name}: {remark}", flush=True)
+    return describe(dataset, root, scan(dataset, root)) | ({"remarks": remarks} if remarks else {})
+
+
+def _make_labels(dataset: Dataset, root: Path) -> list[str]:
+    """Makes the label files that the release has in another form; remarks on what they lack."""
+    if dataset.structures:
+        from brainpretrain.download import structures
+
+        values = {name: value for value, name in dataset.labels.items()}
+        return structures.remarks(structures.merge_tree(root, dataset.structures, values))
+    if dataset.contours:
+        from brainpretrain.download import contours
+
+        return contours.draw_tree(root, dataset.contours)
+    return []
 
 
 def describe(dataset: Dataset, root: Path | str, files: Scan) -> dict[str, Any]:

@@ -162,11 +162,17 @@ def to_fetch(dangling: list[str]) -> str:
 
 def _first_match(layout: Layout, path: str) -> Match | None:
     name = nfc(path)
+    if any(pattern.masks and _groups(pattern.masks, name) for pattern in layout.patterns):
+        return None
     for pattern in layout.patterns:
-        groups = re.fullmatch(rf"(?P<top>(?:.+/)?){pattern.image}\.nii(?:\.gz)?", name)
+        groups = _groups(pattern.image, name)
         if groups and (callable(pattern.sequence) or isinstance(pattern.sequence, str) or groups["sequence"] in pattern.sequence):
             return Match(path, pattern, groups)
     return None
+
+
+def _groups(pattern: str, name: str) -> re.Match[str] | None:
+    return re.fullmatch(rf"(?P<top>(?:.+/)?){pattern}\.nii(?:\.gz)?", name)
 
 
 def _scan_layout(
@@ -181,12 +187,17 @@ def _scan_layout(
 ) -> Scan:
     used, rows, left_out, problems = set(), [], [], [*review.problems, *_spellings(candidates)]
     spelled = {nfc(path): path for path in present}
+    masks = {pattern.masks: _by_groups(pattern.masks, candidates) for pattern in layout.patterns if pattern.masks}
     for match in matches:
         used.add(match.path)
         if not _selected(match):
             left_out.append(match.path)
             continue
-        label, expected_label = _label(match, spelled)
+        if match.pattern.masks:
+            label, expected_label, several = _mask(match, masks[match.pattern.masks])
+            problems += several
+        else:
+            label, expected_label = _label(match, spelled)
         used.add(label)
         for row in _rows(dataset, match):
             on_grid = row["sequence"] in dataset.label_sequences
@@ -254,6 +265,26 @@ def _label(match: Match, spelled: Mapping[str, str]) -> tuple[str, str]:
     stem = nfc(match.pattern.label.format(**match.groups.groupdict(default="")))
     candidates = sorted((stem + extension for extension in EXTENSIONS), key=lambda path: path[-3:] != match.path[-3:])
     return next((spelled[path] for path in candidates if path in spelled), ""), candidates[0]
+
+
+def _by_groups(masks: str, paths: list[str]) -> dict[tuple[str, ...], list[tuple[str, str]]]:
+    """The label files that fit a pattern, as leading folders and path, by the values of its groups."""
+    found: dict[tuple[str, ...], list[tuple[str, str]]] = defaultdict(list)
+    names = sorted(re.compile(masks).groupindex)
+    for path in paths:
+        if groups := _groups(masks, nfc(path)):
+            found[tuple(groups[name] or "" for name in names)].append((groups["top"], path))
+    return found
+
+
+def _mask(match: Match, masks: Mapping[tuple[str, ...], list[tuple[str, str]]]) -> tuple[str, str, list[str]]:
+    """As `_label`, from the label files by their groups; and a line for the problems if there are several for the image."""
+    groups, pattern = match.groups.groupdict(default=""), match.pattern.masks or ""
+    found = masks.get(tuple(groups[name] for name in sorted(re.compile(pattern).groupindex)), [])
+    near = [path for top, path in found if top == groups["top"]]
+    paths = near or [path for _, path in found]
+    problem = [f"several label files of {match.path}: {', '.join(paths)}"] if len(paths) > 1 else []
+    return paths[0] if paths else "", f"a file like {pattern}", problem
 
 
 def _rows(dataset: Dataset, match: Match) -> Iterable[Row]:

@@ -34,8 +34,10 @@ def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: 
     if not (source.exists() and index.exists()):
         return "not yet indexed"
     try:
-        if dataset.source_format == "nrrd" and (waiting := _unconverted(root, dataset.convert)):
-            return f"{count(len(waiting), 'NRRD file')} not yet converted"
+        if waiting := _unconverted(dataset, root):
+            return f"{count(len(waiting), f'{dataset.source_format.upper()} file')} not yet converted"
+        if waiting := _without_label(dataset, root):
+            return f"the labels of {count(len(waiting), 'case')} are yet to be made, the first: {waiting[0]}"
         files = scan(dataset, root)
         rows = with_sizes(files.rows, root)
         if as_tsv(rows) != index.read_text(encoding="utf-8"):
@@ -45,7 +47,9 @@ def difference(dataset: Dataset, root: Path, source: Path, index: Path, stored: 
         facts = describe(dataset, root, files) | {"archives": markers(root)}
     except (UserError, OSError) as error:
         return first_line(error)  # the job reports it in full
-    if update and facts != read_json(source):
+    on_record = read_json(source)
+    facts |= {"remarks": on_record["remarks"]} if "remarks" in on_record else {}
+    if update and facts != on_record:
         status = source.stat()
         write_json(source, facts)
         os.utime(source, ns=(status.st_atime_ns, status.st_mtime_ns))  # a newer file would index again
@@ -76,10 +80,26 @@ def _has_same_content(folder: Path, root: Path, row: Row) -> bool:
     return True
 
 
-def _unconverted(root: Path, image: str) -> list[Path]:
-    """The NRRD files that `fetch` would convert."""
-    from brainpretrain.download.convert import NRRD, without_ending  # here, since few data sets are NRRD
+def _unconverted(dataset: Dataset, root: Path) -> list[Path]:
+    """The NRRD or Analyze files that `fetch` would convert."""
+    if dataset.source_format not in ("nrrd", "analyze"):
+        return []
+    from brainpretrain.download.convert import NRRD, PAIR, without_ending  # here, since few data sets need it
 
-    relative = [path.relative_to(root) for path in root.rglob("*") if path.name.lower().endswith(NRRD)]
+    endings = NRRD if dataset.source_format == "nrrd" else PAIR
+    relative = [path.relative_to(root) for path in root.rglob("*") if path.name.lower().endswith(endings)]
     converted = {path: root / CONVERTED / path.with_name(without_ending(path.name) + ".nii.gz") for path in relative}
-    return [path for path, target in converted.items() if re.fullmatch(image, path.as_posix()) and not target.exists()]
+    return [path for path, target in converted.items() if re.fullmatch(dataset.convert, path.as_posix()) and not target.exists()]
+
+
+def _without_label(dataset: Dataset, root: Path) -> list[str]:
+    """The cases whose label `fetch` would make."""
+    if dataset.structures:
+        from brainpretrain.download import structures
+
+        return structures.outdated(root, dataset.structures)
+    if dataset.contours:
+        from brainpretrain.download import contours
+
+        return contours.outdated(root, dataset.contours)
+    return []

@@ -143,6 +143,8 @@ def _shuffle(expected: Mapping[str, Any], volume: torch.Tensor, draw: int) -> It
     )
     longest = [int(max(run[axis].max() for run in moves)) for axis in range(3)]
     yield exact("shuffling: longest move", longest, expected["longest_move_along_axis"])
+    if "longest_possible" in expected:
+        yield exact("shuffling: longest possible move", [n // 10 - 1 for n in size], expected["longest_possible"])
 
 
 def _whole(content: Mapping[str, Any], volume: torch.Tensor, draw: int) -> Iterator[Line]:

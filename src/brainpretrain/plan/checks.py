@@ -85,6 +85,7 @@ def _check_data(plan: Plan) -> None:
         for dataset, subsets, place in cohorts:
             _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
             _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")
+            _check_versions(config.described(dataset), subsets, f"{place}.subsets")
             if not _may_have_labels(config.described(dataset)):
                 problem = f"the data set '{dataset}' has no labels"
                 raise UserError(
@@ -95,6 +96,13 @@ def _check_data(plan: Plan) -> None:
             where = f"{config.where('corpora', name)}.sources.{number}"
             _check_names(plan, source.dataset, "sequences", source.sequences, f"{where}.sequences")
             _check_names(plan, source.dataset, "subsets", source.subsets, f"{where}.subsets")
+
+
+def _check_versions(dataset: Dataset, subsets: list[str], where: str) -> None:
+    """A task takes one of the versions of a scan that a data set holds."""
+    if dataset.versions and len(set(subsets) & set(dataset.versions)) != 1:
+        problem = f"the subsets {' and '.join(dataset.versions)} of the data set '{dataset.name}' hold versions of the same scans"
+        raise UserError(problem, where=where, fix=f"name one of them in the task, such as `subsets: [{dataset.versions[0]}]`")
 
 
 def _check_names(plan: Plan, dataset: str, kind: str, names: list[str], where: str) -> None:
@@ -125,7 +133,7 @@ def subsets_of(dataset: Dataset, options: Mapping[str, object]) -> set[str]:
 
 def _may_have_labels(dataset: Dataset) -> bool:
     patterns = list(_patterns(dataset))
-    return not patterns or any(pattern.label for pattern in patterns)
+    return not patterns or any(pattern.label or pattern.masks for pattern in patterns)
 
 
 def _patterns(dataset: Dataset) -> Iterator[Pattern]:
@@ -166,11 +174,13 @@ def check_machine(plan: Plan, rule: str, devices: int, nodes: int, has_gpu: bool
             )
         if has_gpu or recipe.precision == "32-true":
             continue
+        stride = backbones.divisor(config.backbones[backbone].architecture, config.backbones[backbone].options)
+        is_small = bool(stride) and recipe.patch_size[0] // stride < 3
         if recipe.precision == "16-mixed":
             problem = "precision 16-mixed needs a GPU, and this machine has none"
-            raise UserError(problem, where=f"{where}.precision", fix="use bf16-mixed or 32-true")
-        stride = backbones.divisor(config.backbones[backbone].architecture, config.backbones[backbone].options)
-        if stride and recipe.patch_size[0] // stride < 3:
+            fix = "use 32-true" if is_small else "use bf16-mixed or 32-true"
+            raise UserError(problem, where=f"{where}.precision", fix=fix)
+        if is_small:
             raise UserError(
                 f"bf16 on a CPU is wrong for a coarsest feature map of {recipe.patch_size[0] // stride} voxels"
                 f" (patch {recipe.patch_size[0]}, stride {stride} of backbone '{backbone}'), and this machine has no GPU",

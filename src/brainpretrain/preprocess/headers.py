@@ -198,10 +198,16 @@ def _checked_shape(header: nib.Nifti1Header, limits: Limits, channel: int | None
         raise bad_header(f"dimensions {[int(n) for n in header['dim']]}", path)
     n_dims = 3 if channel is None else 4
     if len(shape) != n_dims:
-        fix = "give one 3-D volume per file, or the channel in the index" if len(shape) == 4 else f"give a {n_dims}-D volume"
+        fix = (
+            "give one 3-D volume per file, or name the channel in a table (module: csv)"
+            if len(shape) == 4
+            else f"give a {n_dims}-D volume"
+        )
         raise BadVolume(f"{len(shape)}-D {shape} where {n_dims}-D is needed", reason="not_3d", where=path, fix=fix)
     if channel is not None and not 0 <= channel < shape[3]:
-        raise BadVolume(f"no channel {channel} in {shape}", reason="not_3d", where=path, fix=f"0 to {shape[3] - 1}")
+        raise BadVolume(
+            f"no channel {channel} in {shape}", reason="not_3d", where=path, fix=f"name a channel from 0 to {shape[3] - 1}"
+        )
     if math.prod(shape) > limits.max_voxels:
         raise BadVolume(
             f"{math.prod(shape)} voxels {shape}, more than max_voxels {limits.max_voxels}",

@@ -71,6 +71,7 @@ _FORMATS = {
     b"CDF": "NetCDF (MINC 1)",
     b"\0\0\0\1\0\0": "MGH (FreeSurfer)",
 }
+_ENDINGS = {"NRRD": ".nrrd", "MetaImage": ".mha", "MGH (FreeSurfer)": ".mgh"}  # of the formats that `convert` reads
 _DICOM = slice(128, 132)
 
 _no_warnings = np.errstate(
@@ -252,7 +253,12 @@ def _read_header(stream: BufferedIOBase, path: Path) -> tuple[nib.Nifti1Header, 
         raise _truncated(f"a header of {size} bytes", n, path)
     header = _HEADER_BYTES[size](bytes(block[:size]), check=False)
     if not bytes(header["magic"]).startswith(_MAGIC[size]):
-        raise BadVolume("no single-file NIfTI", reason="not_nifti", where=path, fix="convert .hdr/.img pairs to .nii.gz")
+        raise BadVolume(
+            "no single-file NIfTI",
+            reason="not_nifti",
+            where=path,
+            fix="a header alone: name it .hdr again, beside its .img, then convert the pair: brainpretrain convert FILE.img",
+        )
     if not size + 4 <= float(header["vox_offset"]) <= _MAX_OFFSET:
         raise bad_header(f"the voxels are said to begin at byte {float(header['vox_offset']):g}", path)
     return header, bytes(block[:n])
@@ -289,7 +295,14 @@ def _no_nifti(block: bytes, path: Path) -> BadVolume:
         "DICOM" if block[_DICOM] == b"DICM" else next((name for start, name in _FORMATS.items() if block.startswith(start)), "")
     )
     problem = f"no NIfTI header: this is {kind}" if kind else "no NIfTI header"
-    return BadVolume(problem, reason="not_nifti", where=path, fix="convert the file to NIfTI (brainpretrain convert)")
+    fix = f"{_AGAIN}, or convert it to NIfTI with the program that made it"
+    if kind == "DICOM":
+        fix = "convert its series to NIfTI: dcm2niix -z y -o OUT FOLDER"
+    elif kind in _ENDINGS:
+        fix = f"give it the name of its format, ending with {_ENDINGS[kind]}, then convert it: brainpretrain convert FILE"
+    elif kind.startswith("a"):  # an archive, or one compressed file
+        fix = "unpack it, and put the NIfTI file in its place"
+    return BadVolume(problem, reason="not_nifti", where=path, fix=fix)
 
 
 def _read_voxels(stream: BufferedIOBase, header: nib.Nifti1Header, first_bytes: bytes, path: Path) -> tuple[np.ndarray, str]:

@@ -68,6 +68,7 @@ FIXES = {
     "too_large": "a higher max_voxels in the preprocess recipe, if the size in the header is right",
     "spacing": "a wider spacing_range_mm in the preprocess recipe, if the spacing in the header is right",
     "not_3d": "one 3-D volume per file, or a table (module csv) that names the channel of each 4-D file",
+    "label_value": "these values in the `labels` of the data set, if they are meant (of your own data: in its options)",
     "pointer": "datalad get, or git lfs pull, in the folder of the clone",
     "empty": "crop: none and allow_negative: true in the preprocess recipe, if all values are meant to be 0 or less",
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from brainpretrain import pretext
 from brainpretrain.errors import UserError
-from brainpretrain.sizes import check_size, ratio_range, token_grid
+from brainpretrain.sizes import check_size, check_visible, ratio_range, token_grid
 
 
 def check(
@@ -51,6 +51,9 @@ def check(
     if "mask_ratio" in options:
         ratio_range(options["mask_ratio"], f"{where}: mask_ratio")
     match method:
+        case "s3d":
+            if options.get("sparse_encoder", True) and stride:
+                check_visible(patch, options["mask_size"], options["mask_ratio"], stride, where)
         case "swinunetr":
             _check_views(options, patch, stride, where)
         case "volume_fusion":
@@ -71,7 +74,7 @@ def _check_views(options: Mapping[str, Any], patch: Sequence[int], stride: int |
         raise UserError(
             f"the coarsest feature map of a patch of {list(patch)} has one token, and the heads read two",
             where=f"{where}: patch_size",
-            fix=f"use a larger patch, such as {2 * stride} along an axis, or 'pool: mean'",
+            fix=f"use a larger patch, such as {2 * stride} along x, or 'pool: mean'",
         )
 
 

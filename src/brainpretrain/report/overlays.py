@@ -50,7 +50,12 @@ def pick_cases(scores: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def load_overlays(
-    folders: Sequence[Path], table: pd.DataFrame, stored: Path, raw: Path, task: Mapping[str, Any]
+    folders: Sequence[Path],
+    table: pd.DataFrame,
+    stored: Path,
+    raw: Path,
+    task: Mapping[str, Any],
+    subsets: Sequence[str] = (),
 ) -> list[Overlay]:
     """The worst, median and best case of a cohort, in RAS, with reference and prediction as classes.
 
@@ -60,10 +65,11 @@ def load_overlays(
         stored: the folder that the table's `file` column is relative to.
         raw: folder of the raw data set.
         task: the fields of `config.Task` that define classes; ignored voxels are shown as background.
+        subsets: of the data set, which the cohort is taken from; all if empty.
     """
     by_folder = {folder: read_tsv(folder / "scores.tsv") for folder in folders}
     by_fold = {scores["fold"].iloc[0]: folder for folder, scores in by_folder.items()}
-    by_subject = labelled_cases(table, stored, task["sequences"])
+    by_subject = labelled_cases(table, stored, task["sequences"], subsets)
     cases = {case.name: case for sessions in by_subject.values() for case in sessions}
     lookups = [
         np.where(lookup == IGNORED, 0, lookup)

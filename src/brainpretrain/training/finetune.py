@@ -56,8 +56,8 @@ def finetune(
     """
     torch.set_num_threads(machine.threads)
     recipe, task = run.recipe, run.task
-    by_subject = labelled_cases(table, folder, task.sequences)
     fold = read_json(split)
+    by_subject = labelled_cases(table, folder, task.sequences, fold.get("subsets", []))
     subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
     pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
     background = background_values(pool, task.labels, task.ignore)

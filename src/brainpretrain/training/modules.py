@@ -147,7 +147,8 @@ def check_precision(precision: str, patch: Sequence[int], stride: int) -> None:
     if torch.cuda.is_available() or precision == "32-true":
         return
     if precision == "16-mixed":
-        raise UserError("precision 16-mixed needs a GPU", where="recipe", fix="use bf16-mixed or 32-true")
+        fix = "use 32-true" if patch[0] // stride < 3 else "use bf16-mixed or 32-true"
+        raise UserError("precision 16-mixed needs a GPU", where="recipe", fix=fix)
     if patch[0] // stride < 3:
         coarsest = f"{patch[0] // stride} voxels (patch {patch[0]}, stride {stride})"
         raise UserError(

@@ -117,7 +117,7 @@ def import_encoder(
     is_described = backbone is None
     backbone = backbone or own_facts.get("backbone")
     if backbone is None:
-        raise UserError("the file does not say what network it holds", where=path, fix="name its backbone")
+        raise UserError("the file does not say what network it holds", where=path, fix="name its backbone: --backbone NAME")
     backbone = {"architecture": backbone["architecture"], "options": dict(backbone["options"])}
     with weights.no_larger_than(tensors, path.with_suffix(".json")) if is_described else nullcontext():
         encoder = backbones.build(backbone["architecture"], own_facts.get("in_channels", 1), **backbone["options"])
