@@ -25,6 +25,7 @@ try:
     CONFIG = load(_folder, _settings)
     SUBMITTED = freezing.files_of(_folder, CONFIG.settings.study, _settings)
     PLAN = tables.make(CONFIG)
+    CONFIG = PLAN.config  # also has the recipes that a grid of learning rates stands for
 except UserError as error:
     raise WorkflowError(str(error)) from None
 if workflow.is_main_process:
@@ -82,6 +83,8 @@ def table_targets(name):
     targets |= {f"{FIGURES}/{page}.html" for page in ("rejected", "overlap", "licences")}
     if specs.sites_columns(PLAN, name):
         targets.add(f"{TABLES}/{name}_sites.html")
+    if specs.grids(PLAN, name) or CONFIG.study.protocol == "fair":
+        targets.add(f"{TABLES}/{name}_trainings.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(table):

@@ -59,11 +59,13 @@ rule fold:
         SPLIT,
     log:
         STUDY + "/logs/fold/{task}/{fold}.log",
+    wildcard_constraints:
+        fold=r"\d+",  # the seeds of a fold have the same split
     localrule: True
     conda:
         "../envs/environment.yaml"
     params:
-        block=lambda w: CONFIG.tasks[w.task].split.block,
+        block=lambda w: PLAN.block(w.task),
     shell:
         "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
 

@@ -1,5 +1,7 @@
 """Paths, wildcards, and helpers that rules of several stages use. No rule states a number of the method."""
 
+from brainpretrain.plan.table_spec import read_fold_name
+
 RESULTS = CONFIG.settings.results
 DATA = f"{RESULTS}/data"
 STUDY = f"{RESULTS}/{CONFIG.study_name}"
@@ -17,6 +19,7 @@ SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
+RATE = STUDY + "/learning_rates/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.json"
 TABLES = STUDY + "/tables"
 FIGURES = STUDY + "/figures"
 
@@ -45,7 +48,7 @@ wildcard_constraints:
     release="[a-z0-9_]+",
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
-    fold=r"\d+",
+    fold=r"\d+(-seed\d+)?",
     cohort=f"val|test|{OTHER_COHORTS}",
     shard=r"\d{3}",
     table="|".join(PLAN.tables),
@@ -92,6 +95,11 @@ def of_corpus(pattern):
         return expand(pattern, dataset=corpus.datasets, preprocess=corpus.preprocess)
 
     return paths
+
+
+def split_of(wildcards):
+    """The split of the fold of a training; its seeds have the same."""
+    return SPLIT.format(task=wildcards.task, fold=read_fold_name(wildcards.fold)[0])
 
 
 def cohort_volumes(wildcards):

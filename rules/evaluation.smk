@@ -14,7 +14,7 @@ rule predict_cohort:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         model=FOLD + "/model.safetensors",
     output:
         directory(PREDICTIONS),
@@ -45,7 +45,7 @@ rule bids:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         model=FOLD + "/model.safetensors",
         predictions=PREDICTIONS,
     output:
@@ -71,7 +71,7 @@ rule evaluate:
     input:
         fixed=fixed_subjects,
         volumes=cohort_volumes,
-        split=SPLIT,
+        split=split_of,
         predictions=PREDICTIONS,
     output:
         SCORES,
@@ -106,3 +106,26 @@ rule scores:
         "../envs/environment.yaml"
     shell:
         "brainpretrain scores {input:q} --out {output:q} > {log:q} 2>&1"
+
+
+def candidate_scores(wildcards):
+    """Scores of the candidates of an arm on the validation cases of a fold."""
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.candidates(arm_of(wildcards), int(wildcards.fold))]
+
+
+rule choose_rate:
+    input:
+        candidate_scores,
+    output:
+        RATE,
+    log:
+        STUDY + "/logs/choose_rate/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}.log",
+    wildcard_constraints:
+        fold=r"\d+",  # the seeds of a fold have the same rate
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        grid=lambda w: CONFIG.finetune[w.recipe].lr_grid,
+    shell:
+        "brainpretrain choose-rate --scores {input:q} --grid {params.grid} --out {output:q} > {log:q} 2>&1"

@@ -1,8 +1,10 @@
 """Figures of the report, and the viewer of whole volumes next to it."""
 
+from brainpretrain.plan.table_spec import fold_name
+
 OVERLAYS = STUDY + "/overlays"
 OVERLAY_CASES = OVERLAYS + "/{task}/{backbone}/{init}/{recipe}/n{n_train}/{cohort}.js"
-FOLDS = range(CONFIG.study.folds)
+FOLDS = [fold_name(fold, seed) for fold in range(CONFIG.study.folds) for seed in CONFIG.study.seeds or [None]]
 
 
 def table_runs(wildcards):

@@ -1,7 +1,10 @@
 """Tables and pages of the report: what `snakemake --report` shows, and nothing that a training waits for."""
 
+from brainpretrain.plan.table_spec import fold_name
+
 COMPOSITION = TABLES + "/{corpus}_composition"
 SITES = TABLES + "/{table}_sites"
+TRAININGS = TABLES + "/{table}_trainings"
 PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM_FIGURES = FIGURES + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 
@@ -108,6 +111,46 @@ rule table_sites:
     shell:
         "brainpretrain table-sites --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q}"
         " --index {input.index:q} --task-index {input.task_index:q} --subjects {input.subjects:q} --out {output:q} > {log:q} 2>&1"
+
+
+def table_logs(wildcards):
+    """Logs of the fine-tunings of a table."""
+    return sorted({f"{STUDY}/{e.training}/log.csv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])})
+
+
+def table_rates(wildcards):
+    """The learning rates that were chosen for the arms of a table."""
+    chosen = {(e.arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table]) if PLAN.candidates(e.arm, e.fold)}
+    return sorted(RATE.format(**vars(arm), fold=fold) for arm, fold in chosen)
+
+
+def table_pretraining_logs(wildcards):
+    """Logs of the pretrainings of a table."""
+    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
+
+
+rule table_trainings:
+    input:
+        logs=table_logs,
+        rates=table_rates,
+        pretrainings=table_pretraining_logs,
+    output:
+        tsv=TRAININGS + ".tsv",
+        md=TRAININGS + ".md",
+        tex=TRAININGS + ".tex",
+        text=TRAININGS + ".txt",
+        html=shown(TRAININGS + ".html", RESULTS_SECTION, "trainings", table="{table}", shows="convergence, learning rates"),
+    log:
+        STUDY + "/logs/table_trainings/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        grids=lambda w: specs.as_json(specs.grids(PLAN, w.table)),
+    shell:
+        "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --pretrainings {input.pretrainings:q} --grids {params.grids:q}"
+        " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule composition:
@@ -228,7 +271,7 @@ localrules:
 
 use rule page_run_pretraining as page_run_finetuning with:
     input:
-        ARM + "/fold0/run.json",
+        f"{ARM}/fold{fold_name(0, CONFIG.study.seeds[0] if CONFIG.study.seeds else None)}/run.json",
     output:
         shown(
             ARM_FIGURES + "/run.html",

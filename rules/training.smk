@@ -69,7 +69,7 @@ def arm_of(wildcards):
 
 def finetune_config(wildcards):
     """What shapes a fine-tuning, as JSON."""
-    return specs.as_json(specs.finetune_run(CONFIG, arm_of(wildcards), int(wildcards.fold)))
+    return specs.as_json(specs.finetune_run(CONFIG, arm_of(wildcards), *read_fold_name(wildcards.fold)))
 
 
 def initial_encoder(wildcards):
@@ -88,11 +88,25 @@ def task_volumes(wildcards):
     return VOLUMES.format(dataset=task.dataset, preprocess=task.preprocess)
 
 
+def chosen_rate(wildcards):
+    """The learning rate that was chosen for an arm in a fold; none if its recipe has no grid."""
+    if not CONFIG.finetune[wildcards.recipe].lr_grid:
+        return []
+    return RATE.format(**{**wildcards, "fold": read_fold_name(wildcards.fold)[0]})
+
+
+def starting_point(wildcards, input):
+    """Options with the initial encoder and the chosen learning rate, as far as an arm has them."""
+    given = (("--init", input.init), ("--rate", input.rate))
+    return [word for option, file in given if file for word in (option, file)]
+
+
 rule finetune:
     input:
         volumes=task_volumes,
         init=initial_encoder,
-        split=SPLIT,
+        rate=chosen_rate,
+        split=split_of,
     output:
         model=FOLD + "/model.safetensors",
         facts=FOLD + "/model.json",
@@ -111,7 +125,7 @@ rule finetune:
         inference=as_json(specs.inference, "recipe"),
     params:
         config=finetune_config,
-        init=option("--init", "init"),
+        init=starting_point,
         work=WORK,
         out=subpath(output.model, parent=True),
     shell:

@@ -31,7 +31,7 @@ def copies(*rows: tuple[str, str, str, str, float], level: str = "same") -> pd.D
 def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
     indexes = {"d": index("a", "b", "c"), "e": index("t")}
     shared, pairs = shared_subjects(
-        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES)], indexes
+        corpus(d=["a", "b"], e=["t"]), [Cohort("task", "val", "d", {"b", "c", "t"}, NO_COPIES, 4)], indexes
     )
     assert shared.to_dict("records") == [
         {
@@ -43,6 +43,7 @@ def test_a_subject_of_the_same_data_set_is_shared_by_name() -> None:
             "by_name": 1,
             "by_content": 0,
             "look": 0,
+            "without_brain": 4,
             "subjects": "b",
             "look_subjects": "",
         }
@@ -141,6 +142,10 @@ def test_a_person_of_several_data_sets_is_found_by_the_names_that_modules_declar
     shared, pairs = shared_subjects(corpus(oasis1=subjects["oasis1"]), [cohort], indexes, persons)
     assert shared["subjects"].tolist() == ["OASIS-TRT-20-04"] and shared["by_name"].tolist() == [1]
     assert pairs[["corpus_subject", "name"]].to_numpy().tolist() == [["OASIS_OAS1_0101", "alias"]]
+    # own data whose table names the patients: scans 1003 and 1023 of the MICCAI 2012 challenge
+    indexes["own"] = index("1003", "1023", "1000", patient={"1003": "OAS1_0101", "1023": "OAS1_0101", "1000": "OAS1_0061"})
+    shared, pairs = shared_subjects(corpus(own=["1003", "1023", "1000"]), [cohort], indexes, persons)
+    assert pairs["corpus_subject"].tolist() == ["1003", "1023"] and set(pairs["name"]) == {"alias"}
 
 
 def test_a_long_list_in_a_message_is_cut_and_counted() -> None:

@@ -171,6 +171,7 @@ def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed:
     assert cli.main(overlap_line(folder, "amaes")) == 0
     shared = read_tsv(folder / "overlap.tsv").set_index("cohort")
     assert shared["subjects"].to_dict() == {"val": "", "test": "s2"} and shared["by_name"].tolist() == ["0", "0"]
+    assert shared["without_brain"].tolist() == ["2", "2"]  # volumes of 22 mm: found by their outlines
     (pair,) = read_tsv(folder / "pairs.tsv").to_dict("records")
     assert (pair["volume"], pair["corpus_volume"], pair["name"], pair["level"]) == ("s2_T1w", "p7_T1w", "", "same")
     assert cli.main(["page-overlap", "--audits", f"big={folder}/overlap.tsv", "--protocols", "big=amaes", "--splits",

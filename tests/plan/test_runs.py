@@ -3,6 +3,7 @@ import pytest
 from brainpretrain import config
 from brainpretrain.plan import tables
 from brainpretrain.plan.runs import Arm, Evaluation, Pretraining
+from brainpretrain.plan.table_spec import fold_name, read_fold_name
 from helpers import ROOT
 
 
@@ -16,6 +17,8 @@ def test_paths_can_be_read_back(paper):
     assert arm.path == "finetune/wmh_flair/unet_b/amaes-on-brains45k/amaes/n20"
     assert arm.pretraining == Pretraining("brains45k", "amaes", "unet_b")
     assert Evaluation(arm, 3, "ood").path == f"{arm.path}/fold3/ood"
+    assert Evaluation(arm, 3, "ood", 7).path == f"{arm.path}/fold3-seed7/ood"
+    assert [read_fold_name(fold_name(*pair)) for pair in ((3, None), (12, 0))] == [(3, None), (12, 0)]
     assert Arm("t", "b", "scratch", "r", "all").pretraining is None
     assert Arm("t", "b", "amaes_released", "r", "all").pretraining is None
 

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from brainpretrain import config
+from brainpretrain.cohorts import DISJOINT, splits
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
 from brainpretrain.plan.table_spec import TableSpec
@@ -300,3 +301,40 @@ def test_a_baseline_that_is_no_other_row_is_refused(config_dir, baseline, messag
 
 def test_a_table_without_margin_and_baseline_is_written_as_before(paper):
     assert "margin" not in specs.as_json(paper.tables["table4"]) and "against" not in specs.as_json(paper.tables["table4"])
+
+
+# --- seeds and disjoint draws
+
+
+def test_seeds_are_a_factor_of_every_fold(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\nseeds: [0, 5]\ndraws: disjoint")
+    made = tables.make(config.load(config_dir, {"study": "demo"}))
+    spec = made.tables["demo"]
+    assert spec.fold_names == ["0-seed0", "0-seed5", "1-seed0", "1-seed5", "2-seed0", "2-seed5"] and spec.disjoint
+    runs = [(e.fold, e.seed) for e in made.table_evaluations(spec)]
+    assert runs == 2 * spec.trainings and len(made.evaluations) == 12
+    arm = made.evaluations[0].arm
+    first, second = (specs.finetune_run(made.config, arm, 1, seed).plain() for seed in (0, 5))
+    assert (first.pop("name"), first.pop("seed")) == (f"{arm.path.removeprefix('finetune/')}/fold1-seed0", 0)
+    assert (second.pop("name"), second.pop("seed")) == (f"{arm.path.removeprefix('finetune/')}/fold1-seed5", 5)
+    assert first == second
+
+
+def test_disjoint_draws_start_as_many_subjects_apart_as_the_largest_budget(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 3\ndraws: disjoint")
+    edit(config_dir / "studies/demo.yaml", "n_train: 3", "n_train: 4")
+    made = tables.make(config.load(config_dir, {"study": "demo"}))
+    assert made.block("phantom_tissue") == 4 and made.draws("phantom_tissue") == [("12", DISJOINT), ("4", "test")]
+    names = [f"s{i:02d}" for i in range(12)]
+    drawn = [set(splits.fold_order(names, fold, 4, 0)[:4]) for fold in range(3)]
+    assert len(set.union(*drawn)) == 12
+    subjects = {"pool": names[:11], "test": ["t"]}
+    with pytest.raises(UserError, match="folds without a common training case need 12 subjects, but the pool has 11"):
+        splits.check_sizes(subjects, made.draws("phantom_tissue"), "x")
+    splits.check_sizes(subjects | {"pool": names}, made.draws("phantom_tissue"), "x")
+
+
+def test_a_seed_that_occurs_twice_is_refused(config_dir):
+    edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 2\nseeds: [1, 1]")
+    with pytest.raises(UserError, match="a seed occurs twice"):
+        config.load(config_dir, {"study": "demo"})

@@ -124,3 +124,17 @@ def test_of_distances_less_is_better() -> None:
     assert matches.iloc[1]["matched"] == pytest.approx(20 * 2**0.5, abs=0.01)
     with pytest.raises(UserError, match="lack the columns nsd"):
         budgets.curves(scores, budget_spec(metric="nsd"), COUNTED)
+
+
+def test_seeds_of_a_fold_are_one_draw() -> None:
+    """Two seeds with the same scores change neither mean nor SD nor the interval of the matched budget."""
+    scores, table = budget_scores(folds=3), budget_spec(folds=[0, 1, 2])
+    twice = pd.concat([scores.assign(fold=scores["fold"] + f"-seed{seed}") for seed in (3, 4)])
+    seeded = budget_spec(folds=[0, 1, 2], seeds=[3, 4])
+    counted = {"hippocampus": 80.0}
+    once, both = budgets.curves(scores, table, counted), budgets.curves(twice, seeded, counted)
+    assert both["folds"].tolist() == [6] * 8
+    pd.testing.assert_frame_equal(once[["mean", "sd"]], both[["mean", "sd"]])
+    options = table.bootstrap
+    matched = [budgets.matched(s, t, p, options) for s, t, p in ((scores, table, once), (twice, seeded, both))]
+    pd.testing.assert_frame_equal(*matched)

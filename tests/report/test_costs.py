@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from brainpretrain.errors import UserError
@@ -63,3 +64,14 @@ def test_table_curve_and_cost_show_the_same_score(metric: str) -> None:
     cells = results.build(scores, table)["value"].tolist()
     assert cells == budgets.curves(scores, table, {})["mean"].tolist() == costs.arms(scores, table, runs())["score"].tolist()
     assert len(budgets.matched(scores, table, budgets.curves(scores, table, {}), table.bootstrap)) == 2
+
+
+def test_the_hours_of_all_seeds_count() -> None:
+    scores = pd.concat([two_arms().assign(fold=lambda s, k=k: s["fold"] + f"-seed{k}") for k in (0, 1)])
+    cost = {"seconds": 3600.0, "peak_memory_gb": 7.0, "devices": 1, "hardware": "RTX"}
+    places = [f"finetune/hippocampus/unet_b/scratch/amaes/n20/fold{f}-seed{k}/run.json" for f in (0, 1) for k in (0, 1)]
+    seeded = spec(seeds=[0, 1])
+    runs = costs.by_place({place: cost | {"seconds": 3600.0 * (1 + i)} for i, place in enumerate(places)})
+    (line, _) = costs.arms(scores, seeded, runs).to_dict("records")
+    assert (line["folds"], line["finetune_hours"]) == (4, 2.5)
+    assert line["score_sd"] == pytest.approx(0.05 / 2**0.5, abs=1e-6)

@@ -262,3 +262,10 @@ def test_rank_grid_without_runs() -> None:
         ["U-Net AMAES", "not ranked", "–", "–"],
     ]
     assert "Not ranked: rows with missing runs." in grid.notes
+
+
+def test_what_compared_rows_differ_in_is_noted() -> None:
+    rows = [row("a", "scratch"), *(row(name, f"{name}-on-ixi", besides=["augmentation (x, not y)"]) for name in ("b", "c"))]
+    notes = " ".join(results_grid(two_arms(), rows=rows).notes)
+    assert "Not the encoder alone: 'b', 'c' also differ from the baseline in augmentation (x, not y)." in notes
+    assert "Not the encoder" not in " ".join(results_grid().notes)

@@ -17,7 +17,7 @@ FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
 EXPECTED = (
     "budgets composition costs counts licences loss metrics overlap overlays paired_cases per_label rank_plot ranks"
-    " reconstructions rejected results run_card sites verdicts workflow"
+    " reconstructions rejected results run_card sites trainings verdicts workflow"
 )
 
 

@@ -32,7 +32,7 @@ def fingerprint(args: argparse.Namespace) -> None:
     table, folder = read_stored(args.volumes)
     prints = fingerprints.build(table, folder, progress("volume"), args.workers)
     fingerprints.write(args.out, prints)
-    print(f"{len(prints.volumes)} fingerprints")
+    print(f"{len(prints.volumes)} fingerprints; no whole brain in {prints.without_brain} of the volumes")
 
 
 @command(
@@ -59,7 +59,7 @@ def overlap(args: argparse.Namespace) -> None:
         index = indexes[drawn["dataset"]]
         volumes = Volumes.of(files_of_cohorts[name], index.loc[index["subject"].isin(subjects), "volume"])
         images = copies.in_corpus(volumes, rows, files, args.near, progress("volume compared"))
-        cohorts.append(Cohort(task, cohort, drawn["dataset"], subjects, images))
+        cohorts.append(Cohort(task, cohort, drawn["dataset"], subjects, images, volumes.prints.without_brain))
     shared, subject_pairs = shared_subjects(rows, cohorts, indexes, persons_of(indexes))
     check_protocol(shared, subject_pairs, args.protocol)
     write_tsv(args.out, shared)
@@ -68,6 +68,7 @@ def overlap(args: argparse.Namespace) -> None:
     copies.write_pictures(args.pictures, copies.pictures(subject_pairs, prints_of, files))
     for row in shared.to_dict("records"):
         text = "{task}, {cohort}: {shared} of {evaluated} subjects ({by_name} by name, {by_content} by image), {look} to look at"
+        text += "; {without_brain} volumes without a whole brain were compared by digest and outline only"
         print(text.format(**row))
 
 

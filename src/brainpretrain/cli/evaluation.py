@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from brainpretrain.cli.arguments import OUT, arg, command, mapping
+from brainpretrain.cli.arguments import OUT, SCORES, arg, command, mapping
 from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
 from brainpretrain.cohorts.cases import reference_values
+from brainpretrain.errors import UserError
+from brainpretrain.evaluation.choosing import choose
 from brainpretrain.evaluation.scores import evaluate as score_cohort
 from brainpretrain.evaluation.scores import summary
-from brainpretrain.files import read_tsvs, write_tsv
+from brainpretrain.files import read_tsv, read_tsvs, write_json, write_tsv
 
 
 @command(
@@ -32,6 +34,23 @@ def evaluate(args: argparse.Namespace) -> None:
     scores = score_cohort(cases, args.root, args.predictions, args.task, args.run)
     write_tsv(args.out, scores)
     print("\n".join(summary(scores)))
+
+
+@command(
+    "choose-rate",
+    SCORES,
+    arg("--grid", type=float, nargs="+", required=True, metavar="LR", help="peak learning rate of each of the tables"),
+    OUT,
+)  # fmt: skip
+def choose_rate(args: argparse.Namespace) -> None:
+    """Writes the learning rate whose candidate has the highest Dice, and the Dice of all, as JSON."""
+    if len(args.grid) != len(args.scores):
+        raise UserError(
+            f"{len(args.grid)} learning rates and {len(args.scores)} tables", where="--grid", fix="give one for each table"
+        )
+    chosen = choose(args.grid, [read_tsv(path) for path in args.scores])
+    write_json(args.out, chosen)
+    print(f"learning rate {chosen['lr']:g} of {', '.join(f'{lr:g}' for lr in args.grid)}")
 
 
 @command("scores", arg("tables", type=Path, nargs="+", metavar="TSV"), OUT)

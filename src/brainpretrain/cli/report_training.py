@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainpretrain.cli.arguments import OUT, arg, command
+from brainpretrain.cli.arguments import OUT, OUT_FILES, SPEC, arg, command, mapping
 from brainpretrain.files import read_json, read_tsv
+from brainpretrain.report import printers, trainings
 from brainpretrain.report.figures.slices import reconstructions
 from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.pages import html, run
@@ -39,6 +40,28 @@ def plot_loss(args: argparse.Namespace) -> None:
 def plot_reconstructions(args: argparse.Namespace) -> None:
     """Input, masked input, output, target and error on middle axial slices."""
     reconstructions(args.reconstruction, args.out)
+
+
+@command(
+    "table-trainings",
+    arg("--logs", type=Path, nargs="*", default=[], metavar="CSV", help="log.csv of the fine-tunings of the table"),
+    arg("--pretrainings", type=Path, nargs="*", default=[], metavar="CSV", help="log.csv of its pretrainings"),
+    arg("--rates", type=Path, nargs="*", default=[], metavar="JSON", help="output of `choose-rate` for its arms and folds"),
+    arg("--grids", type=mapping, default={}, metavar="JSON", help="learning rates of each recipe that has a grid"),
+    SPEC, OUT_FILES,
+)  # fmt: skip
+def table_trainings(args: argparse.Namespace) -> None:
+    """Whether the trainings behind a table have converged, the learning rate that each arm got in each fold, and whether its
+    pretrainings beat the local mean.
+    """
+    logs = {trainings.key_of_log(str(path)): read_curves(path) for path in args.logs}
+    rates = {trainings.key_of_rate(str(path)): read_json(path) for path in args.rates}
+    lines = trainings.build(args.spec, logs, rates, args.grids)
+    sane = [trainings.sanity("/".join(path.parts[-4:-1]), read_curves(path)) for path in args.pretrainings]
+    shown = trainings.grid(lines, args.spec, args.grids, sane)
+    for path in args.out:
+        printers.write(path, lines, shown)
+    print(printers.text(shown))
 
 
 @command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)

@@ -11,7 +11,9 @@ import torch
 
 from brainpretrain import allocator
 from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
-from brainpretrain.config.runs import Run, finetune_run, pretrain_run
+from brainpretrain.config.runs import FinetuneRun, Run, finetune_run, pretrain_run
+from brainpretrain.files import read_mapping
+from brainpretrain.plan.tuning import scaled
 from brainpretrain.preprocess.stored import read_stored
 from brainpretrain.training.finetune import finetune as run_finetune
 from brainpretrain.training.machine import Machine
@@ -63,6 +65,7 @@ def pretrain(args: argparse.Namespace) -> None:
     "finetune",
     VOLUMES, SPLIT,
     arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining (default: train from scratch)"),
+    arg("--rate", type=Path, metavar="JSON", help="output of `choose-rate`: the peak learning rate, instead of that of --config"),
     config(finetune_run), *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
     arg("--inference", type=mapping, metavar="JSON",
@@ -75,7 +78,14 @@ def finetune(args: argparse.Namespace) -> None:
     --config contains name, seed, fold, n_train, task, recipe, backbone, policy and preprocess.
     """
     table, folder = read_stored(args.volumes)
-    run_finetune(table, folder, args.split, args.init, args.config, _machine(args), args.log_every, args.inference)
+    run = _at_rate(args.config, args.rate) if args.rate else args.config
+    run_finetune(table, folder, args.split, args.init, run, _machine(args), args.log_every, args.inference)
+
+
+def _at_rate(run: FinetuneRun, path: Path) -> FinetuneRun:
+    """The run with the learning rate that was chosen for it."""
+    lr = float(read_mapping(path)["lr"])
+    return run.model_copy(update={"recipe": run.recipe.model_copy(update={"phases": scaled(run.recipe.phases, lr)})})
 
 
 def _machine(args: argparse.Namespace) -> Machine:

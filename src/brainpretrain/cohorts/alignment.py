@@ -9,7 +9,7 @@ these start a Gauss-Newton descent with seven, then twelve parameters. No random
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import fft, ndimage
@@ -27,6 +27,7 @@ STARTS, REFINED = 6, 2  # maps whose descent starts with 7 parameters, and goes 
 BRIGHTEST = 1.5  # times the median of what is brighter than the mean; brighter voxels count as this bright
 USUAL_SIZE = 0.9  # length of an axis of a brain relative to the template's
 FREE, CHARGE = 0.15, 1.0  # deviation of the logarithm of an axis that costs nothing, and what the rest costs
+OUTSIDE = 1.0  # charge for a brain that is outside the image
 LEAST_VARIANCE = 0.1  # of the largest variance of a place in the image: air is explained by anything
 LEAST_GAIN = 2e-4  # of the share, below which a descent ends
 _SCALE_MM = 60.0  # a change of the linear part by 1 moves points by about this much
@@ -83,9 +84,16 @@ def align(image: np.ndarray, spacing_mm: np.ndarray) -> tuple[np.ndarray, float]
     """
     image = dimmed(image)
     coarse, target = Sampler.of(image, spacing_mm, COARSE_MM), atlas(COARSE_MM)
+    half = np.array(image.shape) * spacing_mm / 2
+    loss = partial(_loss, target.points, half)
     fitted = [descend(coarse, target, start, 7, 12) for start in search(Sampler.of(image, spacing_mm, SEARCH_MM))]
-    fitted = [descend(coarse, target, found, 12, 12) for found, _ in sorted(fitted, key=_loss)[:REFINED]]
-    return descend(Sampler.of(image, spacing_mm, FINE_MM), atlas(FINE_MM), min(fitted, key=_loss)[0], 12, 8)
+    fitted = [descend(coarse, target, found, 12, 12) for found, _ in sorted(fitted, key=loss)[:REFINED]]
+    return descend(Sampler.of(image, spacing_mm, FINE_MM), atlas(FINE_MM), min(fitted, key=loss)[0], 12, 8)
+
+
+def covered(points: np.ndarray, to_image: np.ndarray, half: np.ndarray) -> float:
+    """The share of points (n, 3) that a map takes into the box of an image; `half` (3): mm from its centre to the faces."""
+    return float((np.abs(points @ to_image[:, :3].T + to_image[:, 3]) <= half).all(axis=1).mean())
 
 
 def dimmed(image: np.ndarray) -> np.ndarray:
@@ -96,24 +104,31 @@ def dimmed(image: np.ndarray) -> np.ndarray:
     return np.minimum(image / max(limit, 1e-6), 1)
 
 
-def _loss(fitted: tuple[np.ndarray, float]) -> float:
-    """What is not explained, and a charge for a brain of unusual size or shape."""
+def _loss(points: np.ndarray, half: np.ndarray, fitted: tuple[np.ndarray, float]) -> float:
+    """What is not explained, and charges for a brain of unusual size or shape, and for what is outside the image."""
     sizes = np.log(np.linalg.svd(fitted[0][:, :3], compute_uv=False))
-    return float(np.maximum(np.abs(sizes - np.log(USUAL_SIZE)) - FREE, 0).sum()) * CHARGE - fitted[1]
+    charge = CHARGE * float(np.maximum(np.abs(sizes - np.log(USUAL_SIZE)) - FREE, 0).sum())
+    return charge + OUTSIDE * (1 - covered(points, fitted[0], half)) - fitted[1]
 
 
 # ------------------------------------------------------------------------------------------------ search
 
 
 def search(image: Sampler) -> list[np.ndarray]:
-    """Up to STARTS maps (3, 4): for every rotation and size the translation that explains most; the best of these."""
+    """Up to STARTS maps (3, 4): for every rotation and size the best translation; the best of these.
+
+    A translation is good if the maps explain much, and the brain is inside the image.
+    """
     reach = float((np.array(image.array.shape) * image.spacing_mm).max()) / min(SIZES)
     n = fft.next_fast_len(int(np.ceil((min(reach, LARGEST_MM) + BRAIN_MM) / SEARCH_MM)), real=True)
+    target = atlas(SEARCH_MM)
+    box = Sampler(np.pad(np.ones(np.array(image.array.shape) - 4, np.float32), 2), image.spacing_mm)
     found = []
     for turn, sizes in TURNS:
         for size in sizes:
             linear = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * size
-            share = _explained(image.on_grid(linear, n), _spectra(n))
+            inside = fft.irfftn(_spectra(n)[0] * fft.rfftn(box.on_grid(linear, n)), (n, n, n)) / len(target.points)
+            share = _explained(image.on_grid(linear, n), _spectra(n)) - OUTSIDE * (1 - inside)
             top = np.unravel_index(int(share.argmax()), share.shape)
             shift = np.array([i if i < n // 2 else i - n for i in top]) * SEARCH_MM
             found.append((float(share[top]), np.column_stack([linear, linear @ shift])))

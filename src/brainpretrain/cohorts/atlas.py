@@ -18,6 +18,7 @@ CENTRE_MM = np.array([0.0, -17.5, 5.5])  # of the template's brain, on its midli
 RIND_MM = 6.0  # how far beyond the brain an alignment looks: there is skull, or air around a brain without one
 RING_MM = 3.0  # width of the rings that the rind is divided into
 MAPS_MM = 2  # grid of the maps that coarser grids are read from
+VENTRICLES_MM, BLUR_MM = 25.0, 10.0  # least depth of fluid that counts as ventricles; standard deviation of their blurred map
 FILTERED_MM, DEEP_MM = 2.0, 6.0  # depth in the brain from which values are filtered, and from which they are compared
 
 
@@ -49,13 +50,13 @@ class Brain:
 
 @lru_cache(maxsize=4)
 def atlas(spacing_mm: int) -> Atlas:
-    """Brain and rind; the basis spans grey and white matter, fluid, detail of the T1w template, and rings around the brain."""
+    """Brain and rind; the basis spans grey and white matter, fluid, detail of the T1w template, blurred ventricles, and rings."""
     points = _lattice(spacing_mm, _maps().extent_mm / 2 + RIND_MM).reshape(-1, 3)
     distance = _read(_maps().distance_mm, points, spacing_mm)
     points, distance = points[distance <= RIND_MM], distance[distance <= RIND_MM]
     brain = _read(_maps().brain, points, spacing_mm)
     rings = [np.clip(1 - np.abs(distance - middle) / RING_MM, 0, 1) * (1 - brain) for middle in np.arange(0, RIND_MM, RING_MM)]
-    maps = [np.ones(len(points)), *tissues(points, spacing_mm), *rings]
+    maps = [np.ones(len(points)), *tissues(points, spacing_mm), _read(_around_ventricles(), points, spacing_mm), *rings]
     return Atlas(points.astype(np.float32), np.linalg.qr(np.stack(maps, axis=1))[0].astype(np.float32))
 
 
@@ -75,6 +76,13 @@ def tissues(points: np.ndarray, smooth_mm: float) -> list[np.ndarray]:
         _read(getattr(_maps(), name), points, smooth_mm) for name in ("brain", "grey", "white", "detail")
     )
     return [grey, white, np.clip(brain - grey - white, 0, 1), detail]
+
+
+def _around_ventricles() -> np.ndarray:
+    """The deep fluid of the template, blurred: the ventricles of old people are several times as large."""
+    depth = ndimage.distance_transform_edt(_maps().brain > 0.5, sampling=MAPS_MM)
+    fluid = np.where(depth > VENTRICLES_MM, np.clip(_maps().brain - _maps().grey - _maps().white, 0, 1), 0)
+    return ndimage.gaussian_filter(fluid, BLUR_MM / MAPS_MM)
 
 
 @lru_cache(maxsize=1)

@@ -66,6 +66,11 @@ class Fingerprints:
     maps: np.ndarray
     shares: np.ndarray
 
+    @property
+    def without_brain(self) -> int:
+        """Number of volumes in which no whole brain was found; these are compared by digest and outline only."""
+        return int((~self.brains.any(axis=1)).sum())
+
     def of(self, volumes: Iterable[str]) -> Fingerprints:
         """Fingerprints of the given volumes; missing ones are skipped."""
         names = set(volumes)

@@ -15,11 +15,12 @@ import numpy as np
 from scipy import ndimage
 
 from brainpretrain.cohorts import atlas
-from brainpretrain.cohorts.alignment import Sampler, align, descend
+from brainpretrain.cohorts.alignment import Sampler, align, covered, descend
 from brainpretrain.cohorts.atlas import Atlas
 
 SAME, LOOK = 0.7, 0.5  # correlation from which two volumes are the same brain, and from which a person should look
 LEAST_MM = 90.0  # of every axis of an image; a smaller one holds no brain, and alignment would fit anything to it
+LEAST_COVERED, LEAST_SHARE = 0.9, 0.3  # of a brain that is inside the image; of its variance that the template explains
 VECTOR_MM, PAIR_MM = 5, 4  # grid of the vector of a volume, and of the comparison of a pair
 SURROUNDINGS_MM = 8.0  # standard deviation of the Gaussian whose mean is subtracted
 DETAIL = 0.75  # size of the voxels that an image is read from, in voxels of the grid
@@ -55,11 +56,19 @@ class Found:
 
 
 def brain_of(image: np.ndarray, spacing_mm: np.ndarray) -> Found:
-    """The brain in an image (x, y, z) with voxels of `spacing_mm` (3); a vector of 0 where the image is smaller than LEAST_MM."""
-    if min(n * mm for n, mm in zip(image.shape, spacing_mm, strict=True)) < LEAST_MM or not image.any():
+    """The brain in an image (x, y, z) with voxels of `spacing_mm` (3).
+
+    The vector is 0 where no whole brain is found: an axis is shorter than LEAST_MM, less than LEAST_COVERED of the brain is in
+    the image, or the template explains less than LEAST_SHARE.
+    """
+    extent = np.array(image.shape) * spacing_mm
+    if extent.min() < LEAST_MM or not image.any():
         return Found(np.zeros(length(), np.float32), np.eye(4)[:3], 0.0)
     to_image, share = align(image, spacing_mm)
-    return Found(vector(Aligned(image, spacing_mm, to_image)), to_image, share)
+    grid = atlas.brain(VECTOR_MM)
+    whole = covered(grid.points(grid.deep), to_image, extent / 2) >= LEAST_COVERED and share >= LEAST_SHARE
+    found = vector(Aligned(image, spacing_mm, to_image)) if whole else np.zeros(length(), np.float32)
+    return Found(found, to_image, share)
 
 
 def vector(volume: Aligned) -> np.ndarray:

@@ -12,7 +12,7 @@ import pandas as pd
 from brainpretrain.cohorts import splits
 from brainpretrain.errors import UserError
 
-COUNTS = ["evaluated", "shared", "by_name", "by_content", "look"]
+COUNTS = ["evaluated", "shared", "by_name", "by_content", "look", "without_brain"]
 OVERLAP_COLUMNS = ["task", "cohort", "dataset", *COUNTS, "subjects", "look_subjects"]
 IMAGE = ["how", "correlation", "volume", "corpus_volume", "level"]  # columns about a pair of volumes that show one image or brain
 PAIR_COLUMNS = ["task", "cohort", "dataset", "subject", "corpus_dataset", "corpus_subject", "name", "volumes", *IMAGE]
@@ -35,6 +35,7 @@ class Cohort:
         dataset: data set of the subjects.
         subjects: names of the subjects.
         copies: the result of `copies.in_corpus` for their volumes.
+        without_brain: number of their volumes in which no whole brain was found.
     """
 
     task: str
@@ -42,6 +43,7 @@ class Cohort:
     dataset: str
     subjects: set[str]
     copies: pd.DataFrame
+    without_brain: int = 0
 
 
 def cohort_subjects(cohort: str, subjects: Mapping[str, Any]) -> set[str]:
@@ -86,6 +88,7 @@ def shared_subjects(
         counts = {"evaluated": len(cohort.subjects), "by_name": len(by_name), "by_content": len(by_content)}
         shared = sorted(by_name | by_content)
         subjects = {"subjects": " ".join(shared), "look": len(look), "look_subjects": " ".join(look)}
+        subjects |= {"without_brain": cohort.without_brain}
         summary.append(columns | counts | {"shared": len(shared)} | subjects)
         pairs += [columns | pair for pair in merged]
     return pd.DataFrame(summary, columns=OVERLAP_COLUMNS), pd.DataFrame(pairs, columns=PAIR_COLUMNS)
@@ -113,9 +116,9 @@ class _Names:
         return self.patients.get(dataset, {}).get(subject, subject)
 
     def person(self, dataset: str, subject: str) -> str:
-        """The name of the person in several data sets, or ''."""
-        known = self.persons.get(dataset, {})
-        return known.get(subject) or known.get(self.patient(dataset, subject), "")
+        """The name of the person in several data sets, by the module or as declared patient; or ''."""
+        known, patient = self.persons.get(dataset, {}), self.patient(dataset, subject)
+        return known.get(subject) or known.get(patient) or (patient if patient != subject else "")
 
 
 def on_both_sides(split: Mapping[str, Any]) -> list[str]:

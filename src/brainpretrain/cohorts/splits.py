@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainpretrain.cohorts import DISJOINT
 from brainpretrain.errors import UserError
 from brainpretrain.files import is_drawn
 
@@ -214,7 +215,7 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
 
     Args:
         subjects: the result of `split`.
-        evaluations: pairs of n_train and cohort.
+        evaluations: pairs of n_train and cohort; and of a number and `DISJOINT`, if folds may share no training case.
         where: the file of the split, or the task, for the message.
 
     Raises:
@@ -222,7 +223,10 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
     """
     pool, problems = training_pool(subjects), []
     for n_train, cohort in evaluations:
-        if n_train != "all" and int(n_train) > len(pool):
+        if cohort == DISJOINT:
+            if int(n_train) > len(pool):
+                problems.append(f"folds without a common training case need {n_train} subjects, but the pool has {len(pool)}")
+        elif n_train != "all" and int(n_train) > len(pool):
             problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
         elif cohort == "val" and n_train in ("all", str(len(pool))):
             problems.append(f"n_train {n_train} of {len(pool)} subjects in the pool leaves none for the cohort 'val'")

@@ -411,9 +411,26 @@ class Finetune(FinetuneRecipe):
     decoder: Name | None = Field(None, description="a decoder to use instead of the backbone's own, such as 'linear'")
     decoder_options: dict[str, Any] = {}
     augmentation: Name = Field(description="policy when the encoder was pretrained")
-    augmentation_scratch: Name = Field(description="policy when training starts from scratch")
+    augmentation_scratch: Name | None = Field(
+        None, description="policy when training starts from scratch; null: the same as for a pretrained encoder"
+    )
+    lr_grid: list[Positive] = Field(
+        [],
+        description="peak learning rates to choose from, for each arm and fold: each is trained on the training cases and scored"
+        " on the rest of the pool; none: the rates of the phases",
+    )
     log_every_steps: Count
     inference: Inference
+
+    def policy(self, scratch: bool) -> str:
+        """The augmentation policy of an arm."""
+        return self.augmentation_scratch or self.augmentation if scratch else self.augmentation
+
+    @model_validator(mode="after")
+    def _a_choice(self) -> Finetune:
+        if len(set(self.lr_grid)) < len(self.lr_grid) or len(self.lr_grid) == 1:
+            raise ValueError("'lr_grid' needs at least two different learning rates")
+        return self
 
     @model_validator(mode="after")
     def _options_of_a_decoder(self) -> Finetune:
@@ -566,5 +583,26 @@ class Study(Section):
 
     title: str
     seed: Annotated[int, Field(ge=0)]
-    folds: Annotated[int, Field(ge=1, le=1000)]
+    folds: Annotated[int, Field(ge=1, le=1000)] = Field(description="draws of training cases; three or more allow intervals")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(
+        [],
+        description="seeds of every fine-tuning in every fold: initialisation, order of cases and augmentation; none: one"
+        " training with the seed of the study",
+    )
+    protocol: Literal["fair"] | None = Field(
+        None,
+        description="fair: rows that are compared have the same augmentation, schedule and budget, a learning rate chosen from a"
+        " grid, and three folds or more; anything else is refused, unless a row names its baseline. null: noted under tables",
+    )
+    draws: Literal["disjoint"] | None = Field(
+        None,
+        description="disjoint: the folds share no training case of a numbered n_train; null: by the `block` of the task's split",
+    )
     build: Annotated[list[Name], Field(min_length=1)]
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_seed_once(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed occurs twice, and would count as two trainings")
+        return seeds

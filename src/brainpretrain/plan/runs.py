@@ -1,18 +1,20 @@
 """The runs of a study and their paths, as plain data. No torch, no files read, no Snakemake.
 
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
-an *evaluation* is a fine-tuning and a cohort. An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
+an *evaluation* is a fine-tuning and a cohort. With `seeds` in the study, a fold has a fine-tuning for each seed.
+An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
 Their paths below `results/<study>/` consist of these words and nothing else, so a run can be read back from its path.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from brainpretrain.cohorts import DISJOINT
 from brainpretrain.config import Config
-from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.plan.table_spec import TableSpec, fold_name
 
 SCRATCH = "scratch"
 
@@ -59,16 +61,17 @@ class Arm:
 
 @dataclass(frozen=True, order=True)
 class Evaluation:
-    """One arm, one fold, one cohort."""
+    """One arm, one fold, one cohort; and one seed, if the study trains each fold with several."""
 
     arm: Arm
     fold: int
     cohort: str
+    seed: int | None = None
 
     @property
     def training(self) -> str:
         """Path of the fine-tuning."""
-        return f"{self.arm.path}/fold{self.fold}"
+        return f"{self.arm.path}/fold{fold_name(self.fold, self.seed)}"
 
     @property
     def path(self) -> str:
@@ -95,9 +98,32 @@ class Plan:
     def table_evaluations(self, table: TableSpec) -> list[Evaluation]:
         """The evaluations behind a table of `tables`, in the order of its rows."""
         return [
-            Evaluation(Arm(column.task, *row.arm), fold, column.cohort)
-            for row, column, fold in itertools.product(table.rows, table.columns, table.folds)
+            Evaluation(Arm(column.task, *row.arm), fold, column.cohort, seed)
+            for row, column, (fold, seed) in itertools.product(table.rows, table.columns, table.trainings)
         ]
+
+    def tuned_at(self, arm: Arm) -> str:
+        """The n_train at which the learning rate of an arm is chosen: its own; for 'all' the largest number of the same arm."""
+        same = {e.arm.n_train for e in self.evaluations if replace(e.arm, n_train=arm.n_train) == arm} - {"all"}
+        return arm.n_train if arm.n_train != "all" or not same else max(same, key=int)
+
+    def candidates(self, arm: Arm, fold: int) -> list[Evaluation]:
+        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one."""
+        seed = self.config.study.seeds[0] if self.config.study.seeds else None
+        grid = self.config.finetune[arm.recipe].lr_grid
+        arms = [replace(arm, recipe=f"{arm.recipe}_lr{number}", n_train=self.tuned_at(arm)) for number in range(len(grid))]
+        return [Evaluation(candidate, fold, "val", seed) for candidate in arms]
+
+    @cached_property
+    def tunings(self) -> list[Evaluation]:
+        """The evaluations of all candidates of all arms, each once."""
+        folds = {(e.arm, e.fold) for e in self.evaluations}
+        return sorted({candidate for arm, fold in folds for candidate in self.candidates(arm, fold)})
+
+    @cached_property
+    def trainings(self) -> list[str]:
+        """Paths of all fine-tunings, those of candidates too."""
+        return sorted({e.training for e in [*self.evaluations, *self.tunings]})
 
     def table_pretrainings(self, table: TableSpec) -> list[Pretraining]:
         """The pretrainings behind a table of `tables`."""
@@ -121,8 +147,16 @@ class Plan:
         return sorted({(e.arm.task, e.cohort) for e in self.evaluations})
 
     def draws(self, task: str) -> list[tuple[str, str]]:
-        """Pairs (n_train, cohort) that the tables need from the split of a task."""
-        return sorted({(e.arm.n_train, e.cohort) for e in self.evaluations if e.arm.task == task})
+        """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
+        pairs = {(e.arm.n_train, e.cohort) for e in [*self.evaluations, *self.tunings] if e.arm.task == task}
+        if self.config.study.draws == "disjoint":
+            pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))
+        return sorted(pairs)
+
+    def block(self, task: str) -> int:
+        """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
+        budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
+        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
 
     def datasets_of(self, task: str) -> list[str]:
         """The data set that a task trains on, and those of its cohorts that are scored."""

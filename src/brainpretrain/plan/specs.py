@@ -16,7 +16,7 @@ from brainpretrain.config import Config, runs
 from brainpretrain.config.runs import FinetuneRun, PretrainRun
 from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, TableSpec
+from brainpretrain.plan.table_spec import ColumnSpec, TableSpec, fold_name
 
 
 def as_json(content: Any) -> str:
@@ -46,19 +46,19 @@ def pretrain_run(config: Config, pretraining: Pretraining) -> PretrainRun:
     return runs.pretrain_run(content, f"pretraining {pretraining.path}")
 
 
-def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
-    """`--config` of `brainpretrain finetune`.
+def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -> FinetuneRun:
+    """`--config` of `brainpretrain finetune`; `seed`: of this training, if the study has several for each fold.
 
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
     """
     recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
-    policy = recipe.augmentation_scratch if arm.init == SCRATCH else recipe.augmentation
+    policy = recipe.policy(arm.init == SCRATCH)
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
     content = {
-        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold}",
-        "seed": config.study.seed,
+        "name": f"{arm.task}/{arm.backbone}/{arm.init}/{arm.recipe}/n{arm.n_train}/fold{fold_name(fold, seed)}",
+        "seed": config.study.seed if seed is None else seed,
         "fold": fold,
         "n_train": arm.n_train,
         "task": _part(task, Segmentation),
@@ -67,7 +67,7 @@ def finetune_run(config: Config, arm: Arm, fold: int) -> FinetuneRun:
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
     }
-    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold}")
+    return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold_name(fold, seed)}")
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:
@@ -172,6 +172,12 @@ def releases(plan: Plan) -> dict[str, Any]:
 
 
 # --- tables
+
+
+def grids(plan: Plan, table: str) -> dict[str, list[float]]:
+    """The learning rates from which the rows of a table choose, by recipe."""
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 
 def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:

@@ -42,6 +42,10 @@ class RowSpec(_Part):
         None, exclude_if=lambda arm: arm is None, description="the arm that this row is compared with, if the row names one"
     )
 
+    besides: tuple[str, ...] = Field(
+        (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
+    )
+
     @property
     def arm(self) -> tuple[str, str, str, str]:
         """(backbone, init, recipe, n_train): what identifies the arm in tables of scores."""
@@ -126,7 +130,12 @@ class TableSpec(_Part):
     @property
     def fold_names(self) -> list[str]:
         """The trainings of an arm as they are written in tables of scores: fold by fold, and within a fold seed by seed."""
-        return [fold_name(fold, seed) for fold, seed in itertools.product(self.folds, self.seeds or (None,))]
+        return [fold_name(fold, seed) for fold, seed in self.trainings]
+
+    @property
+    def trainings(self) -> list[tuple[int, int | None]]:
+        """Fold and seed of each training of an arm, in this order; the seed is None if the study has one for all."""
+        return list(itertools.product(self.folds, self.seeds or (None,)))
 
     def baseline_of(self, row: RowSpec) -> RowSpec | None:
         """The row with which `row` is compared: the one that it names, or init `baseline`, the same backbone and n_train.
@@ -157,3 +166,9 @@ class TableSpec(_Part):
 def fold_name(fold: int, seed: int | None = None) -> str:
     """A fold, or the training with one seed in it, as paths and tables of scores write it: '0', '0-seed2'."""
     return str(fold) if seed is None else f"{fold}-seed{seed}"
+
+
+def read_fold_name(name: str) -> tuple[int, int | None]:
+    """Fold and seed of a `fold_name`."""
+    fold, _, seed = name.partition("-seed")
+    return int(fold), int(seed) if seed else None

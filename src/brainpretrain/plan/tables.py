@@ -14,7 +14,7 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks
+from brainpretrain.plan import checks, fairness, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -42,13 +42,16 @@ def make(config: Config) -> Plan:
     tables = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
-        tables[name] = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
-    plan = Plan(config, tables)
+        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
+        tables[name] = fairness.noted(config, spec)
+    plan = Plan(tuning.with_candidates(config, tables), tables)
     _check_names(plan)
     _check_label_values(plan)
     _check_cohort_labels(plan)
     _check_sizes(plan)
     checks.check(plan)
+    tuning.check(plan)
+    fairness.check(plan)
     return plan
 
 
@@ -146,6 +149,8 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
+        seeds=tuple(config.study.seeds),
+        disjoint=config.study.draws == "disjoint",
         metric=table.metric,
         margin=table.margin,
         published=_published(config, name, table, rows),
@@ -232,7 +237,7 @@ def _check_names(plan: Plan) -> None:
     for pretraining in plan.pretrainings:
         config.get("augmentations", config.pretexts[pretraining.pretext].augmentation, f"pretexts.{pretraining.pretext}")
     for recipe in {e.arm.recipe for e in plan.evaluations}:
-        for policy in (config.finetune[recipe].augmentation, config.finetune[recipe].augmentation_scratch):
+        for policy in {config.finetune[recipe].policy(scratch) for scratch in (True, False)}:
             config.get("augmentations", policy, f"finetune.{recipe}")
     for dataset in plan.datasets:
         plan.n_shards(dataset)

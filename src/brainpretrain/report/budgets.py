@@ -103,7 +103,7 @@ def _point(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec)
         "folds": len(scored),
         "folds_expected": len(by_fold),
         "mean": np.mean(scored) if complete else np.nan,
-        "sd": np.std(scored, ddof=1) if complete and len(scored) > 1 else np.nan,
+        "sd": results.sd_of_draws(np.array(by_fold), spec) if complete else np.nan,
         "fold_scores": " ".join("" if np.isnan(value) else f"{value:.6f}" for value in by_fold),
     }
 
@@ -161,7 +161,8 @@ def _draws(values: pd.DataFrame, complete: pd.DataFrame, spec: TableSpec, bootst
     subjects, labels = sorted(values["subject"].unique()), sorted(values["label"].unique())
     n, many = bootstrap.resamples, len(subjects)
     weights = np.vstack([np.ones(many), rng.multinomial(many, np.full(many, 1 / many), n)]) if many else np.ones((n + 1, 0))
-    fold_weights = np.vstack([np.ones(len(folds)), rng.multinomial(len(folds), np.full(len(folds), 1 / len(folds)), n)])
+    draws, seeds = len(spec.folds), len(spec.seeds) or 1
+    fold_weights = np.vstack([np.ones(draws), rng.multinomial(draws, np.full(draws, 1 / draws), n)]).repeat(seeds, 1)
     arms = dict(iter(values.dropna(subset="value").groupby(ARM)))
     means_of = {}
     for key in complete[ARM].itertuples(index=False, name=None):

@@ -17,7 +17,7 @@ from brainpretrain.report.results import ARM
 from brainpretrain.words import duration
 
 PATH = re.compile(
-    r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+)/run\.json$"
+    r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+(?:-seed\d+)?)/run\.json$"
 )
 COLUMNS = [
     "number", "row", "column", "task", "cohort", *ARM, "folds", "folds_expected", "score", "score_sd",
@@ -82,13 +82,13 @@ def _scored(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec
         "folds": len(by_fold),
         "folds_expected": len(keys),
         "score": np.mean(by_fold) if complete else np.nan,
-        "score_sd": np.std(by_fold, ddof=1) if complete and len(by_fold) > 1 else np.nan,
+        "score_sd": results.sd_of_draws(np.array(by_fold), spec) if complete else np.nan,
     }
 
 
 def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     arm = Arm(column.task, *row.arm)
-    folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec.folds]
+    folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec.fold_names]
     finetunings = [run for run in folds if run]
     pretraining = runs.get(arm.pretraining.path) if arm.pretraining else None
     elsewhere = arm.pretraining is None and arm.init != spec.baseline

@@ -42,9 +42,10 @@ def _summary(plan: Plan) -> Iterator[str]:
     encoders = [f"{p.pretext} on {p.corpus} ({p.backbone})" for p in plan.pretrainings]
     tasks = {column.title for spec in plan.tables.values() for column in spec.columns}
     pretrained = f"pretrains {count(len(encoders), 'encoder')}: {_listed(encoders)}; it " if encoders else ""
+    seeds = f", each with {count(len(plan.config.study.seeds), 'seed')}," if plan.config.study.seeds else ""
     words = (
         f"The study {plan.config.study_name} {pretrained}fine-tunes {count(len(arms), 'arm')} in"
-        f" {count(plan.config.study.folds, 'fold')} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
+        f" {count(plan.config.study.folds, 'fold')}{seeds} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
         " did not train on. An arm is a network, what it starts from, a recipe and a number of labelled subjects."
     )
     yield escaped(words)
@@ -76,10 +77,9 @@ def _missing(evaluations: list[Evaluation], missing: list[Evaluation]) -> str:
 
 def _runs(plan: Plan, study: Path) -> Iterator[str]:
     """Number and hours of the trainings of each kind, then their machines, commits and dates."""
-    arms = {(evaluation.arm, evaluation.fold) for evaluation in plan.evaluations}
     places = {
         "pretraining": [p.path for p in plan.pretrainings],
-        "fine-tuning": [f"{arm.path}/fold{fold}" for arm, fold in sorted(arms)],
+        "fine-tuning": plan.trainings,
     }
     finished: list[Mapping[str, Any]] = []
     for kind, paths in places.items():

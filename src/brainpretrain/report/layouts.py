@@ -41,11 +41,11 @@ def results_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     uneven = [len(_numbers_of_cases(records[j :: len(columns)])) > 1 for j in range(len(columns))]
     metric = metric_of(spec)
     body = [
-        (Cell(row.title), *(_result(cell, metric, counted) for cell, counted in zip(line, uneven, strict=True)))
+        (Cell(row.title), *(_result(cell, metric, counted, spec) for cell, counted in zip(line, uneven, strict=True)))
         for row, line in zip(rows, lines, strict=True)
     ]
     header = [Cell("Model")]
-    header += [Cell(column.title, _shared(records[j :: len(columns)])) for j, column in enumerate(columns)]
+    header += [Cell(column.title, _shared(records[j :: len(columns)], spec)) for j, column in enumerate(columns)]
     starts = {i for i in range(1, len(rows)) if rows[i].backbone != rows[i - 1].backbone}
     starts = set() if len(starts) == len(rows) - 1 else starts  # a line between every two rows would show no groups
     notes = tuple(_result_notes(cells, spec))
@@ -68,14 +68,14 @@ def with_hours(grid: Grid, spec: TableSpec, hours: Sequence[float]) -> Grid:
     return replace(grid, header=(*grid.header, Cell("Pretraining", "hours")), rows=rows, notes=(*grid.notes, note))
 
 
-def _result(cell: Mapping[str, Any], metric: Metric, counted: bool) -> Cell:
+def _result(cell: Mapping[str, Any], metric: Metric, counted: bool, spec: TableSpec) -> Cell:
     """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
     published = ""
     if pd.notna(cell["published"]):
         published = numbers.mean_sd(cell["published"], cell["published_sd"], metric)
         published += f" {OTHERWISE}" if cell["differs"] else ""
     if pd.isna(cell["value"]):
-        return Cell(_missing(cell["folds"], cell["folds_expected"]), tone="missing", published=published)
+        return Cell(_missing(cell["folds"], cell["folds_expected"], spec), tone="missing", published=published)
     text = (f"{SEEN} " if cell["shared"] != 0 else "") + numbers.mean_sd(cell["value"], cell["sd"], metric)
     under = [_bracket(cell, part, metric) for part in ("", "models_") if pd.notna(cell[f"{part}low"])]
     under += [f"{cell['cases']:,} cases"] if counted else []
@@ -118,15 +118,16 @@ def _change(delta: float, metric: Metric) -> tuple[str, str]:
     return change, "up" if change.startswith("+") == metric.higher else "down"
 
 
-def _missing(folds: int, expected: int) -> str:
-    return f"– ({folds} of {count(expected, 'fold')})"
+def _missing(trainings: int, expected: int, spec: TableSpec) -> str:
+    return f"– ({trainings} of {count(expected, 'training' if spec.seeds else 'fold')})"
 
 
-def _shared(column: list[Mapping[str, Any]]) -> str:
+def _shared(column: list[Mapping[str, Any]], spec: TableSpec) -> str:
     """What the cells of a column have in common: cohort, cases, folds."""
     cases = _numbers_of_cases(column) or [0]
     number = count(cases[-1], "case") if len(cases) == 1 else f"{cases[0]:,} to {cases[-1]:,} cases"
-    return f"{column[0]['cohort']}, {number}, {count(column[0]['folds_expected'], 'fold')}"
+    seeds = f" of {count(len(spec.seeds), 'seed')}" if spec.seeds else ""
+    return f"{column[0]['cohort']}, {number}, {count(len(spec.folds), 'fold')}{seeds}"
 
 
 def _numbers_of_cases(column: list[Mapping[str, Any]]) -> list[int]:
@@ -241,7 +242,9 @@ def per_label_grid(labels: pd.DataFrame, spec: TableSpec) -> Grid:
             starts.append(len(body))
             names = (Cell(column.title), Cell(label))
             lines = label_scores(of_column, column, label, spec)
-            body += [(*names, Cell(row.title), *_by_folds(line, metric)) for row, line in zip(spec.rows, lines, strict=True)]
+            body += [
+                (*names, Cell(row.title), *_by_folds(line, metric, spec)) for row, line in zip(spec.rows, lines, strict=True)
+            ]
     header = ["Data", "Label", "Model", *(f"fold {fold}" for fold in spec.fold_names), "all folds"]
     notes = [f"{_unit(metric)}. A fold: mean over cases. All folds: mean ± SD (n - 1) over the folds."]
     notes += [*delta_note(spec), _left_out_note(metric, labels["left_out"].sum(), labels["cases"].sum())]
@@ -249,12 +252,12 @@ def per_label_grid(labels: pd.DataFrame, spec: TableSpec) -> Grid:
     return Grid(title, tuple(map(Cell, header)), tuple(body), tuple(notes), stub=3, starts=frozenset(starts[1:]))
 
 
-def _by_folds(scores: LabelScores, metric: Metric) -> Iterator[Cell]:
+def _by_folds(scores: LabelScores, metric: Metric, spec: TableSpec) -> Iterator[Cell]:
     """The cells of one label and arm: one for each fold, then the mean over folds and its delta."""
     for value in scores.by_fold:
         yield Cell("–", tone="missing") if pd.isna(value) else Cell(numbers.shown(value, metric))
     if pd.isna(scores.mean):
-        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold)), tone="missing")
+        yield Cell(_missing(sum(map(pd.notna, scores.by_fold)), len(scores.by_fold), spec), tone="missing")
     else:
         change = _change(scores.delta, metric) if pd.notna(scores.delta) else ()
         yield Cell(numbers.mean_sd(scores.mean, scores.sd, metric), *change)
@@ -265,7 +268,7 @@ def per_metric_grid(cells: pd.DataFrame, spec: TableSpec) -> Grid:
     names = list(dict.fromkeys(cells["metric"]))
     lines = {(line["column"], *_arm(line), line["metric"]): line for line in cells.to_dict("records")}
     body = [
-        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name]) for name in names))
+        (Cell(column.title), Cell(row.title), *(_plain(lines[column.title, *row.arm, name], spec) for name in names))
         for column in spec.columns
         for row in spec.rows
     ]
@@ -284,12 +287,12 @@ def _arm(line: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(line[name]) for name in ARM)
 
 
-def _plain(cell: Mapping[str, Any]) -> Cell:
+def _plain(cell: Mapping[str, Any], spec: TableSpec) -> Cell:
     """Mean, SD and delta, without interval and test."""
     metric = METRICS[cell["metric"]]
     if pd.isna(cell["value"]):
         undefined = cell["label_scores"] and cell["left_out"] == cell["label_scores"]
-        return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"]), tone="missing")
+        return Cell("undefined" if undefined else _missing(cell["folds"], cell["folds_expected"], spec), tone="missing")
     change = _change(cell["delta"], metric) if pd.notna(cell["delta"]) else ()
     return Cell(numbers.mean_sd(cell["value"], cell["sd"], metric), *change)
 

@@ -45,10 +45,22 @@ def _draw_notes(spec: TableSpec) -> Iterator[str]:
         yield "Each pretrained encoder is one pretraining, taken as given: no interval includes another pretraining."
 
 
+def _listed(titles: list[str], most: int = 4) -> str:
+    more = len(titles) - most
+    return ", ".join(f"'{title}'" for title in titles[:most]) + (f" and {count(more, 'more row')}" if more > 0 else "")
+
+
 def delta_note(spec: TableSpec) -> Iterator[str]:
     """What signed numbers are differences to."""
     if any(spec.baseline_of(row) and not row.against for row in spec.rows):
         yield f"Signed: the difference to '{spec.baseline}' with the same backbone and n_train."
+    different: dict[str, list[str]] = {}
+    for row in spec.rows:
+        if row.besides:
+            different.setdefault("; ".join(row.besides), []).append(row.title)
+    for words, titles in different.items():
+        verb = "differs" if len(titles) == 1 else "differ"
+        yield f"Not the encoder alone: {_listed(titles)} also {verb} from the baseline in {words}."
     for row in spec.rows:
         if row.against:
             yield f"Signed in '{row.title}': the difference to '{spec.baseline_of(row).title}'."

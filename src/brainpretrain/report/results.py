@@ -112,6 +112,17 @@ def fold_scores(values: pd.DataFrame) -> pd.Series:
     return values.groupby([*RUN, "label"])["value"].mean().groupby(RUN).mean().dropna()
 
 
+def of_draws(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
+    """Values of all trainings of an arm, in the order of `TableSpec.fold_names`, as the mean over the seeds of each fold."""
+    return by_training.reshape(len(spec.folds), -1).mean(1)
+
+
+def sd_of_draws(by_training: np.ndarray, spec: TableSpec) -> float:
+    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold."""
+    draws = of_draws(by_training, spec)
+    return float(draws.std(ddof=1)) if len(draws) > 1 else float("nan")
+
+
 def case_scores(values: pd.DataFrame, column: str = "value") -> pd.DataFrame:
     """Mean over labels for each run and case: columns of the run, volume, and `column` (NaN if undefined)."""
     return values.groupby([*RUN, "volume"], as_index=False)[column].mean()
@@ -132,8 +143,7 @@ def _cell_scored(rows: pd.DataFrame, spec: TableSpec) -> Scored:
     samples = np.array([])
     if len(cases.subjects) > 1 and not np.isnan(by_fold).any():  # the spread of a single subject is unknown
         samples = statistics.resampled(cases, spec.bootstrap.resamples, spec.bootstrap.seed)
-    draws = by_fold.reshape(len(spec.folds), -1).mean(1)
-    return Scored(rows, cases, draws, by_fold, by_subject, samples)
+    return Scored(rows, cases, of_draws(by_fold, spec), by_fold, by_subject, samples)
 
 
 def cases_of(scored: pd.DataFrame, folds: list[str], labels: list[str]) -> Cases:
@@ -323,7 +333,7 @@ def label_scores(labels: pd.DataFrame, column: ColumnSpec, label: str, spec: Tab
     for row, series, mean in zip(spec.rows, values, means, strict=True):
         base = spec.baseline_of(row)
         delta = mean - means[spec.rows.index(base)] if base else float("nan")
-        lines.append(LabelScores(tuple(series), mean, float(series.std(ddof=1, skipna=False)), delta))
+        lines.append(LabelScores(tuple(series), mean, sd_of_draws(series.to_numpy(), spec), delta))
     return lines
 
 

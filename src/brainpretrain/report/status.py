@@ -206,7 +206,7 @@ def _planned(results: Path, studies: set[str]) -> Iterator[tuple[str, str]]:
                 print(f"{study}: trainings not begun are left out, since the config has an error: {error}", file=sys.stderr)
                 continue
             yield from ((study, pretraining.path) for pretraining in planned.pretrainings)
-            yield from ((study, f"{e.arm.path}/fold{e.fold}") for e in planned.evaluations)
+            yield from ((study, training) for training in planned.trainings)
 
 
 def _log(results: Path, out: Path) -> str:

@@ -24,6 +24,7 @@ def tables(name: str = "", subject: str = "B1", n: int = 1) -> tuple[pd.DataFram
         "by_name": "0",
         "by_content": "1",
         "look": "0",
+        "without_brain": "3",
     }
     pair = {"task": "t", "cohort": "test", "dataset": "d", "subject": subject, "corpus_dataset": "msd", "corpus_subject": "M1"}
     pair |= {"name": name, "volumes": "2", "how": "near", "correlation": "0.971", "volume": "B1_T1w", "corpus_volume": "M1_T1w"}
@@ -34,7 +35,7 @@ def tables(name: str = "", subject: str = "B1", n: int = 1) -> tuple[pd.DataFram
 
 def test_the_overlap_page_shows_counts_pairs_and_protocol() -> None:
     page = audit_pages.overlap_page({"big": ("amaes", *tables())}, 0.85, SPLITS)
-    assert ["t", "test", "d", "1,313", "1", "0", "1", "0"] in cells(page)
+    assert ["t", "test", "d", "1,313", "1", "0", "1", "0", "3"] in cells(page)
     assert ["t, test", "B1", "msd: M1", "other name", "2", "same image: B1_T1w and M1_T1w", "0.971", "same"] in cells(page)
     assert ["t", "d", "7", "2", "1", "p9"] in cells(page)
     assert "Corpus big: protocol amaes" in page and "transductive" in page and "by 0.85 or more" in page

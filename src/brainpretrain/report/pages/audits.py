@@ -66,11 +66,21 @@ def overlap_page(
 
 
 def _cohorts(shared: pd.DataFrame) -> Table:
-    header = ["Task", "Cohort", "Data set", "Subjects scored", "In the corpus", "By name", "By image", "Look at these"]
-    columns = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content", "look"]
-    shared = shared if "look" in shared else shared.assign(look=0)  # an audit of an earlier version
+    header = [
+        "Task",
+        "Cohort",
+        "Data set",
+        "Subjects scored",
+        "In the corpus",
+        "By name",
+        "By image",
+        "Look at these",
+        "Volumes by outline only",
+    ]
+    columns = ["task", "cohort", "dataset", "evaluated", "shared", "by_name", "by_content", "look", "without_brain"]
+    shared = shared if "look" in shared else shared.assign(look=0, without_brain=0)  # an audit of an earlier version
     rows = [[*row[:3], *(f"{int(number):,}" for number in row[3:])] for row in shared[columns].itertuples(index=False)]
-    return table(header, rows, numeric=(3, 4, 5, 6, 7))
+    return table(header, rows, numeric=(3, 4, 5, 6, 7, 8))
 
 
 def _pairs(pairs: pd.DataFrame) -> Table:
