@@ -21,7 +21,7 @@ from brainpretrain.parity import formulas
 from brainpretrain.parity.compare import FLOAT, Line, exact, figures, summary
 from brainpretrain.sparse import Cells
 
-_MAP_ROUNDINGS, _GRADIENT_ROUNDINGS = 3, 30  # how many times this program's rounding another's may be: the worst voxel; one norm
+_MAP_ROUNDINGS, _GRADIENT_ROUNDINGS = 10, 30  # how many times this program's rounding another's may be: the worst voxel; one norm
 _UNDETERMINED = 0.1
 _MAPS = 10 * FLOAT  # norms of few voxels enlarge rounding: the fixtures' author has 7e-5 between two programs of one formula
 _GRADIENT = 5e-3  # relative: a leaky ReLU turns the last digit of a value near 0 into another slope
