@@ -50,13 +50,14 @@ class Brain:
 
 @lru_cache(maxsize=4)
 def atlas(spacing_mm: int) -> Atlas:
-    """Brain and rind; the basis spans grey and white matter, fluid, detail of the T1w template, blurred ventricles, and rings."""
+    """Brain and rind; the basis spans grey and white matter, fluid, detail of the T1w template, blurred ventricles, gain and rings."""
     points = _lattice(spacing_mm, _maps().extent_mm / 2 + RIND_MM).reshape(-1, 3)
     distance = _read(_maps().distance_mm, points, spacing_mm)
     points, distance = points[distance <= RIND_MM], distance[distance <= RIND_MM]
     brain = _read(_maps().brain, points, spacing_mm)
     rings = [np.clip(1 - np.abs(distance - middle) / RING_MM, 0, 1) * (1 - brain) for middle in np.arange(0, RIND_MM, RING_MM)]
-    maps = [np.ones(len(points)), *tissues(points, spacing_mm), _read(_around_ventricles(), points, spacing_mm), *rings]
+    gain = [brain * along for along in (points / 60).T]  # of a coil, which rises towards one side
+    maps = [np.ones(len(points)), *tissues(points, spacing_mm), _read(_around_ventricles(), points, spacing_mm), *gain, *rings]
     return Atlas(points.astype(np.float32), np.linalg.qr(np.stack(maps, axis=1))[0].astype(np.float32))
 
 
