@@ -2,8 +2,9 @@
 
 The measure is the share of the image's variance in and around the brain, apart from a gain that rises towards one side, that
 the tissue maps of the template explain (a correlation ratio, Woods et al. 1993; Jenkinson and Smith, Med Image Anal 2001): it
-asks which tissue a voxel is, not how bright that tissue should be. All translations are tried at once by Fourier transforms, for a list of rotations and sizes; the best of
-these start a Gauss-Newton descent with seven, then twelve parameters. No random numbers.
+asks which tissue a voxel is, not how bright that tissue should be. All translations are tried at once by Fourier transforms, for
+a list of rotations and sizes; the best of these start a Gauss-Newton descent with seven, then twelve parameters. No random
+numbers.
 """
 
 from __future__ import annotations
