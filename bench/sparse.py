@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     party = Party(script.HERE / "party_sparse.py", given, sys.executable, args.core)
     sides = [args.block, args.block // 2]
     shares = {(side, ratio): party("visible", ratio=ratio, side=side) for side, ratio in itertools.product(sides, RATIOS)}
-    alone, whole = encoders(party, args.rounds, sides), steps(party, max(1, args.rounds - 2))
+    alone, whole = encoders(party, args.rounds, sides), steps(party, args.rounds)
     party.close()
     write(args, alone, whole, sides, shares)
 

@@ -58,10 +58,11 @@ def test_pairs_are_classes_of_the_task_each_once(config_dir, pairs):
         ("ctx_lh_cuneus", "ctx_rh_cuneus"),
         ("Optic_Nerve_L", "Optic_Nerve_R"),
         ("l_eye", "r_eye"),
+        ("Eye_AL", "Eye_AR"),
     ],
 )
 def test_names_with_a_side(name, other):
-    assert mirroring.sided([name, other, "lesion", "white matter", "cleft", "brightness"]) == [name, other]
+    assert mirroring.sided([name, other, "lesion", "white matter", "cleft", "brightness", "Pal"]) == [name, other]
     assert (mirroring.opposite(name), mirroring.opposite(other)) == (other, name)
 
 

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from brainpretrain.errors import UserError
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 
-_OPPOSITE = {"left": "right", "l": "r", "lh": "rh"} | {"right": "left", "r": "l", "rh": "lh"}
-_LEFT = ("left", "l", "lh")
+_LEFT = {"left": "right", "l": "r", "lh": "rh", "al": "ar", "pl": "pr"}
+_CAPITALS = ("al", "ar", "pl", "pr")  # as in Eye_AL, the left eye's anterior part; not in capitals they are other words
+_OPPOSITE = _LEFT | {right: left for left, right in _LEFT.items()}
 
 
 def check(plan: Plan, arm: Arm) -> None:
@@ -41,13 +42,18 @@ def check(plan: Plan, arm: Arm) -> None:
 
 
 def sided(names: Iterable[str]) -> list[str]:
-    """The class names that say left or right: a word left, right, lh, rh, l or r."""
-    return [name for name in names if any(word.lower() in _OPPOSITE for word in _words(name))]
+    """The class names that say left or right: a word left, right, lh, rh, l or r, or AL, AR, PL, PR in capitals."""
+    return [name for name in names if any(_other(word) for word in _words(name))]
 
 
 def opposite(name: str) -> str:
     """The class name with left and right exchanged."""
-    return re.sub(r"[A-Za-z]+", lambda word: _like(word[0], _OPPOSITE.get(word[0].lower(), word[0])), name)
+    return re.sub(r"[A-Za-z]+", lambda word: _like(word[0], _other(word[0]) or word[0]), name)
+
+
+def _other(word: str) -> str:
+    """The word for the other side; '' for a word without a side."""
+    return _OPPOSITE.get(word.lower(), "") if word.isupper() or word.lower() not in _CAPITALS else ""
 
 
 def _words(name: str) -> list[str]:

@@ -139,7 +139,8 @@ class _Add(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[Any, ...]:
-        spread = grad.new_zeros(len(ctx.cells), grad.shape[1], *[ctx.side] * 3)
+        shape = (len(ctx.cells), *[ctx.side] * 3, grad.shape[1])
+        spread = grad.new_zeros(shape).permute(0, 4, 1, 2, 3)  # channels innermost, as in all packed maps
         for number, dense, inside in _windows(ctx.cells, ctx.side):
             spread[(number, *inside)] = grad[dense]
         border = None
