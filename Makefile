@@ -4,11 +4,12 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
+.PHONY: help demo test processors test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
 	@echo "make test         run all tests, in WORKERS=2 processes"
+	@echo "make processors   run the tests of all numbers as other processors compute, with one and two threads, in half an hour"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
 	@echo "make parity       compare the methods with the recorded figures in FIXTURES=folder (docs/pretexts.md)"
@@ -54,6 +55,9 @@ results/$(STUDY)/report.html: $(wildcard results/$(STUDY)/tables/*.html results/
 WORKERS ?= 2
 test: $(VENV)/installed
 	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+processors: $(VENV)/installed
+	python tests/processors.py
 
 faults: $(VENV)/installed
 	python tests/faults/run.py

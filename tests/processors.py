@@ -1,6 +1,6 @@
 """`make processors`: the tests of all numbers, as other processors would compute them.
 
-    python tests/processors.py [name of a setting ...] [-- arguments of pytest]
+    python tests/processors.py ["SETTING; SETTING ..."] [-- arguments of pytest]
 
 A setting takes instructions away from the libraries, or changes the number of threads; none can add what a processor lacks. Instructions
 for matrices (AMX) therefore need an Intel Xeon that has them.
@@ -48,23 +48,27 @@ SETTINGS = {
     "AVX2, two threads": AVX2 | {"OMP_NUM_THREADS": "2"},
     "SSE4": OLD,
     "AVX512 without bf16": {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE"},
-    "without oneDNN": {"PYTEST_PLUGINS": "without_onednn"},
+    "without oneDNN": {"PYTHONPATH": str(ROOT / "tests" / "support" / "without_onednn")},
 }
 
 
 def main(words: list[str]) -> int:
-    names, _, more = " ".join(words).partition("-- ")
-    chosen = [name for name in SETTINGS if not names.strip() or name in [word.strip() for word in names.split(";")]]
-    failed = 0
+    split = words.index("--") if "--" in words else len(words)
+    asked, more = [name.strip() for word in words[:split] for name in word.split(";")], words[split + 1 :]
+    if unknown := set(asked) - set(SETTINGS):
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}; there are: {'; '.join(SETTINGS)}")
+    chosen, failed = asked or list(SETTINGS), 0
     for name in chosen:
-        line = [sys.executable, "-m", "pytest", "-q", *(f"tests/{part}" for part in NUMBERS), *more.split()]
+        line = [sys.executable, "-m", "pytest", "-q", *(f"tests/{part}" for part in NUMBERS), *more]
         begun = time.monotonic()
-        environment = os.environ | SETTINGS[name] | {"PYTHONPATH": str(ROOT / "tests" / "support")}
-        done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True)
+        done = subprocess.run(line, cwd=ROOT, env=os.environ | SETTINGS[name], capture_output=True, text=True)
         failed += done.returncode != 0
         lines = done.stdout.splitlines()
         print(f"{name:20} {time.monotonic() - begun:5.0f} s  {lines[-1] if lines else done.stderr[-500:]}")
-        print(*(f"    {text}" for text in lines if text.startswith(("FAILED", "ERROR"))), sep="\n", flush=True)
+        for text in lines:
+            if text.startswith(("FAILED", "ERROR")):
+                print(f"    {text}")
+        sys.stdout.flush()
     return int(failed > 0)
 
 

@@ -380,3 +380,20 @@ def test_cosmos_contours_become_labels_on_the_slices_that_were_outlined(catalogu
     assert looking._without_label(dataset, root) == [] and fetch(dataset, root)["remarks"] == facts["remarks"]
     miniatures.write_vessel(root / "training/Training_dataset/0_P113_U", "L", {1: (wall, lumen)}, total=4)
     assert looking._without_label(dataset, root) == ["training/Training_dataset/0_P113_U"]
+
+
+# ------------------------------------------------------------------------------------------------ 4 and 33 structures
+
+
+def test_the_tasks_on_miccai_2012_have_the_values_of_the_map(catalogue: config.Config) -> None:
+    """src/brainpretrain/datasets/structures.tsv, whose names are those of the modules."""
+    table = pd.read_csv(ROOT / "src/brainpretrain/datasets/structures.tsv", sep="\t", comment="#", keep_default_na=False)
+    for name, column in (("oasis_miccai2012", "manual"), ("nichart_demo", "dlmuse"), ("ixi", "dlmuse")):
+        of_module = table[table[column] == 1]
+        assert dict(zip(of_module["value"], of_module["name"], strict=True)) == datasets.load(name).labels
+    manual = table[table["manual"] == 1]
+    for number in (4, 33):
+        task, column = catalogue.tasks[f"oasis_miccai2012_{number}"], f"structure{number}"
+        named = manual[~manual[column].isin(["", "no side"])]
+        assert task.labels == named.groupby(column)["value"].agg(list).to_dict() and len(task.labels) == number
+        assert task.ignore == manual[manual[column] == "no side"]["value"].tolist()

@@ -11,7 +11,7 @@ import pytest
 
 from brainpretrain import datasets
 from brainpretrain.download.index import index, scan
-from helpers import SHARED
+from helpers import ROOT, SHARED
 
 SOURCES = {
     "msd_hippocampus": "msd_task04_hippocampus",
@@ -19,6 +19,9 @@ SOURCES = {
     "oasis_trt20": "oasis_trt20_mindboggle",
     "ljubljana_ms": "ljubljana_ms_cross_mni",
     "isles22": "isles22",
+    "oasis_miccai2012": "oasis_miccai2012",
+    "nichart_demo": "nichart_demo",
+    "nichart_demo_wmh": "nichart_demo",
 }
 
 pytestmark = pytest.mark.skipif(not (SHARED / "manifest.csv").exists(), reason=f"no shared volumes at {SHARED}")
@@ -39,8 +42,64 @@ def test_index_finds_what_the_manifest_lists(name: str, manifest: dict[str, list
     rows = index(datasets.load(name), SHARED / source)
     listed = {(r["file"], r["label_file"], r["contrast"]) for r in manifest[source]}
     found = {(f"{source}/{r['path']}", r["label"] and f"{source}/{r['label']}", r["sequence"]) for r in rows}
+    if source == "nichart_demo":  # two data sets, each with the labels of one sequence
+        listed = {(file, label * (contrast in datasets.load(name).label_sequences), contrast) for file, label, contrast in listed}
     assert found == listed and len(rows) == len(manifest[source])
-    assert len({r["subject"] for r in rows}) == len({r["subject"] for r in manifest[source]})
+    assert len({r["patient"] for r in rows}) == len({r["subject"] for r in manifest[source]})
+
+
+def test_the_scans_of_miccai_2012_are_those_of_the_oasis_subjects_of_the_manifest(
+    manifest: dict[str, list[dict[str, str]]],
+) -> None:
+    dataset, listed = datasets.load("oasis_miccai2012"), manifest["oasis_miccai2012"]
+    assert {row["case_id"]: dataset.persons(row["case_id"]) for row in listed} == {
+        row["case_id"]: row["subject"] for row in listed
+    }
+    twins = {row["case_id"]: dataset.aliases.get(row["case_id"], row["case_id"]) for row in listed}
+    assert len(set(twins.values())) == len({row["subject"] for row in listed}) == 20
+    known = {datasets.load("oasis_trt20").persons(f"OASIS-TRT-20-{number:02d}") for number in range(1, 21)}
+    assert len({dataset.persons(row["case_id"]) for row in listed} & known) == 13
+
+
+def structures() -> list[dict[str, str]]:
+    text = (ROOT / "src/brainpretrain/datasets/structures.tsv").read_text(encoding="utf-8")
+    return list(csv.DictReader((line for line in text.splitlines() if not line.startswith("#")), delimiter="\t"))
+
+
+def test_the_map_to_4_and_33_structures_is_that_of_the_table_beside_the_data() -> None:
+    """Every id: its name's side, its structures, and the data sets that hold it."""
+    with open(SHARED / "labels_muse_4_33.csv", newline="", encoding="utf-8") as stream:
+        proposed = {row["id"]: row for row in csv.DictReader(stream)}
+    assert {row["value"] for row in structures()} == set(proposed)
+    for row in structures():
+        other = proposed[row["value"]]
+        assert (row["manual"], row["dlmuse"]) == (other["in_oasis_miccai2012"], other["in_dlmuse"])
+        assert row["structure4"].replace("_", " ") == other["structure4"]
+        side = {"left": "_L", "right": "_R"}.get(other["name"].partition(" ")[0].lower(), "")
+        if not 81 <= int(row["value"]) <= 95:  # where the table has other names: see the next lines
+            assert (row["name"][-2:] if row["name"][-2:] in ("_L", "_R") else "") == side
+        if row["structure33"] not in ("", "no side"):
+            words = other["structure33"].replace("3rd", "third").replace("4th", "fourth").split()
+            words = [*words[1:], words[0][0].upper()] if words[0] in ("left", "right") else words
+            expected = "cerebral_white_matter" + row["name"][-2:] if 81 <= int(row["value"]) <= 94 else "_".join(words)
+            assert row["structure33"] == expected
+    assert len({row["structure33"] for row in structures()} - {"", "no side"}) == 33
+
+
+@pytest.mark.parametrize(
+    ("source", "label"), [("oasis_miccai2012", "labels_neuromorphometrics"), ("nichart_demo", "dlmuse"), ("ixi_2mm", "dlmuse")]
+)
+def test_left_is_left_of_right_for_every_pair(source: str, label: str) -> None:
+    """By the centres of the structures in the world, in one volume of each data set."""
+    image = nib.load(sorted((SHARED / source).glob(f"*/{label}.nii.gz"))[0])
+    values = np.asarray(image.dataobj).astype(int)
+    present, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    world = nib.affines.apply_affine(image.affine, np.indices(values.shape).reshape(3, -1).T)[:, 0]
+    x = dict(zip(present, np.bincount(inverse.ravel(), world) / counts, strict=True))
+    names = {row["name"]: int(row["value"]) for row in structures()}
+    pairs = [(names[f"{name[:-2]}_R"], value) for name, value in names.items() if name.endswith("_L")]
+    found = [(right, left) for right, left in pairs if right in x and left in x]
+    assert len(found) > 60 and all(x[left] < x[right] for right, left in found)
 
 
 @pytest.mark.parametrize("name", SOURCES)

@@ -39,6 +39,12 @@ def test_cohorts_of_two_other_data_sets_are_scored_with_their_own_label_values(o
             assert set(np.unique(nib.load(path).dataobj)) <= {0, 1}
 
 
+def test_a_named_cohort_is_exported_as_bids_and_drawn_like_any_other(own_data):
+    arm = "own_nnunet/unet_micro/scratch/tiny/n2"
+    targets = [f"results/own/bids/{arm}/fold0/site_b", f"results/own/figures/finetune/{arm}/site_c.png"]
+    assert own_data.planned("--config", "study=own", "--", *targets) == {"bids": 1, "plot_overlays": 1}
+
+
 def test_after_a_forced_look_the_data_that_changed_train_again_and_no_other(own_data):
     """One raw file of one of three data sets has other content, and the same size and name."""
     image = own_data.root / "data/own_csv/scans {x}/001.nii.gz"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from brainpretrain import config, datasets
+from brainpretrain import allocator, config, datasets
 from brainpretrain.cli.arguments import DATASET, arg, command, mapping, progress
 from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
 from brainpretrain.evaluation import cohort as cohorts
@@ -47,6 +47,8 @@ def predict(args: argparse.Namespace) -> None:
     """
     if args.threads:
         torch.set_num_threads(args.threads)
+    if not torch.cuda.is_available():
+        allocator.keep_buffers()
     cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
     model = args.model if args.model.is_file() else args.model / "model"
@@ -69,6 +71,8 @@ def predict_cohort(args: argparse.Namespace) -> None:
     header of the original image.
     """
     torch.set_num_threads(args.threads)
+    if not torch.cuda.is_available():
+        allocator.keep_buffers()
     window = config.inference(args.inference, "--inference")
     cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"))
 

@@ -1,9 +1,10 @@
 """Affine alignment of one volume, of any contrast, to the brain of the template.
 
-The measure is the share of the image's variance in and around the brain that the tissue maps of the template explain (a
-correlation ratio, Woods et al. 1993; Jenkinson and Smith, Med Image Anal 2001): it asks which tissue a voxel is, not how bright
-that tissue should be. All translations are tried at once by Fourier transforms, for a list of rotations and sizes; the best of
-these start a Gauss-Newton descent with seven, then twelve parameters. No random numbers.
+The measure is the share of the image's variance in and around the brain, apart from a gain that rises towards one side, that
+the tissue maps of the template explain (a correlation ratio, Woods et al. 1993; Jenkinson and Smith, Med Image Anal 2001): it
+asks which tissue a voxel is, not how bright that tissue should be. All translations are tried at once by Fourier transforms, for
+a list of rotations and sizes; the best of these start a Gauss-Newton descent with seven, then twelve parameters. No random
+numbers.
 """
 
 from __future__ import annotations
@@ -106,9 +107,13 @@ def dimmed(image: np.ndarray) -> np.ndarray:
 
 def _loss(points: np.ndarray, half: np.ndarray, fitted: tuple[np.ndarray, float]) -> float:
     """What is not explained, and charges for a brain of unusual size or shape, and for what is outside the image."""
-    sizes = np.log(np.linalg.svd(fitted[0][:, :3], compute_uv=False))
-    charge = CHARGE * float(np.maximum(np.abs(sizes - np.log(USUAL_SIZE)) - FREE, 0).sum())
-    return charge + OUTSIDE * (1 - covered(points, fitted[0], half)) - fitted[1]
+    return oddness(fitted[0]) + OUTSIDE * (1 - covered(points, fitted[0], half)) - fitted[1]
+
+
+def oddness(to_image: np.ndarray) -> float:
+    """The charge for a brain of unusual size or shape; 0 for a usual one."""
+    sizes = np.log(np.linalg.svd(to_image[:, :3], compute_uv=False))
+    return CHARGE * float(np.maximum(np.abs(sizes - np.log(USUAL_SIZE)) - FREE, 0).sum())
 
 
 # ------------------------------------------------------------------------------------------------ search
@@ -128,19 +133,19 @@ def search(image: Sampler) -> list[np.ndarray]:
         for size in sizes:
             linear = Rotation.from_euler("xyz", turn, degrees=True).as_matrix() * size
             inside = fft.irfftn(_spectra(n)[0] * fft.rfftn(box.on_grid(linear, n)), (n, n, n)) / len(target.points)
-            share = _explained(image.on_grid(linear, n), _spectra(n)) - OUTSIDE * (1 - inside)
+            share = _explained(image.on_grid(linear, n), _spectra(n), target.free) - OUTSIDE * (1 - inside)
             top = np.unravel_index(int(share.argmax()), share.shape)
             shift = np.array([i if i < n // 2 else i - n for i in top]) * SEARCH_MM
             found.append((float(share[top]), np.column_stack([linear, linear @ shift])))
     return [start for _, start in sorted(found, key=lambda pair: -pair[0])[:STARTS]]
 
 
-def _explained(values: np.ndarray, spectra: np.ndarray) -> np.ndarray:
+def _explained(values: np.ndarray, spectra: np.ndarray, free: int) -> np.ndarray:
     """(n, n, n): the share of variance that the maps explain at each translation of the template, in steps of the grid."""
     shape, spectrum, squares = values.shape, fft.rfftn(values), fft.rfftn(values**2)
     products = [fft.irfftn(conjugate * spectrum, shape) for conjugate in spectra[1:]]
-    variance = fft.irfftn(spectra[0] * squares, shape) - products[0] ** 2
-    explained = sum(product**2 for product in products[1:])
+    variance = fft.irfftn(spectra[0] * squares, shape) - sum(product**2 for product in products[:free])
+    explained = sum(product**2 for product in products[free:])
     return np.where(variance > LEAST_VARIANCE * variance.max(), explained / np.maximum(variance, 1e-6), 0)
 
 
@@ -192,14 +197,20 @@ def descend(image: Sampler, target: Atlas, start: np.ndarray, dof: int, steps: i
 
 
 def _fit(values: np.ndarray, target: Atlas) -> tuple[np.ndarray, np.ndarray, float]:
-    """The centred values and their fit, both of length 1, and the length before that; all 0 for values that hardly differ."""
-    centred = values - values.mean()
+    """The values without their free part, and the fit of these, both of length 1, and the length before that; or 0."""
+    centred = _without_free(values, target)
     length = float(np.linalg.norm(centred))
     if length < 1e-3 * np.sqrt(len(values)):
         return np.zeros_like(centred), np.zeros_like(centred), 0.0
     centred = centred / length
-    fitted = target.basis[:, 1:] @ (target.basis[:, 1:].T @ centred)
+    fitted = target.basis[:, target.free :] @ (target.basis[:, target.free :].T @ centred)
     return centred, fitted / max(float(np.linalg.norm(fitted)), 1e-6), length
+
+
+def _without_free(values: np.ndarray, target: Atlas) -> np.ndarray:
+    """Values (n, ...) without what the free columns of the basis explain."""
+    free = target.basis[:, : target.free]
+    return values - free @ (free.T @ values)
 
 
 def _system(
@@ -210,7 +221,7 @@ def _system(
     homogeneous = np.column_stack([target.points / np.float32(_SCALE_MM), np.ones(len(pulled), np.float32)])
     full = (pulled[:, :, None] * homogeneous[:, None, :]).reshape(len(pulled), 12)
     jacobian = full @ (directions * np.tile([_SCALE_MM, _SCALE_MM, _SCALE_MM, 1.0], 3)).T.astype(np.float32)
-    jacobian -= jacobian.mean(axis=0)
+    jacobian = _without_free(jacobian, target)
     jacobian -= np.outer(unit, unit @ jacobian)
     return jacobian.T @ jacobian, jacobian.T @ (fitted - unit)
 

@@ -28,11 +28,13 @@ class Atlas:
 
     Attributes:
         points: (n, 3) float32, mm.
-        basis: (n, k) float32, orthonormal columns, the first of them constant: the image should be a combination of them.
+        basis: (n, k) float32, orthonormal columns: the image should be a combination of them.
+        free: number of the first columns whose part of an image counts neither for it nor against it, a constant among them.
     """
 
     points: np.ndarray
     basis: np.ndarray
+    free: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,14 +52,15 @@ class Brain:
 
 @lru_cache(maxsize=4)
 def atlas(spacing_mm: int) -> Atlas:
-    """Brain and rind; the basis spans grey and white matter, fluid, detail of the T1w template, blurred ventricles, and rings."""
+    """Brain and rind; a gain may rise towards any side, and the basis spans tissues, blurred ventricles, and rings."""
     points = _lattice(spacing_mm, _maps().extent_mm / 2 + RIND_MM).reshape(-1, 3)
     distance = _read(_maps().distance_mm, points, spacing_mm)
     points, distance = points[distance <= RIND_MM], distance[distance <= RIND_MM]
     brain = _read(_maps().brain, points, spacing_mm)
     rings = [np.clip(1 - np.abs(distance - middle) / RING_MM, 0, 1) * (1 - brain) for middle in np.arange(0, RIND_MM, RING_MM)]
-    maps = [np.ones(len(points)), *tissues(points, spacing_mm), _read(_around_ventricles(), points, spacing_mm), *rings]
-    return Atlas(points.astype(np.float32), np.linalg.qr(np.stack(maps, axis=1))[0].astype(np.float32))
+    free = [np.ones(len(points)), *(brain * along for along in points.T)]
+    maps = [*free, *tissues(points, spacing_mm), _read(_around_ventricles(), points, spacing_mm), *rings]
+    return Atlas(points.astype(np.float32), np.linalg.qr(np.stack(maps, axis=1))[0].astype(np.float32), len(free))
 
 
 @lru_cache(maxsize=2)

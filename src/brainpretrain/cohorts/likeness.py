@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from brainpretrain.cohorts import atlas
-from brainpretrain.cohorts.alignment import Sampler, align, covered, descend
+from brainpretrain.cohorts.alignment import Sampler, align, covered, descend, oddness
 from brainpretrain.cohorts.atlas import Atlas
 
 SAME, LOOK = 0.7, 0.5  # correlation from which two volumes are the same brain, and from which a person should look
@@ -59,14 +59,14 @@ def brain_of(image: np.ndarray, spacing_mm: np.ndarray) -> Found:
     """The brain in an image (x, y, z) with voxels of `spacing_mm` (3).
 
     The vector is 0 where no whole brain is found: an axis is shorter than LEAST_MM, less than LEAST_COVERED of the brain is in
-    the image, or the template explains less than LEAST_SHARE.
+    the image, or the template explains less than LEAST_SHARE, less the charge for an unusual shape.
     """
     extent = np.array(image.shape) * spacing_mm
     if extent.min() < LEAST_MM or not image.any():
         return Found(np.zeros(length(), np.float32), np.eye(4)[:3], 0.0)
     to_image, share = align(image, spacing_mm)
     grid = atlas.brain(VECTOR_MM)
-    whole = covered(grid.points(grid.deep), to_image, extent / 2) >= LEAST_COVERED and share >= LEAST_SHARE
+    whole = covered(grid.points(grid.deep), to_image, extent / 2) >= LEAST_COVERED and share - oddness(to_image) >= LEAST_SHARE
     found = vector(Aligned(image, spacing_mm, to_image)) if whole else np.zeros(length(), np.float32)
     return Found(found, to_image, share)
 

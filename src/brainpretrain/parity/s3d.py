@@ -21,7 +21,7 @@ from brainpretrain.parity import formulas
 from brainpretrain.parity.compare import FLOAT, Line, exact, figures, summary
 from brainpretrain.sparse import Cells
 
-_ROUNDINGS = 3  # another program's rounding may be this many times that of this one
+_MAP_ROUNDINGS, _GRADIENT_ROUNDINGS = 10, 30  # how many times this program's rounding another's may be: the worst voxel; one norm
 _UNDETERMINED = 0.1
 _MAPS = 10 * FLOAT  # norms of few voxels enlarge rounding: the fixtures' author has 7e-5 between two programs of one formula
 _GRADIENT = 5e-3  # relative: a leaky ReLU turns the last digit of a value near 0 into another slope
@@ -124,19 +124,19 @@ def _map(group: str, found: torch.Tensor, better: torch.Tensor, wanted: Mapping[
     """
     line = summary(group, found, wanted, _MAPS)
     rounding = (found - better).abs().max().item() / max(1.0, wanted["std"])
-    return _with(line, rounding)
+    return _with(line, _MAP_ROUNDINGS * rounding)
 
 
 def _gradient(group: str, found: float, better: float, wanted: float) -> Line:
     """The norm of a gradient, relative; one that vanishes in 64 bits is rounding, and must be as small as the recorded one."""
     if better <= _VANISHES * found:
         return Line(f"{group}, which is rounding", abs(found - wanted), 100 * found)
-    return _with(Line(group, abs(found - wanted) / wanted, _GRADIENT), abs(found - better) / wanted)
+    return _with(Line(group, abs(found - wanted) / wanted, _GRADIENT), _GRADIENT_ROUNDINGS * abs(found - better) / wanted)
 
 
 def _with(line: Line, rounding: float) -> Line:
-    """The line with a tolerance of a few times the rounding, where that is more."""
-    tolerance = max(line.tolerance, _ROUNDINGS * rounding)
+    """The line with a tolerance of that much rounding, where it is more."""
+    tolerance = max(line.tolerance, rounding)
     group = line.group if tolerance < _UNDETERMINED else f"{line.group}, not determined: rounding alone moves it"
     return Line(group, line.deviation, tolerance, line.figures)
 
