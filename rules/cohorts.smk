@@ -1,11 +1,6 @@
 """Index and stored volumes to who trains and who is scored: splits, corpora, and the audit of their overlap."""
 
 
-def subjects_of(task, cohort):
-    """File with the subjects of a cohort; `val` is the part of the pool that a fold leaves."""
-    return (SUBJECTS if cohort in ("val", "test") else OTHERS).format(task=task, cohort=cohort)
-
-
 def fingerprints_of(task, cohort):
     """Fingerprints of the data set of a cohort."""
     entry = CONFIG.tasks[task]

@@ -111,3 +111,8 @@ def cohort_volumes(wildcards):
 def cohort_root(wildcards):
     """Raw files of a cohort, for labels and headers."""
     return CONFIG.data_root(CONFIG.tasks[wildcards.task].dataset_of(wildcards.cohort))
+
+
+def subjects_of(task, cohort):
+    """File with the subjects of a cohort; `val` is the part of the pool that a fold leaves."""
+    return (SUBJECTS if cohort in ("val", "test") else OTHERS).format(task=task, cohort=cohort)

@@ -338,3 +338,15 @@ def test_a_seed_that_occurs_twice_is_refused(config_dir):
     edit(config_dir / "studies/demo.yaml", "folds: 2", "folds: 2\nseeds: [1, 1]")
     with pytest.raises(UserError, match="a seed occurs twice"):
         config.load(config_dir, {"study": "demo"})
+
+
+def test_a_task_on_a_sequence_without_labels_is_refused(config_dir):
+    """The organs of HaN-Seg were drawn on its CT, so that a task on its MR alone has no case."""
+    edit(
+        config_dir / "tasks.yaml",
+        "sequences: [CT]\n    labels:\n      A_Carotid_L",
+        "sequences: [T1w]\n    labels:\n      A_Carotid_L",
+    )
+    problem = r"'han_seg' were drawn on CT, and the task takes none of them\n.*tasks\.han_seg\.sequences\n.*sequences: \[CT\]"
+    with pytest.raises(UserError, match=problem):
+        tables.make(config.load(config_dir, {"study": "s3d"}))

@@ -29,7 +29,8 @@ def test_both_arms_of_a_comparison_get_the_same_but_for_name_and_policy(study):
         if arm.init != "scratch" and scratch:
             pairs += 1
             assert {key for key in scratch if scratch[key] != pretrained[key]} == {"name", "policy"}, arm
-    assert pairs or study in ("released", "ablations")  # some of their tables have pretrained arms alone
+    # some tables of the first two have pretrained arms alone; S3D trains from scratch on a schedule of its own
+    assert pairs or study in ("released", "ablations") or study.startswith("s3d")
 
 
 def test_recipes_are_compared_from_the_same_encoder():

@@ -136,6 +136,13 @@ def _check_data(plan: Plan) -> None:
                 raise UserError(
                     problem, where=f"{place}.dataset", fix="choose a data set with labels, or name its labels if it is your own"
                 )
+            drawn = config.described(dataset).label_sequences
+            if drawn and not set(task.sequences) & set(drawn):
+                raise UserError(
+                    f"the labels of the data set '{dataset}' were drawn on {' '.join(drawn)}, and the task takes none of them",
+                    where=f"{where}.sequences",
+                    fix=f"set sequences: [{drawn[0]}]",
+                )
     for name in plan.corpora:
         for number, source in enumerate(config.corpora[name].sources):
             where = f"{config.where('corpora', name)}.sources.{number}"
