@@ -189,7 +189,7 @@ def test_10_no_secret_is_in_what_is_left_of_the_workflow_and_in_its_report(tmp_p
     said.append(workflow.snakemake("-n", "--", "download_all", **offline))
     assert "Not asked for, since they need you: msseg1" in said[-1]
     said.append(workflow.snakemake("--", "results/data/msseg1/source.json", check=False, **offline))
-    assert "snakemake download_msseg1" in said[-1]
+    assert "-- download_msseg1" in said[-1]
     incoming = tmp_path / "data" / "incoming" / "msseg1"
     (incoming / "MSSEG-Training.zip").write_bytes(
         zipped({example: b"" for example in datasets.load("msseg1").layouts[0].examples})
