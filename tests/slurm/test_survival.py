@@ -142,6 +142,7 @@ def test_a_killed_process_costs_one_interval_at_most(longer):
 
 
 def test_a_killed_snakemake_leaves_its_jobs_and_starts_no_second_copy(longer):
+    edit(longer.workflow.study, f"epochs: {LONG}", f"epochs: {4 * LONG}")  # it must not end while two commands look at it
     text = longer.workflow.study.read_text()
     longer.workflow.study.write_text(text.replace("amaes_tiny", "amaes_new"))  # one that was never made before: see docs/slurm.md
     encoder = ENCODER.replace("amaes_tiny", "amaes_new")
@@ -153,7 +154,7 @@ def test_a_killed_snakemake_leaves_its_jobs_and_starts_no_second_copy(longer):
     longer.run("--unlock")
     said = longer.run("--", encoder, code=1)
     assert "still in Slurm's queue" in said and f"scancel {longer.running('pretrain')}" in said
-    until(lambda: longer.jobs()[0]["state"] == "COMPLETED", longer)
+    until(lambda: longer.jobs()[0]["state"] == "COMPLETED", longer, patience_s=400)
     longer.run("--unlock")
     assert "Nothing to be done" in longer.run("--", encoder)  # what the abandoned job finished is taken
     assert [row["state"] for row in longer.jobs()] == ["COMPLETED"]
