@@ -14,9 +14,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 def keep_buffers(environment: Mapping[str, str] = os.environ) -> bool:
     """Lets this process and its forks keep freed memory for their next buffers.
 
-    glibc maps every buffer of more than 32 MB anew and returns it when it is freed, and so it does with free memory at the end of
-    its heap. A network asks for the same buffers in every step, and the system fills each page of them with zeros again. Results
-    do not change. The process holds the most memory that it ever needed, and a little more, since gaps are not closed.
+    glibc asks the system for every buffer of more than 32 MB and returns it when it is freed, and so it does with free memory
+    at the end of its heap. A network asks for the same buffers in every step, and the system fills each page of them with
+    zeros again. Results do not change. The process holds the most memory that it ever needed, and a little more, since gaps
+    are not closed.
 
     On Linux with glibc only, and not where the user has chosen by a variable `MALLOC_*` or a tunable of malloc. Without effect on
     an allocator that is loaded in place of glibc's. For computations on a CPU: on a GPU the buffers of a network are torch's own,
