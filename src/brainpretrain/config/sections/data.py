@@ -1,0 +1,243 @@
+"""Sections of data: data sets, preprocessing, corpora, tasks and their cohorts."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, later
+
+
+class Dataset(Section):
+    """A data set with options: one that the project makes itself, or the user's own (`datasets/<module>.py`)."""
+
+    module: Name = Field(description="a module of datasets/; `bids`, `nnunet` and `csv` describe data of your own")
+    options: dict[str, Any] = Field({}, description="arguments of the module's `generate` or `describe`")
+
+
+class PreprocessRecipe(Section):
+    """Raw volume to stored array (AMAES section 2, Appendix A)."""
+
+    spacing_mm: Annotated[list[Positive], Field(min_length=3, max_length=3)]
+    upper_quantile: Annotated[float, Field(gt=0, le=1)]
+    crop: Literal["nonzero", "none"]
+    antialias: bool
+    min_size: Count
+    allow_negative: bool
+    max_voxels: Count
+    spacing_range_mm: Annotated[list[Positive], Field(min_length=2, max_length=2)]
+    session: list[str] = later(
+        "session",
+        "sequences of one session that are stored together, on the grid of the first and in one crop box around all of them;"
+        " as `sequences` of the task. A session of which one of them is refused is left out. Empty: each volume by itself",
+    )
+    align: Literal["header", "rigid", "affine"] | None = later(
+        "align",
+        "how sequences on another grid come onto the grid of the first of `session`: by the headers alone, or by a registration"
+        " (mutual information). null: they are refused",
+    )
+    min_covered: Share = later("min_covered", "share of the foreground that a volume must cover after `align` or `atlas`")
+    bias_correction: Literal["n4"] | None = later("bias_correction", "n4: divide every volume by its bias field")
+    n4_shrink: Count = later("n4_shrink", "N4 estimates the field on every n-th voxel")
+    n4_iterations: Annotated[list[Count], Field(min_length=1)] = later("n4_iterations", "of N4, at most, for each of its levels")
+    atlas: str | None = later(
+        "atlas",
+        "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
+        " grid of the image",
+    )
+    revision: int = 1
+
+    @model_validator(mode="after")
+    def _keys_that_go_together(self) -> PreprocessRecipe:
+        if len(self.session) == 1 or len(set(self.session)) < len(self.session):
+            raise ValueError("'session' lists two or more sequences, each once; leave it out for volumes by themselves")
+        given = self.model_fields_set
+        if self.align and not self.session:
+            raise ValueError("'align' goes with 'session', which names the sequences and their order")
+        if "min_covered" in given and not (self.align or self.atlas):
+            raise ValueError("'min_covered' goes with 'align' or 'atlas'")
+        if given & {"n4_shrink", "n4_iterations"} and not self.bias_correction:
+            raise ValueError("'n4_shrink' and 'n4_iterations' go with 'bias_correction: n4'")
+        return self
+
+
+class Preprocess(PreprocessRecipe):
+    """A recipe, and the share of a data set's volumes that it may reject."""
+
+    max_rejected_fraction: Share
+
+
+class Source(Section):
+    """The volumes that one data set contributes to a corpus."""
+
+    dataset: Name
+    sequences: list[str] = []
+    subsets: list[str] = []
+    pool_of: Name | None = Field(None, description="only subjects of this task's pool: its fixed test set stays out")
+    exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
+
+
+class Corpus(Section):
+    """The volumes of a pretraining: their sources, and the recipe that they are stored with."""
+
+    sources: Annotated[list[Source], Field(min_length=1)]
+    preprocess: Name
+    val_fraction: Annotated[float, Field(ge=0, lt=1)]
+    subjects: Count | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        exclude_if=lambda subjects: subjects is None,  # the field came later; written out, it would run finished trainings again
+        description="number or share of the subjects that train; draws are nested, and the validation subjects stay the same",
+    )
+    protocol: Literal["strict", "amaes"] = Field(
+        description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "
+        "amaes: as published, such subjects are counted, and the tables mark the arm as transductive"
+    )
+
+    @property
+    def datasets(self) -> list[str]:
+        """Data sets that contribute volumes."""
+        return sorted({source.dataset for source in self.sources})
+
+    @property
+    def pools(self) -> list[str]:
+        """Tasks to whose pool a source is limited."""
+        return sorted({source.pool_of for source in self.sources if source.pool_of})
+
+
+class Split(Section):
+    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+
+    seed: Annotated[int, Field(ge=0)]
+    test_fraction: Annotated[float, Field(ge=0, lt=1)]
+    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
+    draw: Literal["hash", "shuffle"] = Field(
+        "hash",
+        description="hash: each subject by itself, so that added subjects move nobody between pool and test set, whose size is"
+        " then near test_fraction; shuffle: scikit-learn's train_test_split, as in published splits, of exact size",
+    )
+
+
+class OutOfDistribution(Section):
+    """A further cohort of a task, from another subset or data set: `ood`, or one of `cohorts`."""
+
+    dataset: Name
+    subsets: list[str] = []
+    labels: dict[str, Annotated[list[Label], Field(min_length=1)]] | None = Field(
+        None,
+        exclude=True,
+        description="class name to values in the label files of this cohort, with the class names of the task; null: as the task",
+    )
+    ignore: list[Label] | None = Field(None, exclude=True, description="values that are not scored; null: as the task")
+    by_site: bool = Field(
+        False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
+    )
+
+
+# names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
+_TAKEN = ("train", "val", "test", "ood", "pool", "dataset", "subjects")
+_TAKEN_FORM = re.compile(r"fold\d+|.*_(seen|unseen)")  # splits of folds; parts of a cohort in a table by site
+
+
+class Segmentation(Section):
+    """Input and output of a segmentation network: its sequences and its classes."""
+
+    sequences: Annotated[list[str], Field(min_length=1)]
+    labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(
+        min_length=1, description="class name to the values of the label file; order is the class order; the rest is background"
+    )
+    ignore: list[Label] = Field([], description="label values that neither train nor score")
+    left_right: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [],
+        exclude_if=lambda pairs: not pairs,  # the field came later
+        description="pairs of class names that change places where an image is mirrored along x: [left name, right name]",
+    )
+
+    @model_validator(mode="after")
+    def _sides_are_labels(self) -> Segmentation:
+        names = [name for pair in self.left_right for name in pair]
+        if unknown := [name for name in names if name not in self.labels]:
+            raise ValueError(f"'left_right' lists names that are not in 'labels': {', '.join(unknown)}")
+        if len(set(names)) < len(names):
+            raise ValueError("a class occurs twice in 'left_right'")
+        return self
+
+    @model_validator(mode="after")
+    def _each_value_once(self) -> Segmentation:
+        values = [value for group in (*self.labels.values(), self.ignore) for value in group]
+        twice = sorted({value for value in values if values.count(value) > 1})
+        if twice:
+            raise ValueError(f"label values occur twice in 'labels' and 'ignore': {twice}")
+        return self
+
+
+class Task(Segmentation):
+    """A segmentation task: one data set, the network's input and output, and how its segmentations are scored."""
+
+    dataset: Name
+    subsets: list[str] = []
+    nsd_tolerance_mm: Positive = Field(description="surfaces this far apart still agree (docs/evaluation.md: how to choose)")
+    lesions: list[str] = Field([], description="names of the labels whose connected components are lesions, to be counted")
+    empty_masks: Literal["nan", "one"] = Field(
+        "nan", description="scores where neither reference nor prediction holds a label: left out of means (nan), or right (one)"
+    )
+    hd95_missed_mm: Positive | None = Field(
+        None, description="HD95 where only one of reference and prediction holds a label; null leaves it out of means"
+    )
+    preprocess: Name
+    split: Split
+    ood: OutOfDistribution | None = None
+    cohorts: dict[Name, OutOfDistribution] = Field({}, description="further cohorts like `ood`, by name; columns name them")
+
+    @property
+    def others(self) -> dict[str, OutOfDistribution]:
+        """The cohorts from other subsets or data sets, by name: `ood` and those of `cohorts`."""
+        return ({"ood": self.ood} if self.ood else {}) | self.cohorts
+
+    def dataset_of(self, cohort: str) -> str:
+        """The data set of a cohort."""
+        return self.others[cohort].dataset if cohort in self.others else self.dataset
+
+    def subsets_of(self, cohort: str) -> list[str]:
+        """The subsets that a cohort is taken from; all if empty."""
+        return self.others[cohort].subsets if cohort in self.others else self.subsets
+
+    def reference_of(self, cohort: str) -> dict[str, Any]:
+        """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
+        other = self.others.get(cohort)
+        if other is None or (other.labels is None and other.ignore is None):
+            return {}
+        labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if other.ignore is None else other.ignore}
+
+    def key_of(self, cohort: str) -> str:
+        """The key of the entry of one of `others`."""
+        return cohort if cohort == "ood" else f"cohorts.{cohort}"
+
+    @model_validator(mode="after")
+    def _names_of_cohorts(self) -> Task:
+        for name in self.cohorts:
+            if name in _TAKEN or _TAKEN_FORM.fullmatch(name):
+                hint = "give it as 'ood: {...}' next to 'cohorts'" if name == "ood" else "choose another name, such as 'site_b'"
+                raise ValueError(f"cohorts.{name}: the name '{name}' is taken; {hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_name_per_class(self) -> Task:
+        for cohort, other in self.others.items():
+            key = self.key_of(cohort)
+            if other.labels is not None and set(other.labels) != set(self.labels):
+                raise ValueError(f"'{key}' needs labels with the class names of the task: {', '.join(self.labels)}")
+            if reference := self.reference_of(cohort):
+                values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
+                if twice := sorted({value for value in values if values.count(value) > 1}):
+                    raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _lesions_are_labels(self) -> Task:
+        if unknown := [name for name in self.lesions if name not in self.labels]:
+            raise ValueError(f"'lesions' lists names that are not in 'labels': {', '.join(unknown)}")
+        return self

@@ -1,0 +1,96 @@
+"""Sections of published encoders and of tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from brainpretrain.config.sections.base import Count, Name, NTrain, Positive, Section, Size3, check_n_train
+
+
+class ReleasedFile(Section):
+    """One file of a release; a checksum is None if none is on record."""
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    url: str
+    bytes: Count | None = None
+    md5: str | None = None
+    sha256: str | None = None
+
+
+class Release(Section):
+    """Encoders that others have published, a file per backbone. Its name is an `init`."""
+
+    page: str
+    licence: str | None = Field(description="null if it is not known")
+    citation: str
+    corpus: str = Field(description="what they were pretrained on, in words")
+    preprocess: Name
+    patch_size: Size3
+    files: dict[Name, ReleasedFile] = Field(min_length=1, description="by backbone")
+
+
+class Column(Section):
+    """A task and the cohort to score; `val` is the pool without the training cases of the fold."""
+
+    title: str
+    task: Name
+    cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
+
+
+class Row(Section):
+    """One row, or several: a list in any field multiplies."""
+
+    title: str = ""
+    backbone: Name | list[Name]
+    init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
+    n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
+    recipe: Name | list[Name] | None = None
+    corpus: Name | None = None
+    baseline: str | None = Field(
+        None, description="title of the row to compare with, of the same backbone and n_train; null: from scratch"
+    )
+
+
+MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]
+
+
+class PublishedRow(Section):
+    """Published values of one arm: by column title, the value and, if known, its SD, as printed (Dice x 100)."""
+
+    backbone: Name
+    init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
+    n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
+    cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+    hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
+
+
+class Published(Section):
+    """Published values of a table's cells, and the protocol behind them, so that the table can mark differences."""
+
+    source: str
+    corpus: Name
+    recipe: Name
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
+    folds: Count
+    metric: MetricName = Field("dice", description="a table of another metric does not show the values")
+    notes: list[str] = Field([], description="what differs from the publication, misprints: shown below the table")
+    rows: Annotated[list[PublishedRow], Field(min_length=1)]
+
+
+class Table(Section):
+    """A table of results; `corpus`, `recipe` and `n_train` are the defaults of its rows."""
+
+    title: str
+    columns: Annotated[list[Column], Field(min_length=1)]
+    rows: Annotated[list[Row], Field(min_length=1)]
+    corpus: Name
+    recipe: Name
+    n_train: Annotated[NTrain, BeforeValidator(check_n_train)]
+    metric: MetricName = "dice"
+    margin: Positive | None = Field(
+        None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
+    )
+    hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
+    published: Published | None = None
