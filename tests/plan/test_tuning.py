@@ -100,7 +100,7 @@ def test_a_fair_study_is_planned_also_with_a_control_that_names_its_baseline(con
 
 
 def test_what_the_arms_of_a_paper_differ_in_is_noted():
-    plan = tables.make(config.load(ROOT / "config"))
+    plan = tables.make(config.load(ROOT / "config", {"study": "amaes"}))
     noted = {row.title: row.besides for row in plan.tables["table4"].rows if row.besides}
     assert set(noted.values()) == {("augmentation (spatial, not amaes_finetune)",)} and len(noted) == 5
     assert plan.tunings == []
