@@ -37,7 +37,6 @@ from brainpretrain.config.sections import (
 from brainpretrain.datasets.base import Dataset as Description
 from brainpretrain.errors import UserError, nearest
 
-
 SHARED = "config.yaml"
 LOCAL = "local.yaml"  # settings of one machine or person; git ignores it
 
@@ -205,7 +204,7 @@ def _settings(folder: Path, overrides: Mapping[str, Any]) -> tuple[Settings, dic
 
 
 def _with_roots(settings: Settings, roots: Mapping[str, Any], nearer: Mapping[str, str], alone: bool, path: Path) -> Settings:
-    """Settings with the folders that a study states. They precede those of config.yaml; local.yaml and the command line precede both.
+    """Settings with the folders that a study states. They precede those of config.yaml; local.yaml and the command line come first.
 
     Args:
         nearer: the folders of local.yaml and of the command line.

@@ -59,7 +59,8 @@ class Settings(Section):
     )
 
     profile: Annotated[str, Field(min_length=1)] | None = Field(
-        None, description="the profile of `brainpretrain run`: local, workstation, slurm, or a folder; null: by what the machine has"
+        None,
+        description="the profile of `brainpretrain run`: local, workstation, slurm, or a folder; null: by what the machine has",
     )
     slurm: Site = Field(default_factory=Site, description="account, partitions and GPU type of your Slurm site")
 
