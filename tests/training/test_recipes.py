@@ -13,7 +13,6 @@ from brainpretrain.plan import specs
 from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
-
 ALIKE = ("demo",)  # studies whose arms are augmented alike; the others do as AMAES does
 
 
