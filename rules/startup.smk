@@ -13,14 +13,14 @@ from snakemake.resources import Resource, Resources
 
 from brainpretrain.config import profiles
 from brainpretrain.datasets import TEMPLATES
-from brainpretrain.plan import checks, existing
+from brainpretrain.plan import checks, existing, fairness
 from brainpretrain.training import gpus
 
 
 def use_site():
     """Gives jobs the account, partitions and GPU type of `slurm` in config/local.yaml, in place of those of the profile.
 
-    Called before any rule is defined, since a rule copies the default resources. Only a profile that names an account or a partition is changed.
+    Called before any rule is defined, since a rule copies the default resources. A profile without account and partition stays as it is.
     """
     given, site = workflow.resource_settings, CONFIG.settings.slurm
     everywhere = {"slurm_account": site.account, "slurm_partition": site.partition, "qos": site.qos}
@@ -51,6 +51,12 @@ def say_what_it_needs():
     if missing:
         line += f"; not in place: {', '.join(missing)} (brainpretrain datasets says how to get them)"
     print(line, file=sys.stderr)
+
+
+def say_protocol():
+    """One line with what `protocol: fair` adds to the study; nothing in a study without it."""
+    if line := fairness.said(PLAN):
+        print(line, file=sys.stderr)
 
 
 def refuse_what_cannot_work():

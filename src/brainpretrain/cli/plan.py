@@ -51,9 +51,8 @@ def plan(args: argparse.Namespace) -> None:
     print("\n".join(_hours(forecast.lines(planned, results, timed))))
     stored, unknown = forecast.disk(planned, results)
     later = f"; not stored yet, so not known: {', '.join(unknown)}" if unknown else ""
-    print(
-        f"disk: {stored / 2**30:.2f} GiB of stored volumes{later}; {shutil.disk_usage(_existing(results)).free / 2**30:.0f} GiB are free"
-    )
+    free = shutil.disk_usage(_existing(results)).free / 2**30
+    print(f"disk: {stored / 2**30:.2f} GiB of stored volumes{later}; {free:.0f} GiB are free")
     print(f"To run it: brainpretrain run{' ' + args.study if args.study else ''}")
 
 
@@ -94,9 +93,8 @@ def _jobs(study: str) -> list[str]:
             counts[rules.get(name, "report")] = counts.get(rules.get(name, "report"), 0) + int(number)
     if not counts:
         return ["  jobs  none: everything is up to date"]
-    return [
-        f"  jobs  {', '.join(f'{stage} {counts[stage]:,}' for stage in STAGES if stage in counts)}: {sum(counts.values()):,} in all"
-    ]
+    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in STAGES if stage in counts)
+    return [f"  jobs  {stages}: {sum(counts.values()):,} in all"]
 
 
 def _files(stage: str) -> list[Path]:
@@ -137,8 +135,8 @@ def _existing(path: Path) -> Path:
 @command(
     "run",
     STUDY,
-    arg("target", nargs="?", default=None, metavar="TARGET", help="a table of the study, or a path below its results (default: everything, and its report)"),
-    arg("--profile", metavar="NAME", help="local, workstation, slurm, or a folder (default: `profile` of the settings, else by what the machine has)"),
+    arg("target", nargs="?", default=None, metavar="TARGET", help="a table, or a path below the results of the study (default: all, and the report)"),
+    arg("--profile", metavar="NAME", help="local, workstation, slurm, or a folder (default: of the settings, else by what the machine has)"),
     arg("--cores", default=None, metavar="N", help="cores of this machine (default: of the profile)"),
     arg("-n", "--dry-run", action="store_true", help="show the jobs and run none"),
 )  # fmt: skip

@@ -204,7 +204,7 @@ def _settings(folder: Path, overrides: Mapping[str, Any]) -> tuple[Settings, dic
 
 
 def _with_roots(settings: Settings, roots: Mapping[str, Any], nearer: Mapping[str, str], alone: bool, path: Path) -> Settings:
-    """Settings with the folders that a study states. They precede those of config.yaml; local.yaml and the command line come first.
+    """Settings with the folders that a study states, which precede those of config.yaml, but not local.yaml and the command line.
 
     Args:
         nearer: the folders of local.yaml and of the command line.
