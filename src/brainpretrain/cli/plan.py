@@ -135,8 +135,10 @@ def _existing(path: Path) -> Path:
 @command(
     "run",
     STUDY,
-    arg("target", nargs="?", default=None, metavar="TARGET", help="a table, or a path below the results of the study (default: all, and the report)"),
-    arg("--profile", metavar="NAME", help="local, workstation, slurm, or a folder (default: of the settings, else by what the machine has)"),
+    arg("target", nargs="?", default=None, metavar="TARGET",
+        help="a table, or a path below the results of the study (default: all, and the report)"),
+    arg("--profile", metavar="NAME",
+        help="local, workstation, slurm, or a folder (default: of the settings, else by what the machine has)"),
     arg("--cores", default=None, metavar="N", help="cores of this machine (default: of the profile)"),
     arg("-n", "--dry-run", action="store_true", help="show the jobs and run none"),
 )  # fmt: skip
