@@ -13,6 +13,7 @@ import torch
 from brainpretrain import decoders
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
+from brainpretrain.backbones.tokens import TokenEncoder
 from brainpretrain.cohorts import splits
 from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases, side_pairs
 from brainpretrain.config.runs import FinetuneRun
@@ -123,6 +124,9 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
                 fix="give the task and the corpus the same preprocess recipe",
             )
     report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
+    in_steps = encoder.resampling_for(run.recipe.patch_size) if isinstance(encoder, TokenEncoder) else {}
+    for row in report:
+        row["status"] += f", in every step {in_steps[row['tensor']]}" if row["tensor"] in in_steps else ""
     repeated = sum(row["status"].startswith("repeated") for row in report)
     loaded = sum(row["status"] != "random" for row in report)
     print(f"transferred {loaded} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True)
