@@ -8,6 +8,7 @@ there is the value of its background, in training as in prediction.
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +132,6 @@ def _moments(row: Mapping[str, Any], folder: Path) -> tuple[float, float]:
         raise UserError(
             "its mean and deviation are not on record, which 'intensity: zscore' needs",
             where=path,
-            fix=f"brainpretrain repair {path.parent.parent}, or use 'intensity: unit'",
+            fix=f"brainpretrain repair {shlex.quote(str(path.parent.parent))}, or use 'intensity: unit'",
         )
     return mean, std
