@@ -73,7 +73,11 @@ SITE = {f"config.slurm.{key}" for key in ("account", "partition", "gpu_partition
 OWN_FORM = SITE | {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
 # planning compares the first with `sequences` of the task, and needs a file for the second
-UNUSED |= {"preprocess.session", "preprocess.atlas", "config.profile"}  # `run` gives the profile to Snakemake, and needs its folder
+UNUSED |= {
+    "preprocess.session",
+    "preprocess.atlas",
+    "config.profile",
+}  # `run` gives the profile to Snakemake, and needs its folder
 
 
 def study() -> dict[str, Any]:
