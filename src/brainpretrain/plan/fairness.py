@@ -17,6 +17,8 @@ SAME_ANYWAY = {"note", "augmentation", "augmentation_scratch", "log_every_steps"
 
 def differences(config: Config, row: RowSpec, base: RowSpec) -> list[str]:
     """What two rows differ in besides the encoder they start from, in words: 'augmentation (spatial, not amaes_finetune)'."""
+    if row.external or base.external:  # nothing of it is trained here; notes say so
+        return []
     found = []
     recipes = [config.finetune[one.recipe] for one in (row, base)]
     policies = [recipe.policy(one.init == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
@@ -72,7 +74,7 @@ def check(plan: Plan) -> None:
                     where=f"tables.{name}.rows",
                     fix="give both the same recipe and augmentation, or name the baseline of the row, or remove protocol: fair",
                 )
-            if not config.finetune[row.recipe].lr_grid:
+            if not row.external and not config.finetune[row.recipe].lr_grid:
                 raise UserError(
                     f"protocol: fair chooses the learning rate of every arm, and the recipe '{row.recipe}' has no lr_grid",
                     where=config.where("finetune", row.recipe),
