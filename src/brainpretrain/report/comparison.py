@@ -56,7 +56,7 @@ def by_draw(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
 
 
 def value_interval(cell: Scored, spec: TableSpec, row: RowSpec) -> tuple[float, float]:
-    """The crossed interval of the value of a cell, within the range of the metric; NaN with fewer than three draws to train on."""
+    """The crossed interval of the value of a cell, within the range of the metric; NaN with fewer than three draws."""
     if math.isnan(cell.value):
         return NAN, NAN
     per_subject = crossed.contributions(cell.cases, cell.cases.counts.sum(-1) > 0)

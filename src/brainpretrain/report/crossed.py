@@ -112,8 +112,8 @@ def fixed(values: np.ndarray) -> Estimate:
     """The estimate of what no training changes: the score of another program, or the difference of two programs.
 
     Only subjects vary. A subject has the same value in every draw that scores it, and the mean over draws of the mean over
-    subjects is a weighted mean: the weight w of a subject is the mean over draws of 1 / (subjects of the draw) where it is scored,
-    and 0 where it is not. So
+    subjects is a weighted mean: the weight w of a subject is the mean over draws of 1 / (subjects of the draw) where it is
+    scored, and 0 where it is not. So
 
         V = s² * sum of w²,   s² = sum over subjects of w (value - mean)² / (1 - sum of w²)
 

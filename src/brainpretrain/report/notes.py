@@ -42,8 +42,8 @@ def _external_notes(spec: TableSpec) -> Iterator[str]:
     titles = [row.title for row in spec.rows if row.external]
     if titles:
         yield (
-            f"Another program: {_listed(titles)}. Nothing of it was trained here, so it has no draws, seeds and hours; its interval"
-            " is about other subjects alone, and in a difference to it only the other arm varies with the training."
+            f"Another program: {_listed(titles)}. Nothing of it was trained here, so it has no draws, seeds and hours; its"
+            " interval is about other subjects alone, and in a difference to it only the other arm varies with the training."
         )
 
 

@@ -135,7 +135,7 @@ def of_draws(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
 
 
 def sd_of_draws(by_training: np.ndarray, spec: TableSpec, row: RowSpec) -> float:
-    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold, and for another program, which has no draws."""
+    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold, and for another program."""
     draws = of_draws(by_training, spec)
     return float(draws.std(ddof=1)) if len(draws) > 1 and not row.external else float("nan")
 
