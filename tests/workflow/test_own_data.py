@@ -65,5 +65,33 @@ def test_after_a_forced_look_the_data_that_changed_train_again_and_no_other(own_
     assert own_data.planned(*line) == {}
 
 
+def test_segmentations_of_another_program_are_scored_and_shown_in_the_table(own_data):
+    """They are the references in the program's own values: once in each cohort, without a model, hours or a standard deviation."""
+    scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice"])
+    other = scores[scores["backbone"] == "external"]
+    assert (other["dice"] == 1).all() and set(other["init"]) == {"other_program"} and set(other["fold"]) == {"0"}
+    counts = other.groupby(["task", "cohort"]).size().to_dict()
+    assert counts == scores[scores["backbone"] != "external"].groupby(["task", "cohort"]).size().to_dict() and len(counts) == 4
+    table = (own_data.root / "results/own/tables/own.md").read_text()
+    assert "Other {program}" in table and "100.00" in table and "Nothing of it was trained here" in table
+    assert not list((own_data.root / "results/own/finetune").glob("*/external/**/run.json"))
+    record = read_json(next((own_data.root / "results/own/finetune").glob("*/external/**/site_b/predictions/external.json")))
+    assert {name: entry["file"] for name, entry in record["cases"].items()}["sub-001"] == "sub-001_seg.nii.gz"
+
+
+def test_another_file_of_the_program_scores_that_cohort_again_and_nothing_else(own_data):
+    path = own_data.root / "data/other {x}/own_csv/s{001}_seg.nii.gz"
+    before, times = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(before[:-5] + bytes([before[-5] ^ 1]) + before[-4:])
+        said = own_data.snakemake("-n", "--config", "study=own", "--", *study.TARGETS)
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = {tuple(path.split("/")[i] for i in (3, 4, -2)) for path in re.findall(r"output: (\S+/predictions)", said)}
+    assert again == {("own_csv", "external", "test"), ("own_nnunet", "external", "site_c")}
+    assert not re.findall(r"^rule (finetune|shard|fetch):", said, re.MULTILINE)
+
+
 def test_finished_own_data_have_nothing_left_to_do(own_data):
     assert own_data.planned("--config", "study=own", "--", *study.TARGETS) == {}
