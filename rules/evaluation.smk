@@ -46,8 +46,18 @@ rule predict_cohort:
 
 def external_files(wildcards):
     """Segmentations of another program, as far as they are there: the job says what is missing."""
+    return [str(path) for path in _external_files(wildcards) if not set("{}") & set(str(path))]
+
+
+def external_odd_files(wildcards):
+    """Path, size and time of those with braces in their path, which Snakemake would take for wildcards."""
+    odd = [path for path in _external_files(wildcards) if set("{}") & set(str(path))]
+    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in odd]
+
+
+def _external_files(wildcards):
     folder, pattern = external_place(wildcards)
-    return [str(path) for path in nifti_files(Path(folder), pattern)]
+    return nifti_files(Path(folder), pattern)
 
 
 def external_place(wildcards):
@@ -82,6 +92,7 @@ rule external:
         fixed=option("--fixed", "fixed"),
         values=lambda w: specs.as_json(external.values_of(PLAN, w.task, w.init)),
         files=lambda w: external_place(w)[1],
+        odd=external_odd_files,
     shell:
         "brainpretrain external --folder {resources.folder:q} --files {params.files:q} --values {params.values:q}"
         " --volumes {input.volumes:q} --root {resources.root:q} --split {input.split:q} --task {params.task:q}"

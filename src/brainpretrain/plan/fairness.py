@@ -67,9 +67,9 @@ def compares(rows: Iterable[RowSpec]) -> bool:
     Rows of other programs alone compare no training.
     """
     rows = list(rows)
-    return not all(row.external for row in rows) and (
-        any(row.against for row in rows) or max(Counter(row.n_train for row in rows).values(), default=0) > 1
-    )
+    if all(row.external for row in rows):
+        return False
+    return any(row.against for row in rows) or max(Counter(row.n_train for row in rows).values(), default=0) > 1
 
 
 def filled(config: Config, tables: Mapping[str, Iterable[RowSpec]]) -> Config:
