@@ -10,14 +10,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from brainpretrain import structures
+from brainpretrain import config, structures
 from brainpretrain.cohorts.cases import Case, labelled_cases
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation.external import ingest, match, on_grid, remarks
 from brainpretrain.evaluation.scores import evaluate
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.preprocess import nifti
-from helpers import SHARED
+from helpers import ROOT, SHARED
 from tiny import TASK
 
 RUN = dict.fromkeys(("study", "task", "cohort", "backbone", "init", "recipe", "n_train"), "x") | {"fold": 0}
@@ -201,6 +201,9 @@ def test_the_scheme_of_synthseg_has_the_31_structures_of_its_first_version() -> 
     firsts = {int(row["value"]) for row in structures.rows() if row["synthseg"] == "1"}
     assert len(firsts) == 31 and {group[0] for group in found.values()} == firsts
     assert found["cerebral_cortex_R"] == [42, *[n for n in range(2001, 2036) if n != 2004]]
+    task = config.load(ROOT / "config").tasks["oasis_miccai2012_31"]
+    assert sorted(task.labels) == names and task.labels == structures.values("muse", task.labels, "here")
+    assert {name for pair in task.left_right for name in pair} == {name for name in names if name[-2:] in ("_L", "_R")}
     with pytest.raises(UserError, match=r"no value for vessel_L[\s\S]*without these classes"):
         structures.values("synthseg", [*names, "vessel_L"], "here")
     with pytest.raises(UserError, match=r"class 'hippocampus_l' is none[\s\S]*did you mean 'hippocampus_"):
