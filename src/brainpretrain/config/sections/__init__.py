@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Filters,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -65,6 +66,7 @@ __all__ = [
     "Dataset",
     "Encoder",
     "External",
+    "Filters",
     "Finetune",
     "FinetuneRecipe",
     "Inference",
