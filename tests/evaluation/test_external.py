@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 
 from brainpretrain import config, structures
 from brainpretrain.cohorts.cases import Case, labelled_cases
+from brainpretrain.config.sections.tables import Scheme
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation.external import ingest, match, on_grid, remarks
 from brainpretrain.evaluation.scores import evaluate
@@ -210,6 +211,10 @@ def test_the_scheme_of_synthseg_has_the_31_structures_of_its_first_version() -> 
         structures.values("synthseg", [*names, "vessel_L"], "here")
     with pytest.raises(UserError, match=r"class 'hippocampus_l' is none[\s\S]*did you mean 'hippocampus_"):
         structures.values("freesurfer", [*names[1:], "hippocampus_l"], "here")
+
+
+def test_the_config_has_the_schemes_of_the_table() -> None:
+    assert get_args(Scheme) and set(get_args(Scheme)) == set(structures.SCHEMES)
 
 
 def test_every_scheme_has_both_sides_of_each_structure_and_one_meaning_for_each_value() -> None:
