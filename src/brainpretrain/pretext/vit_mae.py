@@ -101,15 +101,15 @@ class ViTMAE(nn.Module):
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared errors over hidden tokens: `loss`, and those of guessing 0 and the local mean of the visible voxels."""
         hidden, kept, removed = self._mask(input, seeds)
-        wanted, mean, deviation = self._target(target if self.how.reversal else input)
+        wanted, mean, deviation = self.target(target if self.how.reversal else input)
         with torch.no_grad():
             voxels = self._voxels(hidden, input)
             guess = values_of(local_mean(input, voxels, self.encoder.grid_of(input)), self.encoder.token)
             baselines = {
-                "loss_zero": self._error(torch.zeros_like(wanted), wanted, removed),
-                "loss_mean": self._error((guess - mean) / deviation, wanted, removed),
+                "loss_zero": self.error(torch.zeros_like(wanted), wanted, removed),
+                "loss_mean": self.error((guess - mean) / deviation, wanted, removed),
             }
-        return {"loss": self._error(self.prediction(input, kept), wanted, removed), **baselines}
+        return {"loss": self.error(self.prediction(input, kept), wanted, removed), **baselines}
 
     @torch.no_grad()
     def reconstruct(
@@ -118,7 +118,7 @@ class ViTMAE(nn.Module):
         """The reconstruction of a batch, for people; normalised tokens get their true mean and deviation back."""
         target = target if self.how.reversal else input
         hidden, kept, _ = self._mask(input, seeds)
-        _, mean, deviation = self._target(target)
+        _, mean, deviation = self.target(target)
         output = volume_of(
             self.prediction(input, kept).float() * deviation + mean, self.encoder.grid_of(input), self.encoder.token
         )
@@ -147,7 +147,7 @@ class ViTMAE(nn.Module):
         """Hidden voxels bool (b 1 x y z)."""
         return spread_blocks(hidden.unflatten(1, self.encoder.grid_of(image))[:, None].to(image.device), self.encoder.token)
 
-    def _target(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def target(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What each token shall be (b n values), and the mean and deviation that were taken out of it."""
         values = values_of(image, self.encoder.token)
         if not self.how.normalize_target:
@@ -155,7 +155,7 @@ class ViTMAE(nn.Module):
         mean, deviation = values.mean(2, keepdim=True), (values.var(2, keepdim=True) + _FLAT).sqrt()
         return (values - mean) / deviation, mean, deviation
 
-    def _error(self, found: torch.Tensor, wanted: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+    def error(self, found: torch.Tensor, wanted: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
         """Mean over the values of hidden tokens; every sample hides as many. Half precision is left first."""
         return (taken(found, removed).to(wanted.dtype) - taken(wanted, removed)).square().mean()
 
