@@ -71,7 +71,7 @@ def _masked(case: Mapping[str, Any], formula: str, epsilon: float) -> Iterator[L
         yield summary("prediction as a volume", volume, case["prediction_as_volume"], NETWORK)
         for name, normalize in (("loss", False), ("loss_if_norm_pix", True)):
             task.how = task.how._replace(normalize_target=normalize)
-            loss = task.error(found, task.target(image)[0], removed)
+            loss = task.error(task.prediction(image, kept, removed), task.target(image)[0], removed)
             yield figures(name.replace("_", " "), loss.item(), case[name])
 
 
