@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from nibabel.orientations import io_orientation
 
 from brainpretrain import config, datasets
@@ -56,7 +56,10 @@ def init(args: argparse.Namespace) -> None:
     chosen = proposal.propose(folder, machine, encoder)
     if not machine.gpu_gb:
         chosen = proposal.timed(chosen, machine, _step_s(folder, chosen, machine, encoder), STARTUP_S, encoder is None)
-    _write(path, proposal.text(folder, chosen, machine, encoder))
+    text = proposal.text(folder, chosen, machine, encoder)
+    _read(name, text)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     classes = some(list(folder.classes.values()), SHOWN)
     print(f"{path}: {len(folder.subjects)} labelled subjects; {', '.join(folder.sequences)}; {classes}")
     for key in ("preprocess", "patch", "n_train", "steps"):
@@ -180,9 +183,7 @@ def _step_s(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        study = yaml.safe_load(proposal.text(folder, chosen, machine, encoder))
-        with _temporary(study) as path:
-            loaded = tables.make(config.load(overrides={"study": path})).config
+        loaded = _read(folder.name, proposal.text(folder, chosen, machine, encoder))
         backbone = encoder.backbone if encoder else f"unet_{folder.name}"
         kind = forecast.Kind(backbone, "", tuple(chosen.patch_size), len(folder.classes) + 1)
         return forecast.time_step(loaded, kind) * chosen.batch
@@ -190,37 +191,14 @@ def _step_s(
         torch.set_num_threads(threads)
 
 
-class _temporary:
-    """A study as a file that exists while it is read."""
-
-    def __init__(self, study: dict[str, Any]) -> None:
-        import tempfile  # for the timing alone
-
-        self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "first.yaml"
-        self.path.write_text(yaml.safe_dump(study, sort_keys=False, allow_unicode=True), encoding="utf-8")
-
-    def __enter__(self) -> str:
-        return str(self.path)
-
-    def __exit__(self, *error: object) -> None:
-        self.folder.cleanup()
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a study, and takes it away again if the workflow would refuse it.
+def _read(name: str, text: str) -> config.Config:
+    """The config of a study that is not in its place yet.
 
     Raises:
         UserError: what planning refuses.
     """
-    before = path.read_bytes() if path.exists() else None
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    try:
-        tables.make(config.load(overrides={"study": path.stem}))
-    except UserError:
-        if before is None:
-            path.unlink()
-        else:
-            path.write_bytes(before)
-        raise
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yaml"
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        return tables.make(config.load(overrides={"study": str(path)})).config
