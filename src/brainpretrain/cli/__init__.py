@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
         "plot-pretext": ("report_pretext", "draw what a pretext makes of a volume"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
+        "watch": ("report_watch", "watch a whole study on one screen or one page, while it runs"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),
         "power": ("report_power", "show which differences a study can see, before it runs"),
