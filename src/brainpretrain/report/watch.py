@@ -251,11 +251,20 @@ def _at_work(results: Path, folder: Path) -> str | None:
 
 
 def _root(results: Path) -> Path | None:
-    """The repository that writes to these results: the folder above them, or the current one."""
-    for folder in (results.absolute().parent, Path.cwd()):
-        if (folder / "config" / "config.yaml").exists() and (folder / "Snakefile").exists():
-            return folder
-    return None
+    """The repository that writes to these results: the folder above them, or the current one if its settings say so."""
+    above, here = results.absolute().parent, Path.cwd()
+    if _is_repository(above):
+        return above
+    if not _is_repository(here):
+        return None
+    try:
+        return here if Path(config.load(here / "config").settings.results).resolve() == results.resolve() else None
+    except UserError:
+        return None
+
+
+def _is_repository(folder: Path) -> bool:
+    return (folder / "config" / "config.yaml").exists() and (folder / "Snakefile").exists()
 
 
 def _drawn(trainings: list[Training]) -> list[Training]:
