@@ -88,8 +88,12 @@ def table_targets(name):
         targets.add(f"{TABLES}/{name}_trainings.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
+    if table.has_degraded():
+        targets.add(f"{FIGURES}/{name}_robustness.svg")
     for evaluation in PLAN.table_evaluations(table):
-        figures = ("loss.svg", "run.html", f"{evaluation.cohort}.png")
+        figures = ["loss.svg", "run.html"]
+        if not CONFIG.tasks[evaluation.arm.task].degradation_of(evaluation.cohort):  # of images that no file shows
+            figures.append(f"{evaluation.cohort}.png")
         targets |= {f"{FIGURES}/{evaluation.arm.path}/{figure}" for figure in figures}
     for pretraining in PLAN.table_pretrainings(table):
         targets |= {f"{FIGURES}/corpora/{pretraining.corpus}.png", f"{TABLES}/{pretraining.corpus}_composition.html"}

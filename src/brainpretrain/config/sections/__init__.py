@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Degradation,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -53,6 +54,7 @@ __all__ = [
     "Corpus",
     "Count",
     "Dataset",
+    "Degradation",
     "Encoder",
     "Finetune",
     "FinetuneRecipe",
