@@ -18,6 +18,7 @@ from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import atomic, read_json, sha256, write_json
 from brainpretrain.preprocess import nifti, sources
 from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.scales import Rule
 
 Progress = Callable[[int, int], None]
 
@@ -45,6 +46,7 @@ def predict_cohort(
             (`sources.read_image`), or as `load_model`.
     """
     network, facts = load_model(model)
+    rule = Rule.of_facts(facts)
     out.mkdir(parents=True, exist_ok=True)
     for number, case in enumerate(cases, start=1):
         geometry = Geometry.from_json(case.rows[0]["geometry"])
@@ -52,7 +54,7 @@ def predict_cohort(
         image = case.image()
         if worse:
             image = degrade(image, worse, geometry.stored_spacing_mm, facts["task"]["sequences"], case.name)
-        labels = predict_native(network, facts, image, geometry, window)
+        labels = predict_native(network, facts, image, geometry, window, rule.of_rows(case.rows, case.folder))
         nifti.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
         progress(number, len(cases))
     record = {"model": facts["name"], "model_sha256": sha256(Path(model).with_suffix(".safetensors")), "inference": dict(window)}
