@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts import DISJOINT
+from brainpretrain.cohorts import DISJOINT, VALIDATION
 from brainpretrain.errors import UserError
 from brainpretrain.files import is_drawn
 
@@ -215,7 +215,8 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
 
     Args:
         subjects: the result of `split`.
-        evaluations: pairs of n_train and cohort; and of a number and `DISJOINT`, if folds may share no training case.
+        evaluations: pairs of n_train and cohort; of a number and `DISJOINT`, if folds may share no training case; of a
+            number and `VALIDATION`, which training and validation need together.
         where: the file of the split, or the task, for the message.
 
     Raises:
@@ -226,6 +227,9 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
         if cohort == DISJOINT:
             if int(n_train) > len(pool):
                 problems.append(f"folds without a common training case need {n_train} subjects, but the pool has {len(pool)}")
+        elif cohort == VALIDATION:
+            if int(n_train) > len(pool):
+                problems.append(f"training and validation need {n_train} subjects, but the pool has {len(pool)}")
         elif n_train != "all" and int(n_train) > len(pool):
             problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
         elif cohort == "val" and n_train in ("all", str(len(pool))):
@@ -361,6 +365,44 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
             fix=f"lower n_train to {len(order)} or less, or see why volumes were rejected (`reason` in volumes.tsv)",
         )
     return order[: int(n_train)]
+
+
+def validation_subjects(
+    fold_split: Mapping[str, Any], usable: set[str], n_train: str, number_of: Callable[[int], int], taken_from: str
+) -> tuple[list[str], list[str]]:
+    """The subjects that train and those that a training is validated on; no patient is on both sides.
+
+    Smaller budgets stay parts of larger ones, since those that validate are the last of the n_train subjects.
+
+    Args:
+        fold_split: the result of `fold`.
+        usable: subjects with a complete stored case.
+        n_train: number of labelled subjects, or 'all'.
+        number_of: returns the number of subjects that validate, for the number of labelled ones.
+        taken_from: `training`: they are among the n_train subjects; `pool`: they follow after them in the order of the fold.
+
+    Raises:
+        UserError: nobody is left to train, or the pool has too few further subjects.
+    """
+    train = training_subjects(fold_split, usable, n_train)
+    number = number_of(len(train))
+    where = f"data set {fold_split['dataset']}, fold {fold_split['fold']}, validation of the recipe"
+    if taken_from == "pool":
+        taken = set(train) | _same_patient(fold_split, train)
+        others = [subject for subject in fold_split["order"] if subject in usable and subject not in taken]
+        if len(others) < number:
+            problem = (
+                f"the pool has {len(others)} usable subjects besides the {len(train)} that train, and {number} are to validate"
+            )
+            raise UserError(problem, where=where, fix="lower n_train or 'subjects', or use 'taken_from: training'")
+        return train, others[:number]
+    last = set(train[len(train) - number :] if number < len(train) else train)
+    last |= _same_patient(fold_split, last)
+    kept = [subject for subject in train if subject not in last]
+    if not kept:
+        problem = f"{number} of {len(train)} subjects are to validate, which leaves none to train"
+        raise UserError(problem, where=where, fix="lower 'subjects', raise n_train, or use 'taken_from: pool'")
+    return kept, [subject for subject in train if subject in last]
 
 
 def cohort_subjects(
