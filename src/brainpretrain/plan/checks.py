@@ -22,8 +22,8 @@ def check(plan: Plan) -> None:
             that of the fine-tuning, or there is none; predictions are mirrored as no training patch was; a data set has no such
             sequence or subset, or no labels;
             a recipe stores other sequences together than the task reads, or names an atlas that is not there; a stem is
-            repeated or random where nothing needs it, or random and never trained; intensities are scaled in two ways; a validation
-            leaves nobody to train, or a table scores its subjects.
+            repeated or random where nothing needs it, or random and never trained; intensities are scaled in two ways; a
+            validation leaves nobody to train, or a table scores its subjects.
     """
     _check_data(plan)
     for name in sorted({recipe for _, recipe in plan.preprocessed}):
