@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts import DISJOINT, VALIDATION
+from brainpretrain.cohorts import DISJOINT, VALIDATION, kfold
 from brainpretrain.errors import UserError
-from brainpretrain.files import is_drawn
+from brainpretrain.files import is_drawn, read_json
 
 
 def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
@@ -86,7 +87,7 @@ def _interleaved(shuffled: list[str], sites: Mapping[str, str]) -> list[str]:
     return sorted(shuffled, key=position.__getitem__)
 
 
-def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
+def split(index: pd.DataFrame, task: Mapping[str, Any], given: Path | None = None) -> dict[str, Any]:
     """Pool and fixed test set of a task, as JSON can store them.
 
     `draw: hash` draws each patient by itself; `shuffle`, also without `draw`, draws subjects by name as in published splits.
@@ -97,9 +98,11 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
         task: dataset, sequences, subsets and split of the task entry.
+        given: a file with the folds of a cross-validation, in nnU-Net's format.
 
     Returns:
         dataset, draw (the rule), seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
+        Of a cross-validation also `parts`, lists of subjects; pool and test then have everybody.
 
     Raises:
         UserError: there are no subjects, the split is stratified and the site of a subject is unknown, or a labelled session has
@@ -110,13 +113,20 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
         problem = "a split needs subjects with labels, and there are none"
         raise UserError(problem, where=f"task on {task['dataset']}", fix=_where_labels_are(index, task["sequences"], "the task"))
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
-    draw = rule.get("draw", "shuffle")
-    if draw == "hash":
+    draw, parts = rule.get("draw", "shuffle"), {}
+    if rule.get("kind") == "kfold":
+        draw, of_subject = "kfold", dict(zip(rows["subject"], patients(rows), strict=True))
+        if given:
+            parts["parts"] = kfold.given(read_json(given), rows, of_subject, rule["k"], given)
+        else:
+            parts["parts"] = kfold.drawn(of_subject, rule["k"], rule["seed"], sites.get("sites"))
+        pool = test = sorted(of_subject)
+    elif draw == "hash":
         of_subject = dict(zip(rows["subject"], patients(rows), strict=True))
         pool, test = draw_by_hash(of_subject, rule["test_fraction"], rule["seed"])
     else:
         pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
-    drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
+    drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test} | parts
     return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
 
 
@@ -167,12 +177,16 @@ def refuse_several(rows: pd.DataFrame, where: object) -> None:
 
 
 def split_for(
-    index: pd.DataFrame, task: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object
+    index: pd.DataFrame,
+    task: Mapping[str, Any],
+    evaluations: Iterable[tuple[str, str]],
+    where: object,
+    given: Path | None = None,
 ) -> dict[str, Any]:
     """`split`, refused if it has too few subjects for the evaluations of a study.
 
     Args:
-        index, task: as for `split`.
+        index, task, given: as for `split`.
         evaluations: pairs of n_train and cohort.
         where: the place of the task, for the message.
 
@@ -182,7 +196,7 @@ def split_for(
     """
     evaluations = list(evaluations)
     try:
-        subjects = split(index, task)
+        subjects = split(index, task, given)
         check_sizes(subjects, evaluations, where)
     except UserError as error:
         better = _better_seed(index, task, evaluations)
@@ -222,22 +236,26 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
     Raises:
         UserError: listing every n_train for which the pool is too small, and every cohort that is empty.
     """
-    pool, problems = training_pool(subjects), []
+    pool, parts, problems = training_pool(subjects), subjects.get("parts"), []
+    size, name = len(pool), "the pool"
+    if parts:
+        size, name = len(pool) - max(map(len, parts)), f"the training part of a fold of {len(parts)}"
     for n_train, cohort in evaluations:
         if cohort == DISJOINT:
             if int(n_train) > len(pool):
                 problems.append(f"folds without a common training case need {n_train} subjects, but the pool has {len(pool)}")
         elif cohort == VALIDATION:
-            if int(n_train) > len(pool):
-                problems.append(f"training and validation need {n_train} subjects, but the pool has {len(pool)}")
-        elif n_train != "all" and int(n_train) > len(pool):
-            problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
-        elif cohort == "val" and n_train in ("all", str(len(pool))):
-            problems.append(f"n_train {n_train} of {len(pool)} subjects in the pool leaves none for the cohort 'val'")
+            if int(n_train) > size:
+                problems.append(f"training and validation need {n_train} subjects, but {name} has {size}")
+        elif n_train != "all" and int(n_train) > size:
+            problems.append(f"n_train is {n_train}, but {name} has {size} subjects")
+        elif cohort == "val" and n_train in ("all", str(size)):
+            problems.append(f"n_train {n_train} of {size} subjects in {name} leaves none for the cohort 'val'")
         elif cohort == "test" and not subjects["test"]:
             problems.append("the cohort 'test' has no subjects")
     if problems:
-        fix = "lower n_train, or change test_fraction or seed; if subjects were added since, delete the file"
+        change = "raise k" if parts else "change test_fraction or seed"
+        fix = f"lower n_train, or {change}; if subjects were added since, delete the file"
         raise UserError("\n".join(dict.fromkeys(problems)), where=where, fix=fix)
 
 
@@ -330,12 +348,25 @@ def ood(
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
     """The split of one fold: `order` is the training pool of `subjects` (the result of `split`) in the order of `fold_order`."""
+    if parts := subjects.get("parts"):
+        return _fold_of_parts(subjects, parts, number)
     pool, sites = set(training_pool(subjects)), subjects.get("sites")
     order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
     names = {"order": order, "patients": subjects.get("patients", {})}
     if "subsets" in subjects:
         names["subsets"] = subjects["subsets"]
     return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block} | names
+
+
+def _fold_of_parts(subjects: Mapping[str, Any], parts: list[list[str]], number: int) -> dict[str, Any]:
+    """A fold of a cross-validation: `held_out` is scored, `order` has the other parts in an order of this fold."""
+    if number >= len(parts):
+        raise UserError(f"there is no fold {number} of {len(parts)}", where="--fold", fix=f"folds: {len(parts)} in the study")
+    rest = [name for name in subjects["pool"] if name not in set(parts[number])]
+    order = fold_order(rest, number, len(rest), subjects["seed"], subjects.get("sites"))
+    found = {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": len(rest), "order": order}
+    found |= {"held_out": parts[number], "patients": subjects.get("patients", {})}
+    return found | ({"subsets": subjects["subsets"]} if "subsets" in subjects else {})
 
 
 def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> pd.DataFrame:
@@ -405,10 +436,19 @@ def validation_subjects(
     return kept, [subject for subject in train if subject in last]
 
 
+def named_subjects(fold_split: Mapping[str, Any], cohort: str, fixed: Mapping[str, Any]) -> list[str]:
+    """The subjects of a cohort of a fold, usable or not, except that `val` still holds those that train."""
+    if cohort == "val":
+        return fold_split["order"]
+    return fold_split["held_out"] if cohort == "test" and "held_out" in fold_split else fixed.get(cohort, [])
+
+
 def cohort_subjects(
     fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str, fixed: Mapping[str, Any] | None = None
 ) -> list[str]:
     """Usable subjects of a cohort: for `val` the pool without this fold's training patients, else those of `fixed`.
+
+    In a cross-validation `test` is the part that the fold holds out, and `val` the rest of its training part.
 
     Args:
         fold_split: the result of `fold`.
@@ -423,7 +463,7 @@ def cohort_subjects(
         train |= _same_patient(fold_split, train)
         subjects = sorted(s for s in fold_split["order"] if s in usable and s not in train)
     else:
-        subjects = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
+        subjects = [subject for subject in named_subjects(fold_split, cohort, fixed or {}) if subject in usable]
     if not subjects:
         change = {"val": "lower n_train", "test": "raise test_fraction of the task"}.get(cohort, "add subjects to its subsets")
         raise UserError(

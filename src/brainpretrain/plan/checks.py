@@ -9,7 +9,7 @@ from pathlib import Path
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import intensities, mirroring, validating
+from brainpretrain.plan import cross_validation, intensities, mirroring, validating
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 from brainpretrain.preprocess.recipes import ICBM152, SAME
 
@@ -30,6 +30,7 @@ def check(plan: Plan) -> None:
         _check_atlas(plan, name)
     for name in plan.tasks:
         _check_session(plan, name)
+        cross_validation.check(plan, name)
     for pretraining in plan.pretrainings:
         intensities.check_pretraining(plan, pretraining)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):

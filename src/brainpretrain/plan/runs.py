@@ -166,7 +166,7 @@ class Plan:
     def block(self, task: str) -> int:
         """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
         budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
-        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
+        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block or 1
 
     def datasets_of(self, task: str) -> list[str]:
         """The data set that a task trains on, and those of its cohorts that are scored."""

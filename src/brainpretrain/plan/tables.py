@@ -14,7 +14,7 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, fairness, tuning
+from brainpretrain.plan import checks, fairness, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -69,7 +69,8 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Ro
             title = _title(table, row, backbone, init, recipe, n_train)
             if row.corpus not in (None, table.corpus) and full_init != init:
                 title += f", on {row.corpus}"
-            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+            watched = validating.described(config.finetune[recipe])
+            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train), watched=watched)
             if spec.arm in arms:  # it would count twice in ranks and in corrections
                 raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
             arms.add(spec.arm)
@@ -147,7 +148,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        columns=tuple(ColumnSpec(**column.model_dump(), kfold=config.tasks[column.task].split.k) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
@@ -171,11 +172,11 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 where=f"{config.where('tables', name)}.columns",
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
-        if column.cohort == "test" and not task.split.test_fraction:
+        if column.cohort == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
-                fix="use 'cohort: val' or a test_fraction",
+                fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
             raise UserError(
