@@ -230,6 +230,8 @@ def of_study(pattern):
 rule page_rejected:
     input:
         of_study(VOLUMES),
+        # filtered.tsv is beside them
+        corpora=expand(CORPUS, corpus=[corpus for corpus in PLAN.corpora if CONFIG.corpora[corpus].filters]),
     output:
         shown(FIGURES + "/rejected.html", CORPUS_SECTION, "rejected", shows="rejected volumes of all data sets"),
     log:
@@ -241,7 +243,8 @@ rule page_rejected:
         data=DATA,
         volumes=of_study("{dataset}=" + VOLUMES),
     shell:
-        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --corpora {input.corpora:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule page_run_pretraining:

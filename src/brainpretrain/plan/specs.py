@@ -85,7 +85,7 @@ def inference(config: Config, recipe: str) -> dict[str, Any]:
 
 def corpus(config: Config, name: str) -> dict[str, Any]:
     """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
-    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects"})
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects", "filters"})
     for source in content["sources"]:
         if not source["exclude"]:
             del source["exclude"]

@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Filters,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -54,6 +55,7 @@ __all__ = [
     "Count",
     "Dataset",
     "Encoder",
+    "Filters",
     "Finetune",
     "FinetuneRecipe",
     "Inference",
