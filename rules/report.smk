@@ -23,7 +23,7 @@ def table_spec(wildcards):
 
 def table_scores(wildcards):
     """Scores of the runs of one table, so that it waits for no other."""
-    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])]
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_scored(PLAN.tables[wildcards.table])]
 
 
 def table_overlaps(wildcards):
@@ -81,7 +81,7 @@ rule table:
 def sites_inputs(wildcards):
     """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
     cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
-    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    evaluations = PLAN.table_scored(PLAN.tables[wildcards.table])
     return {
         "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
         "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],

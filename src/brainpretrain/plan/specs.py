@@ -176,7 +176,7 @@ def releases(plan: Plan) -> dict[str, Any]:
 
 def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     """The learning rates from which the rows of a table choose, by recipe."""
-    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows if not row.external)
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 

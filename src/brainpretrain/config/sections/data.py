@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, later
+from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, Size3, later
 
 
 class Dataset(Section):
@@ -46,6 +46,11 @@ class PreprocessRecipe(Section):
         "atlas",
         "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
         " grid of the image",
+    )
+    size: Size3 | None = later(
+        "size",
+        "voxels of every stored volume: padded with 0 or cropped at both ends, around the centre of the crop box; predictions"
+        " return by the inverse, with background where it was cropped",
     )
     lower_quantile: Annotated[float, Field(ge=0, lt=1)] = later(
         "lower_quantile", "of the voxels above the lowest value; what is below it becomes 0, as the background"
