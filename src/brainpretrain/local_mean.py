@@ -35,6 +35,6 @@ def warning(log: Path, name: str) -> str:
     if found is None or found[0] < found[1]:
         return ""
     return (
-        f"The pretraining {name} ends no better than the local mean: validation error at hidden voxels {found[0]:.4f}, of the mean"
-        f" of the visible voxels around {found[1]:.4f}. What starts from it says little about pretraining."
+        f"The pretraining {name} ends no better than the local mean: validation error at hidden voxels {found[0]:.4f}, of the"
+        f" mean of the visible voxels around {found[1]:.4f}. What starts from it says little about pretraining."
     )

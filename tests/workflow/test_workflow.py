@@ -11,11 +11,16 @@ from contextlib import ExitStack, contextmanager
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from docutils.core import publish_parts
+from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import backbones, cli
+from brainpretrain import backbones, cli, config, local_mean
 from brainpretrain.backbones import unet
 from brainpretrain.files import read_json, read_tsv
+from brainpretrain.plan import tables
+from brainpretrain.report import landing
 from helpers import edit
 from reference import stand_in
 
@@ -449,3 +454,41 @@ def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
     for times in spans.values():
         times.sort()
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
+
+
+# --- what became of the encoder
+
+
+def test_a_pretraining_no_better_than_the_local_mean_is_named_wherever_it_is_used(finished):
+    """Two epochs on three phantoms do not beat it: in red on its page and card, under its tables, on the report's first page."""
+    place = "pretrain/tiny_unlabelled/amaes_tiny/unet_micro"
+    own, mean = local_mean.errors(finished.results / place / "log.csv")
+    assert own > mean
+    words = "ends no better than the local mean: validation error at hidden voxels"
+    page = (finished.results / "figures" / place / "run.html").read_text()
+    assert '<p class="warning">' in page and words in page
+    assert f"{words} {own:.4f}" in (finished.results / place / "card.md").read_text()
+    for name in ("tiny.html", "tiny.txt", "tiny_verdicts.md"):
+        assert f"{words} {own:.4f}" in (finished.results / "tables" / name).read_text(), name
+    plan = tables.make(config.load(finished.root / "config", {"study": "tiny"}))
+    assert words in publish_parts(landing.text(plan, finished.results), writer="html")["body"]
+
+
+def test_probes_and_encoders_before_and_after_come_beside_fine_tuning(finished):
+    """The encoder of a probe is the pretrained one to the bit; that of a fine-tuning moved, and the table says how far."""
+    arm = "finetune/tissue/unet_micro/amaes_tiny-on-tiny_unlabelled"
+    targets = [f"{arm}/tiny_probe/n2/fold1/test/scores.tsv", "tables/tiny_encoders.html"]
+    with edited(finished, "config/studies/tiny.yaml", "    n_train: 2\n", "    n_train: 2\n    probe: true\n"):
+        jobs = finished.planned()
+        finished.snakemake("--", *(f"results/tiny/{target}" for target in targets))
+        assert finished.planned("--", f"results/tiny/{targets[1]}") == {}
+    assert {rule: jobs.get(rule, 0) for rule in ("pretrain", "finetune", "evaluate", "compare_encoders", "table_encoders", "table")} == {
+        "pretrain": 0, "finetune": 4, "evaluate": 4, "compare_encoders": 2, "table_encoders": 1, "table": 1,
+    }  # fmt: skip
+    before = load_file(finished.results / "pretrain/tiny_unlabelled/amaes_tiny/unet_micro/encoder.safetensors")
+    probe, tuned = (load_file(finished.results / arm / name / "n2/fold1/model.safetensors") for name in ("tiny_probe", "tiny"))
+    assert all(torch.equal(probe[f"encoder.{name}"], tensor) for name, tensor in before.items())
+    assert any(not torch.equal(tuned[f"encoder.{name}"], tensor) for name, tensor in before.items())
+    lines = read_tsv(finished.results / "tables/tiny_encoders.tsv", numbers=["cka", "change", "folds", "level"])
+    assert lines["row"].unique().tolist() == ["unet_micro, scratch", "unet_micro, amaes_tiny"] and set(lines["folds"]) == {2}
+    assert sorted(lines["level"]) == [0, 0, 1, 1, 2, 2] and (lines["change"] > 0).all() and (lines["cka"] <= 1.05).all()
