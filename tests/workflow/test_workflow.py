@@ -456,6 +456,26 @@ def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
 
 
+# --- a fair comparison
+
+
+def test_a_study_that_is_not_fair_is_refused_by_the_dry_run_and_planned_with_the_lines_it_prints(finished):
+    study = "config/studies/tiny.yaml"
+    with edited(finished, study, "protocol: free\n", ""):
+        said = finished.snakemake("-n", check=False)
+        lines = ["folds: 3", "in finetune.tiny: augmentation_scratch: spatial"]
+        assert "2 folds: fewer than 3 draws" in said and all(f"\n    {line}\n" in said for line in lines), said[-3000:]
+        with (
+            edited(finished, study, "folds: 2", lines[0]),
+            edited(finished, study, "    precision: bf16-mixed", f"    {lines[1].partition(': ')[2]}\n    precision: bf16-mixed"),
+        ):
+            said = finished.snakemake("-n")
+    assert "protocol: fair: 3 draws with seeds 0, 1, 2; learning rates to choose from: 0.00033, 0.001, 0.003 (tiny); 36" in said
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
+    expected = {"finetune": "36", "choose_rate": "6", "compare_encoders": "2", "table_trainings": "1", "table_encoders": "1"}
+    assert expected.items() <= counts.items() and "pretrain" not in counts
+
+
 # --- what became of the encoder
 
 
@@ -472,6 +492,14 @@ def test_a_pretraining_no_better_than_the_local_mean_is_named_wherever_it_is_use
         assert f"{words} {own:.4f}" in (finished.results / "tables" / name).read_text(), name
     plan = tables.make(config.load(finished.root / "config", {"study": "tiny"}))
     assert words in publish_parts(landing.text(plan, finished.results), writer="html")["body"]
+
+
+def test_a_fine_tuning_that_runs_again_leaves_the_same_bits(finished):
+    folder = finished.results / "finetune/tissue/unet_micro/amaes_tiny-on-tiny_unlabelled/tiny/n2/fold1"
+    before, started = (folder / "model.safetensors").read_bytes(), read_json(folder / "run.json")["started"]
+    model = str((folder / "model.safetensors").relative_to(finished.root))
+    finished.snakemake("--forcerun", model, "--", model)
+    assert (folder / "model.safetensors").read_bytes() == before and read_json(folder / "run.json")["started"] > started
 
 
 def test_probes_and_encoders_before_and_after_come_beside_fine_tuning(finished):
