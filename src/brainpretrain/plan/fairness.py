@@ -111,8 +111,8 @@ def check(plan: Plan) -> None:
     A row that names its baseline may differ from it, since that is then what the row is about.
 
     Raises:
-        UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is left
-            to choose learning rates on. It has all of the study's problems, and the lines that solve them.
+        UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is
+            left to choose learning rates on. It has all of the study's problems, and the lines that solve them.
     """
     if not _applies(plan):
         return
