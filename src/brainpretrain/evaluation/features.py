@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from brainpretrain import decoders, seeds
+from brainpretrain import decoders, scales, seeds
 from brainpretrain.augment.boxes import crop_box, random_start
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.cohorts.cases import Case
 from brainpretrain.evaluation.model import load_model
+from brainpretrain.scales import Rule
 from brainpretrain.weights import store
 
 PATCHES = 32
@@ -42,9 +43,9 @@ def compare(model: Path, init: Path | None, cases: Sequence[Case]) -> pd.DataFra
     before = initial_encoder(facts, init)
     rng = seeds.generator(0, "features")
     found: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in before.channels]
-    for patch in patches(cases, facts["recipe"]["patch_size"], PATCHES, rng):
+    for patch in patches(cases, facts["recipe"]["patch_size"], PATCHES, Rule.of_facts(facts), rng):
         with torch.inference_mode():
-            maps = [encoder(torch.from_numpy(patch)[None]) for encoder in (before, network.encoder)]
+            maps = [encoder(patch[None]) for encoder in (before, network.encoder)]
         for level, (one, other) in enumerate(zip(*maps, strict=True)):
             count = one[0, 0].numel()
             chosen = torch.from_numpy(rng.permutation(count)[:POSITIONS])
@@ -78,12 +79,19 @@ def initial_encoder(facts: Mapping[str, Any], init: Path | None) -> Encoder:
     return encoder.eval()
 
 
-def patches(cases: Sequence[Case], size: Sequence[int], count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """`count` patches (c x y z), float32, from random places of the cases in turn; padded with 0 where a volume is smaller."""
+def patches(
+    cases: Sequence[Case], size: Sequence[int], count: int, rule: Rule, rng: np.random.Generator
+) -> Iterator[torch.Tensor]:
+    """`count` patches (c x y z), float32, as a network sees them, from random places of the cases in turn.
+
+    Where a volume is smaller than a patch, it is padded with 0 before the rule of intensities is applied, as in training.
+    """
     for number in range(count):
         case = cases[number % len(cases)]
         box, padding = crop_box(random_start(rng, case.shape, size), [(0, n) for n in size], case.shape)
-        yield np.pad(case.image(box).astype(np.float32), [(0, 0), *padding])
+        stored = torch.from_numpy(np.pad(case.image(box).astype(np.float32), [(0, 0), *padding]))
+        scale = rule.of_rows(case.rows, case.folder)
+        yield scales.apply(stored, None if scale is None else torch.from_numpy(scale))
 
 
 def cka(x: torch.Tensor, y: torch.Tensor, rng: np.random.Generator) -> float:
