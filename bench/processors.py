@@ -2,10 +2,10 @@
 
     python bench/processors.py [--folder results/processors] [SETTING ...]
 
-The study is the demo with 60 steps of pretraining and 100 of fine-tuning, one fold, scored on five phantoms. Its volumes are
-prepared once, with the processor as it is; then each setting pretrains, fine-tunes from scratch and from its own encoder, predicts
-and scores in a study of its own. "as it is" is trained twice. Prints a table in Markdown, and writes it with all figures as JSON
-into the folder.
+The study is the demo with 60 steps of pretraining and 100 of fine-tuning (--steps), one fold, scored on five phantoms. Its
+volumes are prepared once, with the processor as it is; then each setting pretrains, fine-tunes from scratch and from its own
+encoder, predicts and scores in a study of its own. "as it is" is trained twice. Prints a table in Markdown, and writes it with all
+figures as JSON into the folder. Without AVX512, bfloat16 is emulated and several times slower: --precision 32-true.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ ARMS = {arm: f"finetune/phantom_tissue/unet_tiny/{init}/demo/n3/fold0"
         for arm, init in (("scratch", "scratch"), ("pretrained", "amaes_demo-on-phantom_unlabelled"))}  # fmt: skip
 
 
-def trained(setting: str, folder: Path) -> Path:
-    """The results of the study, trained with a setting."""
+def trained(setting: str, folder: Path, steps: list[int], precision: str | None) -> Path:
+    """The results of the study, trained with a setting; precision None: that of the demo."""
     name = re.sub(r"\W+", "_", setting.lower())
     study = yaml.safe_load((ROOT / "config/studies/demo.yaml").read_text(encoding="utf-8")) | {"folds": 1}
-    study["pretexts"]["amaes_demo"]["phases"] = [{"steps": 60, "warmup_steps": 6, "lr": 3e-3, "decay": "cosine"}]
+    study["pretexts"]["amaes_demo"]["phases"] = [{"steps": steps[0], "warmup_steps": 6, "lr": 3e-3, "decay": "cosine"}]
     study["pretexts"]["amaes_demo"]["val_every_epochs"] = 10
-    study["finetune"]["demo"]["phases"] = [{"steps": 100, "lr": 5e-3, "decay": "cosine"}]
+    study["finetune"]["demo"]["phases"] = [{"steps": steps[1], "lr": 5e-3, "decay": "cosine"}]
+    for recipe in (study["pretexts"]["amaes_demo"], study["finetune"]["demo"]) if precision else ():
+        recipe["precision"] = precision
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(study, sort_keys=False), encoding="utf-8")
     threads = ALL[setting].get("OMP_NUM_THREADS", "1")
@@ -96,12 +98,15 @@ def line_of(setting: str, own: dict[str, Any], base: dict[str, Any]) -> list[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, default=ROOT / "results/processors")
+    parser.add_argument("--steps", type=int, nargs=2, default=[60, 100], metavar="N", help="of pretraining and fine-tuning")
+    parser.add_argument("--precision", choices=["32-true", "bf16-mixed"], help="of both (by default that of the demo)")
     parser.add_argument("settings", nargs="*", metavar="SETTING", help=f"some of: {'; '.join(ALL)}")
     args = parser.parse_args()
     if unknown := set(args.settings) - set(ALL):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; there are: {'; '.join(ALL)}")
     found = {
-        name: figures(trained(name, args.folder.absolute())) for name in dict.fromkeys(["as it is", *(args.settings or ALL)])
+        name: figures(trained(name, args.folder.absolute(), args.steps, args.precision))
+        for name in dict.fromkeys(["as it is", *(args.settings or ALL)])
     }
     header = ["setting", "weights", *(f"loss, {name}: first, last" for name in ("pretraining", *ARMS)),
               *(f"Dice, {arm} (difference; largest by case and label)" for arm in ARMS), "gain"]  # fmt: skip
