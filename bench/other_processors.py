@@ -4,8 +4,8 @@
 
 The study is the demo with 60 steps of pretraining and 100 of fine-tuning (--steps), one fold, scored on five phantoms. Its
 volumes are prepared once, with the processor as it is; then each setting pretrains, fine-tunes from scratch and from its own
-encoder, predicts and scores in a study of its own. "as it is" is trained twice. Prints a table in Markdown, and writes all figures
-as JSON into the folder. Without AVX512, bfloat16 is emulated and several times slower: --precision 32-true.
+encoder, predicts and scores in a study of its own. "as it is" is trained twice. Prints a table in Markdown, and writes all its
+figures as JSON into the folder. Without AVX512, bfloat16 is emulated and several times slower: --precision 32-true.
 """
 
 from __future__ import annotations
