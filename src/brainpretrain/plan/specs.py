@@ -85,7 +85,7 @@ def inference(config: Config, recipe: str) -> dict[str, Any]:
 
 def corpus(config: Config, name: str) -> dict[str, Any]:
     """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
-    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects"})
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects", "filters"})
     for source in content["sources"]:
         if not source["exclude"]:
             del source["exclude"]
@@ -176,7 +176,7 @@ def releases(plan: Plan) -> dict[str, Any]:
 
 def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     """The learning rates from which the rows of a table choose, by recipe."""
-    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows if not row.external)
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 
@@ -187,7 +187,7 @@ def has_encoders(plan: Plan, table: str) -> bool:
     """
     spec = plan.tables[table]
     wanted = plan.config.tables[table].probe or (plan.config.study.protocol == "fair" and bool(grids(plan, table)))
-    return wanted and not spec.probe and any(row.init != SCRATCH for row in spec.rows)
+    return wanted and not spec.probe and any(row.init != SCRATCH and not row.external for row in spec.rows)
 
 
 def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:
