@@ -199,7 +199,7 @@ def looked_at(wildcards):
     return "val" if arm.n_train != "all" else next(e.cohort for e in PLAN.evaluations if e.arm == arm)
 
 
-def of_folds(pattern):
+def with_first_seed(pattern):
     """An input: `pattern` for every fold of the study, with the first seed."""
     seed = CONFIG.study.seeds[0] if CONFIG.study.seeds else None
     return expand(pattern, fold=[fold_name(fold, seed) for fold in range(CONFIG.study.folds)], allow_missing=True)
@@ -223,7 +223,7 @@ rule compare_encoders:
         volumes=compared_volumes,
         init=initial_encoder,
         splits=expand(SPLIT, fold=range(CONFIG.study.folds), allow_missing=True),
-        models=of_folds(FOLD + "/model.safetensors"),
+        models=with_first_seed(FOLD + "/model.safetensors"),
     output:
         ARM + "/encoders.tsv",
     log:
