@@ -21,6 +21,7 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
+        "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
