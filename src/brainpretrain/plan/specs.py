@@ -180,6 +180,16 @@ def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 
+def has_encoders(plan: Plan, table: str) -> bool:
+    """True if a table comes with a comparison of its encoders before and after fine-tuning: in a fair one, or with `probe: true`.
+
+    Encoders of a probe are frozen, and a table from scratch alone has none that was pretrained.
+    """
+    spec = plan.tables[table]
+    wanted = plan.config.tables[table].probe or (plan.config.study.protocol == "fair" and bool(grids(plan, table)))
+    return wanted and not spec.probe and any(row.init != SCRATCH and not row.external for row in spec.rows)
+
+
 def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:
     """The columns of a table whose cohorts are also shown by site; one of each cohort."""
     columns: dict[tuple[str, str], ColumnSpec] = {}
