@@ -170,7 +170,8 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= {"csv.licence": "own.licence", "csv.citation": "own.citation", "csv.labels": "own.labels"}
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
-    places |= dict.fromkeys(("tasks.ood.labels (key)", "tasks.cohorts.labels (key)"), "tasks.labels (key)")
+    of_labels = ("tasks.ood.labels (key)", "tasks.cohorts.labels (key)", "tables.rows.init.labels (key)")
+    places |= dict.fromkeys(of_labels, "tasks.labels (key)")
     places |= dict.fromkeys(("corpora.sources.sequences", "corpora.filters.sequences"), "tasks.sequences")
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
