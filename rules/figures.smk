@@ -59,6 +59,29 @@ rule plot_costs:
         " > {log:q} 2>&1"
 
 
+def watched_logs(wildcards):
+    """Logs of the fine-tunings of a table that are validated."""
+    recipes = {row.recipe for row in PLAN.tables[wildcards.table].rows if row.watched}
+    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    return sorted({f"{STUDY}/{e.training}/log.csv" for e in evaluations if e.arm.recipe in recipes})
+
+
+rule plot_validation:
+    input:
+        watched_logs,
+    output:
+        shown(FIGURES + "/{table}_validation.svg", RESULTS_SECTION, "validation", table="{table}", shows="validation"),
+    log:
+        STUDY + "/logs/plot_validation/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain plot-validation --logs {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule plot_budgets:
     input:
         scores=table_scores,
@@ -198,6 +221,16 @@ rule plot_reconstructions:
         "brainpretrain plot-reconstructions {input:q} --out {output:q} > {log:q} 2>&1"
 
 
+def of_folds(pattern):
+    """An input: `pattern` for every evaluation of an arm on a cohort."""
+
+    def paths(wildcards):
+        folds = [(e.fold, e.seed) for e in PLAN.scored if e.arm == arm_of(wildcards) and e.cohort == wildcards.cohort]
+        return [pattern.format(fold=fold_name(*fold), **wildcards) for fold in folds]
+
+    return paths
+
+
 def evaluation_folders(wildcards, input):
     """Folders of the scores and predictions of an arm, one for each fold."""
     return [str(Path(path).parent) for path in input.scores]
@@ -205,8 +238,8 @@ def evaluation_folders(wildcards, input):
 
 rule plot_overlays:
     input:
-        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
-        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        scores=of_folds(SCORES),
+        predictions=of_folds(PREDICTIONS),
         volumes=cohort_volumes,
     output:
         shown(
@@ -235,8 +268,8 @@ rule plot_overlays:
 
 rule overlay_cases:
     input:
-        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
-        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        scores=of_folds(SCORES),
+        predictions=of_folds(PREDICTIONS),
         volumes=cohort_volumes,
     output:
         OVERLAY_CASES,
@@ -262,7 +295,7 @@ rule overlay_cases:
 # next to the report and only by request, since it needs NiiVue's bundle and holds whole volumes
 rule page_overlays:
     input:
-        sorted({OVERLAY_CASES.format(cohort=e.cohort, **vars(e.arm)) for e in PLAN.evaluations}),
+        sorted({OVERLAY_CASES.format(cohort=e.cohort, **vars(e.arm)) for e in PLAN.scored}),
     output:
         page=OVERLAYS + "/index.html",
     log:

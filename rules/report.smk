@@ -5,6 +5,7 @@ from brainpretrain.plan.table_spec import fold_name
 COMPOSITION = TABLES + "/{corpus}_composition"
 SITES = TABLES + "/{table}_sites"
 TRAININGS = TABLES + "/{table}_trainings"
+ENCODERS = TABLES + "/{table}_encoders"
 PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM_FIGURES = FIGURES + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 
@@ -23,7 +24,7 @@ def table_spec(wildcards):
 
 def table_scores(wildcards):
     """Scores of the runs of one table, so that it waits for no other."""
-    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])]
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_scored(PLAN.tables[wildcards.table])]
 
 
 def table_overlaps(wildcards):
@@ -38,6 +39,11 @@ def table_hours(wildcards):
     return [f"{STUDY}/{p.path}/run.json" for p in PLAN.table_pretrainings(table)] if table.hours else []
 
 
+def table_pretraining_logs(wildcards):
+    """Logs of the pretrainings of a table."""
+    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
+
+
 # a param that is a function of the input is no trigger of its own
 def audits(wildcards, input):
     """CORPUS=FILE of every audit behind a table; the corpus is the name of the folder."""
@@ -49,6 +55,7 @@ rule table:
         scores=table_scores,
         overlaps=table_overlaps,
         runs=table_hours,
+        pretrainings=table_pretraining_logs,
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
@@ -75,13 +82,13 @@ rule table:
         out=subpath(output.html, parent=True),
     shell:
         "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --runs {input.runs:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --pretrainings {input.pretrainings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 def sites_inputs(wildcards):
     """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
     cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
-    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    evaluations = PLAN.table_scored(PLAN.tables[wildcards.table])
     return {
         "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
         "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],
@@ -124,11 +131,6 @@ def table_rates(wildcards):
     return sorted(RATE.format(**vars(arm), fold=fold) for arm, fold in chosen)
 
 
-def table_pretraining_logs(wildcards):
-    """Logs of the pretrainings of a table."""
-    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
-
-
 rule table_trainings:
     input:
         logs=table_logs,
@@ -151,6 +153,29 @@ rule table_trainings:
     shell:
         "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --pretrainings {input.pretrainings:q} --grids {params.grids:q}"
         " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule table_encoders:
+    input:
+        lambda w: sorted({f"{STUDY}/{e.arm.path}/encoders.tsv" for e in PLAN.table_evaluations(PLAN.tables[w.table])}),
+    output:
+        tsv=ENCODERS + ".tsv",
+        md=ENCODERS + ".md",
+        tex=ENCODERS + ".tex",
+        text=ENCODERS + ".txt",
+        html=shown(
+            ENCODERS + ".html", RESULTS_SECTION, "encoders", table="{table}", shows="encoders before and after fine-tuning"
+        ),
+        svg=shown(ENCODERS + ".svg", RESULTS_SECTION, "encoders", table="{table}", shows="encoders before and after, drawn"),
+    log:
+        STUDY + "/logs/table_encoders/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain table-encoders --compared {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule composition:
@@ -230,6 +255,8 @@ def of_study(pattern):
 rule page_rejected:
     input:
         of_study(VOLUMES),
+        # filtered.tsv is beside them
+        corpora=expand(CORPUS, corpus=[corpus for corpus in PLAN.corpora if CONFIG.corpora[corpus].filters]),
     output:
         shown(FIGURES + "/rejected.html", CORPUS_SECTION, "rejected", shows="rejected volumes of all data sets"),
     log:
@@ -241,7 +268,8 @@ rule page_rejected:
         data=DATA,
         volumes=of_study("{dataset}=" + VOLUMES),
     shell:
-        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --corpora {input.corpora:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule page_run_pretraining:

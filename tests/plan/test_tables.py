@@ -98,6 +98,14 @@ def test_a_degraded_cohort_is_scored_by_the_same_models(config_dir, paper):
     assert test == specs.task_prediction(paper.config, "brats21_flair", "test")
 
 
+def test_another_program_cannot_predict_images_that_no_file_holds(config_dir):
+    with_degraded(config_dir, "{of: test, degrade: {kind: noise, strength: 0.1}}")
+    row = "init: swinunetr}"
+    edit(config_dir / "tables.yaml", row, f"{row}\n      - {{title: Theirs, init: {{external: there}}}}")
+    with pytest.raises(UserError, match="another program cannot predict the cohort 'worse'"):
+        tables.make(config.load(config_dir))
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [

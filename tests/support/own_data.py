@@ -13,6 +13,7 @@ STUDY = r"""
 title: "Own {data}: {3}"
 seed: 0
 folds: 1
+protocol: free
 build: [own]
 datasets:
   own_bids:
@@ -36,10 +37,11 @@ tasks:
     labels: {"lesion {x}": [4]}
     nsd_tolerance_mm: 4
     preprocess: coarse_4mm
-    split: {seed: 6, test_fraction: 0.3, block: 2}  # a seed with one test subject of three in each data set
+    split: {kind: kfold, k: 3, seed: 6}  # of which the study runs one fold
   own_nnunet:
     like: own_csv
     dataset: own_nnunet
+    split: {kind: fraction, k: null, test_fraction: 0.3, block: 2}  # with the seed of one test subject of three
     labels: {"lesion {x}": [1]}
     cohorts:  # the two others, whose label files have other values
       site_b: {dataset: own_bids, labels: {"lesion {x}": [7]}}
@@ -51,6 +53,9 @@ finetune:
     like: amaes
     patch_size: [16, 16, 16]
     phases: [{steps: 2, lr: 1.0e-3, decay: cosine}]
+    validation: {subjects: 1, patches: 2, every_steps: 1}
+    select: best
+    log_every_steps: 1
     precision: 32-true
     inference: {batch: 4}
 tables:
@@ -66,8 +71,9 @@ tables:
     n_train: 2
     rows:
       - {title: "{3} of {input}", backbone: unet_micro}
+      - {title: "Other {program}", init: {external: "data/other {x}/{dataset}", labels: {"lesion {x}": [9]}}, baseline: "{3} of {input}"}
 """
-TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv")]
+TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv", "figures/own_validation.svg")]
 SUBJECTS = ("001", "002", "003")
 
 
@@ -93,6 +99,8 @@ def raw(data: Path) -> None:
         image, mask = f"scans {{x}}/{subject}.nii.gz", f"masks {{x}}/{subject}.nii.gz"
         volume(data / "own_csv" / image, subject)
         volume(data / "own_csv" / mask, subject, label=4)
+        for dataset, name in (("bids", f"sub-{subject}"), ("nnunet", f"p{subject}"), ("csv", f"s{{{subject}}}")):
+            volume(data / f"other {{x}}/own_{dataset}/{name}_seg.nii.gz", subject, label=9)  # another program, which is right
         lines.append(f"s{{{subject}}},T1w,{image},{mask}")
     (data / "own_csv" / "list {x}.csv").write_text("\n".join(lines) + "\n")
 

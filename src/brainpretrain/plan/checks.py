@@ -9,7 +9,7 @@ from pathlib import Path
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import intensities, mirroring
+from brainpretrain.plan import cross_validation, intensities, mirroring, validating
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 from brainpretrain.preprocess.recipes import ICBM152, SAME
 
@@ -22,13 +22,15 @@ def check(plan: Plan) -> None:
             that of the fine-tuning, or there is none; predictions are mirrored as no training patch was; a data set has no such
             sequence or subset, or no labels;
             a recipe stores other sequences together than the task reads, or names an atlas that is not there; a stem is
-            repeated or random where nothing needs it, or random and never trained; or intensities are scaled in two ways.
+            repeated or random where nothing needs it, or random and never trained; intensities are scaled in two ways; a
+            validation leaves nobody to train, or a table scores its subjects.
     """
     _check_data(plan)
     for name in sorted({recipe for _, recipe in plan.preprocessed}):
         _check_atlas(plan, name)
     for name in plan.tasks:
         _check_session(plan, name)
+        cross_validation.check(plan, name)
     for pretraining in plan.pretrainings:
         intensities.check_pretraining(plan, pretraining)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
@@ -37,6 +39,7 @@ def check(plan: Plan) -> None:
         _check_stem(plan, arm)
         intensities.check(plan, arm)
         mirroring.check(plan, arm)
+        validating.check(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:
@@ -152,6 +155,26 @@ def _check_data(plan: Plan) -> None:
             where = f"{config.where('corpora', name)}.sources.{number}"
             _check_names(plan, source.dataset, "sequences", source.sequences, f"{where}.sequences")
             _check_names(plan, source.dataset, "subsets", source.subsets, f"{where}.subsets")
+        _check_filters(plan, name)
+
+
+def _check_filters(plan: Plan, name: str) -> None:
+    """The filters of a corpus name sequences that a source has, and do not leave out all that a source gives."""
+    corpus, where = plan.config.corpora[name], f"{plan.config.where('corpora', name)}.filters"
+    if corpus.filters is None:
+        return
+    known = [sequences_of(plan.config.described(d), getattr(plan.config.datasets.get(d), "options", {})) for d in corpus.datasets]
+    for key in ("sequences", "exclude_sequences"):
+        for sequence in getattr(corpus.filters, key):
+            if all(known) and not any(sequence in names for names in known):
+                fix = nearest(sequence, sorted(set().union(*known)))
+                raise UserError(f"no source of the corpus '{name}' has the sequence {sequence}", where=f"{where}.{key}", fix=fix)
+    for source in corpus.sources:
+        left = set(source.sequences) - set(corpus.filters.exclude_sequences)
+        left &= set(corpus.filters.sequences) or left
+        if source.sequences and not left:
+            problem = f"the filters leave out every sequence of the source '{source.dataset}': {', '.join(source.sequences)}"
+            raise UserError(problem, where=where, fix="remove the source, or let a sequence of it pass")
 
 
 def _check_versions(dataset: Dataset, subsets: list[str], where: str) -> None:

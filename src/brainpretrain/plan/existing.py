@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from brainpretrain.cohorts import splits
+from brainpretrain.cohorts import filters, splits
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.plan import specs
@@ -34,16 +34,22 @@ def check_split(
     """
     rule = specs.task_split(plan.config, task)["split"]
     made = read_json(subjects) if subjects.exists() else {}
-    if made and (made.get("seed"), made.get("draw", "shuffle")) == (rule["seed"], rule.get("draw", "shuffle")):
+    given = Path(file) if (file := plan.config.tasks[task].split.file) else None
+    if made and _drawn_as(made) == _drawn_as({"draw": rule.get("kind"), **rule, "parts": range(rule.get("k", 0))}):
         splits.check_sizes(made, plan.draws(task), subjects)
-    elif given := (read_tsv(index), index) if index.exists() else listed():
+    elif known := (read_tsv(index), index) if index.exists() else listed():
         where = plan.config.where("tasks", task)
-        rows, found = given
+        rows, found = known
         sequences = sorted(set(rows["sequence"]))
         if missing := [name for name in plan.config.tasks[task].sequences if name not in sequences]:
             problem = f"the data set '{plan.config.tasks[task].dataset}' has no sequences {', '.join(missing)}"
             raise UserError(problem, where=f"{where}.sequences", fix=f"{found} has: {', '.join(sequences)}")
-        splits.split_for(rows, specs.task_split(plan.config, task), plan.draws(task), f"{where}, {found}")
+        splits.split_for(rows, specs.task_split(plan.config, task), plan.draws(task), f"{where}, {found}", given)
+
+
+def _drawn_as(rule: Mapping[str, Any]) -> tuple[Any, str, int]:
+    """What a split that exists and the rule of a task must have in common: seed, draw and number of parts."""
+    return rule.get("seed"), rule.get("draw") or "shuffle", len(rule.get("parts", []))
 
 
 def check_cohort(plan: Plan, task: str, cohort: str, index: Path, subjects: Path) -> None:
@@ -101,6 +107,32 @@ def check_patches(plan: Plan, dataset: str, preprocess: str, volumes: Path) -> N
                 where=f"{where}.patch_size",
                 fix="use a smaller patch, or a preprocess recipe with a smaller spacing",
             )
+
+
+def check_filters(plan: Plan, corpus: str, volumes: dict[str, Path]) -> None:
+    """Refuses filters of a corpus that leave nothing of a source, as far as the tables of stored volumes show it.
+
+    Args:
+        plan: of the study.
+        corpus: its name.
+        volumes: by data set, the table of its stored volumes, which may not exist yet.
+
+    Raises:
+        UserError: with the number of volumes that fail each filter.
+    """
+    entry = plan.config.corpora[corpus]
+    if entry.filters is None:
+        return
+    limits = entry.filters.model_dump(exclude={"min_file_kb"})
+    for source in entry.sources:
+        if not volumes[source.dataset].exists():
+            continue
+        table = read_tsv(volumes[source.dataset])
+        table = table[(table["status"] == "ok") & ~table["subject"].isin(source.exclude)]
+        table = table[table["sequence"].isin(source.sequences)] if source.sequences else table
+        table = table[table["subset"].isin(source.subsets)] if source.subsets else table
+        where = f"{plan.config.where('corpora', corpus)}.filters"
+        filters.require_some(table, filters.judged(table, limits), source.dataset, where)
 
 
 def _patches(plan: Plan, dataset: str, preprocess: str) -> set[tuple[str, tuple[int, ...]]]:

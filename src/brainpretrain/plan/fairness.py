@@ -26,6 +26,8 @@ SAME_ANYWAY = {"note", "augmentation", "augmentation_scratch", "log_every_steps"
 
 def differences(config: Config, row: RowSpec, base: RowSpec) -> list[str]:
     """What two rows differ in besides the encoder they start from, in words: 'augmentation (spatial, not amaes_finetune)'."""
+    if row.external or base.external:  # nothing of it is trained here; a note says so
+        return []
     found = []
     recipes = [config.finetune[one.recipe] for one in (row, base)]
     policies = [recipe.policy(one.init == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
@@ -60,8 +62,13 @@ def noted(config: Config, spec: TableSpec) -> TableSpec:
 
 
 def compares(rows: Iterable[RowSpec]) -> bool:
-    """True if two rows have the same n_train, so that they are compared or ranked, or a row names its baseline."""
+    """True if two rows have the same n_train, so that they are compared or ranked, or a row names its baseline.
+
+    Rows of other programs alone compare no training.
+    """
     rows = list(rows)
+    if all(row.external for row in rows):
+        return False
     return any(row.against for row in rows) or max(Counter(row.n_train for row in rows).values(), default=0) > 1
 
 
@@ -71,7 +78,7 @@ def filled(config: Config, tables: Mapping[str, Iterable[RowSpec]]) -> Config:
     Args:
         tables: the rows of each table of the study.
     """
-    recipes = sorted({row.recipe for rows in tables.values() if compares(rows) for row in rows})
+    recipes = sorted({row.recipe for rows in tables.values() if compares(rows) for row in rows if not row.external})
     if config.study.protocol != "fair" or not recipes:
         return config
     study = config.study
@@ -89,10 +96,11 @@ def grid(recipe: Finetune) -> list[float]:
 
 def said(plan: Plan) -> str:
     """One line for the start of a run: what `protocol: fair` trains; '' where it does nothing."""
-    if not _applies(plan):
+    if not applies(plan):
         return ""
     study = plan.config.study
-    tuned = sorted({row.recipe for spec in plan.tables.values() for row in spec.rows if plan.config.finetune[row.recipe].lr_grid})
+    recipes = {row.recipe for spec in plan.tables.values() for row in spec.rows if not row.external}
+    tuned = sorted(name for name in recipes if plan.config.finetune[name].lr_grid)
     rates = [f"{', '.join(f'{lr:g}' for lr in plan.config.finetune[name].lr_grid)} ({name})" for name in tuned]
     number = len({evaluation.training for evaluation in plan.tunings})
     return (
@@ -101,7 +109,8 @@ def said(plan: Plan) -> str:
     )
 
 
-def _applies(plan: Plan) -> bool:
+def applies(plan: Plan) -> bool:
+    """True if the study has `protocol: fair` and compares arms."""
     return plan.config.study.protocol == "fair" and any(compares(spec.rows) for spec in plan.tables.values())
 
 
@@ -111,10 +120,10 @@ def check(plan: Plan) -> None:
     A row that names its baseline may differ from it, since that is then what the row is about.
 
     Raises:
-        UserError: two compared rows differ in more than the encoder; or there are fewer than three folds or seeds. It has all of
-            the study's problems, and the lines that solve them.
+        UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is
+            left to choose learning rates on. It has all of the study's problems, and the lines that solve them.
     """
-    if not _applies(plan):
+    if not applies(plan):
         return
     config = plan.config
     found: dict[str, str] = {}  # problem: the line that solves it
@@ -131,6 +140,7 @@ def check(plan: Plan) -> None:
             if row.besides and not row.against:
                 problem = f"tables.{name}: the row '{row.title}' differs from its baseline in more than the encoder: "
                 found[problem + "; ".join(row.besides)] = _line(config, row, spec)
+    found |= _no_choice(plan)
     if found:
         raise UserError(
             "\n    ".join(["the arms of this study are not compared by protocol: fair, which is the default:", *found]),
@@ -142,6 +152,20 @@ def check(plan: Plan) -> None:
                 ]
             ),
         )
+
+
+def _no_choice(plan: Plan) -> dict[str, str]:
+    """What leaves no validation case for the choice of learning rates, and the line that solves it; see also `tuning.check`."""
+    found = {}
+    for name, spec in plan.tables.items():
+        for column in spec.columns:
+            if column.cohort == "val":
+                problem = f"tables.{name}: learning rates would be chosen on cases that the column '{column.title}' scores"
+                found[problem] = f"cohort: test in the column, and in tasks.{column.task}: split: {{test_fraction: 0.3}}"
+    for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
+        if plan.config.finetune[arm.recipe].lr_grid and plan.tuned_at(arm) == "all":
+            found["n_train 'all' alone leaves no case to choose learning rates on"] = "n_train: [10, all], or another number"
+    return found
 
 
 def _line(config: Config, row: RowSpec, spec: TableSpec) -> str:

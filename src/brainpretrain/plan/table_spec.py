@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from brainpretrain.config.explaining import validate
 from brainpretrain.config.sections import Bootstrap, MetricName
 
+EXTERNAL = "external"  # backbone and recipe of an arm that another program made; no entry of the config may have the name
+
 
 class _Part(BaseModel):
     """Base of the parts of a table: immutable, and unknown keys are refused."""
@@ -38,6 +40,9 @@ class ColumnSpec(_Part):
     task: str
     cohort: str
     degraded: Degraded | None = Field(None, exclude_if=lambda degraded: degraded is None)
+    kfold: int | None = Field(
+        None, exclude_if=lambda k: k is None, description="number of parts, if the folds of the task are a cross-validation"
+    )
 
 
 class RowSpec(_Part):
@@ -45,7 +50,7 @@ class RowSpec(_Part):
 
     title: str
     backbone: str
-    init: str = Field(description="scratch, <pretext>-on-<corpus>, or a release of `weights`")
+    init: str = Field(description="scratch, <pretext>-on-<corpus>, a release of `weights`, or the name of another program")
     recipe: str
     n_train: str = Field(description="number of labelled training subjects, or 'all'")
     against: tuple[str, str, str, str] | None = Field(
@@ -55,11 +60,17 @@ class RowSpec(_Part):
     besides: tuple[str, ...] = Field(
         (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
     )
+    watched: str = Field("", exclude_if=lambda words: not words, description="how its trainings are validated, in words")
 
     @property
     def arm(self) -> tuple[str, str, str, str]:
         """(backbone, init, recipe, n_train): what identifies the arm in tables of scores."""
         return self.backbone, self.init, self.recipe, self.n_train
+
+    @property
+    def external(self) -> bool:
+        """True for segmentations of another program: one fixed predictor, of which this study draws and trains nothing."""
+        return self.backbone == EXTERNAL
 
     @property
     def corpus(self) -> str:
@@ -109,6 +120,7 @@ class TableSpec(_Part):
         seeds: of the trainings of each fold; empty if there is one training, with the seed of the study.
         margin: the largest difference that counts as equivalent, in printed units; None if the study states none.
         disjoint: True if the folds share no training case.
+        probe: True if the encoders are frozen and read out linearly.
         free: True if the study compares arms by no protocol (`protocol: free`).
         hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
@@ -125,6 +137,7 @@ class TableSpec(_Part):
     seeds: tuple[int, ...] = Field((), exclude_if=lambda seeds: not seeds)
     margin: float | None = Field(None, exclude_if=lambda margin: margin is None)
     disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
+    probe: bool = Field(False, exclude_if=lambda probe: not probe)
     free: bool = Field(False, exclude_if=lambda free: not free)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None

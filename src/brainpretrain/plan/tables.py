@@ -11,10 +11,10 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import Column, Published, Row, Table, Task
+from brainpretrain.config.sections import Column, External, Published, Row, Table, Task
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, fairness, tuning
+from brainpretrain.plan import checks, external, fairness, probing, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, Degraded, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -43,9 +43,11 @@ def make(config: Config) -> Plan:
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
         rows[name] = _compared(f"tables.{name}.rows", list(_rows(config, name, table)))
+    config, rows = probing.added(config, rows)
     config = fairness.filled(config, rows)
     tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
     plan = Plan(tuning.with_candidates(config, tables), tables)
+    external.check(plan)
     _check_names(plan)
     _check_label_values(plan)
     _check_cohort_labels(plan)
@@ -61,19 +63,26 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Ro
     arms = set()
     for row in table.rows:
         where = f"tables.{name}.rows"
-        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
-        for backbone, init, recipe, n_train in itertools.product(*choices):
-            config.get("backbones", backbone, where)
-            config.get("finetune", recipe, where)
-            full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
-            title = _title(table, row, backbone, init, recipe, n_train)
-            if row.corpus not in (None, table.corpus) and full_init != init:
-                title += f", on {row.corpus}"
-            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+        of_row = external.rows(table, row) if isinstance(row.init, External) else _trained(config, table, row, where)
+        for spec in of_row:
             if spec.arm in arms:  # it would count twice in ranks and in corrections
-                raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
+                raise UserError(f"the row '{spec.title}' occurs twice", where=where, fix="keep one")
             arms.add(spec.arm)
             yield spec, row
+
+
+def _trained(config: Config, table: Table, row: Row, where: str) -> Iterator[RowSpec]:
+    """The rows of an entry of fine-tunings, lists multiplied."""
+    choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+    for backbone, init, recipe, n_train in itertools.product(*choices):
+        config.get("backbones", backbone, where)
+        config.get("finetune", recipe, where)
+        full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
+        title = _title(table, row, backbone, init, recipe, n_train)
+        if row.corpus not in (None, table.corpus) and full_init != init:
+            title += f", on {row.corpus}"
+        watched = validating.described(config.finetune[recipe])
+        yield RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train), watched=watched)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
@@ -147,17 +156,24 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump(), degraded=_degraded(config, column)) for column in table.columns),
+        columns=tuple(_column(config, column) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        probe=name not in config.study.build,
         free=config.study.protocol == "free",
         metric=table.metric,
         margin=table.margin,
         published=_published(config, name, table, rows),
         bootstrap=config.settings.bootstrap,
     )
+
+
+def _column(config: Config, column: Column) -> ColumnSpec:
+    """A column, with what its task and its cohort add."""
+    kfold = config.tasks[column.task].split.k
+    return ColumnSpec(**column.model_dump(), kfold=kfold, degraded=_degraded(config, column))
 
 
 def _degraded(config: Config, column: Column) -> Degraded | None:
@@ -181,11 +197,12 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
         _check_degradation(config, task, column.cohort, f"{config.where('tasks', column.task)}.{task.key_of(column.cohort)}")
-        if task.cases_of(column.cohort) == "test" and not task.split.test_fraction:
+        whole = task.cases_of(column.cohort)
+        if whole == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
-                fix="use 'cohort: val' or a test_fraction",
+                fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
             raise UserError(

@@ -17,6 +17,7 @@ from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
     Degradation,
+    Filters,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -26,7 +27,17 @@ from brainpretrain.config.sections.data import (
     Task,
 )
 from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, Study
-from brainpretrain.config.sections.tables import Column, MetricName, Published, PublishedRow, Release, ReleasedFile, Row, Table
+from brainpretrain.config.sections.tables import (
+    Column,
+    External,
+    MetricName,
+    Published,
+    PublishedRow,
+    Release,
+    ReleasedFile,
+    Row,
+    Table,
+)
 from brainpretrain.config.sections.training import (
     SGD,
     AdamW,
@@ -56,6 +67,8 @@ __all__ = [
     "Dataset",
     "Degradation",
     "Encoder",
+    "External",
+    "Filters",
     "Finetune",
     "FinetuneRecipe",
     "Inference",

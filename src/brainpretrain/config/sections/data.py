@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, later
+from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, Size3, later
 
 
 class Dataset(Section):
@@ -46,6 +46,11 @@ class PreprocessRecipe(Section):
         "atlas",
         "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
         " grid of the image",
+    )
+    size: Size3 | None = later(
+        "size",
+        "voxels of every stored volume: padded with 0 or cropped at both ends, around the centre of the crop box; predictions"
+        " return by the inverse, with background where it was cropped",
     )
     lower_quantile: Annotated[float, Field(ge=0, lt=1)] = later(
         "lower_quantile", "of the voxels above the lowest value; what is below it becomes 0, as the background"
@@ -102,6 +107,27 @@ class Source(Section):
     exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
 
 
+class Filters(Section):
+    """Volumes that a corpus leaves out, by what their table and their raw file say (S3D, section on data)."""
+
+    min_fov_mm: Positive | None = Field(None, description="left out: a field of view below this along any axis")
+    max_spacing_mm: Positive | None = Field(None, description="left out: a spacing above this along any axis")
+    min_file_kb: Positive | None = Field(None, description="left out: a raw file below this many kilobytes (1,000 bytes)")
+    sequences: list[str] = Field([], description="left out: all other sequences; none: all stay")
+    exclude_sequences: list[str] = Field([], description="left out: these sequences")
+    exclude_words: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="left out: the name of the raw file, without subject and session, contains one of these"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Filters:
+        if not self.model_dump(exclude_defaults=True):
+            raise ValueError("'filters' has no limit; leave it out")
+        if both := set(self.sequences) & set(self.exclude_sequences):
+            raise ValueError(f"'sequences' and 'exclude_sequences' both list {', '.join(sorted(both))}")
+        return self
+
+
 class Corpus(Section):
     """The volumes of a pretraining: their sources, and the recipe that they are stored with."""
 
@@ -112,6 +138,11 @@ class Corpus(Section):
         None,
         exclude_if=lambda subjects: subjects is None,  # the field came later; written out, it would run finished trainings again
         description="number or share of the subjects that train; draws are nested, and the validation subjects stay the same",
+    )
+    filters: Filters | None = Field(
+        None,
+        exclude_if=lambda filters: filters is None,  # as for `subjects`
+        description="volumes of all sources that are left out; figures/rejected.html lists them",
     )
     protocol: Literal["strict", "amaes"] = Field(
         description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "
@@ -130,17 +161,49 @@ class Corpus(Section):
 
 
 class Split(Section):
-    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+    """Who trains and who is scored: a pool and a fixed test set, from which folds draw training cases; or k parts in turn."""
 
+    kind: Literal["fraction", "kfold"] = Field(
+        "fraction",
+        description="fraction: a fixed test set, and folds that are draws of training cases from the rest; kfold:"
+        " cross-validation, fold i trains on all parts but the i-th and scores that one as the cohort `test`",
+    )
     seed: Annotated[int, Field(ge=0)]
-    test_fraction: Annotated[float, Field(ge=0, lt=1)]
-    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of kind fraction: share of the subjects in the fixed test set, such as 0.2"
+    )
+    block: Count | None = Field(
+        None, description="of kind fraction: the folds of one shuffle share none of this many first subjects"
+    )
+    k: Annotated[int, Field(ge=2)] | None = Field(None, description="of kind kfold: number of parts")
+    file: str | None = Field(
+        None, description="of kind kfold: a file in the format of nnU-Net's splits_final.json whose folds are used; null: drawn"
+    )
     stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
     draw: Literal["hash", "shuffle"] = Field(
         "hash",
         description="hash: each subject by itself, so that added subjects move nobody between pool and test set, whose size is"
         " then near test_fraction; shuffle: scikit-learn's train_test_split, as in published splits, of exact size",
     )
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Split:
+        if self.kind == "fraction":
+            if missing := [name for name in ("test_fraction", "block") if getattr(self, name) is None]:
+                raise ValueError(f"a split needs {' and '.join(missing)}, or 'kind: kfold' and 'k'")
+            if given := [name for name in ("k", "file") if getattr(self, name) is not None]:
+                raise ValueError(f"'{given[0]}' goes with 'kind: kfold'")
+            return self
+        if self.k is None:
+            raise ValueError("'kind: kfold' needs 'k', the number of parts, such as 5")
+        if self.test_fraction:
+            raise ValueError(
+                "'kind: kfold' has no fixed test set, since it scores each subject once: remove 'test_fraction', or use"
+                " 'kind: fraction'"
+            )
+        if self.block is not None:
+            raise ValueError("'block' goes with 'kind: fraction': remove it, or set it to null")
+        return self
 
 
 class Degradation(Section):
