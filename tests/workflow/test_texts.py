@@ -72,6 +72,7 @@ SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpo
 SITE = {f"config.slurm.{key}" for key in ("account", "partition", "gpu_partition", "gpu_model", "qos", "constraint")}
 OWN_FORM = SITE | {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
+UNUSED |= {"tasks.split.file"}  # planning needs a file with the folds of the task
 UNUSED |= {"corpora.filters.exclude_sequences"}  # names that a source has, and `sequences` does not list
 # planning compares the first with `sequences` of the task, and needs a file for the second
 UNUSED |= {

@@ -95,7 +95,7 @@ def corpus(config: Config, name: str) -> dict[str, Any]:
 def task_split(config: Config, task: str) -> dict[str, Any]:
     """What shapes the pool and the test set of a task. `block` shapes folds only, and other cohorts shape neither."""
     entry = config.tasks[task]
-    split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
+    split = entry.split.model_dump(include={"kind", "k", "seed", "test_fraction", "stratify"}, exclude_defaults=True)
     if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
         split["draw"] = "hash"
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
@@ -211,7 +211,7 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
         raise LookupError(f"no column of table '{table}' is shown by site")
     parts = {"": "", "_seen": ", sites seen in training", "_unseen": ", other sites"}
     columns = tuple(
-        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part)
+        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part, kfold=column.kfold)
         for column in shown
         for part, words in parts.items()
     )

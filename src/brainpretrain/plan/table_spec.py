@@ -30,6 +30,9 @@ class ColumnSpec(_Part):
     title: str
     task: str
     cohort: str
+    kfold: int | None = Field(
+        None, exclude_if=lambda k: k is None, description="number of parts, if the folds of the task are a cross-validation"
+    )
 
 
 class RowSpec(_Part):
@@ -47,6 +50,7 @@ class RowSpec(_Part):
     besides: tuple[str, ...] = Field(
         (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
     )
+    watched: str = Field("", exclude_if=lambda words: not words, description="how its trainings are validated, in words")
 
     @property
     def arm(self) -> tuple[str, str, str, str]:

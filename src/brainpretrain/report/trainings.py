@@ -63,6 +63,8 @@ def build(
             path = Arm(task, *row.arm).path
             found = [logs[f"{path}/fold{name}"] for name in spec.fold_names if f"{path}/fold{name}" in logs]
             curve = last_fall(found) if found else dict.fromkeys(("first", "before_last", "last", "left"), float("nan"))
+            if len({curve["step"].max() for curve in found}) > 1:  # some ended early, at rates that had not decayed
+                curve = dict.fromkeys(curve, float("nan"))
             known = not np.isnan(curve["left"])
             chosen = [rates[key] for fold in spec.folds if (key := f"{path.removeprefix('finetune/')}/fold{fold}") in rates]
             per_rate = Counter(one["lr"] for one in chosen) if row.recipe in grids else Counter()
