@@ -93,6 +93,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
         "plot-robustness": ("report_figures", "draw the score over the strength of degradations"),
         "plot-loss": ("report_training", "draw the curves of a training"),
+        "plot-validation": ("report_training", "draw the validations of the fine-tunings of a table"),
         "plot-reconstructions": ("report_training", "draw how a pretrained network reconstructs masked patches"),
         "plot-alignments": ("report_corpus", "draw volumes that were brought onto the grid of another one"),
         "plot-composition": ("report_corpus", "draw the composition of a corpus"),
