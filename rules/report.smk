@@ -32,6 +32,12 @@ def table_overlaps(wildcards):
     return [OVERLAP.format(corpus=corpus) for corpus in sorted({pretraining.corpus for pretraining in pretrainings})]
 
 
+def table_source_overlaps(wildcards):
+    """The audits of the sources behind a table: a source that holds a scored subject gets no table."""
+    tasks = dict.fromkeys(column.task for column in PLAN.tables[wildcards.table].columns)
+    return [SOURCE_OVERLAP.format(task=task) for task in tasks if task in PLAN.with_sources]
+
+
 def table_hours(wildcards):
     """run.json of the pretrainings of a table that shows their hours."""
     table = PLAN.tables[wildcards.table]
@@ -48,6 +54,7 @@ rule table:
     input:
         scores=table_scores,
         overlaps=table_overlaps,
+        source_overlaps=table_source_overlaps,
         runs=table_hours,
     output:
         files=expand(
@@ -202,7 +209,7 @@ rule licences:
 
 rule page_overlap:
     input:
-        overlaps=expand(OVERLAP, corpus=PLAN.corpora),
+        overlaps=expand(OVERLAP, corpus=PLAN.corpora) + expand(SOURCE_OVERLAP, task=PLAN.with_sources),
         pairs=expand(STUDY + "/corpora/{corpus}/pairs.{kind}", corpus=PLAN.corpora, kind=["tsv", "npz"]),
         splits=expand(SUBJECTS, task=PLAN.tasks),
     output:
@@ -213,8 +220,10 @@ rule page_overlap:
     conda:
         "../envs/environment.yaml"
     params:
-        audits=expand("{corpus}=" + OVERLAP, corpus=PLAN.corpora),
-        protocols=[f"{corpus}={CONFIG.corpora[corpus].protocol}" for corpus in PLAN.corpora],
+        audits=expand("{corpus}=" + OVERLAP, corpus=PLAN.corpora)
+        + expand("sources_of_task:{task}=" + SOURCE_OVERLAP, task=PLAN.with_sources),
+        protocols=[f"{corpus}={CONFIG.corpora[corpus].protocol}" for corpus in PLAN.corpora]
+        + [f"sources_of_task:{task}=sources" for task in PLAN.with_sources],
         splits=expand("{task}=" + SUBJECTS, task=PLAN.tasks),
         near=CONFIG.settings.near_copy,
     shell:

@@ -52,10 +52,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
         "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
+        "source": ("cohorts_sources", "list the subjects of a further data set that trains the networks of a task"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
-        "overlap": ("cohorts_overlap", "find subjects of a corpus that are also scored, by name and by image"),
+        "overlap": ("cohorts_overlap", "find subjects of a corpus, or of sources, that are also scored, by name and by image"),
     },
     "training": {
         "pretrain": ("training", "train an encoder without labels"),

@@ -35,7 +35,9 @@ class RowSpec(_Part):
 
     title: str
     backbone: str
-    init: str = Field(description="scratch, <pretext>-on-<corpus>, or a release of `weights`")
+    init: str = Field(
+        description="scratch, <pretext>-on-<corpus>, a release of `weights`, or <init>--<recipe>--n<n_train> of an arm before it"
+    )
     recipe: str
     n_train: str = Field(description="number of labelled training subjects, or 'all'")
     against: tuple[str, str, str, str] | None = Field(
@@ -54,7 +56,12 @@ class RowSpec(_Part):
     @property
     def corpus(self) -> str:
         """The corpus on which the initial encoder was pretrained in this study, or ''."""
-        return self.init.partition("-on-")[2]
+        return self.start.partition("-on-")[2]
+
+    @property
+    def start(self) -> str:
+        """The init without the fine-tunings that came before: scratch, <pretext>-on-<corpus>, or a release."""
+        return self.init.partition("--")[0]
 
 
 class PublishedCell(_Part):

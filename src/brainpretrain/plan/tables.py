@@ -11,11 +11,12 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import Published, Row, Table
+from brainpretrain.config.sections import AfterRow, Published, PublishedRow, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, fairness, tuning
+from brainpretrain.plan import checks, fairness, sources, starts, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
+from brainpretrain.plan.starts import Planned
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
 from brainpretrain.sizes import check_size
@@ -39,10 +40,12 @@ def make(config: Config) -> Plan:
         raise UserError(
             f"{', '.join(both)}: both a release and another init", where="weights", fix="give the release another name"
         )
+    entries = {name: config.get("tables", name, f"study '{config.study_name}', build") for name in config.study.build}
+    planned = {name: list(_rows(config, name, table)) for name, table in entries.items()}
     tables = {}
-    for name in config.study.build:
-        table = config.get("tables", name, f"study '{config.study_name}', build")
-        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
+    for name, table in entries.items():
+        rows = starts.resolved(planned[name], planned)
+        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", rows), [entry for _, entry in rows])
         tables[name] = fairness.noted(config, spec)
     plan = Plan(tuning.with_candidates(config, tables), tables)
     _check_names(plan)
@@ -50,29 +53,28 @@ def make(config: Config) -> Plan:
     _check_cohort_labels(plan)
     _check_sizes(plan)
     checks.check(plan)
+    sources.check(plan)
     tuning.check(plan)
     fairness.check(plan)
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Row]]:
-    """Rows of a table with its defaults filled in, and their entries; lists multiplied in their order in the config."""
-    arms = set()
+def _rows(config: Config, name: str, table: Table) -> Iterator[Planned]:
+    """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
     for row in table.rows:
         where = f"tables.{name}.rows"
-        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+        n_trains = _many(table.n_train if row.n_train is None else row.n_train)  # it may be 0
+        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), n_trains]
         for backbone, init, recipe, n_train in itertools.product(*choices):
             config.get("backbones", backbone, where)
             config.get("finetune", recipe, where)
-            full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
-            title = _title(table, row, backbone, init, recipe, n_train)
-            if row.corpus not in (None, table.corpus) and full_init != init:
+            after = init.row if isinstance(init, AfterRow) else ""
+            full_init = "" if after else _init(config, init, backbone, row.corpus or table.corpus, where)
+            title = _title(table, row, backbone, f"after {after}" if after else init, recipe, n_train)
+            if row.corpus not in (None, table.corpus) and full_init not in ("", init):
                 title += f", on {row.corpus}"
             spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
-            if spec.arm in arms:  # it would count twice in ranks and in corrections
-                raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
-            arms.add(spec.arm)
-            yield spec, row
+            yield Planned(name, spec, row, after)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
@@ -139,8 +141,8 @@ def _many(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> TableSpec:
-    """The table with every name resolved, after a check of its columns."""
+def _spec(config: Config, name: str, table: Table, rows: list[RowSpec], entries: list[Row]) -> TableSpec:
+    """The table with every name resolved, after a check of its columns; `entries`: those of its rows."""
     _check_columns(config, name, table, rows)
     return TableSpec(
         name=name,
@@ -153,7 +155,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         disjoint=config.study.draws == "disjoint",
         metric=table.metric,
         margin=table.margin,
-        published=_published(config, name, table, rows),
+        published=_published(config, name, table, list(zip(rows, entries, strict=True))),
         bootstrap=config.settings.bootstrap,
     )
 
@@ -189,7 +191,7 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
             )
 
 
-def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
+def _published(config: Config, name: str, table: Table, rows: list[tuple[RowSpec, Row]]) -> PublishedValues | None:
     """The published values of the rows of a table, one entry for each cell; values of other rows or metrics are left out."""
     published, where = table.published, f"tables.{name}.published"
     if published is None or published.metric != table.metric:
@@ -203,14 +205,24 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
         for column in line.cells:
             if column not in titles:
                 raise UserError(f"the table has no column '{column}'", where=where, fix=nearest(column, titles))
-        for init, row in itertools.product(_many(line.init), rows):
+        for init in _many(line.init):
             _check_init(config, init, where)
-            n_train = str(line.n_train or published.n_train)
-            if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
+        if line.row and line.row not in (titles_of_rows := [entry.title for _, entry in rows]):
+            raise UserError(f"no row has the title '{line.row}'", where=where, fix=nearest(line.row, titles_of_rows))
+        for row, entry in rows:
+            if _is_of(line, row, entry, published):
                 cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
                 if table.hours and line.hours:
                     hours.append(PublishedHours(backbone=row.backbone, init=row.init, value=line.hours))
     return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells), hours=tuple(hours))
+
+
+def _is_of(line: PublishedRow, row: RowSpec, entry: Row, published: Published) -> bool:
+    """Whether published values are those of a row."""
+    n_train = str(published.n_train if line.n_train is None else line.n_train)
+    if (line.backbone, n_train) != (row.backbone, row.n_train):
+        return False
+    return line.row == entry.title if line.row else row.init.split("-on-")[0] in _many(line.init)
 
 
 def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:

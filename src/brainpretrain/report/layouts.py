@@ -172,16 +172,21 @@ def _published_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         yield f"{OTHERWISE} differs from the published protocol: {'; '.join(differences)}."
 
 
+def _corpora_of(cells: pd.DataFrame) -> pd.Series:
+    """The corpus of each cell, by its init."""
+    return cells["init"].str.split("--").str[0].str.split("-on-").str[-1]
+
+
 def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
     """The corpora that hold scored subjects, and those of which this is not known."""
-    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=_corpora_of)
     known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
     if known:
         shared = [f"{line['column']}: {count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known]
         yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
     for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
         yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
-    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=_corpora_of)
     for line in doubted.drop_duplicates(["column", "corpus"]).to_dict("records"):
         subjects = count(int(line["look"]), "subject")
         yield f"Look at these: {subjects} of {line['column']} may be in {line['corpus']} (overlap.html has the pictures)."

@@ -13,8 +13,7 @@ import torch
 from brainpretrain import decoders
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
-from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases, side_pairs
+from brainpretrain.cohorts.cases import side_pairs
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
@@ -22,6 +21,7 @@ from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.preprocess.sessions import alignment_of
 from brainpretrain.training import schedule
+from brainpretrain.training.labelled import gather
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Finetuning
 from brainpretrain.training.run import Attempt
@@ -39,6 +39,7 @@ def finetune(
     machine: Machine,
     log_every: int,
     inference: Mapping[str, Any] | None = None,
+    sources: Mapping[str, Path] | None = None,
 ) -> None:
     """Trains a segmentation network and writes model.safetensors|json, transfer.tsv, log.csv, run.json, config.yaml.
 
@@ -46,11 +47,12 @@ def finetune(
         table: the stored volumes of the task's data set.
         folder: the folder that the table is relative to.
         split: JSON of the fold.
-        init: encoder file of a pretraining, or None from scratch.
+        init: encoder file of a pretraining, model file of a fine-tuning to go on from, or None from scratch.
         run: everything else that the result is a function of.
         machine: where it runs.
         log_every: optimiser steps between two rows of log.csv; with few cases, epochs mean nothing.
         inference: settings of the sliding window, for model.json; training does not use them.
+        sources: by data set, the tables of the stored volumes of the sources of the task.
 
     Raises:
         UserError: too few cases, a class whose values no case of the pool has, an encoder that does not fit, or a training
@@ -58,35 +60,33 @@ def finetune(
     """
     torch.set_num_threads(machine.threads)
     recipe, task = run.recipe, run.task
-    fold = read_json(split)
-    by_subject = labelled_cases(table, folder, task.sequences, fold.get("subsets", []))
-    subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
-    pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
-    background = background_values(pool, task.labels, task.ignore)
-    if background:
-        print(f"label values that neither 'labels' nor 'ignore' names count as background: {background}", flush=True)
-    cases = [case for subject in subjects for case in by_subject[subject]]
+    data = gather(table, folder, read_json(split), run, sources)
+    if data.background:
+        print(f"label values that neither 'labels' nor 'ignore' names count as background: {data.background}", flush=True)
     seed = sample_seed(run.seed, run.fold) % 2**32
     L.seed_everything(seed, verbose=False)
     plain = run.plain()
     network = decoders.build_network(plain["backbone"], len(task.sequences), len(task.labels) + 1)
-    report = load_init(network.encoder, init, run)
-    if init and recipe.transfer == "encoder_decoder":
+    goes_on = init is not None and read_json(init.with_suffix(".json")).get("kind") == "model"
+    report = load_model(network, init, run) if goes_on else load_init(network.encoder, init, run)
+    if init and not goes_on and recipe.transfer == "encoder_decoder":
         report += load_decoder(network, init.with_name("decoder"), run)
     policy = Policy(run.policy, side_pairs(task.labels, task.left_right))
-    lookup = label_lookup(task.labels, task.ignore)
-    train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
+    places = data.cases, data.lookups, recipe.patch_size, policy, recipe.foreground_fraction
+    train = FinetunePatches(*places, seed, data.parts)
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
     made_from = {
         "config": plain,
-        "cases": [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows],
+        "cases": [[row["checksum"], row["label_checksum"]] for case in data.cases for row in case.rows],
         "init": _sha256_of(init, recipe.transfer) if init else "scratch",
         "log_every_steps": log_every,
     }
-    facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
-    if place := alignment_of(cases[0].rows[0]):  # `predict` compares it
+    facts = {"parameters": parameters(network), "cases": len(data.cases), "train_subjects": data.subjects}
+    facts |= {"transferred": len(report)}
+    facts |= {"source_subjects": data.source_subjects} if data.source_subjects else {}
+    if place := alignment_of(data.cases[0].rows[0]):  # `predict` compares it
         facts |= {"atlas_checksum": place.checksum}
-    facts |= {"label_values_as_background": background} if background else {}
+    facts |= {"label_values_as_background": data.background} if data.background else {}
     with Attempt(module, made_from, machine, log_every) as attempt:
         if not attempt.fit(train) or not attempt.is_first:
             return
@@ -109,6 +109,32 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
     if init is None:
         return []
     tensors, facts = weights.load(init)
+    _check_preprocessing(facts, init, run)
+    report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
+    repeated = sum(row["status"].startswith("repeated") for row in report)
+    loaded = sum(row["status"] != "random" for row in report)
+    print(f"transferred {loaded} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True)
+    return report
+
+
+def load_model(network: Segmenter, init: Path, run: FinetuneRun) -> list[dict[str, str]]:
+    """Loads a fine-tuned network as it is, its last layer too, to go on from it; returns and errors as `load_init`.
+
+    Raises:
+        UserError: also if its classes are others than those of the task.
+    """
+    tensors, facts = weights.load(init)
+    _check_preprocessing(facts, init, run)
+    if facts.get("classes") != (own := list(run.task.labels)):
+        problem = f"the network was trained for other classes: {facts.get('classes')}, and the task has {own}"
+        raise UserError(problem, where=init, fix="go on from a network of the same task")
+    report = weights.load_encoder(network, tensors, where=init)
+    print(f"goes on from {init}: all {len(report)} tensors of encoder and decoder", flush=True)
+    return report
+
+
+def _check_preprocessing(facts: dict[str, Any], init: Path, run: FinetuneRun) -> None:
+    """Refuses weights whose volumes were prepared otherwise than those of the task, or that do not say how."""
     check_facts(facts, init.with_suffix(".json"))
     if facts["preprocess"] is None:
         raise UserError(
@@ -122,11 +148,6 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
                 where=init,
                 fix="give the task and the corpus the same preprocess recipe",
             )
-    report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
-    repeated = sum(row["status"].startswith("repeated") for row in report)
-    loaded = sum(row["status"] != "random" for row in report)
-    print(f"transferred {loaded} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True)
-    return report
 
 
 def load_decoder(network: Segmenter, init: Path, run: FinetuneRun) -> list[dict[str, str]]:

@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    LabelledSource,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -25,7 +26,17 @@ from brainpretrain.config.sections.data import (
     Task,
 )
 from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, Study
-from brainpretrain.config.sections.tables import Column, MetricName, Published, PublishedRow, Release, ReleasedFile, Row, Table
+from brainpretrain.config.sections.tables import (
+    AfterRow,
+    Column,
+    MetricName,
+    Published,
+    PublishedRow,
+    Release,
+    ReleasedFile,
+    Row,
+    Table,
+)
 from brainpretrain.config.sections.training import (
     SGD,
     AdamW,
@@ -47,6 +58,7 @@ __all__ = [
     "SECTIONS",
     "SGD",
     "AdamW",
+    "AfterRow",
     "Backbone",
     "Bootstrap",
     "Column",
@@ -58,6 +70,7 @@ __all__ = [
     "FinetuneRecipe",
     "Inference",
     "Label",
+    "LabelledSource",
     "Loss",
     "MetricName",
     "NTrain",

@@ -39,12 +39,22 @@ class Column(Section):
     cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
 
 
+class AfterRow(Section):
+    """The start of a fine-tuning that goes on from that of another row of the study: same task, fold, seed and backbone."""
+
+    row: str = Field(description="title of a row, or of an entry with one row for each backbone, in a table of the study")
+
+
 class Row(Section):
     """One row, or several: a list in any field multiplies."""
 
     title: str = ""
     backbone: Name | list[Name]
-    init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
+    init: Name | AfterRow | list[Name | AfterRow] = Field(
+        "scratch",
+        description="scratch, a pretext, a release of `weights`; or {row: TITLE}: the fine-tuned network of another row, encoder"
+        " and decoder",
+    )
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
@@ -61,6 +71,9 @@ class PublishedRow(Section):
 
     backbone: Name
     init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
+    row: str | None = Field(
+        None, description="title of the entry of `rows` that the values are of, where backbone, init and n_train do not tell"
+    )
     n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
     hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
