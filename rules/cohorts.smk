@@ -219,12 +219,12 @@ rule overlap_sources:
         sources=of_sources(TASK_SOURCE),
         cohorts=lambda w: sorted(set(source_cohorts("{path}")(w))),
         indexes=source_indexes(INDEX),
-        fingerprints=lambda w: sorted({
-            *of_sources(FINGERPRINTS)(w), *(fingerprints_of(w.task, cohort) for cohort in scored_cohorts(w.task))
-        }),
-        volumes=lambda w: sorted({
-            *of_sources(VOLUMES)(w), *(cohort_volumes_of(w.task, cohort) for cohort in scored_cohorts(w.task))
-        }),
+        fingerprints=lambda w: sorted(
+            {*of_sources(FINGERPRINTS)(w), *(fingerprints_of(w.task, cohort) for cohort in scored_cohorts(w.task))}
+        ),
+        volumes=lambda w: sorted(
+            {*of_sources(VOLUMES)(w), *(cohort_volumes_of(w.task, cohort) for cohort in scored_cohorts(w.task))}
+        ),
     output:
         overlap=SOURCE_OVERLAP,
         pairs=STUDY + "/splits/{task}/sources/pairs.tsv",

@@ -62,6 +62,11 @@ def _check_source(plan: Plan, task: str, number: int) -> None:
     ):
         problem = f"the source '{source.dataset}' of task '{task}' is its target"
         raise UserError(problem, where=where, fix="name another data set, or different 'subsets' of both")
+    for cohort, other in entry.others.items():
+        holds_all = not other.subsets or (source.subsets and set(source.subsets) <= set(other.subsets))
+        if (task, cohort) in plan.cohorts and other.dataset == source.dataset and holds_all:
+            problem = f"every subject of the source '{source.dataset}' is scored, in the cohort '{cohort}'"
+            raise UserError(problem, where=where, fix="name another data set, or different 'subsets' of both")
     target, description = config.described(entry.dataset), config.described(source.dataset)
     if not description.labels:
         return  # judged by the training, from its label files

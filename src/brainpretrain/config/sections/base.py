@@ -22,7 +22,7 @@ def check_n_train(value: Any) -> Any:
     """One message for a bad number of training cases; pydantic would give one for each type of the union."""
     for number in value if isinstance(value, list) else [value]:
         if number not in (None, "all") and not str(number).isdigit():
-            raise ValueError("a number from 0 (none of the target: only the sources of the task), or 'all'")
+            raise ValueError("a number from 0, or 'all'")
     return value
 
 
