@@ -92,7 +92,7 @@ def task_volumes(wildcards):
 
 def chosen_rate(wildcards):
     """The learning rate that was chosen for an arm in a fold; none if its recipe has no grid."""
-    if not CONFIG.finetune[wildcards.recipe].lr_grid:
+    if not PLAN.candidates(arm_of(wildcards), 0):
         return []
     return RATE.format(**{**wildcards, "fold": read_fold_name(wildcards.fold)[0]})
 

@@ -12,7 +12,7 @@ from helpers import ROOT, edit
 
 @pytest.fixture(scope="module")
 def paper():
-    return tables.make(config.load(ROOT / "config"))
+    return tables.make(config.load(ROOT / "config", {"study": "amaes"}))
 
 
 def test_the_papers_tables(paper):
@@ -112,7 +112,7 @@ def test_the_ablations_of_the_paper_are_planned():
 
 
 def test_an_ablation_differs_from_the_papers_recipe_in_one_thing():
-    pretexts = config.load(ROOT / "config").pretexts
+    pretexts = config.load(ROOT / "config", {"study": "amaes"}).pretexts
     paper = pretexts["amaes"].model_dump()
     for name, entry in pretexts.items():
         if not name.startswith("amaes_") or "noaug" in name:
@@ -269,7 +269,7 @@ CONTROL = """tables:
 
 def with_control(config_dir, baseline):
     study = (config_dir / "studies" / "amaes.yaml").read_text()
-    head = "\n".join(line for line in study.splitlines() if line.startswith(("title:", "seed:", "folds:")))
+    head = "\n".join(line for line in study.splitlines() if line.startswith(("title:", "seed:", "folds:", "protocol:")))
     (config_dir / "studies" / "control.yaml").write_text(f"{head}\nbuild: [demo]\n{CONTROL.replace('BASELINE', baseline)}")
     return tables.make(config.load(config_dir, {"study": "control"})).tables["demo"]
 

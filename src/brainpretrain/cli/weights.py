@@ -19,6 +19,8 @@ from brainpretrain.weights import importing
     arg("--backbone", type=entry("backbones"), metavar="NAME", help="entry of config/backbones.yaml (or JSON, or @file.yaml)"),
     arg("--preprocess", type=entry("preprocess"), metavar="NAME",
         help="how its volumes were prepared: entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
+    arg("--intensity", choices=("unit", "zscore"),
+        help="what its network saw: intensities from 0 to 1, or z-scores (default: of the release or the JSON, else unit)"),
     arg("--release", type=mapping, metavar="JSON", help="facts about the file (default: found in config/ by its name)"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors|json, import.tsv, card.md"),
 )  # fmt: skip
@@ -29,7 +31,7 @@ def import_weights(args: argparse.Namespace) -> None:
     `model.` and `_orig_mod.` are removed from names; decoders are not imported, but counted.
     """
     release = args.release or _release_of(args.file.name)
-    facts = importing.import_encoder(args.file, args.out, args.backbone, args.preprocess, release)
+    facts = importing.import_encoder(args.file, args.out, args.backbone, args.preprocess, release, args.intensity)
     origin = f", known as {release['release']} by its name" if release and not args.release else ""
     print(f"imported an encoder of {facts['encoder_parameters']:,} parameters, all of its tensors, from {args.file}{origin}")
     for name, part in facts["source"]["left"].items():

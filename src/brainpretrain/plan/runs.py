@@ -133,9 +133,12 @@ class Plan:
         return arm.n_train if arm.n_train != "all" or not same else max(same, key=int)
 
     def candidates(self, arm: Arm, fold: int) -> list[Evaluation]:
-        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one."""
+        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one.
+
+        With n_train 0 there are none: the choice would read labels of the target, and the rates of the phases are taken.
+        """
         seed = self.config.study.seeds[0] if self.config.study.seeds else None
-        grid = self.config.finetune[arm.recipe].lr_grid
+        grid = self.config.finetune[arm.recipe].lr_grid if arm.n_train != "0" else []
         arms = [replace(arm, recipe=f"{arm.recipe}_lr{number}", n_train=self.tuned_at(arm)) for number in range(len(grid))]
         return [Evaluation(candidate, fold, "val", seed) for candidate in arms]
 

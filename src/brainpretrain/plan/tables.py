@@ -42,10 +42,12 @@ def make(config: Config) -> Plan:
         )
     entries = {name: config.get("tables", name, f"study '{config.study_name}', build") for name in config.study.build}
     planned = {name: list(_rows(config, name, table)) for name, table in entries.items()}
+    found = {name: starts.resolved(rows, planned) for name, rows in planned.items()}
+    rows = {name: _compared(f"tables.{name}.rows", found[name]) for name in found}
+    config = fairness.filled(config, rows)
     tables = {}
     for name, table in entries.items():
-        rows = starts.resolved(planned[name], planned)
-        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", rows), [entry for _, entry in rows])
+        spec = _spec(config, name, table, rows[name], [entry for _, entry in found[name]])
         tables[name] = fairness.noted(config, spec)
     plan = Plan(tuning.with_candidates(config, tables), tables)
     _check_names(plan)
@@ -54,8 +56,8 @@ def make(config: Config) -> Plan:
     _check_sizes(plan)
     checks.check(plan)
     sources.check(plan)
-    tuning.check(plan)
     fairness.check(plan)
+    tuning.check(plan)
     return plan
 
 
@@ -153,6 +155,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec], entries:
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        free=config.study.protocol == "free",
         metric=table.metric,
         margin=table.margin,
         published=_published(config, name, table, list(zip(rows, entries, strict=True))),

@@ -20,6 +20,7 @@ from brainpretrain.files import atomic, write_json
 from brainpretrain.weights import store as weights
 
 CONFIGURATION = "3d_brainpretrain"  # name of the configuration in nnU-Net's plans
+_SCHEMES = {"unit": "RescaleTo01Normalization", "zscore": "ZScoreNormalization"}  # by rule of intensities
 _SLOPE = 1e-2  # of the leaky ReLU that nnU-Net initialises for
 
 
@@ -117,7 +118,7 @@ def nnunet_plan(encoder: Encoder, architecture: Mapping[str, Any], facts: Mappin
             "arch_kwargs": kwargs,
             "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
-        "normalization_schemes": ["RescaleTo01Normalization"] * encoder.in_channels,
+        "normalization_schemes": [_SCHEMES[facts.get("intensity", "unit")]] * encoder.in_channels,
         "use_mask_for_norm": [False] * encoder.in_channels,
     }
     if facts["preprocess"]:

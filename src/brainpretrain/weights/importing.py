@@ -18,6 +18,7 @@ from brainpretrain import backbones, named
 from brainpretrain.backbones.base import parameters
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, read_json, sha256, write_tsv
+from brainpretrain.scales import UNIT, ZSCORE, Rule
 from brainpretrain.weights import cards
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.facts import check_facts
@@ -90,6 +91,7 @@ def import_encoder(
     backbone: Mapping[str, Any] | None,
     preprocess: Mapping[str, Any] | None,
     release: Mapping[str, Any] | None,
+    intensity: str | None = None,
 ) -> dict[str, Any]:
     """Writes encoder.safetensors|json, import.tsv (where each tensor went) and card.md into `out`.
 
@@ -102,6 +104,7 @@ def import_encoder(
         backbone: `architecture` and `options`; None if the JSON next to the file has them.
         preprocess: recipe of the volumes that the encoder saw, or None.
         release: as `config.Config.release` gives it, or None.
+        intensity: rule by which the network saw them, `unit` or `zscore`; None: that of the other sources, else `unit`.
 
     Returns:
         The facts in encoder.json.
@@ -132,6 +135,7 @@ def import_encoder(
         "source": _source(path, release or {}, {name: tensors[name] for name in left}),
     }
     facts["preprocess"] = preprocess or facts["preprocess"]
+    facts |= _intensity(intensity or (release or {}).get("intensity") or Rule.of_facts(own_facts).name)
     write_tsv(out / "import.tsv", _report(names, left, tensors), ["tensor", "name_in_file", "shape", "status"])
     weights.save(out / "encoder", {name: tensors[other].to(own[name].dtype).clone() for name, other in names.items()}, facts)
     with atomic(out / "card.md") as temporary:
@@ -152,7 +156,20 @@ def _own_facts(path: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("kind") not in ("encoder", "model"):  # of another program
         return {}
     check_facts(facts, description)
-    return {"patch_size": facts.get("recipe", {}).get("patch_size")} | {key: facts[key] for key in _OWN_FACTS if key in facts}
+    known = {"patch_size": facts.get("recipe", {}).get("patch_size")} | {key: facts[key] for key in _OWN_FACTS if key in facts}
+    return known | {"intensity": Rule.of_facts(facts).name}
+
+
+def _intensity(rule: str) -> dict[str, str]:
+    """The fact about intensities, which is written where they are not the stored ones.
+
+    Raises:
+        UserError: the rule depends on labels, which another task does not have.
+    """
+    if rule not in (UNIT, ZSCORE):
+        problem = f"its intensities are scaled by 'intensity: {rule}', from the labels of its task"
+        raise UserError(problem, fix=f"say how the next task shall scale them: --intensity {ZSCORE} or {UNIT}")
+    return {} if rule == UNIT else {"intensity": rule}
 
 
 def _facts(own_facts: Mapping[str, Any], release: Mapping[str, Any]) -> dict[str, Any]:
