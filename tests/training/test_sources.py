@@ -44,7 +44,7 @@ def test_balanced_mixing_takes_as_many_patches_of_the_target_as_of_the_source(co
     counts = {}
     for mixing in ("proportional", "balanced"):
         found = gathered(cohort, mixing=mixing)
-        patches = FinetunePatches(found.cases, found.lookups, [8] * 3, policy, 0.0, 1, found.parts)
+        patches = FinetunePatches(found.cases, found.lookups, [8] * 3, policy, 0.0, 1, parts=found.parts)
         counts[mixing] = Counter(patches.case_of(number) for number in range(60))
     assert set(counts["proportional"].values()) == {12}
     assert [counts["balanced"][case] for case in range(5)] == [15, 15, 10, 10, 10]
