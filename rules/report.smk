@@ -39,9 +39,11 @@ def table_source_overlaps(wildcards):
 
 
 def table_hours(wildcards):
-    """run.json of the pretrainings of a table that shows their hours."""
+    """run.json of the pretrainings and fine-tunings of a table that shows their hours."""
     table = PLAN.tables[wildcards.table]
-    return [f"{STUDY}/{p.path}/run.json" for p in PLAN.table_pretrainings(table)] if table.hours else []
+    trained = sorted({evaluation.training for evaluation in PLAN.table_evaluations(table)}) if table.training_hours else []
+    pretrained = [p.path for p in PLAN.table_pretrainings(table)] if table.hours else []
+    return [f"{STUDY}/{path}/run.json" for path in [*pretrained, *trained]]
 
 
 # a param that is a function of the input is no trigger of its own

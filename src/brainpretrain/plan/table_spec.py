@@ -70,6 +70,7 @@ class PublishedCell(_Part):
     backbone: str
     init: str
     n_train: str
+    recipe: str | None = Field(None, exclude_if=lambda recipe: recipe is None, description="null: the rows of any recipe")
     column: str = Field(description="title of the column")
     value: float
     sd: float | None
@@ -84,6 +85,17 @@ class PublishedHours(_Part):
     value: float
 
 
+class PublishedTrainingHours(_Part):
+    """Published hours of the fine-tuning of a row, for a column of the table."""
+
+    backbone: str
+    init: str
+    recipe: str
+    n_train: str
+    column: str
+    value: float
+
+
 class PublishedValues(_Part):
     """The published values of a table's cells, with their source and notes for readers."""
 
@@ -91,6 +103,7 @@ class PublishedValues(_Part):
     notes: tuple[str, ...]
     cells: tuple[PublishedCell, ...]
     hours: tuple[PublishedHours, ...] = Field((), exclude_if=lambda hours: not hours)
+    training_hours: tuple[PublishedTrainingHours, ...] = Field((), exclude_if=lambda hours: not hours)
 
 
 class TableSpec(_Part):
@@ -108,6 +121,7 @@ class TableSpec(_Part):
         disjoint: True if the folds share no training case.
         free: True if the study compares arms by no protocol (`protocol: free`).
         hours: a further column shows the hours of each row's pretraining.
+        training_hours: a further column for each column shows the device hours of fine-tuning.
         published: None if nothing is published for this table and metric.
         bootstrap: resamples, confidence and seed of intervals and ranks.
     """
@@ -124,6 +138,7 @@ class TableSpec(_Part):
     disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
     free: bool = Field(False, exclude_if=lambda free: not free)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
+    training_hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None
     bootstrap: Bootstrap
 

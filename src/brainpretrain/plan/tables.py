@@ -17,7 +17,15 @@ from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import checks, fairness, sources, starts, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.starts import Planned
-from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
+from brainpretrain.plan.table_spec import (
+    ColumnSpec,
+    PublishedCell,
+    PublishedHours,
+    PublishedTrainingHours,
+    PublishedValues,
+    RowSpec,
+    TableSpec,
+)
 from brainpretrain.pretext import planning
 from brainpretrain.sizes import check_size
 
@@ -157,6 +165,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec], entries:
         disjoint=config.study.draws == "disjoint",
         free=config.study.protocol == "free",
         metric=table.metric,
+        training_hours=table.training_hours,
         margin=table.margin,
         published=_published(config, name, table, list(zip(rows, entries, strict=True))),
         bootstrap=config.settings.bootstrap,
@@ -202,10 +211,10 @@ def _published(config: Config, name: str, table: Table, rows: list[tuple[RowSpec
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
     titles = [column.title for column in table.columns]
-    cells, hours = [], []
+    cells, hours, trained = [], [], []
     for line in published.rows:
         config.get("backbones", line.backbone, where)
-        for column in line.cells:
+        for column in [*line.cells, *line.training_hours]:
             if column not in titles:
                 raise UserError(f"the table has no column '{column}'", where=where, fix=nearest(column, titles))
         for init in _many(line.init):
@@ -214,10 +223,17 @@ def _published(config: Config, name: str, table: Table, rows: list[tuple[RowSpec
             raise UserError(f"no row has the title '{line.row}'", where=where, fix=nearest(line.row, titles_of_rows))
         for row, entry in rows:
             if _is_of(line, row, entry, published):
-                cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
+                cells += [_published_cell(config, published, line, row, column) for column in line.cells]
+                trained += _published_hours(table, line, row)
                 if table.hours and line.hours:
                     hours.append(PublishedHours(backbone=row.backbone, init=row.init, value=line.hours))
-    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells), hours=tuple(hours))
+    return PublishedValues(
+        source=published.source,
+        notes=tuple(published.notes),
+        cells=tuple(cells),
+        hours=tuple(hours),
+        training_hours=tuple(trained),
+    )
 
 
 def _is_of(line: PublishedRow, row: RowSpec, entry: Row, published: Published) -> bool:
@@ -228,13 +244,22 @@ def _is_of(line: PublishedRow, row: RowSpec, entry: Row, published: Published) -
     return line.row == entry.title if line.row else row.init.split("-on-")[0] in _many(line.init)
 
 
-def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
-    """A published value (and its SD, if there are two `values`), with how the run of `row` differs from the publication."""
+def _published_hours(table: Table, line: PublishedRow, row: RowSpec) -> list[PublishedTrainingHours]:
+    """The published hours of fine-tuning of a row, if the table shows them."""
+    fields = row.model_dump(include={"backbone", "init", "recipe", "n_train"})
+    named = line.training_hours.items() if table.training_hours else ()
+    return [PublishedTrainingHours(**fields, column=column, value=value) for column, value in named]
+
+
+def _published_cell(config: Config, published: Published, line: PublishedRow, row: RowSpec, column: str) -> PublishedCell:
+    """The published value of a cell (and its SD, if there are two values), with how the run differs from the publication."""
+    values, recipe = line.cells[column], line.recipe or published.recipe
     differs = [f"corpus {row.corpus}"] if row.corpus not in ("", published.corpus) else []
-    differs += [f"recipe {row.recipe}"] if row.recipe != published.recipe else []
+    differs += [f"recipe {row.recipe}"] if row.recipe != recipe else []
     differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
     value, sd = values[0], values[1] if len(values) > 1 else None
     arm = {"backbone": row.backbone, "init": row.init, "n_train": row.n_train}
+    arm |= {"recipe": row.recipe} if line.row else {}
     return PublishedCell(**arm, column=column, value=value, sd=sd, differs=", ".join(differs))
 
 

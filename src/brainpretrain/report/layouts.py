@@ -68,6 +68,27 @@ def with_hours(grid: Grid, spec: TableSpec, hours: Sequence[float]) -> Grid:
     return replace(grid, header=(*grid.header, Cell("Pretraining", "hours")), rows=rows, notes=(*grid.notes, note))
 
 
+def with_training_hours(grid: Grid, spec: TableSpec, hours: Sequence[Sequence[float]]) -> Grid:
+    """A grid of results with a further column for each column of the table: the device hours of fine-tuning ("GPU hours").
+
+    Args:
+        hours: by row and column; see `costs.training_hours`. Those of a row that goes on from another one have a plus.
+    """
+    values = spec.published.training_hours if spec.published else ()
+    published = {(line.backbone, line.init, line.recipe, line.n_train, line.column): f"{line.value:g} h" for line in values}
+    rows = []
+    for line, row, of_row in zip(grid.rows, spec.rows, hours, strict=True):
+        sign = "+" if "--" in row.init else ""
+        cells = [
+            Cell("–" if pd.isna(value) else f"{sign}{value:.2f} h", published=published.get((*row.arm, column.title), ""))
+            for column, value in zip(spec.columns, of_row, strict=True)
+        ]
+        rows.append((*line, *cells))
+    header = (*grid.header, *(Cell(f"{column.title}: hours", "fine-tuning") for column in spec.columns))
+    note = "Hours of fine-tuning: by the clock, times devices, mean over folds; with +, what a row adds to the one before it."
+    return replace(grid, header=header, rows=tuple(rows), notes=(*grid.notes, note))
+
+
 def _result(cell: Mapping[str, Any], metric: Metric, counted: bool, spec: TableSpec) -> Cell:
     """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
     published = ""

@@ -44,7 +44,7 @@ def write_table(
 
     Args:
         scores, spec, overlaps: as for `results.build`.
-        runs: run.json of the pretrainings by path, as for `costs.by_place`; needed by a table that shows hours.
+        runs: run.json of the trainings by path, as for `costs.by_place`; needed by a table that shows hours.
 
     Returns:
         The results as they are shown.
@@ -60,6 +60,10 @@ def write_table(
         hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))
         grids["results"] = layouts.with_hours(grids["results"], spec, hours)
         frames["results"]["pretrain_hours"] = [round(value, 6) for value in hours for _ in spec.columns]
+    if spec.training_hours:
+        trained = costs.training_hours(spec, costs.by_place(runs or {}))
+        grids["results"] = layouts.with_training_hours(grids["results"], spec, trained)
+        frames["results"]["finetune_device_hours"] = [round(value, 6) for of_row in trained for value in of_row]
     for part, grid in grids.items():
         name = spec.name if part == "results" else f"{spec.name}_{part}"
         for suffix in printers.SUFFIXES:

@@ -81,7 +81,9 @@ class PublishedRow(Section):
     )
     n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+    recipe: Name | None = Field(None, description="that of the publication for this row; null: as in the publication")
     hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
+    training_hours: dict[str, Positive] = Field({}, description="published hours of the fine-tuning, by column title")
 
 
 class Published(Section):
@@ -111,4 +113,7 @@ class Table(Section):
         None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
     )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
+    training_hours: bool = Field(
+        False, description="a further column for each column: hours of the fine-tuning, with + for what a row adds to another one"
+    )
     published: Published | None = None
