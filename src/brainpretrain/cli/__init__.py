@@ -71,6 +71,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "evaluation": {
         "predict-cohort": ("evaluation_predict", "segment a cohort, in native space"),
+        "external": ("evaluation_external", "take over the segmentations that another program made of a cohort"),
         "bids": ("evaluation_predict", "write the predictions of a cohort as a BIDS derivative dataset"),
         "evaluate": ("evaluation", "score the predictions of a cohort, in native space"),
         "scores": ("evaluation", "join score tables"),

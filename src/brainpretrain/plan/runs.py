@@ -3,7 +3,8 @@
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
 an *evaluation* is a fine-tuning and a cohort. With `seeds` in the study, a fold has a fine-tuning for each seed.
 An *init* is `scratch`, a pretraining, a release of `config/weights.yaml`, or the fine-tuning of another arm, written as
-`<init>--<recipe>--n<n_train>` of that arm.
+`<init>--<recipe>--n<n_train>` of that arm. Segmentations that another program made are an arm, too, of backbone `external`: it
+has evaluations and no fine-tunings.
 Their paths below `results/<study>/` consist of these words and nothing else, so a run can be read back from its path.
 """
 
@@ -15,7 +16,7 @@ from functools import cached_property
 
 from brainpretrain.cohorts import DISJOINT
 from brainpretrain.config import Config
-from brainpretrain.plan.table_spec import TableSpec, fold_name
+from brainpretrain.plan.table_spec import EXTERNAL, RowSpec, TableSpec, fold_name
 
 SCRATCH = "scratch"
 AFTER = "--"  # between init, recipe and n_train of the arm that another one goes on from; names have no hyphen
@@ -51,6 +52,11 @@ class Arm:
     @property
     def path(self) -> str:
         return f"finetune/{self.task}/{self.backbone}/{self.init}/{self.recipe}/n{self.n_train}"
+
+    @property
+    def external(self) -> bool:
+        """True if another program made its segmentations."""
+        return self.backbone == EXTERNAL
 
     @property
     def before(self) -> Arm | None:
@@ -117,15 +123,34 @@ class Plan:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """Every evaluation of the tables, each once."""
-        return sorted({evaluation for table in self.tables.values() for evaluation in self.table_evaluations(table)})
+        """Every evaluation of a fine-tuning in the tables, each once."""
+        return [evaluation for evaluation in self.scored if not evaluation.arm.external]
+
+    @cached_property
+    def scored(self) -> list[Evaluation]:
+        """Every evaluation of the tables, each once: of fine-tunings, and of segmentations that another program made."""
+        return sorted({evaluation for table in self.tables.values() for evaluation in self.table_scored(table)})
 
     def table_evaluations(self, table: TableSpec) -> list[Evaluation]:
-        """The evaluations behind a table of `tables`, in the order of its rows."""
+        """The evaluations of fine-tunings behind a table of `tables`, in the order of its rows."""
+        return [evaluation for evaluation in self.table_scored(table) if not evaluation.arm.external]
+
+    def table_scored(self, table: TableSpec) -> list[Evaluation]:
+        """All evaluations behind a table of `tables`, in the order of its rows.
+
+        Another program has no folds and seeds: it is scored once, except in the cohort `val`, whose cases each fold chooses.
+        """
         return [
             Evaluation(Arm(column.task, *row.arm), fold, column.cohort, seed)
-            for row, column, (fold, seed) in itertools.product(table.rows, table.columns, table.trainings)
+            for row, column in itertools.product(table.rows, table.columns)
+            for fold, seed in self._trainings(table, row, column.cohort)
         ]
+
+    @staticmethod
+    def _trainings(table: TableSpec, row: RowSpec, cohort: str) -> list[tuple[int, int | None]]:
+        if not row.external:
+            return table.trainings
+        return [(fold, None) for fold in (table.folds if cohort == "val" else table.folds[:1])]
 
     def tuned_at(self, arm: Arm) -> str:
         """The n_train at which the learning rate of an arm is chosen: its own; for 'all' the largest number of the same arm."""
@@ -167,16 +192,16 @@ class Plan:
 
     @cached_property
     def tasks(self) -> list[str]:
-        return sorted({e.arm.task for e in self.evaluations})
+        return sorted({e.arm.task for e in self.scored})
 
     @cached_property
     def cohorts(self) -> list[tuple[str, str]]:
         """Pairs (task, cohort) that are scored."""
-        return sorted({(e.arm.task, e.cohort) for e in self.evaluations})
+        return sorted({(e.arm.task, e.cohort) for e in self.scored})
 
     def draws(self, task: str) -> list[tuple[str, str]]:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
-        scored = [e for e in [*self.evaluations, *self.tunings] if e.arm.task == task]
+        scored = [e for e in [*self.scored, *self.tunings] if e.arm.task == task]
         pairs = {(arm.n_train, e.cohort) for e in scored for arm in e.arm.chain}
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))

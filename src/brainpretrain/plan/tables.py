@@ -11,10 +11,10 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import AfterRow, Published, PublishedRow, Row, Table
+from brainpretrain.config.sections import AfterRow, External, Published, PublishedRow, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, fairness, sources, starts, tuning
+from brainpretrain.plan import checks, external, fairness, sources, starts, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.starts import Planned
 from brainpretrain.plan.table_spec import (
@@ -58,6 +58,7 @@ def make(config: Config) -> Plan:
         spec = _spec(config, name, table, rows[name], [entry for _, entry in found[name]])
         tables[name] = fairness.noted(config, spec)
     plan = Plan(tuning.with_candidates(config, tables), tables)
+    external.check(plan)
     _check_names(plan)
     _check_label_values(plan)
     _check_cohort_labels(plan)
@@ -73,18 +74,26 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[Planned]:
     """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
     for row in table.rows:
         where = f"tables.{name}.rows"
-        n_trains = _many(table.n_train if row.n_train is None else row.n_train)  # it may be 0
-        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), n_trains]
-        for backbone, init, recipe, n_train in itertools.product(*choices):
-            config.get("backbones", backbone, where)
-            config.get("finetune", recipe, where)
-            after = init.row if isinstance(init, AfterRow) else ""
-            full_init = "" if after else _init(config, init, backbone, row.corpus or table.corpus, where)
-            title = _title(table, row, backbone, f"after {after}" if after else init, recipe, n_train)
-            if row.corpus not in (None, table.corpus) and full_init not in ("", init):
-                title += f", on {row.corpus}"
-            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
-            yield Planned(name, spec, row, after)
+        if isinstance(row.init, External):
+            yield from (Planned(name, spec, row) for spec in external.rows(table, row))
+        else:
+            yield from _trained(config, name, table, row, where)
+
+
+def _trained(config: Config, name: str, table: Table, row: Row, where: str) -> Iterator[Planned]:
+    """The rows of an entry of fine-tunings, lists multiplied."""
+    n_trains = _many(table.n_train if row.n_train is None else row.n_train)  # it may be 0
+    choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), n_trains]
+    for backbone, init, recipe, n_train in itertools.product(*choices):
+        config.get("backbones", backbone, where)
+        config.get("finetune", recipe, where)
+        after = init.row if isinstance(init, AfterRow) else ""
+        full_init = "" if after else _init(config, init, backbone, row.corpus or table.corpus, where)
+        title = _title(table, row, backbone, f"after {after}" if after else init, recipe, n_train)
+        if row.corpus not in (None, table.corpus) and full_init not in ("", init):
+            title += f", on {row.corpus}"
+        spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+        yield Planned(name, spec, row, after)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:

@@ -86,22 +86,24 @@ def _scored(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec
         "folds": len(by_fold),
         "folds_expected": len(keys),
         "score": np.mean(by_fold) if complete else np.nan,
-        "score_sd": results.sd_of_draws(np.array(by_fold), spec) if complete else np.nan,
+        "score_sd": results.sd_of_draws(np.array(by_fold), spec, row) if complete else np.nan,
     }
 
 
 def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     arm = Arm(column.task, *row.arm)
-    folds = [runs.get(f"{one.path}/fold{fold}") for one in arm.chain for fold in spec.fold_names]
+    by_arm = [[runs.get(f"{one.path}/fold{fold}") for fold in spec.fold_names] for one in arm.chain]
+    folds = [run for of_arm in by_arm for run in of_arm]
     finetunings = [run for run in folds if run]
+    seconds = [[run["seconds"] for run in of_arm if run] for of_arm in by_arm]
     pretraining = runs.get(arm.pretraining.path) if arm.pretraining else None
-    elsewhere = arm.pretraining is None and arm.start != spec.baseline
+    elsewhere = arm.pretraining is None and arm.start != spec.baseline and not arm.external
     complete = len(finetunings) == len(folds) and (pretraining is not None or not arm.pretraining)
-    without = 0.0 if not arm.pretraining and not elsewhere else np.nan
+    without = 0.0 if not (arm.pretraining or elsewhere or arm.external) else np.nan
     cost = {
         "pretrain_hours": pretraining["seconds"] / 3600 if pretraining else without,
         "tuning_hours": sum(_tuning_hours(one, spec, runs) for one in arm.chain),
-        "finetune_hours": sum(run["seconds"] for run in finetunings) / len(spec.fold_names) / 3600 if finetunings else np.nan,
+        "finetune_hours": sum(float(np.mean(of_arm)) / 3600 if of_arm else np.nan for of_arm in seconds),
         "pretrain_memory_gb": pretraining["peak_memory_gb"] if pretraining else np.nan,
         "finetune_memory_gb": max((run["peak_memory_gb"] for run in finetunings), default=np.nan),
     }

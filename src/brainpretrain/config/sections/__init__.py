@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Filters,
     LabelledSource,
     OutOfDistribution,
     Preprocess,
@@ -29,6 +30,7 @@ from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, S
 from brainpretrain.config.sections.tables import (
     AfterRow,
     Column,
+    External,
     MetricName,
     Published,
     PublishedRow,
@@ -66,6 +68,8 @@ __all__ = [
     "Count",
     "Dataset",
     "Encoder",
+    "External",
+    "Filters",
     "Finetune",
     "FinetuneRecipe",
     "Inference",
