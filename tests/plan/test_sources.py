@@ -7,6 +7,7 @@ from brainpretrain import config
 from brainpretrain.errors import UserError
 from brainpretrain.plan import specs, tables
 from brainpretrain.plan.runs import Arm
+from helpers import ROOT
 
 ROW = "      - {title: on from there, backbone: unet_micro, init: {row: 0 masks}, n_train: 1}\n"
 
@@ -109,3 +110,32 @@ def test_a_task_without_sources_takes_no_recipe_that_counts_them(config_dir):
         plan_of(config_dir, text)
     with pytest.raises(UserError, match="n_train 0 of task 'tissue' trains on nothing: the task has no sources"):
         plan_of(config_dir, text, (", mixing: balanced", ""))
+
+
+@pytest.fixture(scope="module")
+def zhang():
+    return tables.make(config.load(ROOT / "config", {"study": "zhang"}))
+
+
+def test_table_iii_has_the_published_values_and_every_control(zhang):
+    spec = zhang.tables["zhang_33_published"]
+    assert spec.metric == "dice_with_background" and zhang.tables["zhang_33"].published is None
+    of_row = {(cell.backbone, cell.init, cell.n_train): cell.value for cell in spec.published.cells}
+    first = next(row for row in spec.rows if row.title.startswith("UNETR, 0 masks"))
+    after = Arm("", *first.arm).next_init
+    assert of_row["unetr_mae", first.init, "0"] == 75.8 and of_row["unetr_mae", after, "600"] == 89.0
+    assert of_row["swinunetr", "scratch", "all"] == 90.9 and len(of_row) == len(spec.published.cells) == 8 + 1 + 7 + 1
+    assert [hours.value for hours in spec.published.training_hours] == [109.28, 165.6]
+    kinds = {(row.start == "scratch", "--" in row.init) for row in spec.rows if row.n_train == "10"}
+    assert kinds == {(True, True), (True, False), (False, True), (False, False)}
+
+
+@pytest.mark.parametrize("study", ["zhang", "pretrain_once"])
+def test_scratch_and_pretrained_arms_are_trained_alike(study):
+    plan = tables.make(config.load(ROOT / "config", {"study": study}))
+    for recipe in {evaluation.arm.recipe for evaluation in plan.evaluations}:
+        assert plan.config.finetune[recipe].policy(True) == plan.config.finetune[recipe].policy(False)
+    for name in [name for name in plan.tables if "table4" not in name and "figure8" not in name]:
+        arms = {row.arm for row in plan.tables[name].rows}
+        controls = {(backbone, init.replace(init.split("--")[0], "scratch", 1), *rest) for backbone, init, *rest in arms}
+        assert controls <= arms and len(controls) < len(arms)
