@@ -49,7 +49,7 @@ def model(cohort, encoder, tmp_path_factory):
 def test_training_and_prediction_see_the_same_values_voxel_by_voxel(cohort, name, patch):
     case = case_of(cohort, "s0")
     rule = intensity_rule([case], [LOOKUP], name)
-    patches = FinetunePatches([case], LOOKUP, patch, Policy({}), 0.0, 0, rule)
+    patches = FinetunePatches([case], [LOOKUP], patch, Policy({}), 0.0, 0, rule)
     recipe = FinetuneRecipe.model_validate(tiny.finetune_config(1)["recipe"])
     module = Finetuning(build_network(tiny.BACKBONE, 1, 2), recipe, Policy({}), [])
     trained, _ = module.augmented(collate([patches[0]]))

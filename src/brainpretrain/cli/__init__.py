@@ -21,6 +21,7 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
+        "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
@@ -75,6 +76,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "bids": ("evaluation_predict", "write the predictions of a cohort as a BIDS derivative dataset"),
         "evaluate": ("evaluation", "score the predictions of a cohort, in native space"),
         "scores": ("evaluation", "join score tables"),
+        "compare-encoders": ("evaluation_features", "compare the encoders of an arm before and after fine-tuning"),
         "choose-rate": ("evaluation", "choose the learning rate of an arm by its scores on validation cases"),
     },
     "report": {
@@ -84,6 +86,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "make a table of cohorts of other data sets, split into sites seen and not seen in training",
         ),
         "table-trainings": ("report_training", "show whether trainings have converged, and their chosen learning rates"),
+        "table-encoders": ("report_encoders", "show how far fine-tuning moved the features of each encoder"),
         "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
         "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),
         "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),

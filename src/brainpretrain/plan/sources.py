@@ -37,6 +37,12 @@ def _check_arm(plan: Plan, arm: Arm) -> None:
             where=where if task.sources else config.where("tasks", arm.task),
             fix="use a recipe with 'sources: all' for this row, and a task with 'sources'; or n_train 1 or more",
         )
+    if arm.n_train == "0" and recipe.validation:
+        raise UserError(
+            f"the recipe '{arm.recipe}' would choose the weights of n_train 0 by labels of the target",
+            where=f"{config.where('finetune', arm.recipe)}.validation",
+            fix="use a recipe without 'validation' for this row",
+        )
     for source in task.sources:
         if isinstance(asked, int) and isinstance(source.n, int) and asked > source.n:
             problem = (

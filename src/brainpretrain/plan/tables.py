@@ -14,7 +14,7 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import AfterRow, External, Published, PublishedRow, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, external, fairness, sources, starts, tuning
+from brainpretrain.plan import checks, external, fairness, probing, sources, starts, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.starts import Planned
 from brainpretrain.plan.table_spec import (
@@ -52,10 +52,11 @@ def make(config: Config) -> Plan:
     planned = {name: list(_rows(config, name, table)) for name, table in entries.items()}
     found = {name: starts.resolved(rows, planned) for name, rows in planned.items()}
     rows = {name: _compared(f"tables.{name}.rows", found[name]) for name in found}
+    config, rows = probing.added(config, rows)
     config = fairness.filled(config, rows)
     tables = {}
-    for name, table in entries.items():
-        spec = _spec(config, name, table, rows[name], [entry for _, entry in found[name]])
+    for name, of_table in rows.items():
+        spec = _spec(config, name, config.tables[name], of_table, [entry for _, entry in found.get(name, [])])
         tables[name] = fairness.noted(config, spec)
     plan = Plan(tuning.with_candidates(config, tables), tables)
     external.check(plan)
@@ -92,8 +93,9 @@ def _trained(config: Config, name: str, table: Table, row: Row, where: str) -> I
         title = _title(table, row, backbone, f"after {after}" if after else init, recipe, n_train)
         if row.corpus not in (None, table.corpus) and full_init not in ("", init):
             title += f", on {row.corpus}"
-        spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
-        yield Planned(name, spec, row, after)
+        watched = validating.described(config.finetune[recipe])
+        fields = {"backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train), "watched": watched}
+        yield Planned(name, RowSpec(title=title, **fields), row, after)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
@@ -161,22 +163,23 @@ def _many(value: Any) -> list:
 
 
 def _spec(config: Config, name: str, table: Table, rows: list[RowSpec], entries: list[Row]) -> TableSpec:
-    """The table with every name resolved, after a check of its columns; `entries`: those of its rows."""
+    """The table with every name resolved, after a check of its columns; `entries`: those of its rows, none of a probe."""
     _check_columns(config, name, table, rows)
     return TableSpec(
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        columns=tuple(ColumnSpec(**column.model_dump(), kfold=config.tasks[column.task].split.k) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        probe=name not in config.study.build,
         free=config.study.protocol == "free",
         metric=table.metric,
         training_hours=table.training_hours,
         margin=table.margin,
-        published=_published(config, name, table, list(zip(rows, entries, strict=True))),
+        published=_published(config, name, table, list(zip(rows, entries, strict=False))),
         bootstrap=config.settings.bootstrap,
     )
 
@@ -192,11 +195,11 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 where=f"{config.where('tables', name)}.columns",
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
-        if column.cohort == "test" and not task.split.test_fraction:
+        if column.cohort == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
-                fix="use 'cohort: val' or a test_fraction",
+                fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
             raise UserError(

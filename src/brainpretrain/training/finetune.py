@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from brainpretrain import decoders, scales
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.backbones.tokens import TokenEncoder
-from brainpretrain.cohorts.cases import IGNORED, Case, side_pairs
+from brainpretrain.cohorts.cases import IGNORED, Case, label_lookup, side_pairs
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
@@ -23,12 +24,13 @@ from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.preprocess.sessions import alignment_of
 from brainpretrain.scales import Rule
+from brainpretrain.seeds import sample_seed
 from brainpretrain.training import schedule
 from brainpretrain.training.labelled import gather
 from brainpretrain.training.machine import Machine
-from brainpretrain.training.modules import Finetuning
+from brainpretrain.training.modules import Finetuning, WatchedFinetuning
 from brainpretrain.training.run import Attempt
-from brainpretrain.training.samples import FinetunePatches, sample_seed
+from brainpretrain.training.samples import FinetunePatches, ValidationPatches
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.facts import check_facts
 
@@ -78,13 +80,17 @@ def finetune(
     rule = intensity_rule(data.cases, data.lookups, recipe.intensity)
     places = data.cases, data.lookups, recipe.patch_size, policy, recipe.foreground_fraction
     train = FinetunePatches(*places, seed, rule, data.parts)
-    module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
+    kind = WatchedFinetuning if recipe.validation else Finetuning
+    module = kind(network, recipe, policy, schedule.stretches(recipe.phases, recipe.epoch_steps or log_every))
+    val = _validation(train, data.watched_cases, label_lookup(task.labels, task.ignore), module, log_every)
     made_from = {
         "config": plain,
         "cases": [[row["checksum"], row["label_checksum"]] for case in data.cases for row in case.rows],
         "init": _sha256_of(init, recipe.transfer) if init else "scratch",
         "log_every_steps": log_every,
     }
+    if val:
+        made_from["validation"] = [[row["checksum"], row["label_checksum"]] for case in val.patches.cases for row in case.rows]
     facts = {"parameters": parameters(network), "cases": len(data.cases), "train_subjects": data.subjects}
     facts |= {"transferred": len(report)}
     facts |= {"source_subjects": data.source_subjects} if data.source_subjects else {}
@@ -92,14 +98,62 @@ def finetune(
         facts |= {"atlas_checksum": place.checksum}
     facts |= {"label_values_as_background": data.background} if data.background else {}
     facts |= {"intensity_scale": rule.fixed} if rule.fixed else {}
-    with Attempt(module, made_from, machine, log_every) as attempt:
-        if not attempt.fit(train) or not attempt.is_first:
+    rows, classes = (len(val.rows), list(task.labels)) if val else (0, [])
+    with Attempt(module, made_from, machine, log_every, rows, classes) as attempt:
+        if not attempt.fit(train, val) or not attempt.is_first:
             return
+        if attempt.watch:
+            facts["validation"] = _about_validation(run, data.watched, rows, attempt)
+            if (best := attempt.watch.weights()) is not None:
+                network.load_state_dict(best)
         about = {"kind": "model", "in_channels": len(task.sequences), "commit": attempt.facts["commit"], **plain, **facts}
         about |= {"classes": list(task.labels), "inference": inference}
         weights.save(machine.out / "model", network.state_dict(), about)
         write_tsv(machine.out / "transfer.tsv", report, ["tensor", "shape", "status"])
-        attempt.finish(run, facts)
+        attempt.finish(run, facts | _beyond_the_model(attempt))
+
+
+def _validation(
+    train: FinetunePatches, cases: Sequence[Case], lookup: np.ndarray, module: Finetuning, log_every: int
+) -> ValidationPatches | None:
+    """The patches of a validation, on cases of the target, with the module set to it; None if there is none.
+
+    Raises:
+        UserError: validations would not be at the end of a row of log.csv.
+    """
+    rule = module.recipe.validation
+    if rule is None:
+        return None
+    if rule.every_steps % log_every:
+        raise UserError(
+            f"validation.every_steps {rule.every_steps} is no multiple of the {log_every} steps between two rows of the log",
+            where="recipe",
+            fix="change one of them",
+        )
+    module.val_every_epochs = rule.every_steps // log_every
+    changes = {"cases": list(cases), "lookups": [lookup] * len(cases), "parts": [], "policy": Policy({}), "_foreground": {}}
+    return ValidationPatches(dataclasses.replace(train, **changes), rule.patches)
+
+
+def _about_validation(run: FinetuneRun, subjects: list[str], patches: int, attempt: Attempt) -> dict[str, Any]:
+    """What run.json and model.json say of the validation."""
+    rule = run.recipe.validation.model_dump(exclude={"subjects", "patches"})
+    facts = attempt.watch.summary(attempt.steps, attempt.total_steps)
+    if facts.get("stopped_early"):
+        words = (
+            f"ended early at step {attempt.steps} of {attempt.total_steps}: {run.recipe.patience} validations without a new best"
+        )
+        print(words, flush=True)
+    print(f"the model has the weights of step {facts['selected_step']}, pseudo-Dice {facts['pseudo_dice']}", flush=True)
+    return {"subjects": subjects, "patches": patches, **rule, **facts}
+
+
+def _beyond_the_model(attempt: Attempt) -> dict[str, Any]:
+    """What run.json says of a validated training and model.json does not."""
+    if attempt.watch is None:
+        return {}
+    planned = {"planned_steps": attempt.total_steps} if attempt.steps < attempt.total_steps else {}
+    return planned | {"validation_seconds": round(attempt.watch.seconds, 2)}
 
 
 def intensity_rule(cases: Sequence[Case], lookups: Sequence[np.ndarray], name: str) -> Rule:

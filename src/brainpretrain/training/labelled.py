@@ -27,6 +27,7 @@ class Labelled:
         subjects: of the target.
         source_subjects: by data set, those of the sources; empty without sources.
         background: label values that count as background, as text; '' if there are none.
+        watched, watched_cases: subjects of the target, and their cases, on which the training is validated.
     """
 
     cases: list[Case]
@@ -35,6 +36,8 @@ class Labelled:
     subjects: list[str]
     source_subjects: dict[str, list[str]]
     background: str
+    watched: list[str]
+    watched_cases: list[Case]
 
 
 def gather(
@@ -54,7 +57,7 @@ def gather(
     """
     task = run.task
     by_subject = labelled_cases(table, folder, task.sequences, fold.get("subsets", []))
-    subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
+    subjects, watched = _subjects(fold, set(by_subject), run)
     pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
     texts = [background_values(pool, task.labels, task.ignore)] if pool else []
     groups = [[case for subject in subjects for case in by_subject[subject]]]
@@ -70,7 +73,16 @@ def gather(
     if not every:
         raise UserError("there is no case to train on", where=run.name, fix="raise n_train, or use the sources of the task")
     parts = _parts(groups) if run.recipe.mixing == "balanced" and run.sources else []
-    return Labelled(every, lookups, parts, subjects, used, "; ".join(filter(None, texts)))
+    watched_cases = [case for subject in watched for case in by_subject[subject]]
+    return Labelled(every, lookups, parts, subjects, used, "; ".join(filter(None, texts)), watched, watched_cases)
+
+
+def _subjects(fold: Mapping[str, Any], usable: set[str], run: FinetuneRun) -> tuple[list[str], list[str]]:
+    """The subjects of the target that train, and those that the training is validated on."""
+    rule, n_train = run.recipe.validation, str(run.n_train)
+    if rule is None:
+        return splits.training_subjects(fold, usable, n_train), []
+    return splits.validation_subjects(fold, usable, n_train, rule.number, rule.taken_from)
 
 
 def _of_source(
