@@ -18,8 +18,10 @@ from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, write_json
 from brainpretrain.weights import store as weights
+from brainpretrain.weights.foreign import AXES, ZYX
 
 CONFIGURATION = "3d_brainpretrain"  # name of the configuration in nnU-Net's plans
+_SCHEMES = {"unit": "RescaleTo01Normalization", "zscore": "ZScoreNormalization"}  # by rule of intensities
 _SLOPE = 1e-2  # of the leaky ReLU that nnU-Net initialises for
 
 
@@ -50,10 +52,15 @@ def export_nnunet(folder: Path, out: Path, in_channels: int | None, seed: int) -
     plan = nnunet_plan(encoder, module.nnunet_architecture(encoder), facts)
     decoder_convs = plan["configurations"][CONFIGURATION]["architecture"]["arch_kwargs"]["n_conv_per_stage_decoder"]
     state = nnunet_encoder(encoder, module.nnunet_names) | nnunet_decoder(encoder, decoder_convs, seed)
-    with atomic(out) as temporary:
-        torch.save({"network_weights": state}, temporary)
+    write_checkpoint(out, {"network_weights": state, AXES: ZYX})
     write_json(out.with_suffix(".json"), plan)
     return plan
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes tensors and plain values as other programs read them, by `torch.save`."""
+    with atomic(path) as temporary:
+        torch.save(dict(content), temporary)
 
 
 def nnunet_encoder(encoder: Encoder, names: Callable[[str], list[str]]) -> dict[str, torch.Tensor]:
@@ -117,7 +124,7 @@ def nnunet_plan(encoder: Encoder, architecture: Mapping[str, Any], facts: Mappin
             "arch_kwargs": kwargs,
             "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
-        "normalization_schemes": ["RescaleTo01Normalization"] * encoder.in_channels,
+        "normalization_schemes": [_SCHEMES[facts.get("intensity", "unit")]] * encoder.in_channels,
         "use_mask_for_norm": [False] * encoder.in_channels,
     }
     if facts["preprocess"]:
