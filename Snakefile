@@ -63,6 +63,7 @@ include: "rules/figures.smk"
 
 
 if workflow.is_main_process:
+    say_protocol()
     refuse_placeholders()
     refuse_what_cannot_work()
 
@@ -84,7 +85,7 @@ def table_targets(name):
     targets |= {f"{FIGURES}/alignments/{dataset}/{recipe}.png" for dataset, recipe in PLAN.aligned}
     if specs.sites_columns(PLAN, name):
         targets.add(f"{TABLES}/{name}_sites.html")
-    if specs.grids(PLAN, name) or CONFIG.study.protocol == "fair":
+    if specs.grids(PLAN, name):
         targets.add(f"{TABLES}/{name}_trainings.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")

@@ -15,6 +15,12 @@ def table_runs(wildcards):
     return [f"{STUDY}/{training}/run.json" for training in sorted(trainings)]
 
 
+def table_candidates(wildcards):
+    """run.json of the trainings from which the learning rates of a table were chosen."""
+    arms = {(e.arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])}
+    return sorted({f"{STUDY}/{e.training}/run.json" for arm, fold in arms for e in PLAN.candidates(arm, fold)})
+
+
 rule plot_cases:
     input:
         table_scores,
@@ -35,6 +41,7 @@ rule plot_costs:
     input:
         scores=table_scores,
         runs=table_runs,
+        candidates=table_candidates,
     output:
         html=shown(FIGURES + "/{table}_costs.html", RESULTS_SECTION, "costs", table="{table}", shows="hours and memory"),
         tsv=FIGURES + "/{table}_costs.tsv",
@@ -48,7 +55,7 @@ rule plot_costs:
         spec=table_spec,
         out=subpath(output.html, parent=True),
     shell:
-        "brainpretrain plot-costs --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q} --out {params.out:q}"
+        "brainpretrain plot-costs --scores {input.scores:q} --runs {input.runs:q} {input.candidates:q} --spec {params.spec:q} --out {params.out:q}"
         " > {log:q} 2>&1"
 
 

@@ -11,8 +11,14 @@ from pathlib import Path
 
 from brainpretrain.config import profiles
 from brainpretrain.datasets import TEMPLATES
-from brainpretrain.plan import checks, existing
+from brainpretrain.plan import checks, existing, fairness
 from brainpretrain.training import gpus
+
+
+def say_protocol():
+    """One line with what `protocol: fair` adds to the study; nothing in a study without it."""
+    if line := fairness.said(PLAN):
+        print(line, file=sys.stderr)
 
 
 def refuse_what_cannot_work():

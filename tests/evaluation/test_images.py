@@ -40,7 +40,7 @@ def test_several_channels_are_prepared_as_the_workflow_stores_them(pair_model, t
     table = shards.build(rows, tmp_path, tmp_path / "stored", tiny.PREPROCESS, 0, 1)
     (case,) = labelled_cases(table, tmp_path / "stored", ["FLAIR", "T1w"])["s"]
     facts = read_json(pair_model / "model.json")
-    image, geometry, _ = prepare([tmp_path / "s_FLAIR.nii.gz", tmp_path / "s_T1w.nii.gz"], facts)
+    image, geometry, *_ = prepare([tmp_path / "s_FLAIR.nii.gz", tmp_path / "s_T1w.nii.gz"], facts)
     assert np.array_equal(image, case.image()) and geometry.to_json() == case.rows[0]["geometry"]
 
 
@@ -49,7 +49,7 @@ def test_channels_are_cropped_to_the_box_of_all(pair_model, tmp_path):
     flair[2:9, 3:12, 4:14], t1w[5:13, 2:10, 4:15] = np.arange(7)[:, None, None] + 1, np.arange(8)[:, None, None] + 1
     facts = read_json(pair_model / "model.json")
     pair = [save(tmp_path / "flair.nii", flair), save(tmp_path / "t1w.nii", t1w)]
-    image, geometry, _ = prepare(pair, facts)
+    image, geometry, *_ = prepare(pair, facts)
     assert geometry.box == ((2, 13), (2, 12), (4, 15)) and image.shape == (2, 11, 10, 11)
     assert predict(pair_model, tmp_path / "out", ",".join(map(str, pair))) == 0
     assert labels_of(tmp_path / "out" / "flair_dseg.nii.gz").shape == (16, 16, 16)
@@ -88,7 +88,7 @@ def test_another_spacing_is_brought_to_that_of_the_model_and_back(model, tmp_pat
     path = save(tmp_path / "thick.nii.gz", brain(shape=(12, 16, 20)), np.diag([2, 1.5, 0.8, 1]))
     assert predict(model, tmp_path / "out", path) == 0
     facts = read_json(model / "model.json")
-    image, geometry, _ = prepare([path], facts)
+    image, geometry, *_ = prepare([path], facts)
     assert geometry.stored_shape == (18, 16, 13) and image.shape == (1, 18, 16, 13)  # 9 x 2, 11 x 1.5, 16 x 0.8 mm
     found = nib.load(tmp_path / "out" / "thick_dseg.nii.gz")
     assert found.shape == (12, 16, 20) and not np.asarray(found.dataobj)[:2].any()

@@ -138,7 +138,7 @@ def test_a_volume_of_one_coarsest_voxel_is_refused(encoder):
 def test_an_array_is_taken_as_it_is(tmp_path, shape):
     array = np.random.default_rng(0).normal(size=shape)
     np.save(tmp_path / "x.npy", array)
-    found = read_image(tmp_path / "x.npy", FACTS, raw=True)
+    found, _ = read_image(tmp_path / "x.npy", FACTS, raw=True)
     assert found.shape == (*(1,) * (5 - len(shape)), *shape) and np.array_equal(
         found.numpy().squeeze(), array.squeeze().astype(np.float32)
     )
@@ -171,10 +171,10 @@ def test_an_array_cannot_be_prepared(tmp_path):
 def test_a_nifti_is_prepared_as_the_corpus_was_or_taken_as_it_is(tmp_path):
     array = np.random.default_rng(0).integers(1, 200, (12, 11, 10)).astype(np.int16)
     nib.save(nib.Nifti1Image(array, np.diag([-2.0, 2, 2, 1])), tmp_path / "x.nii.gz")
-    assert np.array_equal(read_image(tmp_path / "x.nii.gz", FACTS, raw=True)[0, 0].numpy(), array)
-    found = read_image(tmp_path / "x.nii.gz", FACTS, raw=False)
+    assert np.array_equal(read_image(tmp_path / "x.nii.gz", FACTS, raw=True)[0][0, 0].numpy(), array)
+    found, scale = read_image(tmp_path / "x.nii.gz", FACTS, raw=False)
     wanted = volumes.preprocess(nifti.read_volume(tmp_path / "x.nii.gz"), None, tiny.PREPROCESS)[0]
-    assert found.shape == (1, 1, 24, 22, 20) and np.array_equal(found[0, 0].numpy(), wanted)
+    assert found.shape == (1, 1, 24, 22, 20) and np.array_equal(found[0, 0].numpy(), wanted) and scale is None
     with pytest.raises(UserError, match="does not say how its volumes were prepared"):
         read_image(tmp_path / "x.nii.gz", FACTS | {"preprocess": None}, raw=False)
 

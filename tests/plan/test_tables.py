@@ -269,7 +269,7 @@ CONTROL = """tables:
 
 def with_control(config_dir, baseline):
     study = (config_dir / "studies" / "amaes.yaml").read_text()
-    head = "\n".join(line for line in study.splitlines() if line.startswith(("title:", "seed:", "folds:")))
+    head = "\n".join(line for line in study.splitlines() if line.startswith(("title:", "seed:", "folds:", "protocol:")))
     (config_dir / "studies" / "control.yaml").write_text(f"{head}\nbuild: [demo]\n{CONTROL.replace('BASELINE', baseline)}")
     return tables.make(config.load(config_dir, {"study": "control"})).tables["demo"]
 

@@ -38,7 +38,7 @@ def made(config_dir, head="", cohort="test", row="", **changes):
 
 
 def test_each_arm_and_fold_has_a_candidate_for_each_rate(config_dir):
-    plan = made(config_dir, head="seeds: [3, 4]")
+    plan = made(config_dir, head="protocol: free\nseeds: [3, 4]")
     arm = next(e.arm for e in plan.evaluations if e.arm.init == "scratch" and e.arm.n_train == "10")
     found = plan.candidates(arm, 1)
     assert [(e.arm.recipe, e.arm.n_train, e.fold, e.cohort, e.seed) for e in found] == [
@@ -76,9 +76,11 @@ def test_candidates_differ_in_their_rates_alone(config_dir):
         ({"a": ("[10, 40, all]", "all")}, r"n_train 'all' leaves no case to choose the learning rate"),
         ({"a": ("mine_papers:", "mine_lr1:")}, "has the name of a candidate"),
         ({"a": ("{like: fair,", "{like: fair, lr_grid: [1.0e-3],")}, "at least two different learning rates"),
-        ({"head": "protocol: fair", "a": ("folds: 3", "folds: 2")}, "protocol: fair needs 3 folds"),
-        ({"head": "protocol: fair", "a": ("recipe: mine\n", "recipe: mine_papers\n"), "b": ("{like: amaes}", "{like: amaes, lr_grid: [1.0e-4, 1.0e-3]}")}, r"differs from its baseline in more than the encoder: augmentation"),
-        ({"head": "protocol: fair", "a": ("{like: fair,", "{like: fair, lr_grid: [],")}, "'mine' has no lr_grid"),
+        ({"a": ("folds: 3", "folds: 2")}, r"2 folds: fewer than 3 draws[\s\S]*\n    folds: 3"),
+        ({"head": "seeds: [5, 0]"}, r"2 seeds: fewer than 3[\s\S]*\n    seeds: \[5, 0, 1\]"),
+        ({"a": ("recipe: mine\n", "recipe: mine_papers\n")}, r"differs from its baseline in more than the encoder: augmentation[\s\S]*in finetune.mine_papers: augmentation_scratch: spatial"),
+        ({"a": ("recipe: mine\n", "recipe: amaes\n")}, r"write these lines, or 'protocol: free'[\s\S]*finetune: {amaes: {like: amaes, augmentation_scratch: spatial}}"),
+        ({"cohort": "val", "a": ("[10, 40, all]", "10"), "b": ("{like: fair,", "{like: fair, lr_grid: [],")}, r"chosen on cases that the column 'BraTS' scores[\s\S]*'protocol: free'"),
     ],
 )  # fmt: skip
 def test_what_would_not_be_a_fair_choice_is_refused(config_dir, changes, message):
@@ -90,13 +92,48 @@ def test_a_fair_study_is_planned_also_with_a_control_that_names_its_baseline(con
     row = "- {title: longer, backbone: unet_b, n_train: 10, recipe: twice, baseline: 'unet_b, scratch, n=10'}"
     plan = made(
         config_dir,
-        head="protocol: fair",
         row=row,
         a=("  mine_papers: {like: amaes}", "  twice: {like: mine, phases: [{steps: 9, lr: 1, decay: cosine}]}"),
     )
     spec = plan.tables["demo"]
     assert [row.besides for row in spec.rows] == [()] * 6 + [("phases",)]
     assert specs.grids(plan, "demo").keys() == {"mine", "twice"}
+
+
+def test_a_study_that_says_nothing_is_fair_and_what_it_leaves_open_is_filled_in(config_dir):
+    plan = made(config_dir, a=("{like: fair,", "{like: fair, lr_grid: [],"))
+    assert plan.config.study.seeds == [0, 1, 2] == list(plan.tables["demo"].seeds)
+    assert specs.grids(plan, "demo") == {"mine": [6.7e-5, 2e-4, 6e-4]}
+    assert fairness.said(plan) == (
+        "protocol: fair: 3 draws with seeds 0, 1, 2; learning rates to choose from: 6.7e-05, 0.0002, 0.0006 (mine);"
+        f" {2 * 3 * 3 * 3 + 2 * 2 * 3 * 3} fine-tunings, {2 * 2 * 3 * 3} of them to choose rates (docs/statistics.md)"
+    )
+
+
+def test_what_the_protocol_refuses_is_planned_with_the_lines_that_it_prints(config_dir):
+    """One refusal has all of the problems; its lines, written where it says, make the study a fair one."""
+    changes = {"head": "seeds: [7]", "a": ("folds: 3", "folds: 1"), "b": ("recipe: mine\n", "recipe: mine_papers\n")}
+    with pytest.raises(UserError) as refused:
+        made(config_dir, **changes)
+    lines = [line.strip() for line in str(refused.value).partition("says:\n")[2].splitlines()]
+    assert lines == ["folds: 3", "seeds: [7, 0, 1]", "in finetune.mine_papers: augmentation_scratch: spatial"]
+    changes |= {"head": lines[1], "a": ("folds: 3", lines[0])}
+    plan = made(config_dir, **changes, c=("{like: amaes}", f"{{like: amaes, {lines[2].partition(': ')[2]}}}"))
+    assert plan.config.study.seeds == [7, 0, 1] and not any(row.besides for row in plan.tables["demo"].rows)
+
+
+@pytest.mark.parametrize("head", ["protocol: free", "protocol: paper"])
+def test_without_the_protocol_nothing_is_demanded_or_filled_in(config_dir, head):
+    plan = made(config_dir, head=head, a=("folds: 3", "folds: 1"), b=("recipe: mine\n", "recipe: mine_papers\n"))
+    assert plan.config.study.seeds == [] and plan.tunings == [] and fairness.said(plan) == ""
+    assert plan.tables["demo"].free is (head == "protocol: free")
+
+
+def test_a_study_that_compares_nothing_is_not_affected(config_dir):
+    """The first study on own data: one row from scratch, one fold, all cases."""
+    rows = ("init: [scratch, amaes], n_train: [10, 40, all]", "init: scratch, n_train: [10, all]")
+    plan = made(config_dir, a=("folds: 3", "folds: 1"), b=rows, c=("{like: fair,", "{like: amaes,"))
+    assert plan.config.study.seeds == [] and plan.tunings == [] and fairness.said(plan) == ""
 
 
 def test_what_the_arms_of_a_paper_differ_in_is_noted():

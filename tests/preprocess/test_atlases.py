@@ -55,7 +55,7 @@ def test_a_session_is_stored_in_the_space_of_the_atlas(stored: Any, atlas: Path)
     assert geometry.source.shape == SHAPE and sessions.own_grid(rows.loc[1])[0] == (56, 60, 14)
     (case,) = labelled_cases(rows, table.parent, ["DWI", "FLAIR"])["s1"]
     facts = {"task": {"sequences": ["DWI", "FLAIR"]}, "preprocess": recipe}
-    image, same, _ = prepare([raw / "s1_DWI.nii.gz", raw / "s1_FLAIR.nii.gz"], facts)
+    image, same, *_ = prepare([raw / "s1_DWI.nii.gz", raw / "s1_FLAIR.nii.gz"], facts)
     np.testing.assert_array_equal(image, case.image())
     assert same == geometry
     # the lesion of the atlas's head is where the stored label has it

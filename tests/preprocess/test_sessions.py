@@ -78,7 +78,7 @@ def test_a_session_is_stored_on_one_grid_and_in_one_box(raw: Any, table: Path) -
     assert float(stored["covered"][1]) > 0.99 and "rigid alignment to s1_DWI.nii.gz, 100.0 %" in stored["detail"][1]
     (case,) = labelled_cases(stored, table.parent, ["DWI", "FLAIR"])["s1"]
     facts = {"task": {"sequences": ["DWI", "FLAIR"]}, "preprocess": SESSION}
-    image, geometry, _ = prepare([folder / row["path"] for row in rows[:2]], facts)
+    image, geometry, *_ = prepare([folder / row["path"] for row in rows[:2]], facts)
     np.testing.assert_array_equal(image, case.image())  # what is predicted is what is stored
     assert geometry.to_json() == stored["geometry"][0]
     boxes = [sessions.foreground_box(nib.as_closest_canonical(nib.load(folder / row["path"])).get_fdata()) for row in rows[:1]]

@@ -19,6 +19,7 @@ from brainpretrain.preprocess.volumes import (
     preprocess,
     require_same_grid,
     to_float16,
+    windowed,
 )
 from helpers import SHARED
 
@@ -82,6 +83,39 @@ def test_normalise_is_its_definition(dtype: type, quantile: float, layout: Any) 
     result = normalise(array, quantile)
     assert result.dtype == np.float32 and result.min() == 0 and result.max() == 1
     np.testing.assert_allclose(result, normalised(array, quantile), atol=2e-7)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("quantiles", [(0.01, 0.99), (0.25, 0.5), (0.005, 1.0)])
+def test_a_lower_quantile_clips_below(layout: Any, quantiles: tuple[float, float]) -> None:
+    array = layout(head(np.float32) - 30)
+    above = array[array > array.min()].astype(np.float64)
+    low, high = np.quantile(above, quantiles)
+    wanted = (array.astype(np.float64).clip(low, high) - low) / (high - low)
+    result = normalise(array, quantiles[1], quantiles[0])
+    assert result is not None and (result[array == array.min()] == 0).all()
+    np.testing.assert_allclose(result, wanted, atol=2e-6)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_window_is_the_same_in_every_volume(layout: Any) -> None:
+    array = layout(head(np.int16) - 1024)
+    image = windowed(array, -900, 600)
+    assert image is not None
+    np.testing.assert_allclose(image, (array.astype(np.float64).clip(-900, 600) + 900) / 1500, atol=1e-6)
+    assert windowed(array, 5000, 6000) is None and windowed(array, -3000, -2000) is None
+
+
+def test_a_recipe_with_a_window_stores_it_and_refuses_what_is_outside_of_it() -> None:
+    array = (head(np.int16) - 1024).astype(np.int16)
+    recipe = RECIPE | {"crop": "none", "upper_quantile": 1, "window": [-1000, 200], "allow_negative": True}
+    image, _, _, facts = preprocess(volume_of(array), None, recipe)
+    np.testing.assert_allclose(image, (array.astype(np.float64).clip(-1000, 200) + 1000) / 1200, atol=1e-6)
+    assert facts["mean"] == pytest.approx(image.mean(dtype=np.float64), abs=1e-6)
+    assert facts["std"] == pytest.approx(image.std(dtype=np.float64), abs=1e-6)
+    with pytest.raises(BadVolume, match="no contrast within the window 5000 to 6000") as error:
+        preprocess(volume_of(array), None, recipe | {"window": [5000, 6000]})
+    assert error.value.reason == "constant"
 
 
 @pytest.mark.parametrize("scale", [1, -700, 3_000_000])  # below zero; more values than the histogram has bins

@@ -75,3 +75,15 @@ def test_the_hours_of_all_seeds_count() -> None:
     (line, _) = costs.arms(scores, seeded, runs).to_dict("records")
     assert (line["folds"], line["finetune_hours"]) == (4, 2.5)
     assert line["score_sd"] == pytest.approx(0.05 / 2**0.5, abs=1e-6)
+
+
+def test_the_hours_of_the_candidates_of_a_learning_rate_count() -> None:
+    """Three rates of half an hour each in both folds; 'all' has those of the largest number; a row of that name is no candidate."""
+    cost = {"seconds": 1800.0, "peak_memory_gb": 7.0}
+    of_scratch = "finetune/hippocampus/unet_b/scratch/amaes"
+    more = {f"{of_scratch}_lr{k}/n20/fold{fold}-seed3": cost for k in range(3) for fold in (0, 1)}
+    scratch, pretrained = costs.arms(two_arms(), spec(), runs() | more).to_dict("records")
+    assert (scratch["hours"], scratch["tuning_hours"], pretrained["tuning_hours"]) == (3.5, 1.5, 0)
+    everything = spec(rows=[row("all", "scratch", n_train="all"), row("named", "scratch", recipe="amaes_lr1")])
+    lines = costs.arms(two_arms(), everything, runs() | more).to_dict("records")
+    assert [line["tuning_hours"] for line in lines] == [1.0, 0]

@@ -20,6 +20,7 @@ STUDY = """
 title: "Tiny: the whole workflow for tests"
 seed: 0
 folds: 2
+protocol: free
 build: [tiny]
 datasets:
   phantom_tiny:

@@ -129,7 +129,7 @@ def study() -> dict[str, Any]:
     table = {"title": hostile("tables.title"), "columns": columns, "corpus": "h_corpus", "recipe": "amaes", "n_train": 2}
     return {
         "title": hostile("study.title"),
-        **{"seed": 0, "folds": 1, "build": ["h_table"]},
+        **{"seed": 0, "folds": 1, "protocol": "free", "build": ["h_table"]},
         "datasets": {name: {"module": kind, "options": own | more} for name, (kind, more) in options.items()},
         "preprocess": {"h_4mm": tiny},
         "corpora": {"h_corpus": {"sources": [source], "preprocess": "h_4mm", "val_fraction": 0.2, "protocol": "strict"}},

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from brainpretrain import backbones, pretext
+from brainpretrain import backbones, pretext, scales
 from brainpretrain.augment.boxes import crop_box
 from brainpretrain.cli.arguments import OUT, arg, command, entry
 from brainpretrain.preprocess import nifti, volumes
 from brainpretrain.pretext.about import PICTURES
 from brainpretrain.report.figures.slices import corruptions
+from brainpretrain.scales import UNIT, Rule
 
 SHOWN = {
     "reconstruction": ("masked",),
@@ -42,7 +43,9 @@ def plot_pretext(args: argparse.Namespace) -> None:
     """Draws the middle axial slice of a patch, and what a pretext makes of it in several draws; where the network names classes,
     also the right answer. No network is trained.
     """
-    patches = torch.stack([_patch(path, args.preprocess, args.patch_size) for path in args.volumes])
+    rule = Rule(args.pretext.get("intensity", UNIT))
+    pairs = [_patch(path, args.preprocess, args.patch_size, rule) for path in args.volumes]
+    patches, scale = torch.stack([patch for patch, _ in pairs]), pairs[0][1]
     method, picture = args.pretext["method"], pretext.about(args.pretext["method"]).picture
     encoder = backbones.build("unet", 1, width=4, levels=3, convs_per_stage=1)
     task = pretext.build(method, encoder, 1, **args.pretext["options"]).eval()
@@ -50,16 +53,20 @@ def plot_pretext(args: argparse.Namespace) -> None:
     draws = []
     for seed in range(args.seed, args.seed + args.draws):
         found = task.reconstruct(patches, patches, [seed + 1000 * number for number in range(len(patches))])
-        draws.append({name: array[0, 0, :, :, middle].float().numpy() for name, array in found.items()})
+        shown = {name: array[:1].float() for name, array in found.items()}
+        shown |= {name: scales.undo(shown[name], scale) for name in ("input", "masked")}
+        draws.append({name: array[0, 0, :, :, middle].numpy() for name, array in shown.items()})
     titles = dict(zip(PLACES, PICTURES[picture], strict=False))
-    rows = [("patch", [patch[0, :, :, middle].numpy() for patch in patches])]
+    rows = [("patch", [scales.undo(patch, own)[0, :, :, middle].numpy() for patch, own in pairs])]
     rows += [(titles[name], [np.clip(draw[name], 0, 1) for draw in draws]) for name in SHOWN[picture]]
     corruptions(rows, args.out, args.title, args.credit)
 
 
-def _patch(path: Path, recipe: dict, size: list[int]) -> torch.Tensor:
-    """The patch in the middle of a preprocessed volume, as (1 x y z)."""
-    image = volumes.preprocess(nifti.read_volume(path, limits=nifti.Limits.of(recipe)), None, recipe)[0]
+def _patch(path: Path, recipe: dict, size: list[int], rule: Rule) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The patch in the middle of a preprocessed volume, as a network sees it (1 x y z), and the scale of its intensities."""
+    image, _, _, facts = volumes.preprocess(nifti.read_volume(path, limits=nifti.Limits.of(recipe)), None, recipe)
+    found = rule.of_moments([(facts["mean"], facts["std"])])
+    scale = None if found is None else torch.from_numpy(found)
     start = [(n - p) // 2 for n, p in zip(image.shape, size, strict=True)]
     box, padding = crop_box(start, tuple((0, n) for n in size), image.shape)
-    return torch.from_numpy(np.pad(image[box], padding).astype(np.float32))[None]
+    return scales.apply(torch.from_numpy(np.pad(image[box], padding).astype(np.float32))[None], scale), scale

@@ -20,6 +20,8 @@ from brainpretrain.weights import importing
         help="entry of config/backbones.yaml (or JSON, or @file.yaml; default: the network that the names of tensors show)"),
     arg("--preprocess", type=entry("preprocess"), metavar="NAME",
         help="how its volumes were prepared: entry of config/preprocess.yaml (or JSON, or @file.yaml)"),
+    arg("--intensity", choices=("unit", "zscore"),
+        help="what its network saw: intensities from 0 to 1, or z-scores (default: of the release or the JSON, else unit)"),
     arg("--release", type=mapping, metavar="JSON", help="facts about the file (default: found in config/ by its name)"),
     arg("--part", default="", metavar="PREFIX", help="tensors to import, where the file holds several networks of one layout"),
     arg("--out", type=Path, required=True, metavar="DIR", help="folder for encoder.safetensors|json, import.tsv, card.md"),
@@ -32,7 +34,7 @@ def import_weights(args: argparse.Namespace) -> None:
     not imported, but counted. An adaptation plan of nnssl in the file or beside it is held against the file and its entry.
     """
     release = args.release or _release_of(args.file)
-    facts = importing.import_encoder(args.file, args.out, args.backbone, args.preprocess, release, part=args.part)
+    facts = importing.import_encoder(args.file, args.out, args.backbone, args.preprocess, release, args.intensity, args.part)
     origin = f", known as {release['release']} by its name" if release and not args.release else ""
     print(f"imported an encoder of {facts['encoder_parameters']:,} parameters, all of its tensors, from {args.file}{origin}")
     for name, part in facts["source"]["left"].items():

@@ -16,6 +16,7 @@ from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import atomic, read_json, sha256, write_json
 from brainpretrain.preprocess import nifti, sources
 from brainpretrain.preprocess.geometry import Geometry
+from brainpretrain.scales import Rule
 
 Progress = Callable[[int, int], None]
 
@@ -40,11 +41,12 @@ def predict_cohort(
         UserError: a raw file is not the one that was stored (`sources.read_image`), or as `load_model`.
     """
     network, facts = load_model(model)
+    rule = Rule.of_facts(facts)
     out.mkdir(parents=True, exist_ok=True)
     for number, case in enumerate(cases, start=1):
         geometry = Geometry.from_json(case.rows[0]["geometry"])
         sources.read_image(raw, case.folder, case.rows[0])  # before the work: the result is written with the header of this file
-        labels = predict_native(network, facts, case.image(), geometry, window)
+        labels = predict_native(network, facts, case.image(), geometry, window, rule.of_rows(case.rows, case.folder))
         nifti.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
         progress(number, len(cases))
     record = {"model": facts["name"], "model_sha256": sha256(Path(model).with_suffix(".safetensors")), "inference": dict(window)}

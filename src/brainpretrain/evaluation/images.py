@@ -20,6 +20,7 @@ from brainpretrain.files import read_json, sha256, write_json
 from brainpretrain.preprocess import atlases, nifti, sessions, volumes
 from brainpretrain.preprocess.geometry import Geometry
 from brainpretrain.preprocess.recipes import option
+from brainpretrain.scales import Rule
 
 
 def predict_images(
@@ -205,8 +206,8 @@ def _segment(
     network: torch.nn.Module, facts: Mapping[str, Any], target: Target, window: Mapping[str, Any], sidecar: Mapping[str, Any]
 ) -> str:
     """Predicts a case, writes labels and sidecar, and returns a summary: labelled voxels, and notes on the headers."""
-    image, geometry, notes = prepare(target.images, facts)
-    labels = predict_native(network, facts, image, geometry, window)
+    image, geometry, notes, scale = prepare(target.images, facts)
+    labels = predict_native(network, facts, image, geometry, window, scale)
     target.sidecar.unlink(missing_ok=True)  # a sidecar exists only next to the complete file that it describes
     nifti.write_volume(target.path, labels, like=target.images[0])
     write_json(target.sidecar, sidecar)
@@ -223,7 +224,7 @@ def _of_case(error: UserError | RuntimeError | MemoryError, target: Target) -> U
 # ------------------------------------------------------------------------------------------------ preparing
 
 
-def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, Geometry, list[str]]:
+def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarray, Geometry, list[str], np.ndarray | None]:
     """The images of one case, preprocessed as those that the model was trained on; equal to what the workflow stores of them.
 
     With `crop: nonzero` the box is the one around the voxels above 0 of all channels. The grid is that of the first.
@@ -233,7 +234,8 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
         facts: the model's facts.
 
     Returns:
-        float16 (c, x, y, z) in [0, 1], its geometry, and notes on the headers.
+        float16 (c, x, y, z) in [0, 1], its geometry, notes on the headers, and the scale (c, 4) of the model's rule of
+        intensities, see `scales.py`.
 
     Raises:
         UserError: wrong number or order of channels, unknown orientation, or a volume that `sessions.prepare` refuses.
@@ -248,7 +250,8 @@ def prepare(images: Sequence[Path], facts: Mapping[str, Any]) -> tuple[np.ndarra
     with threadpool_limits(limits=1, user_api="blas"):  # as in a shard: the result must not depend on the number of threads
         stored = sessions.prepare([(volume, None) for volume in channels], recipe)
     notes = [f"{image.name}: {note}" for image, own in zip(images, stored, strict=True) for note in own.facts["notes"]]
-    return np.stack([volumes.to_float16(own.image) for own in stored]), stored[0].geometry, notes
+    scale = Rule.of_facts(facts).of_moments([(own.facts["mean"], own.facts["std"]) for own in stored])
+    return np.stack([volumes.to_float16(own.image) for own in stored]), stored[0].geometry, notes, scale
 
 
 def _check_channels(images: Sequence[Path], sequences: Sequence[str]) -> None:

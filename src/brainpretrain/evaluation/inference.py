@@ -11,10 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from brainpretrain import scales
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic
 from brainpretrain.preprocess import nifti, sessions
+from brainpretrain.scales import Rule
 from brainpretrain.weights import store
 
 
@@ -76,7 +78,7 @@ def _mirrored(
 
 
 @torch.inference_mode()
-def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
+def features(encoder: Encoder, image: torch.Tensor, scale: torch.Tensor | None = None) -> list[torch.Tensor]:
     """Feature maps of a volume, finest first.
 
     A side that is no multiple of the encoder's divisor is padded at its end with 0, the value of the background. Cells of a
@@ -85,6 +87,7 @@ def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
     Args:
         encoder: in evaluation mode.
         image: (b c x y z).
+        scale: (c 4) of the encoder's rule of intensities, see `scales.py`.
 
     Returns:
         One map (b channels[i] x/strides[i] ...) per level.
@@ -94,7 +97,7 @@ def features(encoder: Encoder, image: torch.Tensor) -> list[torch.Tensor]:
     """
     size = image.shape[2:]
     padding = [-n % encoder.divisor for n in size]
-    maps = encoder(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]))
+    maps = encoder(scales.apply(F.pad(image, [0, padding[2], 0, padding[1], 0, padding[0]]), scale))
     return [level[:, :, *(slice(-(-n // stride)) for n in size)] for level, stride in zip(maps, encoder.strides, strict=True)]
 
 
@@ -115,16 +118,17 @@ def write_features(encoder_folder: Path, volume: Path, raw: bool, out: Path) -> 
     """
     torch.backends.cudnn.allow_tf32 = False  # else a GPU rounds the inputs of convolutions to 10 bits
     encoder, facts = store.encoder(encoder_folder)
-    image = read_image(volume, facts, raw)
+    image, scale = read_image(volume, facts, raw)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    maps = [level.cpu().numpy() for level in features(encoder.to(device), image.to(device))]
+    scale = None if scale is None else scale.to(device)
+    maps = [level.cpu().numpy() for level in features(encoder.to(device), image.to(device), scale)]
     with atomic(out) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **{f"level{number}": level for number, level in enumerate(maps)})
     return [level.shape for level in maps]
 
 
-def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
-    """A volume as the input of an encoder, (b c x y z), float32.
+def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A volume (b c x y z), float32, and the scale (c 4) of its intensities for the encoder; None: they stay as they are.
 
     Args:
         path: NIfTI, or an array (x y z), (c x y z) or (b c x y z) in a `.npy` file.
@@ -135,6 +139,7 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     Raises:
         UserError: the file is missing or damaged, or the encoder cannot take its shape or values.
     """
+    moments: list[tuple[float, float]] = []
     if path.suffix == ".npy":
         array = _read_array(path, raw)
     elif raw:
@@ -149,13 +154,15 @@ def read_image(path: Path, facts: Mapping[str, Any], raw: bool) -> torch.Tensor:
     else:
         recipe = facts["preprocess"]
         limits = nifti.Limits.of(recipe)
-        array = sessions.prepare([(nifti.read_volume(path, limits=limits), None)], recipe)[0].image
+        (own,) = sessions.prepare([(nifti.read_volume(path, limits=limits), None)], recipe)
+        array, moments = own.image, [(own.facts["mean"], own.facts["std"])]
     image = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     image = image[(None,) * (5 - image.ndim)]
     if image.shape[1] != facts["in_channels"] or not image.isfinite().all():
         problem = f"shape {list(array.shape)}, but the encoder takes {facts['in_channels']} channel(s) of finite values"
         raise UserError(problem, where=path, fix="give (x y z), (c x y z) or (b c x y z)")
-    return image
+    scale = Rule.of_facts(facts).of_moments(moments) if moments else None
+    return image, None if scale is None else torch.from_numpy(scale)
 
 
 def _read_array(path: Path, raw: bool) -> np.ndarray:

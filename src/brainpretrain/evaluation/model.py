@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from brainpretrain import decoders
+from brainpretrain import decoders, scales
 from brainpretrain.cohorts.cases import side_pairs
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import inference
@@ -57,7 +57,12 @@ def class_values(labels: Mapping[str, Sequence[int]]) -> np.ndarray:
 
 @torch.inference_mode()
 def predict_native(
-    network: torch.nn.Module, facts: Mapping[str, Any], image: np.ndarray, geometry: Geometry, window: Mapping[str, Any]
+    network: torch.nn.Module,
+    facts: Mapping[str, Any],
+    image: np.ndarray,
+    geometry: Geometry,
+    window: Mapping[str, Any],
+    scale: np.ndarray | None = None,
 ) -> np.ndarray:
     """Label values on the native grid, uint16.
 
@@ -65,6 +70,7 @@ def predict_native(
         image: stored image (c, x, y, z) in [0, 1].
         geometry: the steps from the native grid to the stored one.
         window: overlap, weights, batch and mirror of the sliding window.
+        scale: (c, 4) of the model's rule of intensities, see `scales.py`; None: the network sees stored intensities.
 
     Raises:
         UserError: the network gives NaN or Inf.
@@ -74,7 +80,7 @@ def predict_native(
     mixed = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(facts["recipe"]["precision"])
     with torch.autocast(device.type, mixed, enabled=mixed is not None and (device.type == "cuda" or mixed is torch.bfloat16)):
         (logits,) = inference.sliding_window(
-            network,
+            scaling(network, scale),
             tensor,
             facts["recipe"]["patch_size"],
             window["overlap"],
@@ -86,6 +92,14 @@ def predict_native(
     if not logits.isfinite().all():
         raise UserError("the network gives NaN or Inf", fix="if it was trained in 16-mixed, predict with --device cpu")
     return class_values(facts["task"]["labels"])[geometry.argmax_to_native(channel.cpu().numpy() for channel in logits)]
+
+
+def scaling(network: torch.nn.Module, scale: np.ndarray | None) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network on patches of stored intensities (b c x y z), whose padding is scaled with them, as in training."""
+    if scale is None:
+        return network
+    values = torch.from_numpy(scale).to(next(network.parameters()).device)
+    return lambda patch: network(scales.apply(patch, values))
 
 
 def _check_facts(facts: Any, path: Path) -> None:
@@ -115,6 +129,9 @@ def _contradiction(facts: Mapping[str, Any]) -> str:
         return f"classes {' '.join(facts['classes'])}, but labels {' '.join(labels)}"
     if facts["in_channels"] != len(sequences):
         return f"{facts['in_channels']} channels, but {len(sequences)} sequences"
+    rule = scales.Rule.of_facts(facts)
+    if rule.name == scales.CT and [len(channel) for channel in rule.fixed] != [4] * len(sequences):
+        return f"intensity: ct, but not the four numbers of 'intensity_scale' for each of {len(sequences)} sequences"
     return ""
 
 

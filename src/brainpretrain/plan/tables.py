@@ -39,19 +39,20 @@ def make(config: Config) -> Plan:
         raise UserError(
             f"{', '.join(both)}: both a release and another init", where="weights", fix="give the release another name"
         )
-    tables = {}
+    rows = {}
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
-        spec = _spec(config, name, table, _compared(f"tables.{name}.rows", list(_rows(config, name, table))))
-        tables[name] = fairness.noted(config, spec)
+        rows[name] = _compared(f"tables.{name}.rows", list(_rows(config, name, table)))
+    config = fairness.filled(config, rows)
+    tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
     plan = Plan(tuning.with_candidates(config, tables), tables)
     _check_names(plan)
     _check_label_values(plan)
     _check_cohort_labels(plan)
     _check_sizes(plan)
     checks.check(plan)
-    tuning.check(plan)
     fairness.check(plan)
+    tuning.check(plan)
     return plan
 
 
@@ -151,6 +152,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        free=config.study.protocol == "free",
         metric=table.metric,
         margin=table.margin,
         published=_published(config, name, table, rows),

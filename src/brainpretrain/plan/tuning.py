@@ -59,7 +59,8 @@ def check(plan: Plan) -> None:
             raise UserError(
                 f"the learning rates of '{tuned[0].recipe}' would be chosen on cases that the column '{shown[0]}' scores",
                 where=f"{plan.config.where('finetune', tuned[0].recipe)}.lr_grid",
-                fix="score a fixed test set (cohort: test, and a test_fraction in the task), or remove lr_grid",
+                fix="score a fixed test set (cohort: test, and a test_fraction in the task), or remove lr_grid and write"
+                " 'protocol: free'",
             )
     for evaluation in plan.evaluations:
         arm = evaluation.arm
@@ -67,5 +68,6 @@ def check(plan: Plan) -> None:
             raise UserError(
                 f"n_train 'all' leaves no case to choose the learning rate of '{arm.recipe}' on",
                 where=f"{plan.config.where('finetune', arm.recipe)}.lr_grid",
-                fix="add rows of the same arm with a number as n_train: 'all' takes the rate that was chosen at the largest",
+                fix="add rows of the same arm with a number as n_train: 'all' takes the rate that was chosen at the largest; or"
+                " remove lr_grid and write 'protocol: free'",
             )

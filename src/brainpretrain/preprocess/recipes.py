@@ -27,8 +27,11 @@ DEFAULTS: dict[str, Any] = {
     "n4_shrink": 4,
     "n4_iterations": [50, 50, 50, 50],
     "atlas": None,  # icbm152, or the path of a volume
+    "lower_quantile": 0.0,  # of the voxels above the minimum; 0: the minimum
+    "window": None,  # [low, high] in units of the file, in place of both quantiles
 }
-SAME = ("spacing_mm", "upper_quantile", "crop", "bias_correction", "atlas")  # in these an encoder and a task must agree
+# in these an encoder and a task must agree
+SAME = ("spacing_mm", "upper_quantile", "lower_quantile", "window", "crop", "bias_correction", "atlas")
 
 
 def option(recipe: Mapping[str, Any], key: str) -> Any:

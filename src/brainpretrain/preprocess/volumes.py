@@ -18,7 +18,7 @@ import numpy as np
 from brainpretrain.preprocess.geometry import Geometry, Orientation, from_ras, to_ras
 from brainpretrain.preprocess.headers import BadVolume, Limits, require_same_grid
 from brainpretrain.preprocess.nifti import Volume, read_header, read_volume, write_volume
-from brainpretrain.preprocess.recipes import RECIPE_KEYS
+from brainpretrain.preprocess.recipes import RECIPE_KEYS, option
 from brainpretrain.preprocess.resampling import CUBIC, NEAREST, resample, resize, target_shape
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 NEGATIVE_TOLERANCE = 1e-3  # of the upper quantile of the voxels above 0: what is nearer to 0 is rounding, and is clipped
+_CONSTANT = "all voxels above the lowest value are equal"
 FEW_LEVELS = 0.1  # share of the stored range: if 90 % of the voxels lie within less, a remark says so
 LABEL_TOLERANCE = 1e-3  # largest distance of a label value from an integer
 _SMALLEST_NORMAL_HALF = np.float32(2**-14)
@@ -61,9 +62,10 @@ def preprocess(
     Args:
         volume: as `nifti.read_volume` returns it.
         label: on the grid of `volume`, with integer values to within 1e-3; or None.
-        recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `crop` ('nonzero' or 'none'), `min_size` in voxels of every
-            native axis, `allow_negative` (without it, negative values beyond NEGATIVE_TOLERANCE are refused), `max_voxels`
-            before and after resampling, `antialias`. (`spacing_range_mm` is for the reader.)
+        recipe: `spacing_mm` (3), `upper_quantile` in (0, 1], `lower_quantile` or `window` (see `normalise`, `windowed`), `crop`
+            ('nonzero' or 'none'), `min_size` in voxels of every native axis, `allow_negative` (without it, negative values
+            beyond NEGATIVE_TOLERANCE are refused), `max_voxels` before and after resampling, `antialias`. (`spacing_range_mm`
+            is for the reader.)
         box: the part to keep, a slice per RAS axis; by default it follows from `crop` and this volume.
 
     Returns:
@@ -89,9 +91,11 @@ def preprocess(
     stored_label = None
     if label is not None:
         stored_label = resize(_label_in_box(label, volume, orientation, box, notes), shape, NEAREST)
-    image = normalise(native[box], recipe["upper_quantile"])
+    lower, window = option(recipe, "lower_quantile"), option(recipe, "window")
+    image = windowed(native[box], *window) if window else normalise(native[box], recipe["upper_quantile"], lower)
     if image is None:
-        raise _bad(volume, "all voxels above the lowest value are equal", "constant")
+        constant = f"no contrast within the window {window[0]:g} to {window[1]:g}" if window else _CONSTANT
+        raise _bad(volume, constant, "constant")
     if few := _few_levels(image):
         notes.append(f"{few} (the lowest value is {array.min():g})")
     image = resize(image, shape, CUBIC, recipe["antialias"])
@@ -138,12 +142,13 @@ def foreground_box(array: np.ndarray) -> tuple[slice, ...] | None:
     return tuple(box)
 
 
-def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
+def normalise(array: np.ndarray, upper_quantile: float, lower_quantile: float = 0.0) -> np.ndarray | None:
     """(min(x, q) - min) / (q - min), where q is a quantile of the voxels above the minimum (AMAES: clip, z-score, min-max).
 
     Args:
         array: (x, y, z), finite, any real type.
         upper_quantile: in (0, 1]; interpolated linearly between neighbouring values, as numpy does.
+        lower_quantile: of the same voxels, in [0, 1); it takes the place of min, and what is below it becomes 0. 0: min.
 
     Returns:
         (x, y, z) float32 in [0, 1], with the memory layout of `array`; None if all voxels above the minimum are equal, so that
@@ -154,17 +159,35 @@ def normalise(array: np.ndarray, upper_quantile: float) -> np.ndarray | None:
     if low == high:
         return None
     quantile = _quantile(flat, low, high, upper_quantile)
+    lower = _quantile(flat, low, high, lower_quantile) if lower_quantile and quantile is not None else None
     del flat
-    floor, ceiling = np.float32(low), np.float32(low if quantile is None else quantile)
-    if not ceiling > floor:
-        return None
+    floor, ceiling = np.float32(low if lower is None else lower), np.float32(low if quantile is None else quantile)
+    return _between(array, floor, ceiling) if ceiling > floor else None
+
+
+def windowed(array: np.ndarray, low: float, high: float) -> np.ndarray | None:
+    """(clip(x, low, high) - low) / (high - low).
+
+    Args:
+        array: (x, y, z), finite, any real type.
+        low, high: in the units of the array, low < high.
+
+    Returns:
+        As `normalise`; None if all voxels are outside of the window on one side, or equal.
+    """
+    image = _between(array, np.float32(low), np.float32(high))
+    return image if image.min() < image.max() else None
+
+
+def _between(array: np.ndarray, floor: np.float32, ceiling: np.float32) -> np.ndarray:
+    """The array clipped to [floor, ceiling] and scaled to [0, 1], float32 with its memory layout."""
     result = np.empty_like(array, dtype=np.float32)
     order = memory_order(array)
     for source, target in zip(
         array.transpose(order), result.transpose(order), strict=True
     ):  # slab by slab, so that the data stay in the cache
         target[...] = source
-        np.minimum(target, ceiling, out=target)
+        np.clip(target, floor, ceiling, out=target)
         target -= floor
         target /= ceiling - floor
     return result

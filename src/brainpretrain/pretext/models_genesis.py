@@ -53,7 +53,7 @@ def build(
         paint: probability of painting.
         inpaint: probability that painting covers boxes with noise, and not everything but boxes.
         flip: flip the patch before it is corrupted, along the axes that the authors' program flips.
-        rescale: bring each patch to [0, 1] first, for volumes that are stored otherwise.
+        rescale: bring each patch to [0, 1] for the transforms and back to its range after them, for patches of z-scores.
         decoder: a file of `decoders/`.
         decoder_options: its options.
 
@@ -107,15 +107,18 @@ class ModelsGenesis(nn.Module):
         self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Clean, input and corrupted patches (b c x y z), all flipped alike, and where noise was painted (b 1 x y z)."""
+        low, high = (x.view(-1, 1, 1, 1, 1) for x in target.flatten(1).aminmax(dim=1))
+        extent = (high - low).clamp(min=1e-6)
         if self.rescale:
-            low, high = (x.view(-1, 1, 1, 1, 1) for x in target.flatten(1).aminmax(dim=1))
-            input, target = ((x - low) / (high - low).clamp(min=1e-6) for x in (input, target))
+            input, target = ((x - low) / extent for x in (input, target))
         if min(input.shape[2:]) < SMALLEST:
             raise UserError(
                 f"a patch of {list(input.shape[2:])} is too small", where="patch_size", fix=f"use at least {SMALLEST} voxels"
             )
         found = [self._one(*sample) for sample in zip(input, target, as_ints(seeds), strict=True)]
         clean, image, corrupted, painted = (torch.stack(parts) for parts in zip(*found, strict=True))
+        if self.rescale:
+            clean, image, corrupted = (x * extent + low for x in (clean, image, corrupted))
         return clean, image, corrupted, painted[:, None]
 
     def _one(

@@ -19,9 +19,11 @@ from brainpretrain.words import duration
 PATH = re.compile(
     r"(?:^|/)(?P<run>pretrain/[^/]+/[^/]+/[^/]+|finetune/(?P<task>[^/]+)/[^/]+/[^/]+/[^/]+/n(?P<n_train>[^/]+)/fold\d+(?:-seed\d+)?)/run\.json$"
 )
+CANDIDATE = re.compile(r"(?P<arm>finetune/[^/]+/[^/]+/[^/]+/[^/]+)_lr\d+/n(?P<n_train>\d+)/fold(?P<fold>\d+)(?:-seed\d+)?")
 COLUMNS = [
     "number", "row", "column", "task", "cohort", *ARM, "folds", "folds_expected", "score", "score_sd",
-    "hours", "pretrain_hours", "finetune_hours", "memory_gb", "pretrain_memory_gb", "finetune_memory_gb", "devices", "hardware",
+    "hours", "pretrain_hours", "tuning_hours", "finetune_hours",
+    "memory_gb", "pretrain_memory_gb", "finetune_memory_gb", "devices", "hardware",
     "pretrained_elsewhere",
 ]  # fmt: skip
 
@@ -55,9 +57,10 @@ def arms(scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, 
 
     Returns:
         number (of the row, from 1), row, column, task, cohort, backbone, init, recipe, n_train, folds, folds_expected, score and
-        score_sd (n - 1) over folds, hours = pretrain_hours + finetune_hours (mean over folds; wall clock), memory_gb = the
-        larger of pretrain_memory_gb and finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (True for a
-        released encoder, whose hours are unknown and not counted). NaN where a run or a fold is missing.
+        score_sd (n - 1) over folds, hours = pretrain_hours + tuning_hours (all candidates of the learning rate, mean over
+        folds) + finetune_hours (mean over folds; wall clock), memory_gb = the larger of pretrain_memory_gb and
+        finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (True for a released encoder, whose hours are
+        unknown and not counted). NaN where a run or a fold is missing.
     """
     by_run = results.fold_scores(results.valued(scores, spec))
     lines = [
@@ -65,7 +68,7 @@ def arms(scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, 
         for column in spec.columns
         for number, row in enumerate(spec.rows, start=1)
     ]
-    digits = dict.fromkeys(("score", "score_sd", "hours", "pretrain_hours", "finetune_hours"), 6)
+    digits = dict.fromkeys(("score", "score_sd", "hours", "pretrain_hours", "tuning_hours", "finetune_hours"), 6)
     return pd.DataFrame(lines, columns=COLUMNS).round(digits)
 
 
@@ -96,12 +99,13 @@ def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, 
     without = 0.0 if not arm.pretraining and not elsewhere else np.nan
     cost = {
         "pretrain_hours": pretraining["seconds"] / 3600 if pretraining else without,
+        "tuning_hours": _tuning_hours(arm, spec, runs),
         "finetune_hours": float(np.mean([run["seconds"] for run in finetunings])) / 3600 if finetunings else np.nan,
         "pretrain_memory_gb": pretraining["peak_memory_gb"] if pretraining else np.nan,
         "finetune_memory_gb": max((run["peak_memory_gb"] for run in finetunings), default=np.nan),
     }
     memory = [value for name, value in cost.items() if name.endswith("_gb") and not np.isnan(value)]
-    hours = cost["finetune_hours"] + (0 if elsewhere else cost["pretrain_hours"])
+    hours = cost["finetune_hours"] + cost["tuning_hours"] + (0 if elsewhere else cost["pretrain_hours"])
     finished = [run for run in (pretraining, *finetunings) if run]
     return cost | {
         "hours": hours if complete else np.nan,
@@ -110,6 +114,22 @@ def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, 
         "hardware": "; ".join(dict.fromkeys(str(run["hardware"]) for run in finished if run.get("hardware"))),
         "pretrained_elsewhere": elsewhere,
     }
+
+
+def _tuning_hours(arm: Arm, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> float:
+    """Hours of the candidates (`plan.tuning`) from which the learning rate of one training of an arm is chosen, mean over folds.
+
+    They are those of the arm's n_train, for 'all' those of the largest number; 0 if there are none.
+    """
+    shown = {row.recipe for row in spec.rows}
+    seconds: dict[int, dict[str, float]] = {}
+    for place, run in runs.items():
+        found = CANDIDATE.fullmatch(place)
+        if found and found["arm"] == arm.path.rpartition("/n")[0] and place.split("/")[4] not in shown:
+            by_fold = seconds.setdefault(int(found["n_train"]), {})
+            by_fold[found["fold"]] = by_fold.get(found["fold"], 0.0) + run["seconds"]
+    chosen_at = max(seconds, default=0) if arm.n_train == "all" else int(arm.n_train)
+    return float(np.mean(list(seconds[chosen_at].values()))) / 3600 if chosen_at in seconds else 0.0
 
 
 def pretraining_hours(spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> list[float]:

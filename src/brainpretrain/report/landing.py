@@ -16,6 +16,12 @@ from brainpretrain.files import read_json
 from brainpretrain.plan.runs import Evaluation, Plan
 from brainpretrain.words import count, duration
 
+PROTOCOLS = {
+    "fair": "Arms that are compared differ in their encoder alone, or name their baseline (protocol: fair).",
+    "paper": "Arms differ as in the paper that the study repeats (protocol: paper); notes under the tables say in what.",
+    "free": "No protocol made the arms alike (protocol: free); notes under the tables say in what they differ.",
+}
+
 
 def text(plan: Plan, study: Path | str) -> str:
     """What the study compares; a line per table with its missing runs; number, hours, machines and dates of the trainings.
@@ -47,6 +53,7 @@ def _summary(plan: Plan) -> Iterator[str]:
         f"The study {plan.config.study_name} {pretrained}fine-tunes {count(len(arms), 'arm')} in"
         f" {count(plan.config.study.folds, 'fold')}{seeds} for {_listed(sorted(tasks))}, and scores them on subjects that a fold"
         " did not train on. An arm is a network, what it starts from, a recipe and a number of labelled subjects."
+        f" {PROTOCOLS[plan.config.study.protocol]}"
     )
     yield escaped(words)
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pandas as pd
 import torch
 
-from brainpretrain import decoders
+from brainpretrain import decoders, scales
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
 from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.cases import background_values, label_lookup, labelled_cases, side_pairs
+from brainpretrain.cohorts.cases import IGNORED, Case, background_values, label_lookup, labelled_cases, side_pairs
 from brainpretrain.config.runs import FinetuneRun
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.preprocess.sessions import alignment_of
+from brainpretrain.scales import Rule
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Finetuning
@@ -75,7 +77,8 @@ def finetune(
         report += load_decoder(network, init.with_name("decoder"), run)
     policy = Policy(run.policy, side_pairs(task.labels, task.left_right))
     lookup = label_lookup(task.labels, task.ignore)
-    train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed)
+    rule = intensity_rule(cases, lookup, recipe.intensity)
+    train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed, rule)
     module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
     made_from = {
         "config": plain,
@@ -87,6 +90,7 @@ def finetune(
     if place := alignment_of(cases[0].rows[0]):  # `predict` compares it
         facts |= {"atlas_checksum": place.checksum}
     facts |= {"label_values_as_background": background} if background else {}
+    facts |= {"intensity_scale": rule.fixed} if rule.fixed else {}
     with Attempt(module, made_from, machine, log_every) as attempt:
         if not attempt.fit(train) or not attempt.is_first:
             return
@@ -97,6 +101,22 @@ def finetune(
         attempt.finish(run, facts)
 
 
+def intensity_rule(cases: Sequence[Case], lookup: np.ndarray, name: str) -> Rule:
+    """The rule by which the network sees intensities; that of CT is measured in the foreground of the training cases.
+
+    Raises:
+        UserError: with `ct`, no case has a foreground with contrast.
+    """
+    if name != scales.CT:
+        return Rule(name)
+    images = ((case.image(), _is_class(case.label(lookup))) for case in cases)
+    return Rule(name, scales.of_foreground(images, "intensity: ct"))
+
+
+def _is_class(label: np.ndarray) -> np.ndarray:
+    return (label > 0) & (label != IGNORED)
+
+
 def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dict[str, str]]:
     """Loads a pretrained encoder, once it is clear that its volumes were prepared as those of the task.
 
@@ -104,7 +124,7 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
         A row per tensor for transfer.tsv: tensor, shape, status; none from scratch.
 
     Raises:
-        UserError: another architecture, or other preprocessing, or unknown preprocessing.
+        UserError: another architecture, or other preprocessing, unknown preprocessing, or another rule of intensities.
     """
     if init is None:
         return []
@@ -122,6 +142,13 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
                 where=init,
                 fix="give the task and the corpus the same preprocess recipe",
             )
+    theirs = Rule.of_facts(facts).name
+    if theirs != run.recipe.intensity and run.recipe.encoder_intensity == "same":
+        raise UserError(
+            f"the encoder was pretrained with 'intensity: {theirs}', the task trains with 'intensity: {run.recipe.intensity}'",
+            where=init,
+            fix=f"use 'intensity: {theirs}' in the recipe, or 'encoder_intensity: any' if this is meant",
+        )
     report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
     repeated = sum(row["status"].startswith("repeated") for row in report)
     loaded = sum(row["status"] != "random" for row in report)

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from torch import nn
 
+from brainpretrain import scales
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import stem
 from brainpretrain.cohorts.cases import IGNORED
@@ -42,8 +43,14 @@ class Module(L.LightningModule):
         return any(stretch.train != "all" for stretch in self.stretches)
 
     def augmented(self, batch: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input and label of a batch; without a label, input and target. Intensity transforms change the input alone."""
-        return self.policy.apply(batch["image"], batch["draws"], batch.get("label"))
+        """Input and label of a batch; without a label, input and target. Intensity transforms change the input alone.
+
+        Intensities are scaled first, on the device, and with them the padding, which has the stored value of the background.
+        """
+        images = batch["image"]
+        if "scale" in batch:
+            images = [scales.apply(image, scale) for image, scale in zip(images, batch["scale"], strict=True)]
+        return self.policy.apply(images, batch["draws"], batch.get("label"))
 
     def with_progress(self, scalars: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Returns the scalars of a step, and shows the loss in the progress bar if there is one."""

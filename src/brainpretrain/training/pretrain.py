@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from brainpretrain import backbones, pretext
+from brainpretrain import backbones, pretext, scales
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import parameters
 from brainpretrain.config.runs import PretrainRun
 from brainpretrain.files import atomic, read_tsv, sha256
 from brainpretrain.pretext.about import PICTURES
+from brainpretrain.scales import Rule
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Pretraining
@@ -46,8 +47,9 @@ def pretrain(corpus: Path, folder: Path, run: PretrainRun, machine: Machine) -> 
     task = pretext.build(recipe.method, encoder, 1, **recipe.options)
     train_rows, val_rows = rows[rows["role"] == "train"], rows[rows["role"] == "val"]
     policy, no_policy = Policy(run.policy), Policy({})
-    train = PretrainPatches(train_rows, folder, recipe.patch_size, policy, run.seed)
-    val = PretrainPatches(val_rows, folder, recipe.patch_size, no_policy, run.seed + 1) if len(val_rows) else None
+    rule = Rule(recipe.intensity)
+    train = PretrainPatches(train_rows, folder, recipe.patch_size, policy, run.seed, rule)
+    val = PretrainPatches(val_rows, folder, recipe.patch_size, no_policy, run.seed + 1, rule) if len(val_rows) else None
     epoch_steps = max(1, len(train_rows) // recipe.global_batch)
     module = Pretraining(task, recipe, policy, schedule.stretches(recipe.phases, epoch_steps))
     made_from = {"config": run.plain(), "corpus": sha256(corpus)}
@@ -68,7 +70,7 @@ def pretrain(corpus: Path, folder: Path, run: PretrainRun, machine: Machine) -> 
         if (decoder := getattr(task, "decoder", None)) is not None:
             weights.save(machine.out / "decoder", decoder.state_dict(), about | _decoder_facts(run))
         task.to(attempt.trainer.strategy.root_device)  # Lightning has left it on the CPU
-        shown = val or PretrainPatches(train_rows, folder, recipe.patch_size, no_policy, run.seed)
+        shown = val or PretrainPatches(train_rows, folder, recipe.patch_size, no_policy, run.seed, rule)
         save_reconstructions(machine.out / "reconstruction.npz", task, shown, pretext.about(recipe.method).picture)
         attempt.finish(run, facts)
 
@@ -76,7 +78,8 @@ def pretrain(corpus: Path, folder: Path, run: PretrainRun, machine: Machine) -> 
 def _encoder_facts(run: PretrainRun, attempt: Attempt) -> dict[str, Any]:
     """The facts in encoder.json that fine-tuning, export and the model card need, whatever the corpus was."""
     plain = run.plain()
-    return {
+    rule = {} if run.recipe.intensity == scales.UNIT else {"intensity": run.recipe.intensity}
+    return rule | {
         "kind": "encoder",
         "name": run.name,
         "backbone": plain["backbone"],
@@ -97,14 +100,20 @@ def _decoder_facts(run: PretrainRun) -> dict[str, Any]:
 def save_reconstructions(path: Path, task: nn.Module, dataset: PretrainPatches, picture: str, n: int = 4) -> None:
     """Saves the middle axial slices of the first `n` samples and of their reconstructions, as arrays (n x y).
 
-    The titles of a picture of another kind than a reconstruction of masked patches are saved with them.
+    The titles of a picture of another kind than a reconstruction of masked patches are saved with them. Scaled intensities
+    are brought back to the stored ones.
     """
     n = min(n, len(dataset.rows))
     items = [dataset[number] for number in range(n)]
-    image = torch.stack([item["image"] for item in items]).float().to(next(task.parameters()).device)
+    device = next(task.parameters()).device
+    scaling = [item["scale"].to(device) if "scale" in item else None for item in items]
+    image = torch.stack([scales.apply(item["image"].to(device).float(), s) for item, s in zip(items, scaling, strict=True)])
     task.eval()
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):  # to compile for four patches takes longer than they do
         parts = task.reconstruct(image, image, [item["seed"] for item in items])
+    of_image = ("input", "masked", "output", "target") if picture in ("reconstruction", "corruption") else ("input", "masked")
+    for name in of_image:
+        parts[name] = torch.stack([scales.undo(part.float(), s) for part, s in zip(parts[name], scaling, strict=True)])
     middle = image.shape[-1] // 2
     slices = {name: parts[name][:, 0, :, :, middle].float().cpu().numpy() for name in ("input", "masked", "output", "target")}
     hidden = parts["hidden"][:, 0, :, :, middle].cpu().numpy()

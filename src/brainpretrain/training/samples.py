@@ -25,9 +25,11 @@ from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames
+from brainpretrain.scales import Rule
 
 # enough voxels to draw foreground patches from, few enough to keep for every case (6 bytes each)
 _MAX_FOREGROUND_VOXELS = 20_000
+UNSCALED = Rule()
 
 
 def sample_seed(seed: int, number: int) -> int:
@@ -40,15 +42,24 @@ def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]]
     return np.pad(load(box), [(0, 0)] * lead + padding)
 
 
+def _scale(rule: Rule, rows: Sequence[Mapping[str, Any]], folder: Path) -> dict[str, torch.Tensor]:
+    """The part of an item that says how its intensities are scaled; empty if they stay as they are."""
+    scale = rule.of_rows(rows, folder)
+    return {} if scale is None else {"scale": torch.from_numpy(scale)}
+
+
 class PretrainPatches(Dataset):
     """One patch per volume and epoch: sample i is volume `permutation(i // n)[i % n]` at a random place.
 
-    Items: image, float16 (1 x y z), the box that `policy` needs; its draws; seed; volume, the name of the volume.
+    Items: image, float16 (1 x y z), the box that `policy` needs; its draws; seed; volume, the name of the volume; and `scale`
+    (1 4), if the rule of intensities scales them.
     """
 
-    def __init__(self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int) -> None:
+    def __init__(
+        self, rows: pd.DataFrame, folder: Path, patch: Sequence[int], policy: Policy, seed: int, rule: Rule = UNSCALED
+    ) -> None:
         self.rows, self.folder = rows.to_dict("records"), Path(folder)
-        self.patch, self.policy, self.seed = list(patch), policy, seed
+        self.patch, self.policy, self.seed, self.rule = list(patch), policy, seed, rule
         self._epoch, self._order = -1, np.arange(0)
 
     def volume_of(self, number: int) -> int:
@@ -71,7 +82,8 @@ class PretrainPatches(Dataset):
         draws = self.policy.draw(seed, 1, self.patch)
         box, padding = crop_box(start, draws.box, shape)
         image = _read(lambda b: frames.load(self.folder, row, b)[None], box, padding, lead=1)
-        return {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
+        item = {"image": torch.from_numpy(image), "draws": draws, "seed": seed, "volume": self.source(number)[0]}
+        return item | _scale(self.rule, [row], self.folder)
 
 
 @dataclass
@@ -79,7 +91,7 @@ class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
     Items: image, float16 (c x y z), and label, uint8 (x y z), the box that `policy` needs; its draws; seed; volume, the name
-    of the case.
+    of the case; and `scale` (c 4), if the rule of intensities scales them.
     """
 
     cases: list[Case]
@@ -88,6 +100,7 @@ class FinetunePatches(Dataset):
     policy: Policy
     foreground_fraction: float
     seed: int
+    rule: Rule = UNSCALED
     _foreground: dict[int, np.ndarray] = field(default_factory=dict)
 
     def foreground(self, number: int) -> np.ndarray:
@@ -123,7 +136,7 @@ class FinetunePatches(Dataset):
         image = _read(case.image, box, padding, lead=1)
         label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
-        return item | {"volume": case.name}
+        return item | {"volume": case.name} | _scale(self.rule, case.rows, case.folder)
 
 
 class StepSampler:

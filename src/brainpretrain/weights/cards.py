@@ -53,7 +53,9 @@ def _input(facts: Mapping[str, Any]) -> str:
     rows = {"channels": facts["in_channels"], "patch in pretraining, voxels": " x ".join(map(str, size)) if size else None}
     recipe = facts.get("preprocess")
     steps = {key: value for key, value in recipe.items() if key != "revision"} if recipe else {"preprocessing": None}
-    return _pairs("Input", {"orientation": "RAS" if recipe else None, **rows, **steps})
+    zscore = facts.get("intensity") == "zscore"
+    seen = {"intensities": "z-scores of each prepared volume: mean 0, deviation 1" if zscore else "0 to 1, as prepared"}
+    return _pairs("Input", {"orientation": "RAS" if recipe else None, **rows, **steps, **(seen if recipe else {})})
 
 
 def _training(facts: Mapping[str, Any], run: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -66,6 +66,7 @@ class _Facts(_Open):
     backbone: _Backbone
     in_channels: Annotated[int, Field(ge=1, le=MAX_OPTION)]
     preprocess: _Prepared | None = None
+    intensity: Literal["unit", "zscore"] = "unit"
     patch_size: list[int] | None = None
     datasets: dict[str, _Counted] | None = None
     corpus_sha256: str | None = None

@@ -18,6 +18,7 @@ from brainpretrain import backbones
 from brainpretrain.backbones.base import Encoder, parameters, stem
 from brainpretrain.errors import UserError
 from brainpretrain.files import atomic, read_json, sha256, write_tsv
+from brainpretrain.scales import UNIT, ZSCORE, Rule
 from brainpretrain.weights import cards
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.adaptation import AdaptationPlan, check_plan, read_plan
@@ -118,7 +119,7 @@ def import_encoder(
     }
     facts["preprocess"] = preprocess or facts["preprocess"]
     if plan:
-        rule = intensity or (release.get("intensity", "unit") if release else None)
+        rule = intensity or (release.get("intensity", UNIT) if release else None)
         check_plan(plan, list(tensors), backbone, encoder.in_channels, facts | {"intensity": rule}, path)
     own = encoder.state_dict()
     write_tsv(out / "import.tsv", _report(found, checkpoint.twice, tensors), ["tensor", "name_in_file", "shape", "status"])
@@ -172,7 +173,19 @@ def _own_facts(path: Path) -> dict[str, Any]:
         return {}
     check_facts(facts, description)
     known = {"patch_size": facts.get("recipe", {}).get("patch_size")} | {key: facts[key] for key in _OWN_FACTS if key in facts}
-    return known | {"intensity": facts.get("intensity") or facts.get("recipe", {}).get("intensity")}
+    return known | {"intensity": Rule.of_facts(facts).name}
+
+
+def _intensity(rule: str) -> dict[str, str]:
+    """The fact about intensities, which is written where they are not the stored ones.
+
+    Raises:
+        UserError: the rule depends on labels, which another task does not have.
+    """
+    if rule not in (UNIT, ZSCORE):
+        problem = f"its intensities are scaled by 'intensity: {rule}', from the labels of its task"
+        raise UserError(problem, fix=f"say how the next task shall scale them: --intensity {ZSCORE} or {UNIT}")
+    return {} if rule == UNIT else {"intensity": rule}
 
 
 def _facts(
@@ -183,9 +196,8 @@ def _facts(
     facts |= {key: release[key] for key in ("preprocess", "patch_size") if key in release} | {"kind": "encoder"}
     if plan and not facts["patch_size"]:
         facts["patch_size"] = plan.patch_size
-    rule = intensity or (release.get("intensity", "unit") if release else None) or own_facts.get("intensity")
-    rule = rule or (plan.intensity if plan else None) or "unit"
-    return facts | ({"intensity": rule} if rule != "unit" else {})
+    rule = intensity or (release.get("intensity", UNIT) if release else None) or own_facts.get("intensity")
+    return facts | _intensity(rule or (plan.intensity if plan else None) or UNIT)
 
 
 def _source(

@@ -47,7 +47,30 @@ class PreprocessRecipe(Section):
         "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
         " grid of the image",
     )
+    lower_quantile: Annotated[float, Field(ge=0, lt=1)] = later(
+        "lower_quantile", "of the voxels above the lowest value; what is below it becomes 0, as the background"
+    )
+    window: Annotated[list[float], Field(min_length=2, max_length=2)] | None = later(
+        "window",
+        "[low, high] in the units of the files, as Hounsfield units of CT: clipped there and scaled to 0..1, in place of"
+        " quantiles, so that intensities of different volumes can be compared",
+    )
     revision: int = 1
+
+    @model_validator(mode="after")
+    def _range_of_intensities(self) -> PreprocessRecipe:
+        if self.lower_quantile >= self.upper_quantile:
+            raise ValueError("'lower_quantile' must be below 'upper_quantile'")
+        if self.window is None:
+            return self
+        low, high = self.window
+        if not low < high:
+            raise ValueError("'window' is [low, high], in ascending order")
+        if self.upper_quantile != 1 or self.lower_quantile:
+            raise ValueError("'window' takes the place of quantiles: set 'upper_quantile: 1', and no 'lower_quantile'")
+        if low < 0 and not self.allow_negative:
+            raise ValueError("'window' begins below 0: set 'allow_negative: true'")
+        return self
 
     @model_validator(mode="after")
     def _keys_that_go_together(self) -> PreprocessRecipe:

@@ -60,12 +60,13 @@ class Study(Section):
     seeds: list[Annotated[int, Field(ge=0)]] = Field(
         [],
         description="seeds of every fine-tuning in every fold: initialisation, order of cases and augmentation; none: one"
-        " training with the seed of the study",
+        " training with the seed of the study, or three where protocol: fair compares arms",
     )
-    protocol: Literal["fair"] | None = Field(
-        None,
+    protocol: Literal["fair", "paper", "free"] = Field(
+        "fair",
         description="fair: rows that are compared have the same augmentation, schedule and budget, a learning rate chosen from a"
-        " grid, and three folds or more; anything else is refused, unless a row names its baseline. null: noted under tables",
+        " grid, three folds and three seeds or more; seeds and grids that are not given are filled in, anything else is refused."
+        " paper: arms differ as in the paper that the study repeats. free: nothing is demanded, and a note under tables says so",
     )
     draws: Literal["disjoint"] | None = Field(
         None,

@@ -27,6 +27,11 @@ class Release(Section):
     citation: str
     corpus: str = Field(description="what they were pretrained on, in words")
     preprocess: Name
+    intensity: Literal["unit", "zscore"] = Field(
+        "unit",
+        exclude_if=lambda rule: rule == "unit",  # the field came later
+        description="what the network saw: intensities from 0 to 1, or z-scores",
+    )
     patch_size: Size3
     files: dict[Name, ReleasedFile] = Field(min_length=1, description="by backbone")
 

@@ -108,6 +108,11 @@ class PretrainRecipe(Training):
     method: Name
     options: dict[str, Any] = {}
     val_every_epochs: Count = 1
+    intensity: Literal["unit", "zscore"] = Field(
+        "unit",
+        exclude_if=lambda rule: rule == "unit",  # the field came later, and written out it would run finished trainings again
+        description="what the network sees: stored intensities, 0 to 1; or zscore: of each volume with mean 0 and deviation 1",
+    )
 
 
 class Pretext(PretrainRecipe):
@@ -163,6 +168,17 @@ class FinetuneRecipe(Training):
         " the coarsest; finest: the finest alone",
     )
     foreground_fraction: Share
+    intensity: Literal["unit", "zscore", "ct"] = Field(
+        "unit",
+        exclude_if=lambda rule: rule == "unit",  # as for `stem`
+        description="what the network sees: stored intensities, 0 to 1; zscore: of each volume with mean 0 and deviation 1; ct:"
+        " nnU-Net's rule for CT, from the labelled voxels of the training cases, for a preprocess recipe with `window`",
+    )
+    encoder_intensity: Literal["same", "any"] = Field(
+        "same",
+        exclude_if=lambda which: which == "same",  # as for `stem`
+        description="any: start from encoders that were pretrained under another rule of `intensity`, too",
+    )
 
     @model_validator(mode="after")
     def _in_steps(self) -> FinetuneRecipe:

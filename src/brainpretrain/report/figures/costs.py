@@ -46,7 +46,8 @@ def draw(arms: pd.DataFrame, spec: TableSpec, path: Path | str) -> None:
             _draw_column(axes, cells, spec, colours, largest_gb)
             axes.set_title(f"{column.title} ({column.cohort})", loc="left")
         figure.supylabel(score_words(spec), fontsize=10)
-        figure.supxlabel(f"{unit} of pretraining and fine-tuning", fontsize=10)
+        tuned = ", choice of the learning rate" if scored["tuning_hours"].any() else ""
+        figure.supxlabel(f"{unit} of pretraining{tuned} and fine-tuning", fontsize=10)
         _explain_bubbles(figure, arms, largest_gb, colours, left_out)
 
 
@@ -69,10 +70,11 @@ def _gid(cell: Mapping[str, Any]) -> str:
 
 
 def _tooltip(cell: Mapping[str, Any], spec: TableSpec) -> str:
+    tuned = f" learning rate {duration(3600 * cell['tuning_hours'])}," if cell["tuning_hours"] else ""
     lines = [
         f"{cell['number']}  {cell['row']}",
         f"{score_words(spec)}: {cell['shown']:.2f}" + (f" ± {cell['spread']:.2f}" if pd.notna(cell["spread"]) else ""),
-        f"pretraining {pretraining_time(cell)}, fine-tuning {duration(3600 * cell['finetune_hours'])}",
+        f"pretraining {pretraining_time(cell)},{tuned} fine-tuning {duration(3600 * cell['finetune_hours'])}",
         f"peak memory {cell['memory_gb']:.2f} GB",
         cell["hardware"],
     ]

@@ -13,7 +13,8 @@ from brainpretrain.report.metrics import metric_of
 from brainpretrain.report.pages.html import MISSING, folds_missing, inline, number, render, table
 
 HEADER = [
-    "No.", "Model", "Data", "Score", "SD", "Time", "Pretraining", "Fine-tuning", "Memory (GB)", "Devices", "Hardware",
+    "No.", "Model", "Data", "Score", "SD", "Time", "Pretraining", "Choice of the learning rate", "Fine-tuning",
+    "Memory (GB)", "Devices", "Hardware",
 ]  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def page(arms: pd.DataFrame, spec: TableSpec, svg: str) -> str:
         "costs",
         title=f"{spec.title}: what it costs and what it brings",
         figure=inline(svg),
-        numbers=table(HEADER, [_row(cell, scale) for cell in arms.to_dict("records")], numeric=(0, *range(3, 10))),
+        numbers=table(HEADER, [_row(cell, scale) for cell in arms.to_dict("records")], numeric=(0, *range(3, 11))),
         several_machines=arms["hardware"].nunique() > 1,
     )
 
@@ -44,6 +45,7 @@ def _row(cell: Mapping[str, Any], scale: float) -> list[Any]:
         number(scale * cell["score_sd"], ".2f"),
         shown_hours(cell["hours"]),
         pretraining_time(cell),
+        shown_hours(cell["tuning_hours"]) if cell["tuning_hours"] else "none",
         shown_hours(cell["finetune_hours"]),
         number(cell["memory_gb"], ".2f"),
         number(cell["devices"], ".0f"),
