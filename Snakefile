@@ -1,5 +1,6 @@
 """Raw brain MRI to pretrained encoders, fine-tuned models and tables. See README.md; the rules: rules/README.md."""
 
+from snakemake.exceptions import ApiError
 from snakemake.utils import min_version
 
 min_version("9.20")
@@ -16,6 +17,13 @@ from brainpretrain.plan import specs, tables
 # planning makes a million objects, all of which stay: looking for garbage among them makes a dry run slower
 gc.disable()
 
+
+class Refused(ApiError):
+    """Something that a user can correct. Snakemake shows the message alone, since there is no traceback in which it looks for a rule."""
+
+    __traceback__ = property(lambda self: None, lambda self, value: None)
+
+
 # settings may be given as `--config study=demo`; the library reads the YAML under config/, and runs no code from it.
 # A job of a batch system, which parses this file on its node, reads the files as they were when it was submitted.
 try:
@@ -27,7 +35,7 @@ try:
     PLAN = tables.make(CONFIG)
     CONFIG = PLAN.config  # also has the recipes that a grid of learning rates stands for
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise Refused(str(error)) from None
 if workflow.is_main_process:
     workflow.config_settings.config_args = [*workflow.config_settings.config_args, f"submitted={freezing.key_of(SUBMITTED)}"]
 
@@ -52,6 +60,13 @@ container: "envs/brainpretrain.sif"
 # each file uses names of the files above it only
 include: "rules/common.smk"
 include: "rules/startup.smk"
+
+
+if workflow.is_main_process:
+    use_site()
+    say_what_it_needs()
+
+
 include: "rules/download.smk"
 include: "rules/preprocess.smk"
 include: "rules/cohorts.smk"
@@ -108,7 +123,7 @@ rule all:
 
 for _table in PLAN.tables:
     if workflow.is_rule(_table):
-        raise WorkflowError(f"a table cannot be called '{_table}', which is a step of the workflow: choose another name")
+        raise Refused(f"a table cannot be called '{_table}', which is a step of the workflow: choose another name")
 
     # `snakemake table4` builds one table of the study and all that it needs
     rule:

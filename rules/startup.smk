@@ -9,10 +9,48 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from snakemake.resources import Resource, Resources
+
 from brainpretrain.config import profiles
 from brainpretrain.datasets import TEMPLATES
 from brainpretrain.plan import checks, existing, fairness
 from brainpretrain.training import gpus
+
+
+def use_site():
+    """Gives jobs the account, partitions and GPU type of `slurm` in config/local.yaml, in place of those of the profile.
+
+    Called before any rule is defined, since a rule copies the default resources. A profile without account and partition stays as it is.
+    """
+    given, site = workflow.resource_settings, CONFIG.settings.slurm
+    everywhere = {"slurm_account": site.account, "slurm_partition": site.partition, "qos": site.qos}
+    of_gpus = {"slurm_partition": site.gpu_partition, "gpu_model": site.gpu_model, "constraint": site.constraint}
+    if not {"slurm_account", "slurm_partition"} & set(given.default_resources or {}):
+        return
+    given.default_resources = _changed(given.default_resources, everywhere)
+    on_gpus = ("pretrain", "finetune", "predict_cohort")
+    given.overwrite_resources = {
+        name: _changed(values, of_gpus) if name in on_gpus else values for name, values in given.overwrite_resources.items()
+    }
+    for name in ("_parsed_default_resources", "_parsed_overwrite_resources"):  # computed once, perhaps before
+        given.__dict__.pop(name, None)
+
+
+def _changed(resources, values):
+    """Resources with the values that are given."""
+    changes = {name: Resource(name, value) for name, value in values.items() if value is not None}
+    return Resources({**Resources.from_mapping(resources), **changes})
+
+
+def say_what_it_needs():
+    """The first line of every call: the study, and the data sets that it reads, with those whose files are not in place."""
+    embedded = [name for name in PLAN.datasets if CONFIG.described(name).access == "embedded"]
+    missing = [name for name in PLAN.datasets if name not in embedded and not Path(CONFIG.data_root(name)).exists()]
+    needs = ", ".join(f"{name} (made by the workflow)" if name in embedded else name for name in PLAN.datasets)
+    line = f"study {CONFIG.study_name}: {CONFIG.study.title}; reads {needs}"
+    if missing:
+        line += f"; not in place: {', '.join(missing)} (brainpretrain datasets says how to get them)"
+    print(line, file=sys.stderr)
 
 
 def say_protocol():
@@ -38,7 +76,7 @@ def refuse_what_cannot_work():
         for rule in ("pretrain", "finetune"):
             checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=True)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        raise Refused(str(error)) from None
 
 
 def _listed(dataset):
@@ -65,7 +103,7 @@ def refuse_precisions_of_gpus():
             try:
                 checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=False)
             except UserError as error:
-                raise WorkflowError(str(error)) from None
+                raise Refused(str(error)) from None
 
 
 def _resources(rule):
@@ -89,7 +127,7 @@ def refuse_placeholders():
     try:
         profiles.refuse_placeholders(values, folders)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        raise Refused(str(error)) from None
 
 
 def warn_of_moved_data():
@@ -119,7 +157,7 @@ def refuse_second_copies():
     jobs = [line.split("|")[0] for line in queue.stdout.splitlines() if line.endswith(f"|{Path.cwd()}") and " rule_" in line]
     if jobs:
         numbers = " ".join(job.split()[0] for job in jobs)
-        raise WorkflowError(
+        raise Refused(
             f"{len(jobs)} jobs of an earlier Snakemake in this folder are still in Slurm's queue, the first: {jobs[0]}. Let them"
             f" end (what they finish counts), or cancel them (trainings save and continue later): scancel {numbers}"
         )

@@ -46,8 +46,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def config_dir(tmp_path: Path) -> Path:
-    """A copy of config/ to edit."""
-    return Path(shutil.copytree(ROOT / "config", tmp_path / "config"))
+    """A copy of config/ to edit, in which the study of the AMAES paper is chosen."""
+    folder = Path(shutil.copytree(ROOT / "config", tmp_path / "config", ignore=shutil.ignore_patterns("local.yaml")))
+    settings = folder / "config.yaml"
+    settings.write_text(settings.read_text().replace("study: demo ", "study: amaes "))
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -112,3 +112,30 @@ def check_visible(size: Sequence[int], mask_size: int, mask_ratio: float | Seque
             where=f"{where}: mask_ratio",
             fix="hide a smaller share, or use a larger patch or smaller blocks",
         )
+
+
+def check_tokens(size: Sequence[int], token: int, mask_ratio: float, where: str) -> int:
+    """The number of tokens of a patch; refuses masks that leave a transformer nothing to see or nothing to reconstruct.
+
+    Args:
+        size: of the patch, in voxels.
+        token: side of a token, in voxels.
+        mask_ratio: share of tokens to hide; one number, since the samples of a batch must keep equally many.
+        where: the entry, for messages.
+
+    Raises:
+        UserError: `mask_ratio` is no share, or no token is visible or none hidden.
+    """
+    blocks = math.prod(token_grid(size, token, f"{where}: patch_size"))
+    if isinstance(mask_ratio, Sequence):
+        problem = f"a drawn mask_ratio {list(mask_ratio)}, with which samples of a batch would keep different numbers of tokens"
+        raise UserError(problem, where=f"{where}: mask_ratio", fix="give one number, such as 0.85")
+    ratio_range(mask_ratio, f"{where}: mask_ratio")
+    visible = visible_blocks(blocks, mask_ratio)
+    if not 0 < visible < blocks:
+        raise UserError(
+            f"{visible} of {blocks} tokens of {token}^3 voxels stay visible in a patch of {list(size)}",
+            where=f"{where}: mask_ratio",
+            fix="hide a smaller share, or use a larger patch" if not visible else "hide a larger share",
+        )
+    return blocks

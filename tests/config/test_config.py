@@ -17,7 +17,7 @@ def test_every_study_is_valid(study):
     ("file", "old", "new", "message"),
     [
         ("tables.yaml", "recipe: amaes", "recipe: amas", r"no entry 'amas' in 'finetune'[\s\S]*did you mean 'amaes'"),
-        ("config.yaml", "study: amaes", "study: amaas", r"no study 'amaas'[\s\S]*did you mean 'amaes'"),
+        ("config.yaml", "study: amaes ", "study: amaas ", r"no study 'amaas'[\s\S]*did you mean 'amaes'"),
         ("tasks.yaml", "tasks:", "task:", r"unknown key 'task'[\s\S]*did you mean 'tasks'"),
         ("studies/amaes.yaml", "folds: 6", "fold: 6", r"unknown key 'fold'[\s\S]*did you mean 'folds'"),
     ],

@@ -25,11 +25,15 @@ def test_tensors_of_the_authors_unet():
         ("resenc_tiny", "unet", LIGHT | {"skips": True}),
         ("unetr_tiny", "unet", STANDARD),
         ("unetr_tiny", "unetr", {"feature_size": 4}),
+        ("unetr_mae_tiny", "unetr", {"feature_size": 4}),
+        ("primus_tiny", "unet", STANDARD),
+        ("primus_tiny", "primus", {}),
         ("unet_tiny", "linear", {}),
         ("mednext_tiny", "linear", {}),
         ("resenc_tiny", "linear", {}),
         ("swinunetr_tiny", "linear", {}),
         ("unetr_tiny", "linear", {}),
+        ("primus_tiny", "linear", {}),
     ],
 )
 def test_logits_are_at_full_resolution_and_reach_every_parameter(backbone, kind, options):

@@ -27,7 +27,7 @@ CREATED = {  # files that the examples of docs/adding.md ask the reader to write
     "config/studies/mylesions.yaml",
     "config/studies/mydata.yaml",
 }
-GENERATED = ("envs/brainpretrain.sif", "slurm/partitions.yaml", "bench/.venv", "tests/fuzz/findings")
+GENERATED = ("config/local.yaml", "envs/brainpretrain.sif", "slurm/partitions.yaml", "bench/.venv", "tests/fuzz/findings")
 OPTIONS = {"test_fraction", "test_labels"}  # of a config
 
 

@@ -9,7 +9,7 @@ from helpers import ROOT
 
 @pytest.fixture(scope="module")
 def paper():
-    return tables.make(config.load(ROOT / "config"))
+    return tables.make(config.load(ROOT / "config", {"study": "amaes"}))
 
 
 def test_paths_can_be_read_back(paper):

@@ -12,7 +12,7 @@ from helpers import ROOT, edit
 
 @pytest.fixture(scope="module")
 def paper():
-    return tables.make(config.load(ROOT / "config"))
+    return tables.make(config.load(ROOT / "config", {"study": "amaes"}))
 
 
 def test_a_task_on_a_source_that_is_taken_whole_says_so_to_its_models(paper):

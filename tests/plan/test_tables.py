@@ -12,7 +12,7 @@ from helpers import ROOT, edit
 
 @pytest.fixture(scope="module")
 def paper():
-    return tables.make(config.load(ROOT / "config"))
+    return tables.make(config.load(ROOT / "config", {"study": "amaes"}))
 
 
 def test_the_papers_tables(paper):
@@ -112,7 +112,7 @@ def test_the_ablations_of_the_paper_are_planned():
 
 
 def test_an_ablation_differs_from_the_papers_recipe_in_one_thing():
-    pretexts = config.load(ROOT / "config").pretexts
+    pretexts = config.load(ROOT / "config", {"study": "amaes"}).pretexts
     paper = pretexts["amaes"].model_dump()
     for name, entry in pretexts.items():
         if not name.startswith("amaes_") or "noaug" in name:

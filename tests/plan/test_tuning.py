@@ -137,7 +137,7 @@ def test_a_study_that_compares_nothing_is_not_affected(config_dir):
 
 
 def test_what_the_arms_of_a_paper_differ_in_is_noted():
-    plan = tables.make(config.load(ROOT / "config"))
+    plan = tables.make(config.load(ROOT / "config", {"study": "amaes"}))
     noted = {row.title: row.besides for row in plan.tables["table4"].rows if row.besides}
     assert set(noted.values()) == {("augmentation (spatial, not amaes_finetune)",)} and len(noted) == 5
     assert plan.tunings == []

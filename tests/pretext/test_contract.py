@@ -41,7 +41,13 @@ def options(method: str) -> dict:
 TINY: dict = {
     "s3d": {"mask_size": 4, "zscore": False},  # in z-scores, zero is a mean, too
     "voco": {"grid": [2, 2, 1], "hidden": 32},
+    "vit_mae": {"mask_ratio": 0.5, "light_decoder": {"width": 32, "depth": 1, "num_heads": 2}},  # the smallest patch has 2 tokens
 }
+
+
+def usual(method: str) -> str:
+    """A backbone that the method takes, and that takes a patch of 16^3."""
+    return "unet_tiny" if pretext.about(method).takes("unet") else "primus_tiny"
 
 
 def tiny(backbone: str = "unet_tiny") -> Encoder:
@@ -49,9 +55,9 @@ def tiny(backbone: str = "unet_tiny") -> Encoder:
     return backbones.build(entry.architecture, 1, **entry.options)
 
 
-def task(method: str, backbone: str = "unet_tiny") -> torch.nn.Module:
+def task(method: str, backbone: str | None = None) -> torch.nn.Module:
     torch.manual_seed(0)
-    return pretext.build(method, tiny(backbone), 1, **options(method))
+    return pretext.build(method, tiny(backbone or usual(method)), 1, **options(method))
 
 
 def batch(size: int | list[int] = 16, samples: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
@@ -181,7 +187,7 @@ def test_a_task_goes_on_from_its_saved_state(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_unknown_options_are_named(method):
     with pytest.raises(UserError, match="unknown option 'ratio_of_masks'"):
-        pretext.build(method, tiny(), 1, **options(method), ratio_of_masks=0.5)
+        pretext.build(method, tiny(usual(method)), 1, **options(method), ratio_of_masks=0.5)
 
 
 # --- several processes
@@ -251,4 +257,13 @@ def test_what_a_task_does_not_take_is_refused_when_planning():
         planning.check("voco", options("voco"), [32, 31, 16], 1, ("unet", 4), "pretexts.x")
     with pytest.raises(UserError, match="size \\[8, 8, 8\\] is too small"):
         planning.check("voco", options("voco"), [16, 16, 8], 1, ("unet", 8), "pretexts.x")
+    vit = options("vit_mae")
+    with pytest.raises(UserError, match="cannot be trained on a backbone of architecture 'unet'"):
+        planning.check("vit_mae", vit, [32, 32, 32], 1, ("unet", 8), "pretexts.x")
+    with pytest.raises(UserError, match=r"0 of 8 tokens of 16\^3 voxels stay visible"):
+        planning.check("vit_mae", vit | {"mask_ratio": 0.9}, [32, 32, 32], 1, ("unetr", 16), "pretexts.x")
+    with pytest.raises(UserError, match="hide a larger share"):
+        planning.check("vit_mae", vit | {"mask_ratio": 0.0}, [32, 32, 32], 1, ("unetr", 16), "pretexts.x")
+    with pytest.raises(UserError, match="a drawn mask_ratio"):
+        planning.check("vit_mae", vit | {"mask_ratio": [0.5, 0.9]}, [32, 32, 32], 1, ("unetr", 16), "pretexts.x")
     planning.check("swinunetr", swin | {"pool": "mean"}, [32, 32, 32], 2, ("swinunetr", 32), "pretexts.x")

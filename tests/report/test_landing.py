@@ -67,7 +67,7 @@ def test_all_of_it_ran(demo: Plan, tmp_path: Path) -> None:
 
 
 def test_the_papers_study_says_what_it_is_in_one_screen(tmp_path: Path) -> None:
-    planned = plan.make(config.load(ROOT / "config"))
+    planned = plan.make(config.load(ROOT / "config", {"study": "amaes"}))
     text = landing.text(planned, tmp_path)
     assert len(text.splitlines()) < 25 and "and 3 more" in text
     shown(planned, tmp_path)

@@ -34,7 +34,7 @@ def make(folder: Path) -> dict[str, str]:
     shutil.copytree(ROOT / "slurm", folder / "slurm")
     profile = folder / "slurm" / "config.yaml"
     profile.write_text(profile.read_text().replace("your_account", "tests"))
-    names = tables.make(config.load(ROOT / "config")).datasets
+    names = tables.make(config.load(ROOT / "config", {"study": "amaes"})).datasets
     rows = {name: (datasets.load(name).expected or {}).get("volumes", 0) for name in names}
     commands = folder / "bin"
     commands.mkdir()

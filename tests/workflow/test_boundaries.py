@@ -92,6 +92,7 @@ LIGHT = [
     "cli.report_corpus",
     "cli.report_figures",
     "cli.report_overlays",
+    "cli.plan",
     "cli.report_power",
     "cli.report_status",
     "cli.report_training",

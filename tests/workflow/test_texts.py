@@ -69,10 +69,15 @@ def free_texts() -> set[str]:
 
 # free texts with a form of their own, among them those that must be names of a data set; and those that no job is given
 SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpora.sources.subsets"}
-OWN_FORM = {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
+SITE = {f"config.slurm.{key}" for key in ("account", "partition", "gpu_partition", "gpu_model", "qos", "constraint")}
+OWN_FORM = SITE | {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
 # planning compares the first with `sequences` of the task, and needs a file for the second
-UNUSED |= {"preprocess.session", "preprocess.atlas"}
+UNUSED |= {
+    "preprocess.session",
+    "preprocess.atlas",
+    "config.profile",
+}  # `run` gives the profile to Snakemake, and needs its folder
 
 
 def study() -> dict[str, Any]:

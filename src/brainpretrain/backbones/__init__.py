@@ -83,4 +83,6 @@ def divisor(architecture: str, options: Mapping[str, Any]) -> int | None:
             return 2 * 2 ** len(options["depths"])
         case "unetr":  # tokens of 16 voxels
             return 16
+        case "primus":
+            return options["token"]
     return None

@@ -21,6 +21,8 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
+        "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
+        "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
             "download_datasets",
             "list the data sets with access, licence, counts, and whether their files are in place",
@@ -99,6 +101,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
 }
 
 
+WRAPPERS = ("run",)  # commands that give what follows `--` to another program
+
+
 def parser(called: str = "") -> argparse.ArgumentParser:
     """The command line: the names of all commands, and the arguments of the one that is called, whose file is imported."""
     top = argparse.ArgumentParser(
@@ -158,7 +163,11 @@ def main(argv: list[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     try:
-        args = parser(next((word for word in argv if not word.startswith("-")), "")).parse_args(argv)
+        called = next((word for word in argv if not word.startswith("-")), "")
+        own, after = (
+            (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if called in WRAPPERS and "--" in argv else (argv, [])
+        )
+        args = parser(called).parse_args(own, argparse.Namespace(after=after))
         if not sys.stdout.isatty() and not getattr(args, "json", False):  # a program that reads JSON gets nothing else
             line = os.fsencode(shlex.join(argv)).decode("utf-8", "backslashreplace")  # a file name may not be UTF-8
             print(f"$ brainpretrain {line}", flush=True)

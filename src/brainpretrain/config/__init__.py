@@ -37,6 +37,9 @@ from brainpretrain.config.sections import (
 from brainpretrain.datasets.base import Dataset as Description
 from brainpretrain.errors import UserError, nearest
 
+SHARED = "config.yaml"
+LOCAL = "local.yaml"  # settings of one machine or person; git ignores it
+
 
 class Config(BaseModel):
     """All settings and entries that a study can use, validated."""
@@ -150,7 +153,7 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None) -> Config:
-    """Reads `config.yaml`, the catalogue files next to it and the chosen study.
+    """Reads `config.yaml`, `local.yaml` if there is one, the catalogue files next to them and the chosen study.
 
     Args:
         folder: the config folder.
@@ -160,18 +163,18 @@ def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None)
         UserError: an error in a file, with file, key and the nearest valid key.
     """
     folder = Path(folder)
-    settings = validate(Settings, read_yaml(folder / "config.yaml") | dict(overrides or {}), str(folder / "config.yaml"))
+    settings, roots = _settings(folder, overrides or {})
     study_file = study_path(folder, settings.study)
     catalogue = Catalogue(SECTIONS)
     head: dict[str, Any] = {}
-    for path in [*sorted(path for path in folder.glob("*.yaml") if path.name != "config.yaml"), study_file]:
+    for path in [*sorted(path for path in folder.glob("*.yaml") if path.name not in (SHARED, LOCAL)), study_file]:
         for key, content in read_yaml(path).items():
             if key in SECTIONS:
                 catalogue.add(key, content, path)
             elif path == study_file and key in Study.model_fields:
                 head[key] = content
             elif path == study_file and key == "data_roots" and isinstance(content, dict):
-                settings = _with_roots(settings, content, overrides or {}, path)
+                settings = _with_roots(settings, content, roots, "data_roots" in (overrides or {}), path)
             else:
                 keys = [*SECTIONS, *(Study.model_fields if path == study_file else ())]
                 raise UserError(f"unknown key '{key}'", where=path, fix=nearest(key, keys))
@@ -189,11 +192,28 @@ def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None)
     return config
 
 
-def _with_roots(settings: Settings, roots: Mapping[str, Any], overrides: Mapping[str, Any], path: Path) -> Settings:
-    """Settings with the folders that a study states, which precede those of config.yaml; the command line precedes both."""
-    known = {} if "data_roots" in overrides else settings.data_roots
-    merged = known | dict(roots) | overrides.get("data_roots", {})
-    return validate(Settings, settings.model_dump() | {"data_roots": merged}, str(path))
+def _settings(folder: Path, overrides: Mapping[str, Any]) -> tuple[Settings, dict[str, str]]:
+    """The settings of config.yaml, local.yaml and the command line, the later first; and the data folders of the latter two."""
+    path, local = folder / SHARED, folder / LOCAL
+    given = read_yaml(path)
+    validate(Settings, given, str(path))
+    own = read_yaml(local) if local.exists() else {}
+    if own:
+        given = merge(given, own)
+        validate(Settings, given, str(local))
+    own_roots = dict(own.get("data_roots") or {}) if "data_roots" not in overrides else {}
+    return validate(Settings, given | dict(overrides), str(path)), own_roots | dict(overrides.get("data_roots") or {})
+
+
+def _with_roots(settings: Settings, roots: Mapping[str, Any], nearer: Mapping[str, str], alone: bool, path: Path) -> Settings:
+    """Settings with the folders that a study states, which precede those of config.yaml, but not local.yaml and the command line.
+
+    Args:
+        nearer: the folders of local.yaml and of the command line.
+        alone: whether the command line gives folders, which then replace all that other files give but the study.
+    """
+    known = {} if alone else settings.data_roots
+    return validate(Settings, settings.model_dump() | {"data_roots": known | dict(roots) | nearer}, str(path))
 
 
 def _shown(path: Path, folder: Path) -> str:

@@ -34,7 +34,9 @@ def refuse_placeholders(resources: Iterable[tuple[str, str]], folders: Iterable[
         raise UserError(
             "\n".join(f"{name}: '{value}' is a placeholder" for name, value in found),
             where=", ".join(_place(name, value, folders) for name, value in found),
-            fix="write the value of your site there; slurm/README.md says how to find it",
+            fix="write the value of your site there, or into config/local.yaml, which git leaves alone:\n"
+            "         slurm: {account: ..., partition: ..., gpu_partition: ..., gpu_model: ...}\n"
+            "       slurm/README.md says how to find them",
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from brainpretrain import pretext
 from brainpretrain.errors import UserError
-from brainpretrain.sizes import check_size, check_visible, ratio_range, token_grid
+from brainpretrain.sizes import check_size, check_tokens, check_visible, ratio_range, token_grid
 
 
 def check(
@@ -60,6 +60,8 @@ def check(
             _check_boxes(options["sides"], patch, options["layout"] == "patches", where)
         case "voco":
             _check_crops(options, patch, stride, where)
+        case "vit_mae" if stride:
+            check_tokens(patch, stride, options["mask_ratio"], where)
         case "models_genesis":
             _check_smallest(patch, 14, where)  # models_genesis.SMALLEST
 

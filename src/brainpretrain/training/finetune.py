@@ -14,6 +14,7 @@ import torch
 from brainpretrain import decoders, scales
 from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder, parameters
+from brainpretrain.backbones.tokens import TokenEncoder
 from brainpretrain.cohorts import splits
 from brainpretrain.cohorts.cases import IGNORED, Case, background_values, label_lookup, labelled_cases, side_pairs
 from brainpretrain.config.runs import FinetuneRun
@@ -150,6 +151,9 @@ def load_init(encoder: Encoder, init: Path | None, run: FinetuneRun) -> list[dic
             fix=f"use 'intensity: {theirs}' in the recipe, or 'encoder_intensity: any' if this is meant",
         )
     report = weights.load_encoder(encoder, tensors, run.recipe.stem, init)
+    in_steps = encoder.resampling_for(run.recipe.patch_size) if isinstance(encoder, TokenEncoder) else {}
+    for row in report:
+        row["status"] += f", in every step {in_steps[row['tensor']]}" if row["tensor"] in in_steps else ""
     repeated = sum(row["status"].startswith("repeated") for row in report)
     loaded = sum(row["status"] != "random" for row in report)
     print(f"transferred {loaded} of {len(report)} encoder tensors ({repeated} repeated over channels) from {init}", flush=True)

@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from brainpretrain import backbones
 from brainpretrain.backbones.base import Encoder
+from brainpretrain.backbones.tokens import TokenEncoder
 from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic, not_permitted, read_json, write_json
 from brainpretrain.weights.facts import check_facts
@@ -126,8 +127,8 @@ def load_encoder(
         where: file of `tensors`, for messages.
 
     Returns:
-        The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, `repeated, divided by <c>`
-        or `random`.
+        The transfer report: one row per tensor with tensor, shape and status: `loaded`, `repeated`, `repeated, divided by <c>`,
+        `random`, or `resampled from <grid> to <grid> tokens` of learned positions on another grid.
 
     Raises:
         UserError: a tensor is missing, left over, or a `misfit`; the message lists each.
@@ -138,6 +139,7 @@ def load_encoder(
     filled, report = {}, []
     for name in own.keys() & tensors.keys():
         tensor, shape = tensors[name], own[name].shape
+        tensor, resampling = _resampled(encoder, name, tensor, shape)
         is_stem = tensor.shape != shape and _is_stem(tensor.shape, shape)
         if is_stem:
             tensor = tensor.repeat_interleave(shape[1], dim=1)
@@ -147,7 +149,7 @@ def load_encoder(
         status = (
             {"divide": f"repeated, divided by {shape[1]}", "repeat": "repeated", "random": "random"}[stem]
             if is_stem
-            else "loaded"
+            else resampling or "loaded"
         )
         filled[name] = own[name] if status == "random" else tensor / shape[1] if is_stem and stem == "divide" else tensor
         report.append({"tensor": name, "shape": "x".join(map(str, shape)), "status": status})
@@ -159,6 +161,13 @@ def load_encoder(
         )
     encoder.load_state_dict(filled, strict=True)
     return sorted(report, key=lambda row: row["tensor"])
+
+
+def _resampled(encoder: nn.Module, name: str, tensor: torch.Tensor, shape: torch.Size) -> tuple[torch.Tensor, str]:
+    """Learned positions on the grid of the encoder, and words for it; other tensors as they are."""
+    if tensor.shape == shape or not isinstance(encoder, TokenEncoder):
+        return tensor, ""
+    return encoder.resampled(name, tensor) or (tensor, "")
 
 
 def misfit(name: str, own: torch.Tensor, tensor: torch.Tensor) -> str:

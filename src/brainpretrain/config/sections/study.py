@@ -21,8 +21,23 @@ class Bootstrap(Section):
     seed: Annotated[int, Field(ge=0)]
 
 
+# a word of a Slurm command: none of them needs a blank or a quote
+Word = Annotated[str, Field(pattern=r"^[\w.,:@/+&|\[\]*-]+$")]
+
+
+class Site(Section):
+    """What a Slurm site wants to know of a job; each value replaces that of the profile `slurm` (slurm/config.yaml)."""
+
+    account: Word | None = None
+    partition: Word | None = Field(None, description="of jobs without a GPU; several with commas")
+    gpu_partition: Word | None = Field(None, description="of trainings and predictions")
+    gpu_model: Word | None = Field(None, description="type of GPU, as in `--gres=gpu:<type>`")
+    qos: Word | None = None
+    constraint: Word | None = Field(None, description="of trainings and predictions")
+
+
 class Settings(Section):
-    """`config/config.yaml`: where things are, and which study to build."""
+    """`config/config.yaml`: where things are, and which study to build. `config/local.yaml` has the same keys and precedes it."""
 
     study: str
     data_root: str
@@ -42,6 +57,12 @@ class Settings(Section):
     execution: list[Literal["compile", "channels_last", "checkpointing"]] = Field(
         [], description="how training computes networks (training/execution.py): changes speed and memory, not the result"
     )
+
+    profile: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="the profile of `brainpretrain run`: local, workstation, slurm, or a folder; null: by what the machine has",
+    )
+    slurm: Site = Field(default_factory=Site, description="account, partitions and GPU type of your Slurm site")
 
     @field_validator("results")
     @classmethod

@@ -1,0 +1,224 @@
+"""The commands `plan` and `run`: a whole study, seen beforehand and started. They start Snakemake, and do not import it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from brainpretrain import config
+from brainpretrain.cli.arguments import arg, command
+from brainpretrain.errors import UserError, nearest
+from brainpretrain.plan import tables
+from brainpretrain.plan.runs import Plan
+from brainpretrain.report import forecast
+from brainpretrain.training import gpus
+from brainpretrain.words import count, duration
+
+STUDY = arg("study", nargs="?", default=None, metavar="STUDY", help="name in config/studies/, or path (default: of the settings)")
+STAGES = ("download", "preprocess", "cohorts", "weights", "training", "evaluation", "report")
+PROFILES = ("local", "workstation", "slurm")
+
+
+@command(
+    "plan",
+    STUDY,
+    arg("--measure", action="store_true", help="time a training step of every network without a rate on record, on this machine"),
+)  # fmt: skip
+def plan(args: argparse.Namespace) -> None:
+    """Shows on one screen what a study still has to do: jobs by stage, hours of its trainings, disk, and missing data.
+
+    Hours come from trainings that have finished, in any study below the results folder, or with --measure from a step that is
+    timed now; without either they are not estimated. Nothing is run. It is given in the root of the repository.
+    """
+    _require_root()
+    loaded = config.load(overrides={"study": args.study} if args.study else None)
+    planned = tables.make(loaded)
+    results = Path(planned.config.settings.results)
+    print(f"{planned.config.study_name}: {planned.config.study.title}")
+    print("\n".join(_data(planned)))
+    print("\n".join(_jobs(planned.config.study_name if not args.study else args.study)))
+    timed: dict[forecast.Kind, float] = {}
+    if args.measure:
+        missing = [line.kind for line in forecast.lines(planned, results) if line.seconds_per_patch is None]
+        timed = {kind: forecast.time_step(planned.config, kind) for kind in missing}
+    print("\n".join(_hours(forecast.lines(planned, results, timed))))
+    stored, unknown = forecast.disk(planned, results)
+    later = f"; not stored yet, so not known: {', '.join(unknown)}" if unknown else ""
+    free = shutil.disk_usage(_existing(results)).free / 2**30
+    print(f"disk: {stored / 2**30:.2f} GiB of stored volumes{later}; {free:.0f} GiB are free")
+    print(f"To run it: brainpretrain run{' ' + args.study if args.study else ''}")
+
+
+def _data(planned: Plan) -> list[str]:
+    """A line for each data set: in place, made by the workflow, or missing with the way to get it."""
+    lines = []
+    for name in planned.datasets:
+        access, root = planned.config.described(name).access, Path(planned.config.data_root(name))
+        state = (
+            "made by the workflow"
+            if access == "embedded"
+            else f"in {root}"
+            if root.exists()
+            else f"MISSING: {root} does not exist"
+        )
+        lines.append(f"  data  {name:22}{state}")
+    if any("MISSING" in line for line in lines):
+        lines.append("        `brainpretrain datasets` says how to get them; folders elsewhere: data_roots in config/local.yaml")
+    return lines
+
+
+def _jobs(study: str) -> list[str]:
+    """Jobs that a dry run shows, by stage.
+
+    Raises:
+        UserError: the dry run refuses the study; the message is that of the workflow.
+    """
+    line = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--profile", "local", "--config", f"study={study}"]
+    ran = subprocess.run(line, capture_output=True, text=True)
+    if ran.returncode:
+        said = (ran.stderr + ran.stdout).partition("Error: ")[2] or ran.stderr[-2000:]
+        raise UserError(f"the study cannot be run\n{said.strip()}")
+    rules = {rule: stage for stage in STAGES for file in _files(stage) for rule in _rules(file)}
+    table = (ran.stdout + ran.stderr).rpartition("Job stats:")[2]
+    counts: dict[str, int] = {}
+    for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE):
+        if name not in ("total", "all"):
+            counts[rules.get(name, "report")] = counts.get(rules.get(name, "report"), 0) + int(number)
+    if not counts:
+        return ["  jobs  none: everything is up to date"]
+    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in STAGES if stage in counts)
+    return [f"  jobs  {stages}: {sum(counts.values()):,} in all"]
+
+
+def _files(stage: str) -> list[Path]:
+    return [Path("rules") / f"{name}.smk" for name in ((stage, "figures") if stage == "report" else (stage,))]
+
+
+def _rules(file: Path) -> list[str]:
+    return re.findall(r"^ *(?:rule|checkpoint) (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def _hours(lines: list[forecast.Line]) -> list[str]:
+    made = []
+    for line in lines:
+        what = f"pretraining {line.kind.method}" if line.kind.method else "fine-tuning"
+        patches = "number of patches not known before the corpus is made" if line.patches is None else f"{line.patches:,} patches"
+        cost = f"{duration(line.hours * 3600)}: {line.source}" if line.hours is not None else line.source
+        made.append(f"  {count(line.trainings, what)} of {line.kind.backbone}, {patches}; {cost}")
+    if not lines:
+        return ["trainings: none is left"]
+    known = sum(line.hours or 0 for line in lines)
+    open_ = sum(line.trainings for line in lines if line.hours is None)
+    rest = (
+        f"; not counted: {count(open_, 'training')} without a known rate or number of patches (--measure times a step)"
+        if open_
+        else ""
+    )
+    return [f"trainings, one after another: {duration(known * 3600)}{rest}", *made]
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder above that exists."""
+    return path if path.exists() else _existing(path.absolute().parent)
+
+
+# ------------------------------------------------------------------------------------------------ run
+
+
+@command(
+    "run",
+    STUDY,
+    arg("target", nargs="?", default=None, metavar="TARGET",
+        help="a table, or a path below the results of the study (default: all, and the report)"),
+    arg("--profile", metavar="NAME",
+        help="local, workstation, slurm, or a folder (default: of the settings, else by what the machine has)"),
+    arg("--cores", default=None, metavar="N", help="cores of this machine (default: of the profile)"),
+    arg("-n", "--dry-run", action="store_true", help="show the jobs and run none"),
+)  # fmt: skip
+def run(args: argparse.Namespace) -> None:
+    """Runs a study, or one target of it, with the right profile; then makes its report. Given again, it continues.
+
+    What follows `--` goes to Snakemake: `brainpretrain run demo -- --forcerun table`. It is given in the root of the repository.
+    """
+    _require_root()
+    study, target = _study_and_target(args.study, args.target)
+    loaded = config.load(overrides={"study": study} if study else None)
+    planned = tables.make(loaded)
+    profile = args.profile or loaded.settings.profile or _profile(loaded)
+    line = [sys.executable, "-m", "snakemake", "--profile", profile, "--config", f"study={study or loaded.settings.study}"]
+    line += ["--cores", args.cores] if args.cores else []
+    line += ["-n"] if args.dry_run else []
+    passed = getattr(args, "after", [])
+    _snakemake([*line, *passed, "--", *([_target(planned, target)] if target else [])])
+    folder = Path(planned.config.settings.results) / planned.config.study_name
+    if not (args.dry_run or target or "-n" in passed):
+        report = folder / "report.html"
+        _snakemake([*line, "--report", str(report)], quiet=True)
+        for name in planned.tables:
+            print((folder / "tables" / f"{name}.txt").read_text(encoding="utf-8"))
+        print(f"Report: {report.absolute()}")
+
+
+def _study_and_target(first: str | None, second: str | None) -> tuple[str | None, str | None]:
+    """`run table4` names a target of the chosen study; `run amaes table4` names both."""
+    if first is None or second is not None:
+        return first, second
+    try:
+        config.study_path(Path("config"), first)
+    except UserError:
+        chosen = tables.make(config.load())
+        if first in chosen.tables or "/" in first:
+            return None, first
+        raise
+    return first, None
+
+
+def _target(planned: Plan, target: str) -> str:
+    """What Snakemake calls a target: the name of a table, or a path from the root of the repository.
+
+    Raises:
+        UserError: neither a table of the study nor a path.
+    """
+    if target in planned.tables:
+        return target
+    if "/" not in target:
+        raise UserError(
+            f"no table '{target}' in the study '{planned.config.study_name}'",
+            where="brainpretrain run",
+            fix=f"{nearest(target, list(planned.tables))}; or give the path of a file below the results of the study",
+        )
+    folder = f"{planned.config.settings.results}/{planned.config.study_name}"
+    return target if target.startswith(f"{planned.config.settings.results}/") else f"{folder}/{target}"
+
+
+def _profile(loaded: config.Config) -> str:
+    """slurm if the settings name a Slurm site and this machine can submit; workstation with a GPU; else local."""
+    if shutil.which("sbatch") and (loaded.settings.slurm.account or loaded.settings.slurm.partition):
+        return "slurm"
+    return "workstation" if gpus.visible(os.environ) else "local"
+
+
+def _require_root() -> None:
+    if not Path("Snakefile").exists():
+        raise UserError("there is no Snakefile here", where=Path.cwd(), fix="change to the root of the repository")
+
+
+def _snakemake(line: list[str], quiet: bool = False) -> None:
+    """Runs Snakemake. A signal from the terminal reaches it as it reaches this process, which waits for its end."""
+    heard = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # not under nohup
+    before = {number: signal.signal(number, lambda *_: None) for number in heard}
+    output: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} if quiet else {}
+    try:
+        code = subprocess.run(line, **output).returncode
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if code:
+        sys.exit(code)
