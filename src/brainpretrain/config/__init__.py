@@ -121,7 +121,7 @@ class Config(BaseModel):
         return {"release": name, **facts, **release.files[backbone].model_dump(mode="json")}
 
     def release_of_file(self, file: Path | str) -> dict[str, Any] | None:
-        """As `release`, found by the name of a file, and of its folder if the release states one; None if there is no such release."""
+        """As `release`, found by the name of a file, and of its folder if the release states one; None if no release fits."""
         parts = Path(file).parts
         for name, release in self.weights.items():
             for backbone, released in release.files.items():
