@@ -12,7 +12,9 @@ from brainpretrain.config.sections.base import Count, Name, NTrain, Positive, Se
 class ReleasedFile(Section):
     """One file of a release; a checksum is None if none is on record."""
 
-    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")] = Field(
+        description="below the folder of weights; with a folder in front, files of one name are told apart by it"
+    )
     url: str
     bytes: Count | None = None
     md5: str | None = None
@@ -23,6 +25,19 @@ class Release(Section):
     """Encoders that others have published, a file per backbone. Its name is an `init`."""
 
     page: str
+    repository: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face; the files are at its top"
+    )
+    forbids: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="what the licence and the terms of the corpus forbid, where the abbreviations in `licence` do not say it",
+    )
+    sequences: list[str] = Field(
+        [],
+        exclude_if=lambda value: not value,
+        description="what its input channels are, of a network that reads several; empty: one channel of any sequence",
+    )
     licence: str | None = Field(description="null if it is not known")
     citation: str
     corpus: str = Field(description="what they were pretrained on, in words")
