@@ -168,7 +168,10 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
 def releases(plan: Plan) -> dict[str, Any]:
     """Licence, page and citation of every release of weights that an arm of the study starts from."""
     names = sorted({e.arm.init for e in plan.evaluations} & set(plan.config.weights))
-    return {name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation"}) for name in names}
+    return {
+        name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation", "forbids"})
+        for name in names
+    }
 
 
 # --- tables

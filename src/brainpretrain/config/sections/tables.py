@@ -19,15 +19,18 @@ class ReleasedFile(Section):
     bytes: Count | None = None
     md5: str | None = None
     sha256: str | None = None
+    repository: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face, with the file at its top"
+    )
+    beside: list[str] = Field(
+        [], exclude_if=lambda value: not value, description="files to get from the same address, such as adaptation_plan.json"
+    )
 
 
 class Release(Section):
     """Encoders that others have published, a file per backbone. Its name is an `init`."""
 
     page: str
-    repository: str | None = Field(
-        None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face; the files are at its top"
-    )
     forbids: str | None = Field(
         None,
         exclude_if=lambda value: value is None,
