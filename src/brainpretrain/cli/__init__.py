@@ -27,6 +27,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "download_datasets",
             "list the data sets with access, licence, counts, and whether their files are in place",
         ),
+        "encoders": (
+            "download_encoders",
+            "list the published encoders: network, licence, corpus, and whether the file is at hand",
+        ),
         "check": ("download_check", "recognise the data set in a folder of volumes"),
         "convert": ("download_convert", "convert NRRD, MetaImage, GIPL and MGZ volumes to NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),

@@ -33,6 +33,7 @@ MAX_DEPTH = 32  # of mappings in mappings
 WRAPPERS = ("module.", "_orig_mod.", "model.", "task.", "network.")  # DDP, torch.compile, and the modules around a network
 RENAMED = ("swinViT.", "swin_vit.")  # names of MONAI's later releases for the encoder that is `swin.` here
 AXES, ZYX = "brainpretrain_axes", "zyx"  # key of a checkpoint that this project wrote for nnU-Net, whose kernels are z y x
+BACKBONE = "brainpretrain_backbone"  # key of the same, JSON with architecture and options
 MAX_TUPLE = 10**6  # values of one tuple, including those of the tuples in it
 SHOWN = 20  # names that a message lists
 

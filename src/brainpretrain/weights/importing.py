@@ -7,6 +7,7 @@ Known layouts are those of this project (its safetensors, and Lightning checkpoi
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -23,7 +24,7 @@ from brainpretrain.weights import cards
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.adaptation import AdaptationPlan, check_plan, read_plan
 from brainpretrain.weights.facts import check_facts
-from brainpretrain.weights.foreign import AXES, ZYX, Checkpoint, bare_name, read_checkpoint
+from brainpretrain.weights.foreign import AXES, BACKBONE, ZYX, Checkpoint, bare_name, read_checkpoint
 from brainpretrain.weights.matching import Match, match
 
 
@@ -107,7 +108,7 @@ def import_encoder(
         check_release(path, release)
     checkpoint, own_facts = read_checkpoint(path), _own_facts(path)
     plan, tensors = read_plan(path, checkpoint.extras), _in_our_axes(checkpoint)
-    encoder, backbone = _network(path, tensors, own_facts, backbone, part)
+    encoder, backbone = _network(path, tensors, own_facts | _marked(checkpoint, path), backbone, part)
     found = match_encoder(encoder, backbone["architecture"], tensors, path, part)
     facts = {
         **_facts(own_facts, release or {}, plan, intensity),
@@ -147,6 +148,18 @@ def _network(
         return backbones.build(backbone["architecture"], channels, **backbone["options"]), backbone
 
 
+def _marked(checkpoint: Checkpoint, path: Path) -> dict[str, Any]:
+    """The network that this project's exports name in their checkpoints."""
+    if not isinstance(text := checkpoint.extras.get(BACKBONE), str):
+        return {}
+    try:
+        backbone = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{BACKBONE} is not JSON", where=path, fix="export it again") from error
+    check_facts({"backbone": backbone, "in_channels": 1}, path)
+    return {"backbone": backbone}
+
+
 def _in_our_axes(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
     """The tensors with kernels in x y z. Those of a file of nnU-Net are in z y x, and those of its exports say so (`axes`)."""
     plans = checkpoint.extras.get("init_args")
@@ -161,6 +174,7 @@ def _in_our_axes(checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
 
 _OWN_FACTS = ("name", "backbone", "in_channels", "preprocess", "patch_size", "corpus_sha256", "datasets", "steps", "commit")
 _RELEASE_FACTS = ("release", "page", "url", "licence", "citation", "corpus")
+_LATER_FACTS = ("repository", "forbids")  # written only where an entry has them
 
 
 def _own_facts(path: Path) -> dict[str, Any]:
@@ -195,7 +209,7 @@ def _facts(
     facts = {key: own_facts.get(key) for key in _OWN_FACTS}
     facts |= {key: release[key] for key in ("preprocess", "patch_size") if key in release} | {"kind": "encoder"}
     if plan and not facts["patch_size"]:
-        facts["patch_size"] = plan.patch_size
+        facts["patch_size"] = plan.patch_size[::-1] if plan.patch_size else None  # nnssl counts axes from z
     rule = intensity or (release.get("intensity", UNIT) if release else None) or own_facts.get("intensity")
     return facts | _intensity(rule or (plan.intensity if plan else None) or UNIT)
 
@@ -218,6 +232,7 @@ def _source(
     checked = any(release.get(kind) for kind in ("md5", "sha256"))
     known_by = ("checksum" if checked else "file name") if release else None
     source |= {key: release.get(key) for key in _RELEASE_FACTS} | {"release_known_by": known_by}
+    source |= {key: release[key] for key in _LATER_FACTS if release.get(key)}
     return source | ({"adaptation_plan": plan.facts()} if plan else {})
 
 
