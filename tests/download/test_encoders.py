@@ -58,7 +58,7 @@ def test_every_entry_is_listed_with_its_terms(folder, capsys):
 
 def test_the_page_has_the_table_of_the_command(capsys):
     assert cli.main(["encoders", "--config-folder", str(ROOT / "config"), "--markdown"]) == 0
-    assert capsys.readouterr().out in (ROOT / "docs" / "weights.md").read_text()
+    assert capsys.readouterr().out.partition("--markdown\n")[2] in (ROOT / "docs" / "weights.md").read_text()
 
 
 def entry(url, **changes):

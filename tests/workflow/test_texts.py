@@ -119,7 +119,7 @@ def study() -> dict[str, Any]:
         for task in tasks
         for cohort in ("test", "ood", "site_b")
     ]
-    release = {key: hostile(f"weights.{key}") for key in ("page", "licence", "citation", "corpus", "note")}
+    release = {key: hostile(f"weights.{key}") for key in ("page", "licence", "citation", "corpus", "forbids", "note")}
     published = {
         "source": hostile("tables.published.source"),
         "notes": [hostile("tables.published.notes")],
@@ -166,7 +166,7 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
     places |= dict.fromkeys(("tasks.ood.labels (key)", "tasks.cohorts.labels (key)"), "tasks.labels (key)")
-    places |= {"corpora.sources.sequences": "tasks.sequences"}
+    places |= dict.fromkeys(("corpora.sources.sequences", "weights.sequences"), "tasks.sequences")
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
     assert missing == set()

@@ -19,10 +19,10 @@ class ReleasedFile(Section):
     bytes: Count | None = None
     md5: str | None = None
     sha256: str | None = None
-    repository: str | None = Field(
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
         None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face, with the file at its top"
     )
-    beside: list[str] = Field(
+    beside: list[Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]] = Field(
         [], exclude_if=lambda value: not value, description="files to get from the same address, such as adaptation_plan.json"
     )
 
