@@ -102,6 +102,8 @@ def table_targets(name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if specs.grids(PLAN, name):
         targets.add(f"{TABLES}/{name}_trainings.html")
+    if name in ENCODER_TABLES:
+        targets.add(f"{FIGURES}/encoders.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
     for evaluation in PLAN.table_evaluations(table):

@@ -78,6 +78,30 @@ rule table:
         " --out {params.out:q} > {log:q} 2>&1"
 
 
+ENCODER_TABLES = specs.encoder_tables(PLAN)
+
+
+rule page_encoders:
+    input:
+        verdicts=expand(TABLES + "/{table}_verdicts.tsv", table=ENCODER_TABLES),
+        costs=expand(FIGURES + "/{table}_costs.tsv", table=ENCODER_TABLES),
+    output:
+        html=shown(FIGURES + "/encoders.html", RESULTS_SECTION, "encoders", shows="published encoders"),
+        tsv=FIGURES + "/encoders.tsv",
+        md=FIGURES + "/encoders.md",
+    log:
+        STUDY + "/logs/page_encoders.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        releases=lambda w: specs.as_json(specs.releases(PLAN)),
+        spec=lambda w: specs.as_json(PLAN.tables[ENCODER_TABLES[0]]),
+    shell:
+        "brainpretrain page-encoders --verdicts {input.verdicts:q} --costs {input.costs:q} --releases {params.releases:q}"
+        " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
 def sites_inputs(wildcards):
     """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
     cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]

@@ -174,6 +174,13 @@ def releases(plan: Plan) -> dict[str, Any]:
     }
 
 
+def encoder_tables(plan: Plan) -> list[str]:
+    """The tables with arms that start from a published encoder, in a study that compares its arms by `protocol: fair`."""
+    if plan.config.study.protocol != "fair":
+        return []
+    return [name for name, table in plan.tables.items() if any(row.init in plan.config.weights for row in table.rows)]
+
+
 # --- tables
 
 
