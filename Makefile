@@ -4,7 +4,7 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test processors test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
+.PHONY: help demo test processors test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-tokens bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
@@ -28,6 +28,7 @@ help:
 	@echo "make bench-pretraining    CPU time of a small pretraining, compared with AMAES' step and data set"
 	@echo "make bench-evaluation     CPU time of Dice, HD95 and NSD, compared with yucca 1.1.7 and MONAI"
 	@echo "make bench-windows        CPU time of the sliding window, compared with nnU-Net and MONAI"
+	@echo "make bench-tokens         CPU time of ViT-MAE, whose encoder sees visible tokens only, compared with all tokens"
 	@echo "make bench-sparse         CPU time of S3D on packed visible blocks, compared with masked and with dense maps"
 	@echo "make bench-checksums      CPU time of comparing stored volumes with their checksums"
 	@echo "make bench-overlap        planted copies that the overlap audit finds, by kind, and false pairs (HEADS=folder of heads)"
@@ -122,11 +123,11 @@ bench-pretraining bench-evaluation bench-windows: bench-%: $(VENV)/installed
 bench-overlap: $(VENV)/installed
 	python bench/overlap.py $(if $(HEADS),--data $(HEADS) --pattern '$(PATTERN)' --mask '$(MASK)',--page docs/benchmarks.md)
 
-bench-sparse bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
+bench-sparse bench-tokens bench-checksums bench-scheduling bench-scaling: bench-%: $(VENV)/installed
 	python bench/$*.py --page docs/benchmarks.md
 
 # a benchmark that fails does not stop the others, and its rows say so; scaling draws the results of scheduling, so it is last
-BENCHES ?= preprocessing augmentation pretraining evaluation windows sparse checksums overlap scheduling scaling
+BENCHES ?= preprocessing augmentation pretraining evaluation windows sparse tokens checksums overlap scheduling scaling
 bench:
 	-@for name in $(BENCHES); do $(MAKE) --no-print-directory bench-$$name; done
 	python bench/summary.py --page docs/benchmarks.md

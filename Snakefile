@@ -106,9 +106,9 @@ def table_targets(name):
         targets.add(f"{FIGURES}/encoders.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
+    targets |= {f"{FIGURES}/{evaluation.arm.path}/{evaluation.cohort}.png" for evaluation in PLAN.table_scored(table)}
     for evaluation in PLAN.table_evaluations(table):
-        figures = ("loss.svg", "run.html", f"{evaluation.cohort}.png")
-        targets |= {f"{FIGURES}/{evaluation.arm.path}/{figure}" for figure in figures}
+        targets |= {f"{FIGURES}/{evaluation.arm.path}/{figure}" for figure in ("loss.svg", "run.html")}
     for pretraining in PLAN.table_pretrainings(table):
         targets |= {f"{FIGURES}/corpora/{pretraining.corpus}.png", f"{TABLES}/{pretraining.corpus}_composition.html"}
         targets |= {f"{FIGURES}/{pretraining.path}/{figure}" for figure in ("loss.svg", "reconstruction.png", "run.html")}

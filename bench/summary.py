@@ -30,6 +30,7 @@ WANTED = {
     "B11": ("pretraining", "small pretraining end to end, against AMAES' step and data set: at least 3x"),
     "B12": ("windows", "sliding window: at most 1.1x the network alone"),
     "C5": ("sparse", "S3D, packed against masked blocks: encoder 2.5x / 4x / 8x; step against a dense MAE 2x"),
+    "C6": ("tokens", "ViT-MAE, 85 % hidden against all tokens: 4x"),
 }
 
 

@@ -1,5 +1,9 @@
 """Model to predictions in native space, to scores per case and label, to one table of all scores."""
 
+from brainpretrain.files import nifti_files
+from brainpretrain.plan import external
+from brainpretrain.plan.table_spec import EXTERNAL
+
 PREDICTIONS = FOLD + "/{cohort}/predictions"
 SCORES = FOLD + "/{cohort}/scores.tsv"
 BIDS = STUDY + "/bids/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}"
@@ -38,6 +42,64 @@ rule predict_cohort:
         " --root {resources.root:q} --split {input.split:q} --task {params.task:q} --n-train {wildcards.n_train}"
         " --cohort {wildcards.cohort} {params.fixed:q} --inference {params.inference:q}"
         " --threads {threads} --out {output:q} > {log:q} 2>&1"
+
+
+def external_files(wildcards):
+    """Segmentations of another program, as far as they are there: the job says what is missing."""
+    return [str(path) for path in _external_files(wildcards) if not set("{}") & set(str(path))]
+
+
+def external_odd_files(wildcards):
+    """Path, size and time of those with braces in their path, which Snakemake would take for wildcards."""
+    odd = [path for path in _external_files(wildcards) if set("{}") & set(str(path))]
+    return [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in odd]
+
+
+def _external_files(wildcards):
+    folder, pattern = external_place(wildcards)
+    return nifti_files(Path(folder), pattern)
+
+
+def external_place(wildcards):
+    """Folder and pattern of the files of another program."""
+    entry = external.entries(PLAN)[wildcards.init][1]
+    return external.folder_of(PLAN, wildcards.task, wildcards.cohort, wildcards.init), entry.files
+
+
+# the predictions of an arm of which nothing is trained: the rules below read them as those of a network
+rule external:
+    input:
+        fixed=fixed_subjects,
+        volumes=cohort_volumes,
+        split=split_of,
+        files=external_files,
+    output:
+        directory(PREDICTIONS),
+    log:
+        STUDY + "/logs/external/{task}/{backbone}/{init}/{recipe}/n{n_train}/fold{fold}/{cohort}.log",
+    wildcard_constraints:
+        backbone=EXTERNAL,
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(4000),
+        runtime=120,
+        root=cohort_root,
+        folder=lambda w: external_place(w)[0],
+    params:
+        task=as_json(specs.task_scores, "task", "cohort"),
+        fixed=option("--fixed", "fixed"),
+        values=lambda w: specs.as_json(external.values_of(PLAN, w.task, w.init)),
+        files=lambda w: external_place(w)[1],
+        odd=external_odd_files,
+    shell:
+        "brainpretrain external --folder {resources.folder:q} --files {params.files:q} --values {params.values:q}"
+        " --volumes {input.volumes:q} --root {resources.root:q} --split {input.split:q} --task {params.task:q}"
+        " --n-train {wildcards.n_train} --cohort {wildcards.cohort} {params.fixed:q} --out {output:q} > {log:q} 2>&1"
+
+
+ruleorder: external > predict_cohort
 
 
 # no target needs it: `snakemake -- results/<study>/bids/<task>/<backbone>/<init>/<recipe>/n<n_train>/fold<fold>/<cohort>`
@@ -96,7 +158,7 @@ rule evaluate:
 
 rule scores:
     input:
-        [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.evaluations],
+        [f"{STUDY}/{evaluation.path}/scores.tsv" for evaluation in PLAN.scored],
     output:
         STUDY + "/scores.tsv",
     log:

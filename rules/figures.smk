@@ -180,6 +180,16 @@ rule plot_reconstructions:
         "brainpretrain plot-reconstructions {input:q} --out {output:q} > {log:q} 2>&1"
 
 
+def of_folds(pattern):
+    """An input: `pattern` for every evaluation of an arm on a cohort."""
+
+    def paths(wildcards):
+        folds = [(e.fold, e.seed) for e in PLAN.scored if e.arm == arm_of(wildcards) and e.cohort == wildcards.cohort]
+        return [pattern.format(fold=fold_name(*fold), **wildcards) for fold in folds]
+
+    return paths
+
+
 def evaluation_folders(wildcards, input):
     """Folders of the scores and predictions of an arm, one for each fold."""
     return [str(Path(path).parent) for path in input.scores]
@@ -187,8 +197,8 @@ def evaluation_folders(wildcards, input):
 
 rule plot_overlays:
     input:
-        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
-        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        scores=of_folds(SCORES),
+        predictions=of_folds(PREDICTIONS),
         volumes=cohort_volumes,
     output:
         shown(
@@ -217,8 +227,8 @@ rule plot_overlays:
 
 rule overlay_cases:
     input:
-        scores=expand(SCORES, fold=FOLDS, allow_missing=True),
-        predictions=expand(PREDICTIONS, fold=FOLDS, allow_missing=True),
+        scores=of_folds(SCORES),
+        predictions=of_folds(PREDICTIONS),
         volumes=cohort_volumes,
     output:
         OVERLAY_CASES,
@@ -244,7 +254,7 @@ rule overlay_cases:
 # next to the report and only by request, since it needs NiiVue's bundle and holds whole volumes
 rule page_overlays:
     input:
-        sorted({OVERLAY_CASES.format(cohort=e.cohort, **vars(e.arm)) for e in PLAN.evaluations}),
+        sorted({OVERLAY_CASES.format(cohort=e.cohort, **vars(e.arm)) for e in PLAN.scored}),
     output:
         page=OVERLAYS + "/index.html",
     log:

@@ -23,7 +23,7 @@ def table_spec(wildcards):
 
 def table_scores(wildcards):
     """Scores of the runs of one table, so that it waits for no other."""
-    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])]
+    return [f"{STUDY}/{e.path}/scores.tsv" for e in PLAN.table_scored(PLAN.tables[wildcards.table])]
 
 
 def table_overlaps(wildcards):
@@ -105,7 +105,7 @@ rule page_encoders:
 def sites_inputs(wildcards):
     """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
     cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]
-    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    evaluations = PLAN.table_scored(PLAN.tables[wildcards.table])
     return {
         "scores": [f"{STUDY}/{e.path}/scores.tsv" for e in evaluations if (e.arm.task, e.cohort) in cohorts],
         "index": [INDEX.format(dataset=CONFIG.tasks[task].dataset_of(cohort)) for task, cohort in cohorts],
@@ -254,6 +254,8 @@ def of_study(pattern):
 rule page_rejected:
     input:
         of_study(VOLUMES),
+        # filtered.tsv is beside them
+        corpora=expand(CORPUS, corpus=[corpus for corpus in PLAN.corpora if CONFIG.corpora[corpus].filters]),
     output:
         shown(FIGURES + "/rejected.html", CORPUS_SECTION, "rejected", shows="rejected volumes of all data sets"),
     log:
@@ -265,7 +267,8 @@ rule page_rejected:
         data=DATA,
         volumes=of_study("{dataset}=" + VOLUMES),
     shell:
-        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain page-rejected --volumes {params.volumes:q} --data {params.data:q} --corpora {input.corpora:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule page_run_pretraining:

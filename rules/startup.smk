@@ -73,6 +73,10 @@ def refuse_what_cannot_work():
         for dataset, preprocess in PLAN.preprocessed:
             volumes = VOLUMES.format(dataset=dataset, preprocess=preprocess)
             existing.check_patches(PLAN, dataset, preprocess, Path(volumes))
+        for corpus in PLAN.corpora:
+            entry = CONFIG.corpora[corpus]
+            tables = {d: Path(VOLUMES.format(dataset=d, preprocess=entry.preprocess)) for d in entry.datasets}
+            existing.check_filters(PLAN, corpus, tables)
         for rule in ("pretrain", "finetune"):
             checks.check_machine(PLAN, rule, *_devices_and_nodes(rule), has_gpu=True)
     except UserError as error:

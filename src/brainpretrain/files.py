@@ -209,6 +209,11 @@ def shown(path: Path | str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def nifti_files(folder: Path, pattern: str = "**/*") -> list[Path]:
+    """The NIfTI files of a folder whose path below it matches a pattern, sorted; none if there is no such folder."""
+    return sorted(path for path in folder.glob(pattern) if path.name.endswith((".nii", ".nii.gz")) and path.is_file())
+
+
 def link(path: Path, where: Path) -> None:
     """Gives a file the second name `where` (a hard link), or copies it if the file system has no hard links."""
     try:

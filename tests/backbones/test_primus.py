@@ -100,3 +100,9 @@ def test_positions_that_are_resampled_in_every_step_are_said():
     encoder = primus.build(1, **OPTIONS)
     assert encoder.resampling_for(OPTIONS["image_size"]) == {}
     assert encoder.resampling_for([32, 32, 16]) == {"position": "resampled from 4x3x2 to 4x4x2 tokens"}
+
+
+@pytest.mark.parametrize("taken", [[1, 2], [2, 1, 3], [1, 2, 5], [0, 1, 2]])
+def test_blocks_that_cannot_be_taken_are_refused(taken):
+    with pytest.raises(UserError, match="name three of them, in order"):
+        unetr.build(1, image_size=[32] * 3, width=24, depth=4, num_heads=2, mlp_width=48, taken=taken)

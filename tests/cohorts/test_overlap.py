@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import pandas as pd
 import pytest
 
@@ -9,6 +12,7 @@ from brainpretrain import datasets
 from brainpretrain.cohorts.copies import COLUMNS
 from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
 from brainpretrain.errors import UserError
+from helpers import ROOT
 
 NO_COPIES = pd.DataFrame(columns=COLUMNS)
 
@@ -146,6 +150,29 @@ def test_a_person_of_several_data_sets_is_found_by_the_names_that_modules_declar
     indexes["own"] = index("1003", "1023", "1000", patient={"1003": "OAS1_0101", "1023": "OAS1_0101", "1000": "OAS1_0061"})
     shared, pairs = shared_subjects(corpus(own=["1003", "1023", "1000"]), [cohort], indexes, persons)
     assert pairs["corpus_subject"].tolist() == ["1003", "1023"] and set(pairs["name"]) == {"alias"}
+
+
+def test_the_people_of_the_documents_are_those_of_the_modules_and_never_stand_on_both_sides() -> None:
+    """docs/cohorts.md names 13 people in 15 pairs; a strict corpus of one release refuses a task on another."""
+    text = (ROOT / "docs" / "cohorts.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^\| (OASIS-TRT-20-\d\d) \| ([\d, ]+) \| (OAS1_\d{4}) \|$", text, re.MULTILINE)
+    scans = {trt: miccai.split(", ") for trt, miccai, _ in lines}
+    assert len(lines) == 13 and sum(map(len, scans.values())) == 15
+    names = {
+        "oasis_trt20": list(scans),
+        "oasis_miccai2012": [scan for group in scans.values() for scan in group],
+        "oasis1": [f"OASIS_{person}" for *_, person in lines],
+    }
+    persons = {name: {s: datasets.load(name).persons(s) for s in of} for name, of in names.items()}
+    assert all({persons["oasis_miccai2012"][scan] for scan in scans[trt]} == {person} for trt, _, person in lines)
+    indexes = {name: index(*of) for name, of in names.items()}
+    for scored, pretrained in itertools.permutations(names, 2):
+        cohort = Cohort("t", "test", scored, set(names[scored]), NO_COPIES)
+        shared, pairs = shared_subjects(corpus(**{pretrained: names[pretrained]}), [cohort], indexes, persons)
+        assert shared["shared"].tolist() == [len(names[scored])], (scored, pretrained)
+        assert len(pairs) == (13 if "oasis_miccai2012" not in (scored, pretrained) else 15)
+        with pytest.raises(UserError):
+            check_protocol(shared, pairs, "strict")
 
 
 def test_a_long_list_in_a_message_is_cut_and_counted() -> None:

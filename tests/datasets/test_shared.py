@@ -63,7 +63,8 @@ def test_the_scans_of_miccai_2012_are_those_of_the_oasis_subjects_of_the_manifes
 
 def structures() -> list[dict[str, str]]:
     text = (ROOT / "src/brainpretrain/datasets/structures.tsv").read_text(encoding="utf-8")
-    return list(csv.DictReader((line for line in text.splitlines() if not line.startswith("#")), delimiter="\t"))
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    return [row for row in csv.DictReader(lines, delimiter="\t") if row["scheme"] == "muse"]
 
 
 def test_the_map_to_4_and_33_structures_is_that_of_the_table_beside_the_data() -> None:

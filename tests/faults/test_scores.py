@@ -1,4 +1,4 @@
-"""Faults 47 and 48: predictions that do not fit, and masks that are empty, met by `brainpretrain evaluate` and `table`."""
+"""Faults 47, 48 and 92: predictions that do not fit, also of another program, and masks that are empty, met by the commands."""
 
 from __future__ import annotations
 
@@ -260,3 +260,40 @@ def test_53_the_workflow_stops_at_a_changed_file_and_the_command_it_names_takes_
     assert "axes LAS instead of R" in log and "--forcerun fetch -- <targets>" in log and "(Rule: finetune)" not in said
     assert not (copied.root / target).exists()
     assert copied.planned("--forcerun", "fetch", "--", target)["shard"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("missing", "1 of 2 cases of the cohort have no segmentation: s5; files of no case of the cohort: s50_seg.nii.gz"),
+        ("double", "1 cases have several segmentations: s5: old/s5_seg.nii.gz s5_seg.nii.gz"),
+        ("another image", "the segmentation covers 0 % of the image's foreground"),
+        ("unnamed", "the segmentation holds 9, which 'labels' of the row does not name"),
+    ],
+)
+def test_92_segmentations_of_another_program_that_do_not_fit(cohort, scored, tmp_path, capsys, fault, words):
+    folder, values = tmp_path / "theirs", {"title": "Other", "labels": {"ball": [1]}, "background": [], "others": "refuse"}
+    (folder / "old").mkdir(parents=True)
+    for case in scored:
+        label = nib.load(cohort.raw / case.labelled["label"])
+        array, affine = np.asarray(label.dataobj).astype(np.uint8), label.affine.copy()
+        if case.name == "s5" and fault == "another image":
+            affine[:3, 3] += 1000
+        if case.name == "s5" and fault == "unnamed":
+            array[0, 0, 0] = 9
+        save(array, affine, folder / f"{case.name}_seg.nii.gz")
+    if fault == "missing":
+        (folder / "s5_seg.nii.gz").rename(folder / "s50_seg.nii.gz")
+    if fault == "double":
+        shutil.copy(folder / "s5_seg.nii.gz", folder / "old")
+    line = [
+        "external",
+        "--folder",
+        str(folder),
+        "--values",
+        json.dumps(values),
+        *command(cohort, folder, tiny.TASK, tmp_path)[3:-4],
+    ]
+    assert cli.main([*line, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert words in said and "fix:" in said and not (tmp_path / "out" / "external.json").exists()

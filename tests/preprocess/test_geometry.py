@@ -166,3 +166,26 @@ def test_labels_come_back_channel_by_channel_whatever_the_number_of_classes() ->
         return found
 
     assert peak(12) < 1.05 * peak(3)
+
+
+@pytest.mark.parametrize("size", [(9, 40, 21), (12, 12, 12), (40, 41, 42), (25, 24, 13)])
+def test_a_fixed_size_pads_or_crops_around_the_centre_and_predictions_return(size: tuple[int, int, int]) -> None:
+    """A volume of 24 x 23 x 12 voxels in an orientation of its own: stored voxels keep their place in the world, labels theirs."""
+    rng = np.random.default_rng(3)
+    array = rng.uniform(1, 9, (12, 24, 23)).astype(np.float32)
+    label = rng.integers(0, 3, array.shape).astype(np.uint8)
+    affine = np.array([[0, -1, 0, 5.0], [0, 0, 1, -7], [1, 0, 0, 3], [0, 0, 0, 1]])
+    recipe = RECIPE | {"spacing_mm": [1, 1, 1], "size": list(size)}
+    volumes = [Volume(one, affine, (1.0, 1.0, 1.0), Path("x.nii"), {"notes": []}) for one in (array, label)]
+    image, stored, geometry, _ = preprocess(*volumes, recipe)
+    assert image.shape == stored.shape == geometry.stored_shape == size and geometry.resized_shape == (24, 23, 12)
+    assert Geometry.from_json(geometry.to_json()) == geometry
+    for place in [np.array(size) // 2, np.array(size) // 2 + [0, 1, -1]]:  # the native voxel at the same place of the world
+        native = np.rint(np.linalg.inv(affine) @ [*geometry.stored_to_world(place), 1])[:3].astype(int)
+        assert stored[tuple(place)] == label[tuple(native)]
+    back = geometry.labels_to_native(stored)
+    logits = np.stack([(stored == number).astype(np.float32) * 9 for number in range(3)])
+    assert np.array_equal(back, geometry.argmax_to_native(logits)) and np.array_equal(back, geometry.to_native(logits).argmax(0))
+    kept = np.prod([min(n, s) for n, s in zip((24, 23, 12), size, strict=True)])
+    inside = geometry.labels_to_native(np.ones(size, np.uint8)) == 1
+    assert inside.sum() == kept and np.array_equal(back[inside], label[inside]) and not back[~inside].any()

@@ -7,7 +7,9 @@ from brainpretrain import cli, config
 from helpers import ROOT
 
 
-@pytest.mark.parametrize(("name", "changes"), [("amaes", {}), ("volume_fusion", {}), ("voco", {"grid": [2, 2, 1], "hidden": 8})])
+@pytest.mark.parametrize(
+    ("name", "changes"), [("amaes", {}), ("mae_primus", {}), ("volume_fusion", {}), ("voco", {"grid": [2, 2, 1], "hidden": 8})]
+)
 def test_a_pretext_is_drawn_on_volumes(cohort, tmp_path, name, changes):
     entry = config.load(ROOT / "config").pretexts[name]
     content = json.dumps({"method": entry.method, "options": entry.options | changes})

@@ -4,7 +4,7 @@ import torch
 
 from brainpretrain import backbones, pretext
 from brainpretrain.errors import UserError
-from brainpretrain.pretext import voco
+from brainpretrain.pretext import planning, voco
 
 OPTIONS = {
     "grid": [2, 2, 1], "targets": 3, "hidden": 8, "norm": "batch", "average": "image", "negative": "square",
@@ -69,3 +69,54 @@ def test_bad_options_are_refused():
         task(momentum=1.0)
     with pytest.raises(UserError, match="cannot be cut into"):
         task()(torch.rand(1, 1, 15, 16, 8), torch.rand(1, 1, 15, 16, 8), [0])
+
+
+CHANGES = {
+    "mirror": {"p": 0.5, "axes": ["x", "y", "z"]},
+    "noise": {"p": 0.5, "sigma": [0.05, 0.1]},
+    "brightness": {"p": 1, "factor": [0.5, 0.9]},
+}
+
+
+def test_each_crop_is_changed_by_itself_in_training_alone_and_keeps_its_overlaps():
+    plain, changed = task(), task(augment=CHANGES, turn=1.0)
+    images, seeds = torch.rand(2, 1, 16, 16, 8, generator=torch.Generator().manual_seed(0)), [3, 4]
+    cut, labels = plain._crops(images, seeds)
+    crops, same = changed._crops(images, seeds)
+    assert crops.shape == cut.shape and torch.equal(labels, same)
+    factors = [(new.mean() / old.mean()).item() for new, old in zip(crops.flatten(0, 1), cut.flatten(0, 1), strict=True)]
+    assert all(0.45 < factor < 0.95 for factor in factors) and len({round(factor, 3) for factor in factors}) > 10
+    alone, _ = changed._crops(images[1:], seeds[1:])
+    assert torch.equal(alone[0], crops[1])  # whatever the other patches of the batch are
+    assert torch.equal(changed.eval()._crops(images, seeds)[0], cut)
+
+
+def test_a_turn_keeps_the_voxels_of_a_crop():
+    images = torch.rand(1, 1, 16, 16, 8)
+    turned, cut = task(turn=1.0)._crops(images, [0])[0][0], task()._crops(images, [0])[0][0]
+    assert turned.shape == cut.shape
+    for new, old in zip(turned, cut, strict=True):
+        assert not torch.equal(new, old) and torch.equal(new.flatten().sort().values, old.flatten().sort().values)
+    half = [
+        torch.equal(new, old)
+        for new, old in zip(task(turn=0.5)._crops(images, [1])[0][0], task()._crops(images, [1])[0][0], strict=True)
+    ]
+    assert 0 < sum(half) < len(half)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"turn": 1.5}, "no probability"),
+        ({"augment": {"rotation": {"p": 1, "p_axis": 1, "angle_deg": [-9, 9]}, "interpolation": "linear"}}, "off their grid"),
+    ],
+)
+def test_changes_that_cannot_be_are_refused(options, message):
+    with pytest.raises(UserError, match=message):
+        task(**options)
+    with pytest.raises(UserError, match="cannot be turned by 90 degrees"):
+        task(turn=1.0, grid=[1, 2, 1])._crops(torch.rand(1, 1, 16, 16, 4), [0])
+    given = OPTIONS | {"turn": 0.5, "grid": [1, 2, 1]}
+    with pytest.raises(UserError, match="cannot be turned by 90 degrees"):
+        planning.check("voco", given, [16, 16, 4], 2, ("unet", None), "pretexts.mine")
+    planning.check("voco", given, [16, 16, 8], 2, ("unet", None), "pretexts.mine")

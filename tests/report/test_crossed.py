@@ -114,3 +114,38 @@ def test_draws_needed_are_the_fewest_that_suffice() -> None:
     assert power.draws_to_decide(parts, 52, 1.5) >= enough
     assert power.draws_to_see(parts, 52, 100) == crossed.FEWEST_DRAWS
     assert power.draws_to_see(parts, 4, 0.5) is None  # the subjects alone vary more than that
+
+
+def test_a_fixed_predictor_has_the_t_interval_over_subjects() -> None:
+    """Another program has the same score of a subject in every draw: its interval is that of its subjects, with any number of draws."""
+    of_subject = RNG.normal(80, 3, 9)
+    expected = scipy.stats.ttest_1samp(of_subject, 79)
+    for draws in (1, 2, 5):
+        found = crossed.fixed(np.tile(of_subject, (draws, 1)) - 79)
+        assert (found.p, found.df) == (pytest.approx(expected.pvalue), pytest.approx(8))
+        assert found.interval(0.95) == pytest.approx(tuple(end - 79 for end in expected_interval(of_subject)))
+    assert math.isnan(crossed.fixed(of_subject[None, :1]).variance)
+    assert math.isnan(crossed.fixed(np.zeros((0, 0))).mean)
+
+
+def expected_interval(values: np.ndarray) -> tuple[float, float]:
+    half = scipy.stats.t(len(values) - 1).ppf(0.975) * values.std(ddof=1) / math.sqrt(len(values))
+    return values.mean() - half, values.mean() + half
+
+
+def test_intervals_of_a_fixed_predictor_hold_the_truth_whichever_subjects_the_draws_score() -> None:
+    """2,000 studies: its score, where draws score other subjects (`val`), and the difference of a trained arm to it (crossed)."""
+    rng = np.random.default_rng(7)  # docs/statistics.md has its numbers
+    there = np.array([np.roll(np.arange(12) < 8, 3 * draw) for draw in range(4)])
+    held = {"value": 0, "difference": 0}
+    for _ in range(2000):
+        program = rng.normal(0, 2, 12)
+        arm = rng.normal(0, 1, (4, 1)) + 0.5 * program + rng.normal(0, 1, (4, 12)) + rng.normal(0, 1, 12)
+        for name, found in (
+            ("value", crossed.fixed(np.where(there, program, np.nan))),
+            ("difference", crossed.estimate(arm - program)),
+        ):
+            low, high = found.interval(0.95)
+            held[name] += low <= 0 <= high
+    # 0.95, with a standard error of 0.005
+    assert 0.935 <= held["value"] / 2000 <= 0.97 and 0.93 <= held["difference"] / 2000 <= 0.98, held

@@ -13,6 +13,7 @@ STUDY = r"""
 title: "Own {data}: {3}"
 seed: 0
 folds: 1
+protocol: free
 build: [own]
 datasets:
   own_bids:
@@ -66,6 +67,7 @@ tables:
     n_train: 2
     rows:
       - {title: "{3} of {input}", backbone: unet_micro}
+      - {title: "Other {program}", init: {external: "data/other {x}/{dataset}", labels: {"lesion {x}": [9]}}, baseline: "{3} of {input}"}
 """
 TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv")]
 SUBJECTS = ("001", "002", "003")
@@ -93,6 +95,8 @@ def raw(data: Path) -> None:
         image, mask = f"scans {{x}}/{subject}.nii.gz", f"masks {{x}}/{subject}.nii.gz"
         volume(data / "own_csv" / image, subject)
         volume(data / "own_csv" / mask, subject, label=4)
+        for dataset, name in (("bids", f"sub-{subject}"), ("nnunet", f"p{subject}"), ("csv", f"s{{{subject}}}")):
+            volume(data / f"other {{x}}/own_{dataset}/{name}_seg.nii.gz", subject, label=9)  # another program, which is right
         lines.append(f"s{{{subject}}},T1w,{image},{mask}")
     (data / "own_csv" / "list {x}.csv").write_text("\n".join(lines) + "\n")
 

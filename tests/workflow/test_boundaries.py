@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "config": "augment preprocess backbones datasets",
     "weights": "backbones datasets",
     "decoders": "backbones",
-    "pretext": "sparse backbones decoders",
+    "pretext": "augment sparse backbones decoders",
     "plan": "preprocess backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "preprocess backbones datasets cohorts config weights decoders",

@@ -13,8 +13,13 @@ import own_data as study
 from brainpretrain.files import read_json, read_tsv
 
 
+def trained(scores):
+    """Scores of fine-tuned networks; those of the other program are right by construction."""
+    return scores[scores["backbone"] != "external"]
+
+
 def test_every_kind_of_own_data_goes_from_its_folder_to_the_table(own_data):
-    scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice"])
+    scores = trained(read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice"]))
     assert scores.loc[scores["cohort"] == "test", "task"].tolist() == ["own_csv", "own_nnunet"]  # a subject of each
     assert set(scores["label"]) == {"lesion {x}"} and scores["dice"].between(0, 1).all()
     table = (own_data.root / "results/own/tables/own.md").read_text()
@@ -26,8 +31,8 @@ def test_every_kind_of_own_data_goes_from_its_folder_to_the_table(own_data):
 
 def test_cohorts_of_two_other_data_sets_are_scored_with_their_own_label_values(own_data):
     """The task has value 1, one cohort 7, the other 4; read with another's values, no reference would hold a lesion."""
-    scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice", "reference_ml"])
-    shown = read_tsv(own_data.root / "results/own/tables/own.tsv", numbers=["value"])
+    scores = trained(read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice", "reference_ml"]))
+    shown = trained(read_tsv(own_data.root / "results/own/tables/own.tsv", numbers=["value"]))
     for cohort, dataset in (("site_b", "own_bids"), ("site_c", "own_csv")):
         rows = scores[scores["cohort"] == cohort]
         assert len(rows) == 3 and (rows["reference_ml"] > 0).all() and set(rows["task"]) == {"own_nnunet"}
@@ -63,6 +68,34 @@ def test_after_a_forced_look_the_data_that_changed_train_again_and_no_other(own_
     again = {path.split("/")[3] + " " + path.split("/")[-2] for path in re.findall(r"output: (\S+/predictions)", said)}
     assert again == {"own_csv test", "own_nnunet site_c"}
     assert own_data.planned(*line) == {}
+
+
+def test_segmentations_of_another_program_are_scored_and_shown_in_the_table(own_data):
+    """They are the references in the program's own values: once in each cohort, without a model, hours or a standard deviation."""
+    scores = read_tsv(own_data.root / "results/own/scores.tsv", numbers=["dice"])
+    other = scores[scores["backbone"] == "external"]
+    assert (other["dice"] == 1).all() and set(other["init"]) == {"other_program"} and set(other["fold"]) == {"0"}
+    counts = other.groupby(["task", "cohort"]).size().to_dict()
+    assert counts == trained(scores).groupby(["task", "cohort"]).size().to_dict() and len(counts) == 4
+    table = (own_data.root / "results/own/tables/own.md").read_text()
+    assert "Other {program}" in table and "100.00" in table and "Nothing of it was trained here" in table
+    assert not list((own_data.root / "results/own/finetune").glob("*/external/**/run.json"))
+    record = read_json(next((own_data.root / "results/own/finetune").glob("*/external/**/site_b/predictions/external.json")))
+    assert {name: entry["file"] for name, entry in record["cases"].items()}["sub-001"] == "sub-001_seg.nii.gz"
+
+
+def test_another_file_of_the_program_scores_that_cohort_again_and_nothing_else(own_data):
+    path = own_data.root / "data/other {x}/own_csv/s{001}_seg.nii.gz"
+    before, times = path.read_bytes(), path.stat()
+    try:
+        path.write_bytes(before[:-5] + bytes([before[-5] ^ 1]) + before[-4:])
+        said = own_data.snakemake("-n", "--config", "study=own", "--", *study.TARGETS)
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    again = {tuple(path.split("/")[i] for i in (3, 4, -2)) for path in re.findall(r"output: (\S+/predictions)", said)}
+    assert again == {("own_csv", "external", "test"), ("own_nnunet", "external", "site_c")}
+    assert not re.findall(r"^rule (finetune|shard|fetch):", said, re.MULTILINE)
 
 
 def test_finished_own_data_have_nothing_left_to_do(own_data):

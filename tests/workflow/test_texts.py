@@ -72,6 +72,7 @@ SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpo
 SITE = {f"config.slurm.{key}" for key in ("account", "partition", "gpu_partition", "gpu_model", "qos", "constraint")}
 OWN_FORM = SITE | {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
+UNUSED |= {"corpora.filters.exclude_sequences"}  # names that a source has, and `sequences` does not list
 # planning compares the first with `sequences` of the task, and needs a file for the second
 UNUSED |= {
     "preprocess.session",
@@ -114,6 +115,7 @@ def study() -> dict[str, Any]:
         "sequences": [flair],
         "exclude": [hostile("corpora.sources.exclude")],
     }
+    filters = {"exclude_words": [hostile("corpora.filters.exclude_words")], "sequences": [flair]}
     columns = [
         {"title": hostile(f"tables.columns.title {cohort} {task}"), "task": task, "cohort": cohort}
         for task in tasks
@@ -137,7 +139,10 @@ def study() -> dict[str, Any]:
         **{"seed": 0, "folds": 1, "protocol": "free", "build": ["h_table"]},
         "datasets": {name: {"module": kind, "options": own | more} for name, (kind, more) in options.items()},
         "preprocess": {"h_4mm": tiny},
-        "corpora": {"h_corpus": {"sources": [source], "preprocess": "h_4mm", "val_fraction": 0.2, "protocol": "strict"}},
+        "corpora": {
+            "h_corpus": {"sources": [source], "filters": filters}
+            | {"preprocess": "h_4mm", "val_fraction": 0.2, "protocol": "strict"}
+        },
         "tasks": tasks,
         "weights": {
             "h_release": release
@@ -166,7 +171,7 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
     places |= dict.fromkeys(("tasks.ood.labels (key)", "tasks.cohorts.labels (key)"), "tasks.labels (key)")
-    places |= dict.fromkeys(("corpora.sources.sequences", "weights.sequences"), "tasks.sequences")
+    places |= dict.fromkeys(("corpora.sources.sequences", "corpora.filters.sequences", "weights.sequences"), "tasks.sequences")
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
     assert missing == set()

@@ -81,8 +81,8 @@ def divisor(architecture: str, options: Mapping[str, Any]) -> int | None:
             return 2 ** (len(options["widths"]) - 1)
         case "swinunetr":  # tokens of 2 voxels, halved after every stage
             return 2 * 2 ** len(options["depths"])
-        case "unetr":  # tokens of 16 voxels
-            return 16
+        case "unetr":
+            return options.get("token", 16)
         case "primus":
             return options["token"]
     return None

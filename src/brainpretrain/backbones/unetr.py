@@ -14,7 +14,6 @@ from brainpretrain.backbones import check_size
 from brainpretrain.backbones.tokens import TokenEncoder
 from brainpretrain.errors import UserError, nearest
 
-_TOKEN = 16  # side of a token in voxels; the decoder `unetr` is built for 16
 _POSITIONS = {"full": {"position": [0, 1, 2]}, "separable": {"position_axis": [0], "position_plane": [1, 2]}}
 
 
@@ -30,6 +29,8 @@ def build(
     qkv_bias: bool = False,
     norm_eps: float = 1e-5,
     positions: str = "full",
+    token: int = 16,
+    taken: list[int] | None = None,
 ) -> VisionTransformer:
     """Vision transformer; ViT-B has width 768, depth 12, 12 heads and mlp_width 3072.
 
@@ -45,12 +46,15 @@ def build(
         norm_eps: added to the variance in layer norms.
         positions: `full`, a learned vector for every token, or `separable`, the sum of one for its place along x and one for its
             place in the y-z plane. With `separable`, weights start as in masked autoencoders: Xavier uniform, biases 0.
+        token: side of a token in voxels; the decoder `unetr` is built for 16.
+        taken: three blocks, counted from 1, whose outputs are feature maps; by default those of MONAI, 4, 7 and 10 of twelve. The
+            paper of UNETR and Zhang et al. have 3, 6 and 9.
 
     Raises:
-        UserError: `image_size` is not a multiple of the token size, `width` not of the heads, there are too few blocks, or
-            `positions` is unknown.
+        UserError: `image_size` is not a multiple of the token size, `width` not of the heads, there are too few blocks,
+            `positions` is unknown, or `taken` does not name three of them in order.
     """
-    check_size(image_size, _TOKEN, where="backbone 'unetr': image_size")
+    check_size(image_size, token, where="backbone 'unetr': image_size")
     if width % num_heads:
         raise UserError(f"{num_heads} heads do not divide width {width}", where="backbone 'unetr'", fix="ViT-B has 768 and 12")
     if depth < 4:
@@ -59,32 +63,43 @@ def build(
         raise UserError(
             f"unknown choice '{positions}'", where="backbone 'unetr': positions", fix=nearest(positions, [*_POSITIONS])
         )
-    grid = [n // _TOKEN for n in image_size]
+    taken = taken or [quarter * depth // 4 + 1 for quarter in (1, 2, 3)]
+    if len(taken) != 3 or taken != sorted(set(taken)) or not 1 <= taken[0] <= taken[-1] <= depth:
+        raise UserError(f"taken {taken} of {depth} blocks", where="backbone 'unetr'", fix="name three of them, in order")
+    grid = [n // token for n in image_size]
     blocks = [transformer_block(width, mlp_width, num_heads, qkv_bias, norm_eps) for _ in range(depth)]
-    return VisionTransformer(in_channels, grid, blocks, nn.LayerNorm(width, eps=norm_eps), class_token, positions)
+    return VisionTransformer(in_channels, grid, token, blocks, nn.LayerNorm(width, eps=norm_eps), class_token, positions, taken)
 
 
 class VisionTransformer(TokenEncoder):
     """Tokens of the whole image attend to each other in every block.
 
-    All four feature maps have stride 16, since tokens are never merged: the outputs of blocks 3, 6 and 9 of twelve (counted
-    from 0) and the normalised last one. A decoder that uses one map per stride takes the last.
+    All four feature maps have the stride of a token, since tokens are never merged: the outputs of three blocks (`taken`,
+    counted from 1) and the normalised last one. A decoder that uses one map per stride takes the last.
     """
 
     def __init__(
-        self, in_channels: int, grid: list[int], blocks: list[nn.Module], norm: nn.LayerNorm, class_token: bool, positions: str
+        self,
+        in_channels: int,
+        grid: list[int],
+        token: int,
+        blocks: list[nn.Module],
+        norm: nn.LayerNorm,
+        class_token: bool,
+        positions: str,
+        taken: list[int],
     ) -> None:
         super().__init__()
         (width,) = norm.normalized_shape
         self.in_channels = in_channels
         self.channels = [width] * 4
-        self.strides = [_TOKEN] * 4
-        self.divisor = self.token = _TOKEN
+        self.strides = [token] * 4
+        self.divisor = self.token = token
         self.grid = grid
         self.prefix = int(class_token)
         self.tables = _POSITIONS[positions]
-        self.taken = [quarter * len(blocks) // 4 for quarter in (1, 2, 3)]
-        self.embedding = nn.Conv3d(in_channels, width, kernel_size=_TOKEN, stride=_TOKEN)
+        self.taken = taken
+        self.embedding = nn.Conv3d(in_channels, width, kernel_size=token, stride=token)
         for name, axes in self.tables.items():
             tokens = torch.Size(grid[axis] for axis in axes).numel()
             self.register_parameter(name, nn.Parameter(nn.init.trunc_normal_(torch.empty(1, tokens, width), std=0.02)))
@@ -102,7 +117,7 @@ class VisionTransformer(TokenEncoder):
         if self.prefix:
             tokens = torch.cat([(self.class_token + self.class_position).expand(len(tokens), -1, -1), tokens], 1)
         found: list[torch.Tensor] = []
-        for number, block in enumerate(self.blocks):
+        for number, block in enumerate(self.blocks, start=1):
             tokens = block(tokens)
             if number in self.taken:
                 found.append(tokens)

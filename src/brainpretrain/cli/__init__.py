@@ -21,6 +21,7 @@ from brainpretrain.errors import UserError
 # heading of `--help` -> command -> (file of this folder, one line of help)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
+        "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
@@ -75,6 +76,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "evaluation": {
         "predict-cohort": ("evaluation_predict", "segment a cohort, in native space"),
+        "external": ("evaluation_external", "take over the segmentations that another program made of a cohort"),
         "bids": ("evaluation_predict", "write the predictions of a cohort as a BIDS derivative dataset"),
         "evaluate": ("evaluation", "score the predictions of a cohort, in native space"),
         "scores": ("evaluation", "join score tables"),

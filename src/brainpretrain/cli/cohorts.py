@@ -16,8 +16,8 @@ from brainpretrain.cli.arguments import (
     mapping,
     pairs,
 )
-from brainpretrain.cohorts import splits
-from brainpretrain.cohorts.corpus import copies_in_corpus, make_corpus
+from brainpretrain.cohorts import filters, splits
+from brainpretrain.cohorts.corpus import copies_in_corpus, filtered, make_corpus
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.preprocess.stored import read_stored_of
 
@@ -70,12 +70,22 @@ def fold(args: argparse.Namespace) -> None:
     OUT,
 )  # fmt: skip
 def corpus(args: argparse.Namespace) -> None:
-    """Writes corpus.tsv: the volumes with their role, train or val, split by subject."""
+    """Writes corpus.tsv: the volumes with their role, train or val, split by subject.
+
+    With `filters`, filtered.tsv beside it has the volumes that they leave out, and why.
+    """
     pools = {task: set(splits.training_pool(read_json(path))) for task, path in args.pools}
     tables = read_stored_of(args.volumes, args.data)
+    limits = args.corpus.get("filters") or {}
+    if limits.get("min_file_kb"):
+        tables = {name: filters.with_raw_bytes(table, args.data / name) for name, table in tables.items()}
     rows = make_corpus(tables, args.corpus, pools, args.seed)
     for names in copies_in_corpus(tables, rows):
         print(f"one image under several names, which therefore have the same role: {' = '.join(names)}")
+    if limits:
+        left_out = filtered(tables, args.corpus, pools)
+        write_tsv(args.out.with_name(filters.FILTERED), left_out)
+        print(f"filters leave out {len(left_out)} volumes:", dict(left_out["reason"].value_counts()) or "none")
     write_tsv(args.out, rows)
     n_val = int((rows["role"] == "val").sum())
     print(f"corpus: {len(rows) - n_val} volumes to train, {n_val} to validate")

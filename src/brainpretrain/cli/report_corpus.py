@@ -19,6 +19,7 @@ from brainpretrain.cli.arguments import (
     pairs,
 )
 from brainpretrain.cohorts.copies import read_pictures
+from brainpretrain.cohorts.filters import FILTERED
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.preprocess.stored import read_stored, read_stored_of
 from brainpretrain.report import printers
@@ -79,10 +80,15 @@ def plot_alignments(args: argparse.Namespace) -> None:
     alignments.draw(*read_stored(args.volumes), args.out, args.atlas or None)
 
 
-@command("page-rejected", NAMED_VOLUMES, DATA, OUT)
+@command(
+    "page-rejected",
+    NAMED_VOLUMES, DATA,
+    arg("--corpora", type=Path, nargs="*", default=[], metavar="TSV", help="corpus.tsv of the corpora that have filters"), OUT,
+)  # fmt: skip
 def page_rejected(args: argparse.Namespace) -> None:
-    """An HTML page with the reason for each rejected volume, and counts of accepted volumes."""
-    html.write(args.out, rejected.page(read_stored_of(args.volumes, args.data)))
+    """An HTML page: the reason for each rejected volume, counts of accepted ones, and what the filters of corpora leave out."""
+    left_out = {path.parent.name: read_tsv(path.with_name(FILTERED)) for path in args.corpora}
+    html.write(args.out, rejected.page(read_stored_of(args.volumes, args.data), left_out))
 
 
 @command(

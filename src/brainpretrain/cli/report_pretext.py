@@ -10,6 +10,7 @@ import torch
 
 from brainpretrain import backbones, pretext, scales
 from brainpretrain.augment.boxes import crop_box
+from brainpretrain.backbones.base import Encoder
 from brainpretrain.cli.arguments import OUT, arg, command, entry
 from brainpretrain.preprocess import nifti, volumes
 from brainpretrain.pretext.about import PICTURES
@@ -47,8 +48,8 @@ def plot_pretext(args: argparse.Namespace) -> None:
     pairs = [_patch(path, args.preprocess, args.patch_size, rule) for path in args.volumes]
     patches, scale = torch.stack([patch for patch, _ in pairs]), pairs[0][1]
     method, picture = args.pretext["method"], pretext.about(args.pretext["method"]).picture
-    encoder = backbones.build("unet", 1, width=4, levels=3, convs_per_stage=1)
-    task = pretext.build(method, encoder, 1, **args.pretext["options"]).eval()
+    options = args.pretext["options"]
+    task = pretext.build(method, _encoder(method, options, args.patch_size), 1, **options).eval()
     middle = args.patch_size[2] // 2
     draws = []
     for seed in range(args.seed, args.seed + args.draws):
@@ -60,6 +61,16 @@ def plot_pretext(args: argparse.Namespace) -> None:
     rows = [("patch", [scales.undo(patch, own)[0, :, :, middle].numpy() for patch, own in pairs])]
     rows += [(titles[name], [np.clip(draw[name], 0, 1) for draw in draws]) for name in SHOWN[picture]]
     corruptions(rows, args.out, args.title, args.credit)
+
+
+def _encoder(method: str, options: dict, size: list[int]) -> Encoder:
+    """A small network that the task takes; what a picture shows does not depend on it, but for the side of tokens."""
+    if pretext.about(method).takes("unet"):
+        return backbones.build("unet", 1, width=4, levels=3, convs_per_stage=1)
+    blocks = {"image_size": size, "width": 12, "depth": 4, "num_heads": 2, "mlp_width": 12}
+    if options.get("decoder") == "primus":
+        return backbones.build("primus", 1, token=8, **blocks)
+    return backbones.build("unetr", 1, **blocks)
 
 
 def _patch(path: Path, recipe: dict, size: list[int], rule: Rule) -> tuple[torch.Tensor, torch.Tensor | None]:

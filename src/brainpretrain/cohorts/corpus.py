@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts import splits
+from brainpretrain.cohorts import filters, splits
 from brainpretrain.errors import UserError
 from brainpretrain.files import stable_hash
 from brainpretrain.preprocess import rejections
@@ -34,10 +34,10 @@ def make_corpus(
         CORPUS_COLUMNS, sorted by data set and volume.
 
     Raises:
-        UserError: no volume or no training subject is left, more subjects are asked for than there are, or a subject in
-            `exclude` is not in the table.
+        UserError: no volume or no training subject is left, the filters leave nothing of a source, more subjects are asked for
+            than there are, or a subject in `exclude` is not in the table.
     """
-    rows = _selected(tables, spec, pools)
+    rows, _ = _selected(tables, spec, pools)
     if rows.empty:
         raise UserError("the corpus is empty", where=str(spec["sources"]), fix=_what_there_is(tables, spec))
     names = keys = rows["dataset"] + "/" + splits.patients(rows)
@@ -82,11 +82,22 @@ def _drawn(subjects: set[str], wanted: int | float | None, seed: int) -> set[str
     return set(sorted(subjects, key=lambda name: (stable_hash(f"corpus {seed} {name}"), name))[:number])
 
 
-def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]]) -> pd.DataFrame:
-    """The accepted volumes of all sources of a corpus, each once.
+def filtered(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]]) -> pd.DataFrame:
+    """The volumes that the filters of a corpus leave out, each with the reason: `filters.FILTERED_COLUMNS`.
+
+    Args and errors: as `make_corpus`.
+    """
+    _, left_out = _selected(tables, spec, pools)
+    return left_out.sort_values(["dataset", "volume"])[filters.FILTERED_COLUMNS].reset_index(drop=True)
+
+
+def _selected(
+    tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools: Mapping[str, set[str]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The accepted volumes of all sources of a corpus, each once; and those that its filters leave out.
 
     Raises:
-        UserError: a subject in `exclude` is not in the table, or all volumes of a source are rejected.
+        UserError: a subject in `exclude` is not in the table, or all volumes of a source are rejected or left out.
     """
     parts = []
     for source in spec["sources"]:
@@ -106,8 +117,15 @@ def _selected(tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], pools
         keep &= ~table["subject"].isin(excluded)
         rejections.check_any_stored(table[keep], f"the source '{source['dataset']}'", f"sources: {dict(source)}")
         keep &= table["status"] == "ok"
-        parts.append(table[keep].assign(dataset=source["dataset"]))
-    return pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
+        part = table[keep].assign(dataset=source["dataset"])
+        if limits := spec.get("filters"):
+            verdicts = filters.judged(part, limits)
+            filters.require_some(part, verdicts, source["dataset"], "corpora: filters")
+            part = part.assign(detail=verdicts["detail"], reason=verdicts["reason"])
+        parts.append(part)
+    rows = pd.concat(parts, ignore_index=True).drop_duplicates(["dataset", "volume"])
+    passed = rows["reason"] == "" if spec.get("filters") else pd.Series(True, index=rows.index)
+    return rows[passed].reset_index(drop=True), rows[~passed]
 
 
 def copies(rows: pd.DataFrame) -> list[list[str]]:

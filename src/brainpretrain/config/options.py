@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from brainpretrain import datasets, named
+from brainpretrain.augment.config import PolicyConfig
+from brainpretrain.config.explaining import validate
 from brainpretrain.config.merging import Catalogue
 from brainpretrain.config.sections import Backbone, Encoder, PretrainRecipe
 from brainpretrain.errors import UserError, nearest
@@ -56,6 +58,10 @@ def check_backbone(entry: Encoder, where: str) -> None:
 def check_pretext(entry: PretrainRecipe, where: str) -> None:
     """Checks the method and, if its options name one, the decoder, each with its options; raises as `check_modules`."""
     _check(entry.options, "options", _module_options("pretext", entry.method, where), where)
+    policy = entry.options.get("augment")
+    if policy is not None and validate(PolicyConfig, policy, f"{where}: options.augment").is_spatial:
+        fix = "leave out rotation, scale and elastic"
+        raise UserError("options.augment: a pretext does not move its crops off their grid", where=where, fix=fix)
     if "decoder" in entry.options:
         _check_decoder(entry.options["decoder"], entry.options.get("decoder_options", {}), where)
 

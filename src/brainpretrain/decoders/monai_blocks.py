@@ -16,11 +16,11 @@ def up_block(in_channels: int, out_channels: int) -> nn.Module:
     return UnetrUpBlock(3, in_channels, out_channels, kernel_size=3, upsample_kernel_size=2, norm_name="instance", res_block=True)
 
 
-def project_up_block(in_channels: int, out_channels: int, doublings: int) -> nn.Module:
-    """MONAI's way from tokens to a finer feature map: doublings of the size, a residual block behind each but the first."""
+def project_up_block(in_channels: int, out_channels: int, doublings: int, residual: bool = True) -> nn.Module:
+    """MONAI's way from tokens to a finer feature map: doublings of the size; with `residual` a block behind all but the first."""
     return UnetrPrUpBlock(
         3, in_channels, out_channels, num_layer=doublings - 1, kernel_size=3, stride=1, upsample_kernel_size=2,
-        norm_name="instance", conv_block=True, res_block=True,
+        norm_name="instance", conv_block=residual, res_block=residual,
     )  # fmt: skip
 
 

@@ -11,31 +11,32 @@ from brainpretrain.decoders.monai_blocks import not_in_place, project_up_block, 
 from brainpretrain.errors import UserError
 
 
-def build(encoder: Encoder, out_channels: int, *, feature_size: int) -> UNETRDecoder:
+def build(encoder: Encoder, out_channels: int, *, feature_size: int, residual: bool = True) -> UNETRDecoder:
     """UNETR decoder.
 
     Args:
         encoder: the backbone `unetr`.
         out_channels: output channels.
         feature_size: channels at full resolution; they double from level to level.
+        residual: a residual block behind each doubling of a skip connection, as in MONAI; Zhang et al. have none there.
 
     Raises:
         UserError: `encoder` has not the four feature maps of stride 16 that UNETR decodes.
     """
     if encoder.strides != [16] * 4:
         raise UserError("the decoder 'unetr' reads a UNETR encoder only", where="decoder", fix="use 'unet'")
-    return UNETRDecoder(encoder, out_channels, feature_size)
+    return UNETRDecoder(encoder, out_channels, feature_size, residual)
 
 
 class UNETRDecoder(nn.Module):
     """Everything of MONAI's UNETR but its transformer; tensor names as in MONAI."""
 
-    def __init__(self, encoder: Encoder, out_channels: int, feature_size: int) -> None:
+    def __init__(self, encoder: Encoder, out_channels: int, feature_size: int, residual: bool) -> None:
         super().__init__()
         width = encoder.channels[-1]
         self.encoder1 = residual_block(encoder.in_channels, feature_size)
-        self.encoder2 = project_up_block(width, 2 * feature_size, doublings=3)
-        self.encoder3 = project_up_block(width, 4 * feature_size, doublings=2)
+        self.encoder2 = project_up_block(width, 2 * feature_size, doublings=3, residual=residual)
+        self.encoder3 = project_up_block(width, 4 * feature_size, doublings=2, residual=residual)
         self.encoder4 = project_up_block(width, 8 * feature_size, doublings=1)
         self.decoder5 = up_block(width, 8 * feature_size)
         self.decoder4 = up_block(8 * feature_size, 4 * feature_size)

@@ -21,7 +21,7 @@ from brainpretrain.datasets.own.csv import separator
 from brainpretrain.download import first_study, labels, nnunet_folder
 from brainpretrain.download.convert import FORMATS
 from brainpretrain.download.index import excluded_lines, list_files, recognises, scan, to_fetch
-from brainpretrain.download.judging import judge_rows
+from brainpretrain.download.judging import Judged, judge_rows
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess.headers import BadVolume, Limits
 
@@ -53,38 +53,20 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
     Raises:
         UserError: no format is recognised; the message says which ones would be.
     """
-    folder = Path(folder)
-    root = folder.parent if folder.is_file() else folder
-    words, module, options = _format(folder)
-    dataset = datasets.describe(module, options)
-    problems: list[str] = []
-    found = Found()
-    try:
-        files = scan(dataset, root)
-        found = _labels(root, module, options, files)
-        if found.options:
-            options = options | found.options
-            dataset = datasets.describe(module, options)
-            files = scan(dataset, root)
-    except UserError as error:
-        files, problems = Scan("", [], [], []), [str(error)]
-    is_template = module in datasets.TEMPLATES
-    limits = Limits.of(dict(recipe) | ({"min_size": 1} if dataset.whole else {}))
-    judged = judge_rows(root, files.rows, limits, selected=not is_template)
-    remarks = judged.remarks + _other_formats(root, files.unexpected)
-    if module == "nnunet":
-        remarks += nnunet_folder.remarks(root)
+    seen = survey(folder, recipe)
+    files, judged, found, dataset = seen.files, seen.judged, seen.found, seen.dataset
+    remarks = judged.remarks + _other_formats(seen.root, files.unexpected)
+    if seen.module == "nnunet":
+        remarks += nnunet_folder.remarks(seen.root)
     count = {key: len({row[key] for row in files.rows} - {""}) for key in ("subject", "session", "site")}
     study = ""
-    if is_template:
-        options = options | {"n_shards": max(1, math.ceil(len(files.rows) / VOLUMES_PER_SHARD))}
-        ignore = nnunet_folder.ignored(root) if module == "nnunet" else []
-        study = first_study.study(OWN, module, options, root, files.rows, judged.grids, found.values, ignore)
+    if seen.is_template:
+        study = first_study.study(OWN, seen.module, seen.options, seen.root, files.rows, judged.grids, found.values, seen.ignored)
     return {
-        "folder": str(folder),
-        "format": words,
-        "module": module,
-        "options": options,
+        "folder": str(Path(folder)),
+        "format": seen.words,
+        "module": seen.module,
+        "options": seen.options,
         "layout": files.layout,
         "volumes": len(files.rows),
         "subjects": count["subject"],
@@ -103,11 +85,90 @@ def check(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> dict[str, A
         "left_out": len(files.left_out),
         "excluded": files.by_reason(),
         "dangling": files.dangling,
-        "problems": problems + judged.problems,
+        "problems": seen.problems + judged.problems,
         "remarks": remarks,
         "study": bool(study),
-        "yaml": study or _yaml(root, dataset, module, options),
+        "yaml": study or _yaml(seen.root, dataset, seen.module, seen.options),
     }
+
+
+@dataclass
+class Found:
+    """Labels of own data: options to add, names by value, number of files that were read, and unused files with reasons."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    values: dict[int, str] = field(default_factory=dict)
+    read: int = 0
+    unused: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Survey:
+    """What a folder of volumes is, from its names, its headers, and the voxels of own labels.
+
+    Attributes:
+        root: the folder.
+        words: its format, in words.
+        module, options: of the data set.
+        dataset: its description.
+        files: what the index lists.
+        found: labels of own data.
+        judged: what the headers say.
+        problems: why the index cannot be made.
+    """
+
+    root: Path
+    words: str
+    module: str
+    options: dict[str, Any]
+    dataset: Dataset
+    files: Scan
+    found: Found
+    judged: Judged
+    problems: list[str]
+
+    @property
+    def is_template(self) -> bool:
+        """True for data of one's own, False for a data set that has a module."""
+        return self.module in datasets.TEMPLATES
+
+    @property
+    def values(self) -> dict[int, str]:
+        """Names of the values of the labels."""
+        return self.found.values or dict(self.dataset.labels)
+
+    @property
+    def ignored(self) -> list[int]:
+        """Values of the labels that are no class."""
+        return nnunet_folder.ignored(self.root) if self.module == "nnunet" else sorted(self.dataset.ignore)
+
+
+def survey(folder: Path | str, recipe: Mapping[str, Any] = LIMITS) -> Survey:
+    """Recognises a folder of volumes, or a table of paths, and reads what `Survey` holds.
+
+    Raises:
+        UserError: no format is recognised.
+    """
+    folder = Path(folder)
+    root = folder.parent if folder.is_file() else folder
+    words, module, options = _format(folder)
+    dataset = datasets.describe(module, options)
+    problems: list[str] = []
+    found = Found()
+    try:
+        files = scan(dataset, root)
+        found = _labels(root, module, options, files)
+        if found.options:
+            options = options | found.options
+            dataset = datasets.describe(module, options)
+            files = scan(dataset, root)
+    except UserError as error:
+        files, problems = Scan("", [], [], []), [str(error)]
+    limits = Limits.of(dict(recipe) | ({"min_size": 1} if dataset.whole else {}))
+    judged = judge_rows(root, files.rows, limits, selected=module not in datasets.TEMPLATES)
+    if module in datasets.TEMPLATES:
+        options = options | {"n_shards": max(1, math.ceil(len(files.rows) / VOLUMES_PER_SHARD))}
+    return Survey(root, words, module, options, dataset, files, found, judged, problems)
 
 
 def report(facts: Mapping[str, Any]) -> str:
@@ -146,16 +207,6 @@ def report(facts: Mapping[str, Any]) -> str:
 
 
 # ------------------------------------------------------------------------------------------------ labels
-
-
-@dataclass
-class Found:
-    """Labels of own data: options to add, names by value, number of files that were read, and unused files with reasons."""
-
-    options: dict[str, Any] = field(default_factory=dict)
-    values: dict[int, str] = field(default_factory=dict)
-    read: int = 0
-    unused: list[str] = field(default_factory=list)
 
 
 def _labels(root: Path, module: str, options: Mapping[str, Any], files: Scan) -> Found:

@@ -151,6 +151,26 @@ def _check_data(plan: Plan) -> None:
             where = f"{config.where('corpora', name)}.sources.{number}"
             _check_names(plan, source.dataset, "sequences", source.sequences, f"{where}.sequences")
             _check_names(plan, source.dataset, "subsets", source.subsets, f"{where}.subsets")
+        _check_filters(plan, name)
+
+
+def _check_filters(plan: Plan, name: str) -> None:
+    """The filters of a corpus name sequences that a source has, and do not leave out all that a source gives."""
+    corpus, where = plan.config.corpora[name], f"{plan.config.where('corpora', name)}.filters"
+    if corpus.filters is None:
+        return
+    known = [sequences_of(plan.config.described(d), getattr(plan.config.datasets.get(d), "options", {})) for d in corpus.datasets]
+    for key in ("sequences", "exclude_sequences"):
+        for sequence in getattr(corpus.filters, key):
+            if all(known) and not any(sequence in names for names in known):
+                fix = nearest(sequence, sorted(set().union(*known)))
+                raise UserError(f"no source of the corpus '{name}' has the sequence {sequence}", where=f"{where}.{key}", fix=fix)
+    for source in corpus.sources:
+        left = set(source.sequences) - set(corpus.filters.exclude_sequences)
+        left &= set(corpus.filters.sequences) or left
+        if source.sequences and not left:
+            problem = f"the filters leave out every sequence of the source '{source.dataset}': {', '.join(source.sequences)}"
+            raise UserError(problem, where=where, fix="remove the source, or let a sequence of it pass")
 
 
 def _check_versions(dataset: Dataset, subsets: list[str], where: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainpretrain.cohorts import splits
+from brainpretrain.cohorts import filters, splits
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.plan import specs
@@ -101,6 +101,32 @@ def check_patches(plan: Plan, dataset: str, preprocess: str, volumes: Path) -> N
                 where=f"{where}.patch_size",
                 fix="use a smaller patch, or a preprocess recipe with a smaller spacing",
             )
+
+
+def check_filters(plan: Plan, corpus: str, volumes: dict[str, Path]) -> None:
+    """Refuses filters of a corpus that leave nothing of a source, as far as the tables of stored volumes show it.
+
+    Args:
+        plan: of the study.
+        corpus: its name.
+        volumes: by data set, the table of its stored volumes, which may not exist yet.
+
+    Raises:
+        UserError: with the number of volumes that fail each filter.
+    """
+    entry = plan.config.corpora[corpus]
+    if entry.filters is None:
+        return
+    limits = entry.filters.model_dump(exclude={"min_file_kb"})
+    for source in entry.sources:
+        if not volumes[source.dataset].exists():
+            continue
+        table = read_tsv(volumes[source.dataset])
+        table = table[(table["status"] == "ok") & ~table["subject"].isin(source.exclude)]
+        table = table[table["sequence"].isin(source.sequences)] if source.sequences else table
+        table = table[table["subset"].isin(source.subsets)] if source.subsets else table
+        where = f"{plan.config.where('corpora', corpus)}.filters"
+        filters.require_some(table, filters.judged(table, limits), source.dataset, where)
 
 
 def _patches(plan: Plan, dataset: str, preprocess: str) -> set[tuple[str, tuple[int, ...]]]:

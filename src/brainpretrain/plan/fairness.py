@@ -26,6 +26,8 @@ SAME_ANYWAY = {"note", "augmentation", "augmentation_scratch", "log_every_steps"
 
 def differences(config: Config, row: RowSpec, base: RowSpec) -> list[str]:
     """What two rows differ in besides the encoder they start from, in words: 'augmentation (spatial, not amaes_finetune)'."""
+    if row.external or base.external:  # nothing of it is trained here; a note says so
+        return []
     found = []
     recipes = [config.finetune[one.recipe] for one in (row, base)]
     policies = [recipe.policy(one.init == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
@@ -60,8 +62,13 @@ def noted(config: Config, spec: TableSpec) -> TableSpec:
 
 
 def compares(rows: Iterable[RowSpec]) -> bool:
-    """True if two rows have the same n_train, so that they are compared or ranked, or a row names its baseline."""
+    """True if two rows have the same n_train, so that they are compared or ranked, or a row names its baseline.
+
+    Rows of other programs alone compare no training.
+    """
     rows = list(rows)
+    if all(row.external for row in rows):
+        return False
     return any(row.against for row in rows) or max(Counter(row.n_train for row in rows).values(), default=0) > 1
 
 
@@ -71,7 +78,7 @@ def filled(config: Config, tables: Mapping[str, Iterable[RowSpec]]) -> Config:
     Args:
         tables: the rows of each table of the study.
     """
-    recipes = sorted({row.recipe for rows in tables.values() if compares(rows) for row in rows})
+    recipes = sorted({row.recipe for rows in tables.values() if compares(rows) for row in rows if not row.external})
     if config.study.protocol != "fair" or not recipes:
         return config
     study = config.study
@@ -92,7 +99,8 @@ def said(plan: Plan) -> str:
     if not _applies(plan):
         return ""
     study = plan.config.study
-    tuned = sorted({row.recipe for spec in plan.tables.values() for row in spec.rows if plan.config.finetune[row.recipe].lr_grid})
+    recipes = {row.recipe for spec in plan.tables.values() for row in spec.rows if not row.external}
+    tuned = sorted(name for name in recipes if plan.config.finetune[name].lr_grid)
     rates = [f"{', '.join(f'{lr:g}' for lr in plan.config.finetune[name].lr_grid)} ({name})" for name in tuned]
     number = len({evaluation.training for evaluation in plan.tunings})
     return (

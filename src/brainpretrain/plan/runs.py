@@ -2,7 +2,8 @@
 
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
 an *evaluation* is a fine-tuning and a cohort. With `seeds` in the study, a fold has a fine-tuning for each seed.
-An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`.
+An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`. Segmentations that another program made are an arm,
+too, of backbone `external`: it has evaluations and no fine-tunings.
 Their paths below `results/<study>/` consist of these words and nothing else, so a run can be read back from its path.
 """
 
@@ -14,7 +15,7 @@ from functools import cached_property
 
 from brainpretrain.cohorts import DISJOINT
 from brainpretrain.config import Config
-from brainpretrain.plan.table_spec import TableSpec, fold_name
+from brainpretrain.plan.table_spec import EXTERNAL, RowSpec, TableSpec, fold_name
 
 SCRATCH = "scratch"
 
@@ -49,6 +50,11 @@ class Arm:
     @property
     def path(self) -> str:
         return f"finetune/{self.task}/{self.backbone}/{self.init}/{self.recipe}/n{self.n_train}"
+
+    @property
+    def external(self) -> bool:
+        """True if another program made its segmentations."""
+        return self.backbone == EXTERNAL
 
     @property
     def pretraining(self) -> Pretraining | None:
@@ -92,15 +98,34 @@ class Plan:
 
     @cached_property
     def evaluations(self) -> list[Evaluation]:
-        """Every evaluation of the tables, each once."""
-        return sorted({evaluation for table in self.tables.values() for evaluation in self.table_evaluations(table)})
+        """Every evaluation of a fine-tuning in the tables, each once."""
+        return [evaluation for evaluation in self.scored if not evaluation.arm.external]
+
+    @cached_property
+    def scored(self) -> list[Evaluation]:
+        """Every evaluation of the tables, each once: of fine-tunings, and of segmentations that another program made."""
+        return sorted({evaluation for table in self.tables.values() for evaluation in self.table_scored(table)})
 
     def table_evaluations(self, table: TableSpec) -> list[Evaluation]:
-        """The evaluations behind a table of `tables`, in the order of its rows."""
+        """The evaluations of fine-tunings behind a table of `tables`, in the order of its rows."""
+        return [evaluation for evaluation in self.table_scored(table) if not evaluation.arm.external]
+
+    def table_scored(self, table: TableSpec) -> list[Evaluation]:
+        """All evaluations behind a table of `tables`, in the order of its rows.
+
+        Another program has no folds and seeds: it is scored once, except in the cohort `val`, whose cases each fold chooses.
+        """
         return [
             Evaluation(Arm(column.task, *row.arm), fold, column.cohort, seed)
-            for row, column, (fold, seed) in itertools.product(table.rows, table.columns, table.trainings)
+            for row, column in itertools.product(table.rows, table.columns)
+            for fold, seed in self._trainings(table, row, column.cohort)
         ]
+
+    @staticmethod
+    def _trainings(table: TableSpec, row: RowSpec, cohort: str) -> list[tuple[int, int | None]]:
+        if not row.external:
+            return table.trainings
+        return [(fold, None) for fold in (table.folds if cohort == "val" else table.folds[:1])]
 
     def tuned_at(self, arm: Arm) -> str:
         """The n_train at which the learning rate of an arm is chosen: its own; for 'all' the largest number of the same arm."""
@@ -139,16 +164,16 @@ class Plan:
 
     @cached_property
     def tasks(self) -> list[str]:
-        return sorted({e.arm.task for e in self.evaluations})
+        return sorted({e.arm.task for e in self.scored})
 
     @cached_property
     def cohorts(self) -> list[tuple[str, str]]:
         """Pairs (task, cohort) that are scored."""
-        return sorted({(e.arm.task, e.cohort) for e in self.evaluations})
+        return sorted({(e.arm.task, e.cohort) for e in self.scored})
 
     def draws(self, task: str) -> list[tuple[str, str]]:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
-        pairs = {(e.arm.n_train, e.cohort) for e in [*self.evaluations, *self.tunings] if e.arm.task == task}
+        pairs = {(e.arm.n_train, e.cohort) for e in [*self.scored, *self.tunings] if e.arm.task == task}
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))
         return sorted(pairs)

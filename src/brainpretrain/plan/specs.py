@@ -85,7 +85,7 @@ def inference(config: Config, recipe: str) -> dict[str, Any]:
 
 def corpus(config: Config, name: str) -> dict[str, Any]:
     """The sources of a corpus. `exclude` came later: written out when empty, it would pretrain again."""
-    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects"})
+    content = config.corpora[name].model_dump(mode="json", include={"sources", "val_fraction", "subjects", "filters"})
     for source in content["sources"]:
         if not source["exclude"]:
             del source["exclude"]
@@ -186,7 +186,7 @@ def encoder_tables(plan: Plan) -> list[str]:
 
 def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     """The learning rates from which the rows of a table choose, by recipe."""
-    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows)
+    recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows if not row.external)
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 

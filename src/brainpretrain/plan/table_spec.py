@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from brainpretrain.config.explaining import validate
 from brainpretrain.config.sections import Bootstrap, MetricName
 
+EXTERNAL = "external"  # backbone and recipe of an arm that another program made; no entry of the config may have the name
+
 
 class _Part(BaseModel):
     """Base of the parts of a table: immutable, and unknown keys are refused."""
@@ -35,7 +37,7 @@ class RowSpec(_Part):
 
     title: str
     backbone: str
-    init: str = Field(description="scratch, <pretext>-on-<corpus>, or a release of `weights`")
+    init: str = Field(description="scratch, <pretext>-on-<corpus>, a release of `weights`, or the name of another program")
     recipe: str
     n_train: str = Field(description="number of labelled training subjects, or 'all'")
     against: tuple[str, str, str, str] | None = Field(
@@ -50,6 +52,11 @@ class RowSpec(_Part):
     def arm(self) -> tuple[str, str, str, str]:
         """(backbone, init, recipe, n_train): what identifies the arm in tables of scores."""
         return self.backbone, self.init, self.recipe, self.n_train
+
+    @property
+    def external(self) -> bool:
+        """True for segmentations of another program: one fixed predictor, of which this study draws and trains nothing."""
+        return self.backbone == EXTERNAL
 
     @property
     def corpus(self) -> str:

@@ -11,10 +11,10 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import Published, Row, Table
+from brainpretrain.config.sections import External, Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, fairness, tuning
+from brainpretrain.plan import checks, external, fairness, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -46,6 +46,7 @@ def make(config: Config) -> Plan:
     config = fairness.filled(config, rows)
     tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
     plan = Plan(tuning.with_candidates(config, tables), tables)
+    external.check(plan)
     _check_names(plan)
     _check_label_values(plan)
     _check_cohort_labels(plan)
@@ -61,19 +62,25 @@ def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Ro
     arms = set()
     for row in table.rows:
         where = f"tables.{name}.rows"
-        choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
-        for backbone, init, recipe, n_train in itertools.product(*choices):
-            config.get("backbones", backbone, where)
-            config.get("finetune", recipe, where)
-            full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
-            title = _title(table, row, backbone, init, recipe, n_train)
-            if row.corpus not in (None, table.corpus) and full_init != init:
-                title += f", on {row.corpus}"
-            spec = RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+        of_row = external.rows(table, row) if isinstance(row.init, External) else _trained(config, table, row, where)
+        for spec in of_row:
             if spec.arm in arms:  # it would count twice in ranks and in corrections
-                raise UserError(f"the row '{title}' occurs twice", where=where, fix="keep one")
+                raise UserError(f"the row '{spec.title}' occurs twice", where=where, fix="keep one")
             arms.add(spec.arm)
             yield spec, row
+
+
+def _trained(config: Config, table: Table, row: Row, where: str) -> Iterator[RowSpec]:
+    """The rows of an entry of fine-tunings, lists multiplied."""
+    choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+    for backbone, init, recipe, n_train in itertools.product(*choices):
+        config.get("backbones", backbone, where)
+        config.get("finetune", recipe, where)
+        full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
+        title = _title(table, row, backbone, init, recipe, n_train)
+        if row.corpus not in (None, table.corpus) and full_init != init:
+            title += f", on {row.corpus}"
+        yield RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:

@@ -38,7 +38,7 @@ def with_candidates(config: Config, tables: Mapping[str, TableSpec]) -> Config:
         UserError: a recipe has the name of a candidate.
     """
     added: dict[str, Finetune] = {}
-    for recipe in sorted({row.recipe for spec in tables.values() for row in spec.rows}):
+    for recipe in sorted({row.recipe for spec in tables.values() for row in spec.rows if not row.external}):
         added |= candidates(recipe, config.finetune[recipe])
     if both := sorted(set(added) & set(config.finetune)):
         problem = f"the recipe '{both[0]}' has the name of a candidate of a grid"
@@ -53,7 +53,7 @@ def check(plan: Plan) -> None:
         UserError: a column shows the cohort `val`; or all cases train, and the arm has no numbered n_train to choose at.
     """
     for spec in plan.tables.values():
-        tuned = [row for row in spec.rows if plan.config.finetune[row.recipe].lr_grid]
+        tuned = [row for row in spec.rows if not row.external and plan.config.finetune[row.recipe].lr_grid]
         shown = [column.title for column in spec.columns if column.cohort == "val"]
         if tuned and shown:
             raise UserError(

@@ -1,8 +1,9 @@
 """The geometry of a stored volume: world coordinates of its voxels, and the way back from the stored to the native grid.
 
 Native voxels become RAS voxels by a permutation and flips of the axes; RAS voxels are cropped to a box; the box is resized to the
-stored shape. Each step is affine. Oblique volumes are not rotated: their affine keeps the tilt. A volume in the space of an atlas
-has the atlas's grid in place of its own, and a `Source`, to which predictions return.
+stored shape, or to another one that is padded or cropped to it. Each step is affine. Oblique volumes are not rotated: their
+affine keeps the tilt. A volume in the space of an atlas has the atlas's grid in place of its own, and a `Source`, to which
+predictions return.
 """
 
 from __future__ import annotations
@@ -98,7 +99,8 @@ class Geometry:
         native_affine: rows of the 4x4 affine, native voxel -> world in mm.
         axes, flips: see `Orientation`.
         box: for each RAS axis, the first voxel that is kept and the one after the last.
-        stored_shape: voxels (x, y, z) after resampling.
+        stored_shape: voxels (x, y, z) after resampling, padding and cropping.
+        resized_shape: voxels (x, y, z) after resampling alone, if the recipe has a `size`; both have one centre, see `fitted`.
         source: the grid of the file, if the native grid is that of an atlas.
     """
 
@@ -109,6 +111,7 @@ class Geometry:
     box: tuple[tuple[int, int], ...]
     stored_shape: tuple[int, ...]
     source: Source | None = None
+    resized_shape: tuple[int, ...] | None = None
 
     @property
     def orientation(self) -> Orientation:
@@ -127,9 +130,11 @@ class Geometry:
     def stored_affine(self) -> np.ndarray:
         """4x4 float64, stored voxel -> world in mm."""
         box = np.array(self.box, dtype=float)
-        scale = (box[:, 1] - box[:, 0]) / self.stored_shape
+        resized = self.resized_shape or self.stored_shape
+        scale = (box[:, 1] - box[:, 0]) / resized
         stored_to_ras = np.diag([*scale, 1.0])
-        stored_to_ras[:3, 3] = box[:, 0] + 0.5 * scale - 0.5  # outer faces of the edge voxels coincide
+        before = np.array([fit_offset(n, size) for n, size in zip(resized, self.stored_shape, strict=True)])
+        stored_to_ras[:3, 3] = box[:, 0] + (0.5 - before) * scale - 0.5  # outer faces of the edge voxels coincide
         return np.array(self.native_affine) @ self.orientation.voxel_matrix(self.native_shape) @ stored_to_ras
 
     def stored_to_world(self, ijk: np.ndarray) -> np.ndarray:
@@ -159,7 +164,7 @@ class Geometry:
         """
         best = labels = None
         for number, channel in enumerate(logits):
-            value = self._channel_to_native(channel, number) if self.source else resize(channel, self.box_shape, LINEAR)
+            value = self._channel_to_native(channel, number) if self.source else self._channel_in_box(channel, number)
             if best is None or labels is None:
                 best, labels = value.copy(), np.zeros(value.shape, np.uint16)
                 continue
@@ -171,18 +176,20 @@ class Geometry:
 
     def labels_to_native(self, labels: np.ndarray) -> np.ndarray:
         """A label map (x, y, z) of the stored grid on the native grid (nearest voxel); 0 outside the crop box."""
-        return self._to_source(self._paste(resize(labels, self.box_shape, NEAREST)), NEAREST, 0)
+        return self._to_source(self._paste(resize(self._resized(labels, 0), self.box_shape, NEAREST)), NEAREST, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The content as JSON values, with `stored_spacing_mm` for people who read the table."""
         content = asdict(self) | {"stored_spacing_mm": self.stored_spacing_mm}
-        return content if self.source else {key: value for key, value in content.items() if key != "source"}
+        return {key: value for key, value in content.items() if key not in ("source", "resized_shape") or value is not None}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Geometry:
         """The inverse of `to_dict`."""
         source = content.get("source")
-        frozen = {field.name: _frozen(content[field.name]) for field in fields(cls) if field.name != "source"}
+        later = ("source", "resized_shape")
+        frozen = {field.name: _frozen(content[field.name]) for field in fields(cls) if field.name not in later}
+        frozen["resized_shape"] = _frozen(content.get("resized_shape"))
         return cls(**frozen, source=Source(**{key: _frozen(value) for key, value in source.items()}) if source else None)
 
     def to_json(self) -> str:
@@ -206,7 +213,16 @@ class Geometry:
     def _channel_to_native(self, channel: np.ndarray, number: int) -> np.ndarray:
         """One channel of logits, float32; outside the crop box and outside an atlas the background (0) wins."""
         outside = OUTSIDE_LOGIT / 2 if number == 0 else -OUTSIDE_LOGIT / 2
-        return self._to_source(self._paste(resize(channel, self.box_shape, LINEAR), outside), LINEAR, outside)
+        return self._to_source(self._paste(self._channel_in_box(channel, number), outside), LINEAR, outside)
+
+    def _channel_in_box(self, channel: np.ndarray, number: int) -> np.ndarray:
+        """One channel of logits in the crop box; where `size` cut the box, the background (0) wins."""
+        outside = OUTSIDE_LOGIT / 2 if number == 0 else -OUTSIDE_LOGIT / 2
+        return resize(self._resized(channel, outside), self.box_shape, LINEAR)
+
+    def _resized(self, array: np.ndarray, fill: float) -> np.ndarray:
+        """A stored array before padding and cropping."""
+        return fitted(array, self.resized_shape, fill) if self.resized_shape else array
 
     def _to_source(self, array: np.ndarray, order: int, outside: float) -> np.ndarray:
         """An array of the native grid on the grid of `source`, or as it is."""
@@ -214,6 +230,23 @@ class Geometry:
             return array
         inverse = np.linalg.inv(np.array(self.source.matrix) @ np.array(self.native_affine))
         return affine_resample(array, inverse @ np.array(self.source.affine), self.source.shape, order, outside, antialias=False)
+
+
+def fit_offset(n: int, size: int) -> int:
+    """Voxels before the first of n that are padded (above 0) or cropped (below 0) to `size`; back to n it has the other sign."""
+    return (size - n) // 2 if size >= n else -((n - size) // 2)
+
+
+def fitted(array: np.ndarray, shape: Iterable[int], fill: float = 0) -> np.ndarray:
+    """An array (x, y, z) padded with `fill` or cropped at both ends of each axis to `shape`; an odd voxel is at the far end."""
+    shape = tuple(shape)
+    result = np.full(shape, fill, array.dtype)
+    offsets = [fit_offset(n, size) for n, size in zip(array.shape, shape, strict=True)]
+    kept = [min(n, size) for n, size in zip(array.shape, shape, strict=True)]
+    to = tuple(slice(max(0, o), max(0, o) + n) for o, n in zip(offsets, kept, strict=True))
+    of = tuple(slice(max(0, -o), max(0, -o) + n) for o, n in zip(offsets, kept, strict=True))
+    result[to] = array[of]
+    return result
 
 
 def _frozen(value: Any) -> Any:

@@ -27,11 +27,12 @@ DEFAULTS: dict[str, Any] = {
     "n4_shrink": 4,
     "n4_iterations": [50, 50, 50, 50],
     "atlas": None,  # icbm152, or the path of a volume
+    "size": None,  # voxels (x, y, z) of every stored volume, padded with 0 or cropped around its centre
     "lower_quantile": 0.0,  # of the voxels above the minimum; 0: the minimum
     "window": None,  # [low, high] in units of the file, in place of both quantiles
 }
 # in these an encoder and a task must agree
-SAME = ("spacing_mm", "upper_quantile", "lower_quantile", "window", "crop", "bias_correction", "atlas")
+SAME = ("spacing_mm", "upper_quantile", "lower_quantile", "window", "crop", "size", "bias_correction", "atlas")
 
 
 def option(recipe: Mapping[str, Any], key: str) -> Any:

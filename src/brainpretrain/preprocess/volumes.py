@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from brainpretrain.preprocess.geometry import Geometry, Orientation, from_ras, to_ras
+from brainpretrain.preprocess.geometry import Geometry, Orientation, fitted, from_ras, to_ras
 from brainpretrain.preprocess.headers import BadVolume, Limits, require_same_grid
 from brainpretrain.preprocess.nifti import Volume, read_header, read_volume, write_volume
 from brainpretrain.preprocess.recipes import RECIPE_KEYS, option
@@ -99,13 +99,22 @@ def preprocess(
     if few := _few_levels(image):
         notes.append(f"{few} (the lowest value is {array.min():g})")
     image = resize(image, shape, CUBIC, recipe["antialias"])
+    size = tuple(option(recipe, "size") or shape)
+    if size != shape:
+        image = fitted(image, size)
+        if stored_label is not None:
+            before = np.count_nonzero(stored_label)
+            stored_label = fitted(stored_label, size)
+            if lost := before - np.count_nonzero(stored_label):
+                notes.append(f"{lost} labelled voxels are cut by size {' '.join(map(str, size))}")
     geometry = Geometry(
         native_shape=volume.array.shape,
         native_affine=tuple(tuple(float(v) for v in row) for row in volume.affine),
         axes=orientation.axes,
         flips=orientation.flips,
         box=tuple((s.start, s.stop) for s in box),
-        stored_shape=shape,
+        stored_shape=size,
+        resized_shape=shape if option(recipe, "size") else None,
     )
     mean, std = _mean_std(image)
     values = [] if stored_label is None else label_values(stored_label)

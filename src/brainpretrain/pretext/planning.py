@@ -112,6 +112,13 @@ def _check_crops(options: Mapping[str, Any], patch: Sequence[int], stride: int |
             where=f"{where}: patch_size",
             fix="make each side a multiple of the crops along it",
         )
-    crop = options.get("crop_size") or [n // parts for n, parts in zip(patch, grid, strict=True)]
+    cut = [n // parts for n, parts in zip(patch, grid, strict=True)]
+    if options.get("turn") and len(set(cut)) == len(cut):
+        raise UserError(
+            f"crops of {cut} cannot be turned by 90 degrees",
+            where=f"{where}: options.turn",
+            fix="set 'turn: 0', or a patch and a grid whose crops have two equal sides",
+        )
+    crop = options.get("crop_size") or cut
     if stride:
         check_size(crop, stride, f"{where}: a crop of patch_size")

@@ -101,15 +101,15 @@ class ViTMAE(nn.Module):
     def forward(self, input: torch.Tensor, target: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> dict[str, torch.Tensor]:
         """Mean squared errors over hidden tokens: `loss`, and those of guessing 0 and the local mean of the visible voxels."""
         hidden, kept, removed = self._mask(input, seeds)
-        wanted, mean, deviation = self._target(target if self.how.reversal else input)
+        wanted, mean, deviation = self.target(target if self.how.reversal else input)
         with torch.no_grad():
             voxels = self._voxels(hidden, input)
             guess = values_of(local_mean(input, voxels, self.encoder.grid_of(input)), self.encoder.token)
             baselines = {
-                "loss_zero": self._error(torch.zeros_like(wanted), wanted, removed),
-                "loss_mean": self._error((guess - mean) / deviation, wanted, removed),
+                "loss_zero": taken(wanted, removed).square().mean(),
+                "loss_mean": self.error(taken((guess - mean) / deviation, removed), wanted, removed),
             }
-        return {"loss": self._error(self.prediction(input, kept), wanted, removed), **baselines}
+        return {"loss": self.error(self.prediction(input, kept, removed), wanted, removed), **baselines}
 
     @torch.no_grad()
     def reconstruct(
@@ -118,23 +118,27 @@ class ViTMAE(nn.Module):
         """The reconstruction of a batch, for people; normalised tokens get their true mean and deviation back."""
         target = target if self.how.reversal else input
         hidden, kept, _ = self._mask(input, seeds)
-        _, mean, deviation = self._target(target)
+        _, mean, deviation = self.target(target)
         output = volume_of(
             self.prediction(input, kept).float() * deviation + mean, self.encoder.grid_of(input), self.encoder.token
         )
         voxels = self._voxels(hidden, input)
         return {"input": input, "masked": input.masked_fill(voxels, 0), "output": output, "target": target, "hidden": voxels}
 
-    def prediction(self, image: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-        """Voxels of every token (b n values), in the order of `values_of`, from the tokens (b k) that are kept."""
+    def prediction(self, image: torch.Tensor, kept: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """Voxels of tokens (b n values), in the order of `values_of`, from the tokens (b k) that are kept.
+
+        With `places` (b m), those of these tokens only, (b m values).
+        """
         latent = self.encoder.attend(image, kept)[-1]
         grid = self.encoder.grid_of(image)
         if self.light is not None:
-            return self.light(latent, kept, grid)
+            return self.light(latent, kept, grid, places)
         visible = latent[:, self.encoder.prefix :]
         tokens = placed(visible, kept, visible.new_zeros(1, 1, visible.shape[2]), grid)
         output = self.decoder([tokens.transpose(1, 2).unflatten(2, grid)] * len(self.encoder.channels), image)
-        return values_of(output, self.encoder.token)
+        values = values_of(output, self.encoder.token)
+        return values if places is None else taken(values, places)
 
     def _mask(self, image: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Hidden tokens bool (b n), and the places (b k) of visible and (b n-k) of hidden ones."""
@@ -147,7 +151,7 @@ class ViTMAE(nn.Module):
         """Hidden voxels bool (b 1 x y z)."""
         return spread_blocks(hidden.unflatten(1, self.encoder.grid_of(image))[:, None].to(image.device), self.encoder.token)
 
-    def _target(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def target(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What each token shall be (b n values), and the mean and deviation that were taken out of it."""
         values = values_of(image, self.encoder.token)
         if not self.how.normalize_target:
@@ -155,9 +159,9 @@ class ViTMAE(nn.Module):
         mean, deviation = values.mean(2, keepdim=True), (values.var(2, keepdim=True) + _FLAT).sqrt()
         return (values - mean) / deviation, mean, deviation
 
-    def _error(self, found: torch.Tensor, wanted: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
-        """Mean over the values of hidden tokens; every sample hides as many. Half precision is left first."""
-        return (taken(found, removed).to(wanted.dtype) - taken(wanted, removed)).square().mean()
+    def error(self, found: torch.Tensor, wanted: torch.Tensor, removed: torch.Tensor) -> torch.Tensor:
+        """Mean of (b n-k values) against what the hidden tokens shall be; every sample hides as many. Half precision is left."""
+        return (found.to(wanted.dtype) - taken(wanted, removed)).square().mean()
 
 
 class LightDecoder(nn.Module):
@@ -183,8 +187,10 @@ class LightDecoder(nn.Module):
         for parameter in self.parameters(recurse=False):
             nn.init.normal_(parameter, std=0.02)
 
-    def forward(self, latent: torch.Tensor, kept: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:
-        """Voxels of every token (b n values), from the encoder's tokens (b prefix+k width) and the places (b k) of those."""
+    def forward(
+        self, latent: torch.Tensor, kept: torch.Tensor, grid: Sequence[int], places: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Voxels of every token (b n values), or of those at `places`, from the encoder's tokens (b prefix+k width) at `kept`."""
         tokens = self.embed(latent)
         first, visible = tokens[:, : self.prefix], tokens[:, self.prefix :]
         tables = {name: getattr(self, name) for name in _TABLES}
@@ -193,7 +199,8 @@ class LightDecoder(nn.Module):
             everything = torch.cat([first + self.class_position, everything], 1)
         for block in self.blocks:
             everything = block(everything)
-        return self.predict(self.norm(everything[:, self.prefix :]))
+        everything = everything[:, self.prefix :]
+        return self.predict(self.norm(everything if places is None else taken(everything, places)))
 
 
 def placed(visible: torch.Tensor, kept: torch.Tensor, mask_token: torch.Tensor, grid: Sequence[int]) -> torch.Tensor:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from brainpretrain import distributed
+from brainpretrain.augment.policy import Policy
 from brainpretrain.backbones.base import Encoder
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.pretext.about import About
-from brainpretrain.seeds import as_ints, generator
+from brainpretrain.seeds import as_ints, fires, generator
 
 ABOUT = About(kinds=("crops",), picture="overlaps")
 CHOICES = {
@@ -47,6 +49,8 @@ def build(
     teacher: bool = False,
     momentum: float = 0.9,
     drop: float = 0.0,
+    augment: Mapping[str, Any] | None = None,
+    turn: float = 0.0,
 ) -> VoCo:
     """Classification of crops by their overlap with base crops.
 
@@ -66,6 +70,9 @@ def build(
         teacher: compare the network's crops with those of a teacher, which follows it slowly.
         momentum: share of the teacher that stays at each step.
         drop: share of embeddings that are set to zero, each as a whole, in training (large-scale version: 0.2).
+        augment: transforms of each crop by itself in training, as an entry of `augmentations` without spatial transforms but
+            `mirror`; null: none. The overlaps stay those of the places where the crops were cut.
+        turn: probability that a crop is turned by 90, 180 or 270 degrees in a plane of equal sides.
 
     Raises:
         UserError: an unknown choice, or a share that is none.
@@ -77,9 +84,15 @@ def build(
         if not 0 <= share < 1:
             raise UserError(f"{share} is no share below 1", where=name, fix="give a number from 0 to 1")
     projector = Projector(sum(encoder.channels), hidden, norm)
+    if not 0 <= turn <= 1:
+        raise UserError(f"{turn} is no probability", where="turn", fix="give a number from 0 to 1")
+    policy = Policy(augment or {})
+    if policy.config.is_spatial:
+        fix = "leave out rotation, scale and elastic; 'turn' and 'mirror' move whole voxels"
+        raise UserError("crops are not moved off their grid", where="augment", fix=fix)
     places = Places(list(grid), targets, last_position, list(crop_size) if crop_size else None)
     terms = Terms(average, negative, regularisation == "square", drop)
-    return VoCo(encoder, projector, places, terms, momentum if teacher else None)
+    return VoCo(encoder, projector, places, terms, momentum if teacher else None, Changes(policy, turn))
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,38 @@ class Terms:
     drop: float
 
 
+class Changes:
+    """How crops are changed in training; see `augment` and `turn` of `build`."""
+
+    def __init__(self, policy: Policy, turn: float) -> None:
+        self.policy, self.turn = policy, turn
+        self.any = bool(turn) or policy.config != Policy({}).config
+
+    def __call__(self, crops: torch.Tensor, seeds: Sequence[int] | torch.Tensor) -> torch.Tensor:
+        """Crops (b n c x y z), each changed by itself, by draws that depend on the seed of its patch and its number alone.
+
+        Raises:
+            UserError: a crop is to be turned, and no two of its sides are equal.
+        """
+        return torch.stack([self._of_patch(patch, seed) for patch, seed in zip(crops, as_ints(seeds), strict=True)])
+
+    def _of_patch(self, crops: torch.Tensor, seed: int) -> torch.Tensor:
+        size = crops.shape[2:]
+        own = [int(n) for n in generator(seed, "voco crops").integers(2**62, size=len(crops))]
+        turned = [self._turned(crop, number) for crop, number in zip(crops, own, strict=True)]
+        draws = [self.policy.draw(number, crops.shape[1], size) for number in own]
+        return self.policy.apply(turned, draws)[0].to(crops.dtype)
+
+    def _turned(self, crop: torch.Tensor, seed: int) -> torch.Tensor:
+        if not (self.turn and (rng := fires(seed, "voco turn", self.turn))):
+            return crop
+        planes = [(a, b) for a, b in ((1, 2), (1, 3), (2, 3)) if crop.shape[a] == crop.shape[b]]
+        if not planes:
+            fix = "set 'turn: 0', or a patch and a grid whose crops have two equal sides"
+            raise UserError(f"crops of {list(crop.shape[1:])} cannot be turned by 90 degrees", where="patch_size", fix=fix)
+        return torch.rot90(crop, int(rng.integers(1, 4)), planes[int(rng.integers(len(planes)))])
+
+
 class Projector(nn.Module):
     """Three linear layers; a norm without parameters and a ReLU follow the first two."""
 
@@ -121,8 +166,17 @@ class Projector(nn.Module):
 class VoCo(nn.Module):
     """Encoder, projector, and, if there is one, a teacher of both, which starts from other random weights, as in the original."""
 
-    def __init__(self, encoder: Encoder, projector: Projector, places: Places, terms: Terms, momentum: float | None) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        projector: Projector,
+        places: Places,
+        terms: Terms,
+        momentum: float | None,
+        changes: Changes | None = None,
+    ) -> None:
         super().__init__()
+        self.changes = changes
         self.encoder = encoder
         self.projector = projector
         self.places, self.terms, self.momentum = places, terms, momentum
@@ -210,7 +264,10 @@ class VoCo(nn.Module):
             for patch, own in zip(input, starts, strict=True)
         ]
         labels = np.stack([overlaps(own, crop, self.places.grid) for own in starts])
-        return torch.stack(cut), torch.from_numpy(labels).float().to(input.device)
+        crops = torch.stack(cut)
+        if self.training and self.changes and self.changes.any:
+            crops = self.changes(crops, seeds)
+        return crops, torch.from_numpy(labels).float().to(input.device)
 
     def _similarity(
         self, crops: torch.Tensor, labels: torch.Tensor, seeds: Sequence[int] | torch.Tensor

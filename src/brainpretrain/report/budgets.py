@@ -103,7 +103,7 @@ def _point(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec)
         "folds": len(scored),
         "folds_expected": len(by_fold),
         "mean": np.mean(scored) if complete else np.nan,
-        "sd": results.sd_of_draws(np.array(by_fold), spec) if complete else np.nan,
+        "sd": results.sd_of_draws(np.array(by_fold), spec, row) if complete else np.nan,
         "fold_scores": " ".join("" if np.isnan(value) else f"{value:.6f}" for value in by_fold),
     }
 

@@ -55,18 +55,19 @@ def by_draw(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
     return by_training.reshape(len(spec.folds), -1, by_training.shape[-1]).mean(1)
 
 
-def value_interval(cell: Scored, spec: TableSpec) -> tuple[float, float]:
+def value_interval(cell: Scored, spec: TableSpec, row: RowSpec) -> tuple[float, float]:
     """The crossed interval of the value of a cell, within the range of the metric; NaN with fewer than three draws."""
     if math.isnan(cell.value):
         return NAN, NAN
     per_subject = crossed.contributions(cell.cases, cell.cases.counts.sum(-1) > 0)
-    ends = crossed.estimate(by_draw(per_subject, spec)).interval(spec.bootstrap.confidence)
+    estimate = crossed.fixed if row.external else crossed.estimate
+    ends = estimate(by_draw(per_subject, spec)).interval(spec.bootstrap.confidence)
     metric = metric_of(spec)
     low, high = (0.0 if metric.magnitude else metric.low), metric.high
     return min(max(ends[0], low), high), min(max(ends[1], low), high)
 
 
-def compared(title: str, cell: Scored, base: RowSpec | None, other: Scored | None, spec: TableSpec) -> dict[str, Any]:
+def compared(row: RowSpec, cell: Scored, base: RowSpec | None, other: Scored | None, spec: TableSpec) -> dict[str, Any]:
     """The difference to the baseline, with what is known of another training and of these trained models.
 
     Returns:
@@ -82,10 +83,11 @@ def compared(title: str, cell: Scored, base: RowSpec | None, other: Scored | Non
     line: dict[str, Any] = {"baseline": base.title if base else "", "delta": NAN, "unpaired": 0}
     found, differences, models = crossed.estimate(np.zeros((0, 0))), np.array([]), (NAN, NAN)
     if base and other:
-        check_same_cases(cell.rows, other.rows, title, base.title)
+        check_same_cases(cell.rows, other.rows, row.title, base.title)
         line["delta"] = cell.value - other.value
         if not math.isnan(line["delta"]):
-            found = crossed.estimate(_per_subject(cell, other, spec))
+            estimate = crossed.fixed if row.external and base.external else crossed.estimate
+            found = estimate(_per_subject(cell, other, spec))
             models = statistics.interval(cell.samples - other.samples, spec.bootstrap.confidence)
             differences = _paired(cell.rows, other.rows)
             one_arm = cell.rows["value"].isna().to_numpy() != other.rows["value"].isna().to_numpy()

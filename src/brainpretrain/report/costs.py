@@ -85,7 +85,7 @@ def _scored(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec
         "folds": len(by_fold),
         "folds_expected": len(keys),
         "score": np.mean(by_fold) if complete else np.nan,
-        "score_sd": results.sd_of_draws(np.array(by_fold), spec) if complete else np.nan,
+        "score_sd": results.sd_of_draws(np.array(by_fold), spec, row) if complete else np.nan,
     }
 
 
@@ -94,9 +94,9 @@ def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, 
     folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec.fold_names]
     finetunings = [run for run in folds if run]
     pretraining = runs.get(arm.pretraining.path) if arm.pretraining else None
-    elsewhere = arm.pretraining is None and arm.init != spec.baseline
+    elsewhere = arm.pretraining is None and arm.init != spec.baseline and not arm.external
     complete = len(finetunings) == len(folds) and (pretraining is not None or not arm.pretraining)
-    without = 0.0 if not arm.pretraining and not elsewhere else np.nan
+    without = 0.0 if not (arm.pretraining or elsewhere or arm.external) else np.nan
     cost = {
         "pretrain_hours": pretraining["seconds"] / 3600 if pretraining else without,
         "tuning_hours": _tuning_hours(arm, spec, runs),

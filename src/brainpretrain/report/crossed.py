@@ -46,7 +46,8 @@ class Estimate:
 
     Attributes:
         mean: over draws of the mean over subjects.
-        variance: of `mean` over other draws and subjects; NaN with fewer than `FEWEST_DRAWS` draws or with a single subject.
+        variance: of `mean` over other draws and subjects; NaN with fewer than `FEWEST_DRAWS` draws, unless no training
+            is in it, or with a single subject.
         df: degrees of freedom of `variance`.
         draws, subjects: their numbers.
         components: None where `variance` is NaN.
@@ -105,6 +106,34 @@ def estimate(differences: np.ndarray) -> Estimate:
     found = moments(d)
     components = Components(*(float(np.maximum(found[part], 0)) for part in ("draw", "subject", "rest")))
     return Estimate(*(float(found[part]) for part in ("mean", "variance", "df")), draws, subjects, components)
+
+
+def fixed(values: np.ndarray) -> Estimate:
+    """The estimate of what no training changes: the score of another program, or the difference of two programs.
+
+    Only subjects vary. A subject has the same value in every draw that scores it, and the mean over draws of the mean over
+    subjects is a weighted mean: the weight w of a subject is the mean over draws of 1 / (subjects of the draw) where it is
+    scored, and 0 where it is not. So
+
+        V = s² * sum of w²,   s² = sum over subjects of w (value - mean)² / (1 - sum of w²)
+
+    with 1 / (sum of w²) - 1 degrees of freedom. If all draws score all subjects, it is the t interval over subjects.
+
+    Args:
+        values: (draws, subjects), NaN where a draw does not score a subject.
+    """
+    d = np.asarray(values, float)
+    d = d[~np.isnan(d).all(1)] if d.size else d
+    d = d[:, ~np.isnan(d).all(0)] if d.size else d
+    draws, subjects = d.shape
+    there = ~np.isnan(d)
+    weight = (there / there.sum(1, keepdims=True)).mean(0) if d.size else np.zeros(0)
+    by_subject = mean(d, 0)
+    centre, squares = float((weight * by_subject).sum()), float((weight**2).sum())
+    if subjects < 2:
+        return Estimate(centre if d.size else math.nan, math.nan, math.nan, draws, subjects)
+    spread = float((weight * (by_subject - centre) ** 2).sum()) / (1 - squares)
+    return Estimate(centre, spread * squares, 1 / squares - 1, draws, subjects, Components(0.0, spread, 0.0))
 
 
 def moments(d: np.ndarray) -> dict[str, np.ndarray]:

@@ -65,7 +65,7 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 def _tables(plan: Plan, study: Path) -> Iterator[str]:
     for name, spec in plan.tables.items():
-        evaluations = list(dict.fromkeys(plan.table_evaluations(spec)))
+        evaluations = list(dict.fromkeys(plan.table_scored(spec)))
         missing = [evaluation for evaluation in evaluations if not (study / evaluation.path / "scores.tsv").exists()]
         page = quote(f"{study}/tables/{name}.html")
         size = f"{count(len(spec.rows), 'row')}, {count(len(spec.columns), 'column')}"

@@ -16,7 +16,9 @@ from brainpretrain.words import count
 def interval_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
     """What the brackets of a table hold, and what they leave out."""
     confidence, draws = numbers.share(spec.bootstrap.confidence), len(spec.folds)
-    if draws < FEWEST_DRAWS:
+    if all(row.external for row in spec.rows):
+        yield f"In brackets: {confidence} interval for other subjects, t quantiles."
+    elif draws < FEWEST_DRAWS:
         number = "One draw" if draws == 1 else f"{draws} draws"
         yield f"{number} of training cases: no statement about another training, so no interval and no test between arms."
     elif cells["low"].notna().any():
@@ -32,16 +34,28 @@ def interval_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         )
     if draws >= FEWEST_DRAWS:
         yield from _draw_notes(spec)
+    yield from _external_notes(spec)
+
+
+def _external_notes(spec: TableSpec) -> Iterator[str]:
+    """What differs where another program made the segmentations."""
+    titles = [row.title for row in spec.rows if row.external]
+    if titles:
+        yield (
+            f"Another program: {_listed(titles)}. Nothing of it was trained here, so it has no draws, seeds and hours; its"
+            " interval is about other subjects alone, and in a difference to it only the other arm varies with the training."
+        )
 
 
 def _draw_notes(spec: TableSpec) -> Iterator[str]:
     """Where the draws of a table are not independent, or not draws of everything."""
-    n_train = {row.n_train for row in spec.rows}
+    trained = [row for row in spec.rows if not row.external]
+    n_train = {row.n_train for row in trained}
     if n_train - {"all"} and not spec.disjoint:
         yield "Draws may share training cases; as far as they do, the intervals are too short."
     if "all" in n_train:
         yield "With n_train 'all' every draw has the same training cases: its intervals are about other trainings on these cases."
-    if any(row.init != spec.baseline for row in spec.rows):
+    if any(row.init != spec.baseline for row in trained):
         yield "Each pretrained encoder is one pretraining, taken as given: no interval includes another pretraining."
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from brainpretrain.errors import UserError
-from brainpretrain.plan.table_spec import ColumnSpec, RowSpec, TableSpec
+from brainpretrain.plan.table_spec import EXTERNAL, ColumnSpec, RowSpec, TableSpec, read_fold_name
 from brainpretrain.report import comparison, statistics
 from brainpretrain.report.comparison import Scored, check_same_cases
 from brainpretrain.report.metrics import METRICS, metric_of
@@ -81,7 +81,24 @@ def of_table(scores: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
     names = ["task", "cohort", *ARM]
     _check_columns(scores, sorted(names))
     cells = [_cell_key(row, column) for row in spec.rows for column in spec.columns]
-    return scores[pd.MultiIndex.from_frame(scores[names].astype(str)).isin(cells)]
+    return _in_all_folds(scores[pd.MultiIndex.from_frame(scores[names].astype(str)).isin(cells)], spec)
+
+
+def _in_all_folds(scores: pd.DataFrame, spec: TableSpec) -> pd.DataFrame:
+    """The scores, with those of other programs in every fold and seed of the table, since no training changes them.
+
+    They are scored in one fold, or in the cohort `val`, whose cases each fold chooses, once in each.
+    """
+    external = scores["backbone"].astype(str) == EXTERNAL
+    if not external.any():
+        return scores
+    once, fold = scores[external], scores.loc[external, "fold"].astype(str)
+    of_val = (once["cohort"] == "val").to_numpy()
+    parts = [scores[~external]]
+    for name in spec.fold_names:
+        own = str(read_fold_name(name)[0])
+        parts.append(once[~of_val | (fold == own).to_numpy()].assign(fold=name))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _cell_key(row: RowSpec, column: ColumnSpec) -> tuple[str, ...]:
@@ -117,10 +134,10 @@ def of_draws(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
     return by_training.reshape(len(spec.folds), -1).mean(1)
 
 
-def sd_of_draws(by_training: np.ndarray, spec: TableSpec) -> float:
-    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold."""
+def sd_of_draws(by_training: np.ndarray, spec: TableSpec, row: RowSpec) -> float:
+    """Sample SD (n - 1) over the folds of the means over seeds; NaN for a single fold, and for another program."""
     draws = of_draws(by_training, spec)
-    return float(draws.std(ddof=1)) if len(draws) > 1 else float("nan")
+    return float(draws.std(ddof=1)) if len(draws) > 1 and not row.external else float("nan")
 
 
 def case_scores(values: pd.DataFrame, column: str = "value") -> pd.DataFrame:
@@ -201,9 +218,9 @@ def _column(cells: list[Scored], column: ColumnSpec, spec: TableSpec, overlaps: 
     """The lines of one column, from the first row to the last, with Holm's correction over them."""
     lines = []
     for row, cell in zip(spec.rows, cells, strict=True):
-        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec)
+        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec, row)
         base = spec.baseline_of(row)
-        line |= comparison.compared(row.title, cell, base, cells[spec.rows.index(base)] if base else None, spec)
+        line |= comparison.compared(row, cell, base, cells[spec.rows.index(base)] if base else None, spec)
         audited = {"shared": _shared_subjects(row, column, cell.rows, overlaps), "look": _to_look_at(row, column, overlaps)}
         lines.append(line | _published(row, column, spec) | audited)
     return comparison.corrected(lines)
@@ -214,11 +231,11 @@ def _names(row: RowSpec, column: ColumnSpec) -> dict[str, Any]:
     return {"row": row.title} | of_column | dict(zip(ARM, row.arm, strict=True))
 
 
-def _summary(cell: Scored, spec: TableSpec) -> dict[str, Any]:
+def _summary(cell: Scored, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
     kept = cell.rows[cell.rows["value"].notna()]
     folds = cell.by_fold[~np.isnan(cell.by_fold)]
     models = statistics.interval(cell.samples, spec.bootstrap.confidence)
-    low, high = comparison.value_interval(cell, spec)
+    low, high = comparison.value_interval(cell, spec, row)
     return {
         "folds": len(folds),
         "folds_expected": len(spec.fold_names),
@@ -228,7 +245,7 @@ def _summary(cell: Scored, spec: TableSpec) -> dict[str, Any]:
         "left_out": len(cell.rows) - len(kept),
         **{status: int((kept["status"] == status).sum()) for status in EMPTY},
         "value": cell.value,
-        "sd": cell.draws.std(ddof=1) if len(cell.draws) > 1 else float("nan"),
+        "sd": sd_of_draws(cell.by_fold, spec, row),
         "low": low,
         "high": high,
         "models_low": models[0],
@@ -333,7 +350,7 @@ def label_scores(labels: pd.DataFrame, column: ColumnSpec, label: str, spec: Tab
     for row, series, mean in zip(spec.rows, values, means, strict=True):
         base = spec.baseline_of(row)
         delta = mean - means[spec.rows.index(base)] if base else float("nan")
-        lines.append(LabelScores(tuple(series), mean, sd_of_draws(series.to_numpy(), spec), delta))
+        lines.append(LabelScores(tuple(series), mean, sd_of_draws(series.to_numpy(), spec, row), delta))
     return lines
 
 

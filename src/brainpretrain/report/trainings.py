@@ -58,7 +58,7 @@ def build(
     """
     lines = []
     for task, title in {column.task: column.title for column in spec.columns}.items():
-        for row in spec.rows:
+        for row in (row for row in spec.rows if not row.external):
             path = Arm(task, *row.arm).path
             found = [logs[f"{path}/fold{name}"] for name in spec.fold_names if f"{path}/fold{name}" in logs]
             curve = last_fall(found) if found else dict.fromkeys(("first", "before_last", "last", "left"), float("nan"))

@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Filters,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -25,7 +26,17 @@ from brainpretrain.config.sections.data import (
     Task,
 )
 from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, Study
-from brainpretrain.config.sections.tables import Column, MetricName, Published, PublishedRow, Release, ReleasedFile, Row, Table
+from brainpretrain.config.sections.tables import (
+    Column,
+    External,
+    MetricName,
+    Published,
+    PublishedRow,
+    Release,
+    ReleasedFile,
+    Row,
+    Table,
+)
 from brainpretrain.config.sections.training import (
     SGD,
     AdamW,
@@ -54,6 +65,8 @@ __all__ = [
     "Count",
     "Dataset",
     "Encoder",
+    "External",
+    "Filters",
     "Finetune",
     "FinetuneRecipe",
     "Inference",

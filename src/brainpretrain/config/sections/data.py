@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, later
+from brainpretrain.config.sections.base import Count, Label, Name, Positive, Section, Share, Size3, later
 
 
 class Dataset(Section):
@@ -46,6 +46,11 @@ class PreprocessRecipe(Section):
         "atlas",
         "icbm152, or the path of a volume: bring everything into its space by an affine registration; predictions return to the"
         " grid of the image",
+    )
+    size: Size3 | None = later(
+        "size",
+        "voxels of every stored volume: padded with 0 or cropped at both ends, around the centre of the crop box; predictions"
+        " return by the inverse, with background where it was cropped",
     )
     lower_quantile: Annotated[float, Field(ge=0, lt=1)] = later(
         "lower_quantile", "of the voxels above the lowest value; what is below it becomes 0, as the background"
@@ -102,6 +107,27 @@ class Source(Section):
     exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
 
 
+class Filters(Section):
+    """Volumes that a corpus leaves out, by what their table and their raw file say (S3D, section on data)."""
+
+    min_fov_mm: Positive | None = Field(None, description="left out: a field of view below this along any axis")
+    max_spacing_mm: Positive | None = Field(None, description="left out: a spacing above this along any axis")
+    min_file_kb: Positive | None = Field(None, description="left out: a raw file below this many kilobytes (1,000 bytes)")
+    sequences: list[str] = Field([], description="left out: all other sequences; none: all stay")
+    exclude_sequences: list[str] = Field([], description="left out: these sequences")
+    exclude_words: list[Annotated[str, Field(min_length=1)]] = Field(
+        [], description="left out: the name of the raw file, without subject and session, contains one of these"
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Filters:
+        if not self.model_dump(exclude_defaults=True):
+            raise ValueError("'filters' has no limit; leave it out")
+        if both := set(self.sequences) & set(self.exclude_sequences):
+            raise ValueError(f"'sequences' and 'exclude_sequences' both list {', '.join(sorted(both))}")
+        return self
+
+
 class Corpus(Section):
     """The volumes of a pretraining: their sources, and the recipe that they are stored with."""
 
@@ -112,6 +138,11 @@ class Corpus(Section):
         None,
         exclude_if=lambda subjects: subjects is None,  # the field came later; written out, it would run finished trainings again
         description="number or share of the subjects that train; draws are nested, and the validation subjects stay the same",
+    )
+    filters: Filters | None = Field(
+        None,
+        exclude_if=lambda filters: filters is None,  # as for `subjects`
+        description="volumes of all sources that are left out; figures/rejected.html lists them",
     )
     protocol: Literal["strict", "amaes"] = Field(
         description="strict: it is an error if the corpus holds a subject of an evaluated cohort, by name or by image; "

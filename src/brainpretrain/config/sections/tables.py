@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
-from brainpretrain.config.sections.base import Count, Name, NTrain, Positive, Section, Size3, check_n_train
+from brainpretrain.config.sections.base import Count, Label, Name, NTrain, Positive, Section, Size3, check_n_train
 
 
 class ReleasedFile(Section):
@@ -62,18 +62,55 @@ class Column(Section):
     cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
 
 
+Scheme = Literal["freesurfer", "synthseg", "muse", "neurite35"]
+
+
+class External(Section):
+    """Segmentations that another program made: scored and shown as an arm of which nothing is trained (docs/evaluation.md)."""
+
+    external: Annotated[str, Field(min_length=1)] = Field(
+        description="folder of NIfTI files; `{task}`, `{cohort}` and `{dataset}` in it are replaced by their names"
+    )
+    files: Annotated[str, Field(min_length=1)] = Field(
+        "**/*", description="the files of the folder that count, such as '*/mri/aparc+aseg.nii.gz'"
+    )
+    labels: Scheme | dict[str, Annotated[list[Label], Field(min_length=1)]] | None = Field(
+        None,
+        description="class name to values in these files, for every class of the tasks; or a scheme of datasets/structures.tsv,"
+        " whose structures the classes name; null: as the task",
+    )
+    others: Literal["refuse", "background"] = Field(
+        "refuse",
+        description="values that `labels` does not name: refused, or counted as background and listed. Those that a scheme knows"
+        " are background in any case",
+    )
+
+
 class Row(Section):
     """One row, or several: a list in any field multiplies."""
 
     title: str = ""
-    backbone: Name | list[Name]
-    init: Name | list[Name] = Field("scratch", description="scratch, a pretext, or a release of `weights`")
+    backbone: Name | list[Name] | None = Field(None, description="needed, except with 'init: {external: ...}'")
+    init: Name | External | list[Name] = Field(
+        "scratch", description="scratch, a pretext, or a release of `weights`; or {external: FOLDER}, of another program"
+    )
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
     corpus: Name | None = None
     baseline: str | None = Field(
         None, description="title of the row to compare with, of the same backbone and n_train; null: from scratch"
     )
+
+    @model_validator(mode="after")
+    def _what_trains_has_a_network(self) -> Row:
+        if not isinstance(self.init, External):
+            if self.backbone is None:
+                raise ValueError("a row needs a 'backbone'")
+        elif not self.title:
+            raise ValueError("a row of another program needs a 'title', which names it everywhere")
+        elif given := [key for key in ("backbone", "recipe", "corpus") if getattr(self, key) is not None]:
+            raise ValueError(f"a row of another program trains nothing: leave out {' and '.join(given)}")
+        return self
 
 
 MetricName = Literal["dice", "nsd", "hd95_mm", "volume_error", "lesion_f1", "dice_with_background"]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.preprocess import atlases, frames
-from brainpretrain.preprocess.geometry import Geometry, to_ras
+from brainpretrain.preprocess.geometry import Geometry, fitted, to_ras
 from brainpretrain.preprocess.recipes import ICBM152
 from brainpretrain.preprocess.resampling import LINEAR, resize
 from brainpretrain.preprocess.sessions import alignment_of
@@ -70,7 +70,8 @@ def _frame(table: pd.DataFrame, folder: Path, row: Mapping[str, Any], atlas: str
     geometry = Geometry.from_json(row["geometry"])
     volume = atlases.load(atlas or ICBM152).volume
     box = tuple(slice(low, high) for low, high in geometry.box)
-    array = resize(to_ras(volume.array, volume.affine)[0][box], geometry.stored_shape, LINEAR)
+    array = resize(to_ras(volume.array, volume.affine)[0][box], geometry.resized_shape or geometry.stored_shape, LINEAR)
+    array = fitted(array, geometry.stored_shape)
     return np.clip(array / (np.quantile(array, 0.995) or 1.0), 0, 1)
 
 

@@ -12,12 +12,13 @@ from brainpretrain.words import count
 MAX_VOLUMES = 500
 
 
-def page(stored: Mapping[str, pd.DataFrame]) -> str:
+def page(stored: Mapping[str, pd.DataFrame], filtered: Mapping[str, pd.DataFrame] | None = None) -> str:
     """Volumes that preprocessing accepted and rejected, the reason of each rejection, and remarks on accepted volumes.
 
     Args:
         stored: dataset -> rows of its table of stored volumes with columns volume, subject, sequence, status
             ('ok' or 'rejected'), reason, detail.
+        filtered: corpus -> the volumes that its filters leave out, with columns dataset, volume, sequence, reason, detail.
     """
     frames = [frame.assign(dataset=name) for name, frame in sorted(stored.items())]
     volumes = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["dataset", "status", "detail"])
@@ -32,8 +33,17 @@ def page(stored: Mapping[str, pd.DataFrame]) -> str:
         by_sequence=_by_sequence(volumes) if len(volumes) else None,
         reasons=_reasons(rejected) if len(rejected) else None,
         rejected_volumes=_listed(rejected, {"reason": "Reason", "detail": "Detail"}) if len(rejected) else None,
+        filtered=[_filtered(corpus, table) for corpus, table in sorted((filtered or {}).items())],
         remarks=_listed(remarked, {"detail": "Remark"}) if len(remarked) else None,
     )
+
+
+def _filtered(corpus: str, left_out: pd.DataFrame) -> tuple[str, str, Table | None, tuple[Table, int] | None]:
+    """A corpus, what its filters leave out in words, the counts of reasons, and the volumes."""
+    words = count(len(left_out), "volume")
+    if not len(left_out):
+        return corpus, words, None, None
+    return corpus, words, _reasons(left_out), _listed(left_out, {"reason": "Filter", "detail": "Detail"})
 
 
 def _by_sequence(volumes: pd.DataFrame) -> Table:
