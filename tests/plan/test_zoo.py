@@ -12,7 +12,8 @@ from brainpretrain import cli, config
 from brainpretrain.errors import UserError
 from brainpretrain.files import write_json
 from brainpretrain.plan import checks, fairness, specs, tables, zoo
-from brainpretrain.report import encoders, printers
+from brainpretrain.report import printers
+from brainpretrain.report import zoo as page
 from helpers import ROOT
 
 SHARED = {"corpus": "brains45k"}
@@ -36,7 +37,7 @@ def test_every_encoder_is_compared_with_its_network_on_its_own_terms(entries, tm
     plan = tables.make(config.load(ROOT / "config", {"study": str(path)}))
     fairness.check(plan)
     checks.check(plan)
-    assert specs.encoder_tables(plan) == ["zoo_openmind", "zoo_amaes"]
+    assert specs.zoo_tables(plan) == ["zoo_openmind", "zoo_amaes"]
     for table in plan.tables.values():
         assert {row.n_train for row in table.rows} == {"5", "10", "20"} and len(table.seeds) == len(table.folds) == 3
         for row in table.rows:
@@ -120,16 +121,16 @@ def test_the_page_names_the_winner_its_interval_and_its_licence(entries):
     }
     spec = next(iter(tables.make(config.load(ROOT / "config", {"study": "zoo"})).tables.values()))
     judged, costs = frames()
-    table = encoders.build([judged], [costs], releases)
+    table = page.build([judged], [costs], releases)
     assert list(table["encoder"]) == ["fomo25", "fomo25", "openmind_mae"] and set(table["finetune_hours"]) == {1.5}
-    said = encoders.answer(table, spec)
+    said = page.answer(table, spec)
     assert (
         "'fomo25' (resenc_l) helps most, with 20 labelled cases: +3.00" in said and "+1.00" in said and "commercial use" in said
     )
-    text = printers.markdown(encoders.grid(table, spec))
+    text = printers.markdown(page.grid(table, spec))
     assert said in text.replace("\\", "") and "choosing the rate" in text and "nothing" in text
     judged, costs = frames(verdict="undecided", to_decide="about 9 draws")
-    said = encoders.answer(encoders.build([judged], [costs], releases), spec)
+    said = page.answer(page.build([judged], [costs], releases), spec)
     assert said.startswith("'openmind_mae'") and "Its licence: CC BY 4.0." in said
     nothing = judged.assign(verdict="undecided")
-    assert "No encoder is shown to help" in encoders.answer(encoders.build([nothing], [costs], releases), spec)
+    assert "No encoder is shown to help" in page.answer(page.build([nothing], [costs], releases), spec)

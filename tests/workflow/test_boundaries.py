@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "pretext": "augment sparse backbones decoders",
     "plan": "preprocess backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
-    "evaluation": "preprocess backbones datasets cohorts config weights decoders",
+    "evaluation": "augment preprocess backbones datasets cohorts config weights decoders",
     "parity": "sparse backbones weights decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
     "cli": "augment preprocess sparse backbones datasets cohorts download config weights plan decoders pretext training evaluation"
@@ -90,6 +90,7 @@ LIGHT = [
     "cli.preprocess",
     "cli.report",
     "cli.report_corpus",
+    "cli.report_encoders",
     "cli.report_figures",
     "cli.report_overlays",
     "cli.plan",

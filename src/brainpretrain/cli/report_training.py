@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainpretrain import local_mean
 from brainpretrain.cli.arguments import OUT, OUT_FILES, SPEC, arg, command, mapping
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.report import printers, trainings
@@ -67,4 +68,5 @@ def table_trainings(args: argparse.Namespace) -> None:
 @command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
 def page_run(args: argparse.Namespace) -> None:
     """An HTML page with the trained network, its data, code, hardware and duration, and the whole config."""
-    html.write(args.out, run.page(read_json(args.run)))
+    content = read_json(args.run)
+    html.write(args.out, run.page(content, local_mean.warning(args.run.with_name("log.csv"), content.get("name", ""))))

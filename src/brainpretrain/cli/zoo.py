@@ -32,8 +32,8 @@ def write_zoo(args: argparse.Namespace) -> None:
     """Compares every encoder at hand with training from scratch: 5, 10 and 20 labelled cases, three draws, three seeds.
 
     Volumes, patch and intensities are those of each encoder's own entry, and its control is the same network from scratch with
-    the same augmentation and schedule. The study ends in one page, encoders.html: helps, hurts or undecided, by how much, hours,
-    licence.
+    the same augmentation and schedule. The study ends in one page, figures/zoo.html: helps, hurts or undecided, by how much,
+    hours, licence.
     """
     settings = config.load(args.config_folder)
     root = Path(settings.data_root("weights"))

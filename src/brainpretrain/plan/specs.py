@@ -174,7 +174,7 @@ def releases(plan: Plan) -> dict[str, Any]:
     }
 
 
-def encoder_tables(plan: Plan) -> list[str]:
+def zoo_tables(plan: Plan) -> list[str]:
     """The tables with arms that start from a published encoder, in a study that compares its arms by `protocol: fair`."""
     if plan.config.study.protocol != "fair":
         return []
@@ -188,6 +188,16 @@ def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     """The learning rates from which the rows of a table choose, by recipe."""
     recipes = dict.fromkeys(row.recipe for row in plan.tables[table].rows if not row.external)
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
+
+
+def has_encoders(plan: Plan, table: str) -> bool:
+    """True if a table comes with a comparison of its encoders before and after fine-tuning: in a fair one, or with `probe: true`.
+
+    Encoders of a probe are frozen, and a table from scratch alone has none that was pretrained.
+    """
+    spec = plan.tables[table]
+    wanted = plan.config.tables[table].probe or (plan.config.study.protocol == "fair" and bool(grids(plan, table)))
+    return wanted and not spec.probe and any(row.init != SCRATCH and not row.external for row in spec.rows)
 
 
 def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:

@@ -106,6 +106,7 @@ class TableSpec(_Part):
         seeds: of the trainings of each fold; empty if there is one training, with the seed of the study.
         margin: the largest difference that counts as equivalent, in printed units; None if the study states none.
         disjoint: True if the folds share no training case.
+        probe: True if the encoders are frozen and read out linearly.
         free: True if the study compares arms by no protocol (`protocol: free`).
         hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
@@ -122,6 +123,7 @@ class TableSpec(_Part):
     seeds: tuple[int, ...] = Field((), exclude_if=lambda seeds: not seeds)
     margin: float | None = Field(None, exclude_if=lambda margin: margin is None)
     disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
+    probe: bool = Field(False, exclude_if=lambda probe: not probe)
     free: bool = Field(False, exclude_if=lambda free: not free)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None

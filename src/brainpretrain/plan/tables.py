@@ -14,7 +14,7 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import External, Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, external, fairness, tuning
+from brainpretrain.plan import checks, external, fairness, probing, tuning
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -43,6 +43,7 @@ def make(config: Config) -> Plan:
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
         rows[name] = _compared(f"tables.{name}.rows", list(_rows(config, name, table)))
+    config, rows = probing.added(config, rows)
     config = fairness.filled(config, rows)
     tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
     plan = Plan(tuning.with_candidates(config, tables), tables)
@@ -159,6 +160,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        probe=name not in config.study.build,
         free=config.study.protocol == "free",
         metric=table.metric,
         margin=table.margin,

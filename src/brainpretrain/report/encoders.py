@@ -1,110 +1,86 @@
-"""One page about published encoders: which of them helps on these data, by how much, at what cost, and under which licence."""
+"""What fine-tuning made of the encoders behind a table: similarity and size of their features before and after, by level."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
+from brainpretrain.plan.runs import Arm
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import numbers
 from brainpretrain.report.grid import Cell, Grid
-from brainpretrain.report.licences import release_forbids
-from brainpretrain.report.metrics import metric_of
-from brainpretrain.report.verdicts import HELPS
-from brainpretrain.words import count
+from brainpretrain.report.results import ARM
 
-COLUMNS = ["encoder", "backbone", "task", "cohort", "n_train", "verdict", "delta", "delta_low", "delta_high", "to_decide",
-           "finetune_hours", "tuning_hours", "hardware", "licence", "forbids", "page"]  # fmt: skip
+NUMBERS = ["level", "stride", "channels", "positions", "cka", "change", "norm"]
+MEASURES = ("cka", "change", "norm")
+COLUMNS = [
+    "row",
+    "column",
+    "task",
+    *ARM,
+    "level",
+    "stride",
+    "folds",
+    *(f"{name}{end}" for name in MEASURES for end in ("", "_sd")),
+]
 
 
-def build(
-    judged: Sequence[pd.DataFrame], costs: Sequence[pd.DataFrame], releases: Mapping[str, Mapping[str, Any]]
-) -> pd.DataFrame:
-    """A line for each arm that starts from a published encoder, best first.
+def build(spec: TableSpec, found: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """A line for each task, row and level of its encoder.
 
     Args:
-        judged: `verdicts.judge` of each table of the study.
-        costs: `costs.arms` of the same tables.
-        releases: licence, page, citation and perhaps `forbids`, by release.
+        spec: the table.
+        found: output of `compare-encoders`, by path of the arm below the study.
 
     Returns:
-        COLUMNS. Arms that help go first, then by the difference; hours are those of one training, without the pretraining, whose
-        hours are unknown, and of choosing its learning rate.
+        `COLUMNS`: cka, change and norm are means over the folds, with their SD (n - 1); no line for an arm without a table.
     """
-    keys = ["task", "cohort", "backbone", "init", "recipe", "n_train"]
-    lines = pd.concat([frame.assign(n_train=frame["n_train"].astype(str)) for frame in judged])
-    hours = pd.concat([frame.assign(n_train=frame["n_train"].astype(str)) for frame in costs])
-    lines = lines[lines["init"].isin(releases)].merge(
-        hours[[*keys, "finetune_hours", "tuning_hours", "hardware"]], on=keys, how="left"
-    )
-    terms = lines["init"].map(releases)
-    lines = lines.assign(
-        encoder=lines["init"],
-        licence=[release["licence"] or "not known" for release in terms],
-        forbids=[release_forbids(release) for release in terms],
-        page=[release["page"] for release in terms],
-        first=lines["verdict"] != HELPS,
-    )
-    return lines.sort_values(["first", "delta"], ascending=[True, False], kind="stable")[COLUMNS].reset_index(drop=True)
+    lines = []
+    for task, title in {column.task: column.title for column in spec.columns}.items():
+        for row in spec.rows:
+            table = found.get(Arm(task, *row.arm).path)
+            if table is None:
+                continue
+            for level, folds in table.groupby("level"):
+                line = {"row": row.title, "column": title, "task": task, **dict(zip(ARM, row.arm, strict=True))}
+                line |= {"level": int(level), "stride": int(folds["stride"].iloc[0]), "folds": len(folds)}
+                lines.append(
+                    line
+                    | {name: folds[name].mean() for name in MEASURES}
+                    | {f"{name}_sd": folds[name].std() for name in MEASURES}
+                )
+    return pd.DataFrame(lines, columns=COLUMNS).round({f"{name}{end}": 6 for name in MEASURES for end in ("", "_sd")})
 
 
-def answer(table: pd.DataFrame, spec: TableSpec) -> str:
-    """The answer in a sentence or two: the encoder that helps most at the largest budget, and its licence."""
-    metric = metric_of(spec)
-    helping = table[table["verdict"] == HELPS]
-    if helping.empty:
-        undecided = int((table["verdict"] == "undecided").sum())
-        return f"No encoder is shown to help on these data; {count(undecided, 'arm')} of {len(table)} undecided."
-    budgets = helping["n_train"].map(lambda n: float("inf") if n == "all" else int(n))
-    best = helping[budgets == budgets.max()].sort_values("delta", ascending=False, kind="stable").iloc[0]
-    low, high = (numbers.signed(best[f"delta_{end}"], metric) for end in ("low", "high"))
-    terms = f"; it forbids: {best['forbids']}" if best["forbids"] else ""
-    return (
-        f"'{best['encoder']}' ({best['backbone']}) helps most, with {best['n_train']} labelled cases: "
-        f"{numbers.signed(best['delta'], metric)} {numbers.interval(low, high)}. Its licence: {best['licence']}{terms}."
-    )
-
-
-def grid(table: pd.DataFrame, spec: TableSpec) -> Grid:
-    """Lays the table out, with the answer as its first note."""
-    metric = metric_of(spec)
-    header = ("Encoder", "Network", "Labelled cases", "Verdict", "Difference", "GPU hours", "Licence", "It forbids")
-    rows = tuple(
-        (
-            Cell(line["encoder"]),
-            Cell(line["backbone"]),
-            Cell(str(line["n_train"])),
-            Cell(line["verdict"], under=(line["to_decide"],) if line["to_decide"] else ()),
-            _difference(line, metric),
-            Cell("–" if pd.isna(line["finetune_hours"]) else f"{line['finetune_hours']:.2f}", under=_tuning(line)),
-            Cell(line["licence"]),
-            Cell(line["forbids"] or "nothing"),
-        )
-        for line in table.to_dict("records")
-    )
+def grid(lines: pd.DataFrame, spec: TableSpec) -> Grid:
+    """Lays out what `build` returned."""
+    header = ["Data", "Model", "Stride", "CKA", "change", "norm"]
+    body, starts = [], set()
+    for (_, _), levels in lines.groupby(["task", "row"], sort=False):
+        starts.add(len(body))
+        for line in levels.to_dict("records"):
+            values = [_shown(line[name], line[f"{name}_sd"]) for name in MEASURES]
+            body.append(tuple(map(Cell, [line["column"], line["row"], str(line["stride"]), *values])))
     notes = (
-        answer(table, spec),
-        "Verdicts are against the same network from scratch, with the same cases, augmentation, schedule and choice of rate.",
-        "GPU hours: by the clock of one fine-tuning, and of choosing its learning rate; without a GPU, hours of the CPU."
-        " The pretraining was done elsewhere and is not counted.",
-        "Encoders of different networks are not compared with each other by a test.",
+        "Features of each level of the encoder before and after fine-tuning, on the same patches, which trained no model of their"
+        " fold unless all cases train: mean over folds (first seed), ± SD (n - 1).",
+        "CKA: 1 if fine-tuning left the features as they were, up to rotation and scale; about 0 if it replaced them. change:"
+        " norm of the difference over the norm before. norm: norm after over the norm before.",
+        f"'{spec.baseline}' starts from a random encoder, so its CKA shows what fine-tuning leaves of random features. Of a"
+        " pretrained encoder with a CKA as low, fine-tuning kept no more than of a random one.",
     )
-    title = "Published encoders on these data"
-    return Grid(title, tuple(map(Cell, header)), rows, notes, stub=3, starts=frozenset(), narrow=True)
+    return Grid(
+        f"{spec.title}: encoders before and after fine-tuning",
+        tuple(map(Cell, header)), tuple(body), notes, stub=2, starts=frozenset(starts - {0}),
+    )  # fmt: skip
 
 
-def _difference(line: Mapping[str, Any], metric: Any) -> Cell:
-    if pd.isna(line["delta"]):
-        return Cell("–", tone="missing")
-    shown = numbers.signed(line["delta"], metric)
-    if pd.isna(line["delta_low"]):
-        return Cell(shown)
-    return Cell(shown, under=(numbers.interval(*(numbers.signed(line[f"delta_{end}"], metric) for end in ("low", "high"))),))
+def _shown(value: float, sd: float) -> str:
+    text = f"{value:.3f}" + (f" ± {sd:.3f}" if pd.notna(sd) else "")
+    return text.replace("-", numbers.MINUS) if pd.notna(value) else "–"
 
 
-def _tuning(line: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        () if pd.isna(line["tuning_hours"]) or not line["tuning_hours"] else (f"+ {line['tuning_hours']:.2f} choosing the rate",)
-    )
+def key_of(path: str) -> str:
+    """The path of an arm below its study, from that of its output of `compare-encoders`."""
+    return path[path.rindex("finetune/") :].rpartition("/")[0]

@@ -68,6 +68,11 @@ def delta_note(spec: TableSpec) -> Iterator[str]:
     """What signed numbers are differences to."""
     if any(spec.baseline_of(row) and not row.against for row in spec.rows):
         yield f"Signed: the difference to '{spec.baseline}' with the same backbone and n_train."
+    if spec.probe:
+        yield (
+            "Linear probe: each encoder stays as it starts, and a linear readout of all its feature maps is trained. From scratch"
+            " it is a random encoder, so the difference is what pretraining put into the features."
+        )
     if spec.free and len(spec.rows) > 1:
         yield (
             "Not by the fair protocol (the study says 'protocol: free'): no rule made the arms alike, or chose a learning rate"

@@ -24,11 +24,12 @@ from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.preprocess.sessions import alignment_of
 from brainpretrain.scales import Rule
+from brainpretrain.seeds import sample_seed
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Finetuning
 from brainpretrain.training.run import Attempt
-from brainpretrain.training.samples import FinetunePatches, sample_seed
+from brainpretrain.training.samples import FinetunePatches
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.facts import check_facts
 

@@ -26,15 +26,11 @@ from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames
 from brainpretrain.scales import Rule
+from brainpretrain.seeds import sample_seed
 
 # enough voxels to draw foreground patches from, few enough to keep for every case (6 bytes each)
 _MAX_FOREGROUND_VOXELS = 20_000
 UNSCALED = Rule()
-
-
-def sample_seed(seed: int, number: int) -> int:
-    """Seed of sample `number` of a training with `seed`, for augmentation and masks."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]], lead: int) -> np.ndarray:

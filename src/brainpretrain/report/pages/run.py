@@ -25,11 +25,12 @@ SHOWN = {  # key -> name and value for a reader; other keys are shown as they ar
 COUNTS = ("parameters", "encoder_parameters", "steps", "volumes", "subjects")
 
 
-def page(run: Mapping[str, Any]) -> str:
+def page(run: Mapping[str, Any], warning: str = "") -> str:
     """The run card of a training.
 
     Args:
         run: the content of run.json; keys that `SECTIONS` does not name are listed under 'More'.
+        warning: what readers must know first; shown in red.
     """
     listed = {key for keys in SECTIONS.values() for key in keys} | {"config"}
     sections = {**SECTIONS, "More": sorted(set(run) - listed)}
@@ -37,6 +38,7 @@ def page(run: Mapping[str, Any]) -> str:
     return render(
         "run",
         title=f"{str(run.get('kind', 'training')).capitalize()}: {run.get('name', 'unnamed')}",
+        warning=warning,
         sections={title: pairs for title, pairs in facts.items() if pairs},
         config=_flat(run["config"]) if run.get("config") else None,
     )
