@@ -96,6 +96,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),
         "plot-costs": ("report_figures", "draw cost and score of each arm of a table"),
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
+        "plot-robustness": ("report_figures", "draw the score over the strength of degradations"),
         "plot-loss": ("report_training", "draw the curves of a training"),
         "plot-reconstructions": ("report_training", "draw how a pretrained network reconstructs masked patches"),
         "plot-alignments": ("report_corpus", "draw volumes that were brought onto the grid of another one"),
