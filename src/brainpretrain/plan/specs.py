@@ -172,7 +172,17 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
 def releases(plan: Plan) -> dict[str, Any]:
     """Licence, page and citation of every release of weights that an arm of the study starts from."""
     names = sorted({e.arm.init for e in plan.evaluations} & set(plan.config.weights))
-    return {name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation"}) for name in names}
+    return {
+        name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation", "forbids"})
+        for name in names
+    }
+
+
+def zoo_tables(plan: Plan) -> list[str]:
+    """The tables with arms that start from a published encoder, in a study that compares its arms by `protocol: fair`."""
+    if plan.config.study.protocol != "fair":
+        return []
+    return [name for name, table in plan.tables.items() if any(row.init in plan.config.weights for row in table.rows)]
 
 
 # --- tables
