@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "plan": "preprocess backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "augment preprocess backbones datasets cohorts config weights decoders",
-    "parity": "sparse backbones decoders pretext",
+    "parity": "sparse backbones weights decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
     "cli": "augment preprocess sparse backbones datasets cohorts download config weights plan decoders pretext training evaluation"
     " parity report",
@@ -256,6 +256,7 @@ WRITERS = {
     "download/archives.py: write": "into a hidden folder that is synced and renamed as a whole",
     "download/archives.py: being_made": "renames that folder",
     "download/archives.py: _link": "into that folder",
+    "training/checkpoints.py: save_best": "a folder of two files, as save_checkpoint",
     "training/checkpoints.py: save_checkpoint": "a folder of two files, synced and renamed as a whole; its checksum tells",
     "download/dicom.py: _convert": "renames what another program has made and was synced; the marker comes last",
     "download/http.py: _append": "the part of a download, which the next attempt continues",

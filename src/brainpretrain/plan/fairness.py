@@ -96,7 +96,7 @@ def grid(recipe: Finetune) -> list[float]:
 
 def said(plan: Plan) -> str:
     """One line for the start of a run: what `protocol: fair` trains; '' where it does nothing."""
-    if not _applies(plan):
+    if not applies(plan):
         return ""
     study = plan.config.study
     recipes = {row.recipe for spec in plan.tables.values() for row in spec.rows if not row.external}
@@ -109,7 +109,8 @@ def said(plan: Plan) -> str:
     )
 
 
-def _applies(plan: Plan) -> bool:
+def applies(plan: Plan) -> bool:
+    """True if the study has `protocol: fair` and compares arms."""
     return plan.config.study.protocol == "fair" and any(compares(spec.rows) for spec in plan.tables.values())
 
 
@@ -122,7 +123,7 @@ def check(plan: Plan) -> None:
         UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is
             left to choose learning rates on. It has all of the study's problems, and the lines that solve them.
     """
-    if not _applies(plan):
+    if not applies(plan):
         return
     config = plan.config
     found: dict[str, str] = {}  # problem: the line that solves it

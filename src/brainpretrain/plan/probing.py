@@ -26,10 +26,10 @@ def recipe(entry: Finetune) -> Finetune:
 
     The peak learning rate is 1e-2; if the recipe has a grid of learning rates, a third of it and three times it are in the grid.
     """
-    steps = sum(phase.steps or 0 for phase in entry.phases)
     made = entry.model_copy(
         update={
-            "phases": [Phase(steps=steps, lr=LR, decay="cosine", train="decoder")],
+            "phases": [Phase(steps=entry.steps, lr=LR, decay="cosine", train="decoder")],
+            "epoch_steps": None,
             "decoder": "linear",
             "decoder_options": {},
             "transfer": "encoder",
