@@ -149,7 +149,8 @@ def _check_data(plan: Plan) -> None:
     for name in plan.tasks:
         task, where = config.tasks[name], config.where("tasks", name)
         cohorts = [(task.dataset, task.subsets, where)]
-        cohorts += [(other.dataset, other.subsets, f"{where}.{task.key_of(key)}") for key, other in task.others.items()]
+        others = [key for key in task.others if not task.degradation_of(key)]
+        cohorts += [(task.dataset_of(key), task.subsets_of(key), f"{where}.{task.key_of(key)}") for key in others]
         numbers = plan.sources_of(name)
         cohorts += [(task.sources[i].dataset, task.sources[i].subsets, f"{where}.sources.{i}") for i in numbers]
         for dataset, subsets, place in cohorts:

@@ -68,9 +68,10 @@ def _check_source(plan: Plan, task: str, number: int) -> None:
     ):
         problem = f"the source '{source.dataset}' of task '{task}' is its target"
         raise UserError(problem, where=where, fix="name another data set, or different 'subsets' of both")
-    for cohort, other in entry.others.items():
-        holds_all = not other.subsets or (source.subsets and set(source.subsets) <= set(other.subsets))
-        if (task, cohort) in plan.cohorts and other.dataset == source.dataset and holds_all:
+    for cohort in entry.others:
+        subsets, of_target = entry.subsets_of(cohort), entry.dataset_of(cohort) == entry.dataset
+        holds_all = not of_target and (not subsets or (source.subsets and set(source.subsets) <= set(subsets)))
+        if (task, cohort) in plan.cohorts and entry.dataset_of(cohort) == source.dataset and holds_all:
             problem = f"every subject of the source '{source.dataset}' is scored, in the cohort '{cohort}'"
             raise UserError(problem, where=where, fix="name another data set, or different 'subsets' of both")
     target, description = config.described(entry.dataset), config.described(source.dataset)
