@@ -102,6 +102,8 @@ def table_targets(name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if specs.grids(PLAN, name):
         targets.add(f"{TABLES}/{name}_trainings.html")
+    if name in ZOO_TABLES:
+        targets.add(f"{FIGURES}/zoo.html")
     if any(row.watched for row in table.rows):
         targets.add(f"{FIGURES}/{name}_validation.svg")
     if specs.has_encoders(PLAN, name):

@@ -28,6 +28,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "download_datasets",
             "list the data sets with access, licence, counts, and whether their files are in place",
         ),
+        "encoders": (
+            "download_encoders",
+            "list the published encoders: network, licence, corpus, and whether the file is at hand",
+        ),
+        "zoo": ("zoo", "write a study of all encoders at hand against scratch, on labelled data of your own"),
         "check": ("download_check", "recognise the data set in a folder of volumes"),
         "convert": ("download_convert", "convert NRRD, MetaImage, GIPL and MGZ volumes to NIfTI"),
         "params": ("training_params", "count parameters and operations of the networks, next to the published numbers"),
@@ -55,10 +60,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
         "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
+        "source": ("cohorts_sources", "list the subjects of a further data set that trains the networks of a task"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
-        "overlap": ("cohorts_overlap", "find subjects of a corpus that are also scored, by name and by image"),
+        "overlap": ("cohorts_overlap", "find subjects of a corpus, or of sources, that are also scored, by name and by image"),
     },
     "training": {
         "pretrain": ("training", "train an encoder without labels"),
@@ -101,6 +107,10 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
         "page-overlays": ("report_overlays", "make the page that shows stored cases in 3-D"),
         "page-rejected": ("report_corpus", "list the volumes that preprocessing rejected"),
+        "page-encoders": (
+            "report_encoders",
+            "show which published encoder helps, by how much, at what cost, under which licence",
+        ),
         "page-run": ("report_training", "show the run.json of a training as a page"),
         "page-overlap": ("report_corpus", "show the subjects that are both in a corpus and scored"),
     },
