@@ -10,11 +10,11 @@ from mistakes import refused
     [
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5, lr: 1.0e-4", "warmup_epochs: 5, lr: 1.0e-4", "needs either 'steps' or 'epochs'"),
         ("backbones.yaml", "{pretext: amaes, parameters: 17879617", "{pretext: amaes, classes: 2, parameters: 17879617", r"either 'pretext' or 'classes'"),
-        ("config.yaml", "execution: []", "execution: [fast]", r"execution.0: Input should be 'compile', 'channels_last' or 'checkpointing'"),
+        ("config.yaml", "execution: []", "execution: [fast]", r"execution.0: must be 'compile', 'channels_last' or 'checkpointing'"),
         ("tasks.yaml", "oedema: [2]", "oedema: [1]", r"label values occur twice in 'labels' and 'ignore': \[1\]"),
         ("tasks.yaml", "ignore: [2]", "ignore: [1]", r"label values occur twice"),
         ("tasks.yaml", "lesions: [wmh]", "lesions: [wnh]", r"'lesions' lists names that are not in 'labels': wnh"),
-        ("finetune.yaml", "steps: 2500", "epochs: 100", r"phases of a fine-tuning are given in steps"),
+        ("finetune.yaml", "steps: 2500", "epochs: 100", r"phases of a fine-tuning in epochs need 'epoch_steps'"),
         ("finetune.yaml", "decay: cosine", "decay: poly", r"'poly' needs it"),
         ("finetune.yaml", "{steps: 2500, lr", "{steps: 2500, warmup_steps: 2501, lr", r"phases.0: the warm-up is a part of its phase and cannot be longer\n"),
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5", "epochs: 4, warmup_epochs: 5", r"the warm-up is a part"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
+from brainpretrain.config.placing import names_lines
 from brainpretrain.config.sections import External, Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
@@ -23,6 +24,7 @@ from brainpretrain.sizes import check_size
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
 
 
+@names_lines
 def make(config: Config) -> Plan:
     """The plan of the study in `config`.
 
@@ -61,8 +63,8 @@ def make(config: Config) -> Plan:
 def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Row]]:
     """Rows of a table with its defaults filled in, and their entries; lists multiplied in their order in the config."""
     arms = set()
-    for row in table.rows:
-        where = f"tables.{name}.rows"
+    for number, row in enumerate(table.rows):
+        where = f"tables.{name}.rows.{number}"
         of_row = external.rows(table, row) if isinstance(row.init, External) else _trained(config, table, row, where)
         for spec in of_row:
             if spec.arm in arms:  # it would count twice in ranks and in corrections
@@ -172,19 +174,20 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
 
 def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
-    for column in table.columns:
-        task = config.get("tasks", column.task, f"tables.{name}.columns")
+    for number, column in enumerate(table.columns):
+        where = f"tables.{name}.columns.{number}"
+        task = config.get("tasks", column.task, where)
         if column.cohort not in (cohorts := ["val", "test", *task.others]):
             key = "'ood: {dataset: ...}'" if column.cohort == "ood" else f"'cohorts: {{{column.cohort}: {{dataset: ...}}}}'"
             raise UserError(
                 f"task '{column.task}' has no cohort '{column.cohort}'",
-                where=f"{config.where('tables', name)}.columns",
+                where=where,
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
         if column.cohort == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
-                where=f"tables.{name}.columns",
+                where=where,
                 fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
