@@ -16,7 +16,7 @@ from mistakes import refused
         ("tasks.yaml", "lesions: [wmh]", "lesions: [wnh]", r"'lesions' lists names that are not in 'labels': wnh"),
         ("finetune.yaml", "steps: 2500", "epochs: 100", r"phases of a fine-tuning in epochs need 'epoch_steps'"),
         ("finetune.yaml", "decay: cosine", "decay: poly", r"'poly' needs it"),
-        ("finetune.yaml", "{steps: 2500, lr", "{steps: 2500, warmup_steps: 2501, lr", r"phases.0: the warm-up is a part of its phase and cannot be longer\n"),
+        ("finetune.yaml", "{steps: 2500, lr", "{steps: 2500, warmup_steps: 2501, lr", r"phases.0: the warm-up is a part of its phase and cannot be longer \(line \d+\)\n"),
         ("pretext.yaml", "epochs: 100, warmup_epochs: 5", "epochs: 4, warmup_epochs: 5", r"the warm-up is a part"),
         ("finetune.yaml", "decoder: linear", "decoder_options: {skips: true}", r"'decoder_options' goes with 'decoder'"),
     ],

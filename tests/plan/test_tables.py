@@ -404,6 +404,6 @@ def test_a_task_on_a_sequence_without_labels_is_refused(config_dir):
         "sequences: [CT]\n    labels:\n      A_Carotid_L",
         "sequences: [T1w]\n    labels:\n      A_Carotid_L",
     )
-    problem = r"'han_seg' were drawn on CT, and the task takes none of them\n.*tasks\.han_seg\.sequences\n.*sequences: \[CT\]"
+    problem = r"'han_seg' were drawn on CT, and the task takes none of them\n.*tasks\.han_seg\.sequences(, line \d+)?\n.*sequences: \[CT\]"
     with pytest.raises(UserError, match=problem):
         tables.make(config.load(config_dir, {"study": "s3d"}))
