@@ -102,6 +102,10 @@ def table_targets(name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if specs.grids(PLAN, name):
         targets.add(f"{TABLES}/{name}_trainings.html")
+    if any(row.watched for row in table.rows):
+        targets.add(f"{FIGURES}/{name}_validation.svg")
+    if specs.has_encoders(PLAN, name):
+        targets.add(f"{TABLES}/{name}_encoders.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
     targets |= {f"{FIGURES}/{evaluation.arm.path}/{evaluation.cohort}.png" for evaluation in PLAN.table_scored(table)}

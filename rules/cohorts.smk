@@ -10,6 +10,7 @@ def fingerprints_of(task, cohort):
 rule split:
     input:
         index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset),
+        given=lambda w: CONFIG.tasks[w.task].split.file or [],
     output:
         SUBJECTS,
     log:
@@ -22,9 +23,10 @@ rule split:
         asked=lambda w: " ".join(":".join(pair) for pair in PLAN.draws(w.task)),
     params:
         task=as_json(specs.task_split, "task"),
+        given=option("--given", "given"),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} --out {output:q}"
-        " > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} {params.given:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule ood:

@@ -2,7 +2,7 @@
 
 from brainpretrain.files import nifti_files
 from brainpretrain.plan import external
-from brainpretrain.plan.table_spec import EXTERNAL
+from brainpretrain.plan.table_spec import EXTERNAL, fold_name
 
 PREDICTIONS = FOLD + "/{cohort}/predictions"
 SCORES = FOLD + "/{cohort}/scores.tsv"
@@ -191,3 +191,55 @@ rule choose_rate:
         grid=lambda w: CONFIG.finetune[w.recipe].lr_grid,
     shell:
         "brainpretrain choose-rate --scores {input:q} --grid {params.grid} --out {output:q} > {log:q} 2>&1"
+
+
+def looked_at(wildcards):
+    """The cohort on which the encoders of an arm are compared: the rest of the pool, or, where all cases train, a scored one."""
+    arm = arm_of(wildcards)
+    return "val" if arm.n_train != "all" else next(e.cohort for e in PLAN.evaluations if e.arm == arm)
+
+
+def with_first_seed(pattern):
+    """An input: `pattern` for every fold of the study, with the first seed."""
+    seed = CONFIG.study.seeds[0] if CONFIG.study.seeds else None
+    return expand(pattern, fold=[fold_name(fold, seed) for fold in range(CONFIG.study.folds)], allow_missing=True)
+
+
+def compared_volumes(wildcards):
+    """Table of the stored volumes of the cohort on which encoders are compared."""
+    task = CONFIG.tasks[wildcards.task]
+    return VOLUMES.format(dataset=task.dataset_of(looked_at(wildcards)), preprocess=task.preprocess)
+
+
+def compared_subjects(wildcards):
+    """File of the cohort on which encoders are compared; `val` has none."""
+    cohort = looked_at(wildcards)
+    return [] if cohort == "val" else subjects_of(wildcards.task, cohort)
+
+
+rule compare_encoders:
+    input:
+        fixed=compared_subjects,
+        volumes=compared_volumes,
+        init=initial_encoder,
+        splits=expand(SPLIT, fold=range(CONFIG.study.folds), allow_missing=True),
+        models=with_first_seed(FOLD + "/model.safetensors"),
+    output:
+        ARM + "/encoders.tsv",
+    log:
+        STUDY + "/logs/compare_encoders/{task}/{backbone}/{init}/{recipe}/n{n_train}.log",
+    conda:
+        "../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=per_attempt(8000),
+        runtime=60,
+    params:
+        task=as_json(specs.task_prediction, "task"),
+        cohort=looked_at,
+        fixed=option("--fixed", "fixed"),
+        init=option("--init", "init"),
+    shell:
+        "brainpretrain compare-encoders --models {input.models:q} --splits {input.splits:q} {params.init:q} --volumes {input.volumes:q}"
+        " --task {params.task:q} --n-train {wildcards.n_train} --cohort {params.cohort} {params.fixed:q} --threads {threads}"
+        " --out {output:q} > {log:q} 2>&1"

@@ -59,6 +59,29 @@ rule plot_costs:
         " > {log:q} 2>&1"
 
 
+def watched_logs(wildcards):
+    """Logs of the fine-tunings of a table that are validated."""
+    recipes = {row.recipe for row in PLAN.tables[wildcards.table].rows if row.watched}
+    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    return sorted({f"{STUDY}/{e.training}/log.csv" for e in evaluations if e.arm.recipe in recipes})
+
+
+rule plot_validation:
+    input:
+        watched_logs,
+    output:
+        shown(FIGURES + "/{table}_validation.svg", RESULTS_SECTION, "validation", table="{table}", shows="validation"),
+    log:
+        STUDY + "/logs/plot_validation/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain plot-validation --logs {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule plot_budgets:
     input:
         scores=table_scores,

@@ -5,6 +5,7 @@ from brainpretrain.plan.table_spec import fold_name
 COMPOSITION = TABLES + "/{corpus}_composition"
 SITES = TABLES + "/{table}_sites"
 TRAININGS = TABLES + "/{table}_trainings"
+ENCODERS = TABLES + "/{table}_encoders"
 PRETRAIN_FIGURES = FIGURES + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM_FIGURES = FIGURES + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 
@@ -38,6 +39,11 @@ def table_hours(wildcards):
     return [f"{STUDY}/{p.path}/run.json" for p in PLAN.table_pretrainings(table)] if table.hours else []
 
 
+def table_pretraining_logs(wildcards):
+    """Logs of the pretrainings of a table."""
+    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
+
+
 # a param that is a function of the input is no trigger of its own
 def audits(wildcards, input):
     """CORPUS=FILE of every audit behind a table; the corpus is the name of the folder."""
@@ -49,6 +55,7 @@ rule table:
         scores=table_scores,
         overlaps=table_overlaps,
         runs=table_hours,
+        pretrainings=table_pretraining_logs,
     output:
         files=expand(
             TABLES + "/{{table}}{part}.{kind}",
@@ -75,7 +82,7 @@ rule table:
         out=subpath(output.html, parent=True),
     shell:
         "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --runs {input.runs:q}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --pretrainings {input.pretrainings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 def sites_inputs(wildcards):
@@ -124,11 +131,6 @@ def table_rates(wildcards):
     return sorted(RATE.format(**vars(arm), fold=fold) for arm, fold in chosen)
 
 
-def table_pretraining_logs(wildcards):
-    """Logs of the pretrainings of a table."""
-    return [f"{STUDY}/{pretraining.path}/log.csv" for pretraining in PLAN.table_pretrainings(PLAN.tables[wildcards.table])]
-
-
 rule table_trainings:
     input:
         logs=table_logs,
@@ -151,6 +153,29 @@ rule table_trainings:
     shell:
         "brainpretrain table-trainings --logs {input.logs:q} --rates {input.rates:q} --pretrainings {input.pretrainings:q} --grids {params.grids:q}"
         " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
+rule table_encoders:
+    input:
+        lambda w: sorted({f"{STUDY}/{e.arm.path}/encoders.tsv" for e in PLAN.table_evaluations(PLAN.tables[w.table])}),
+    output:
+        tsv=ENCODERS + ".tsv",
+        md=ENCODERS + ".md",
+        tex=ENCODERS + ".tex",
+        text=ENCODERS + ".txt",
+        html=shown(
+            ENCODERS + ".html", RESULTS_SECTION, "encoders", table="{table}", shows="encoders before and after fine-tuning"
+        ),
+        svg=shown(ENCODERS + ".svg", RESULTS_SECTION, "encoders", table="{table}", shows="encoders before and after, drawn"),
+    log:
+        STUDY + "/logs/table_encoders/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain table-encoders --compared {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 rule composition:

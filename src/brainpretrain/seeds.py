@@ -9,6 +9,11 @@ import numpy as np
 import torch
 
 
+def sample_seed(seed: int, number: int) -> int:
+    """Seed of sample `number` of a training with `seed`, for augmentation and masks; of fold `number`, also for its network."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
+
+
 def generator(seed: int, purpose: str) -> np.random.Generator:
     """NumPy generator of one sample for one purpose (`mask`, `rotation` ...).
 

@@ -72,15 +72,16 @@ def test_candidates_differ_in_their_rates_alone(config_dir):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"cohort": "val", "a": ("[10, 40, all]", "10")}, r"chosen on cases that the column 'BraTS' scores[\s\S]*mine.lr_grid"),
-        ({"a": ("[10, 40, all]", "all")}, r"n_train 'all' leaves no case to choose the learning rate"),
+        ({"head": "protocol: paper", "cohort": "val", "a": ("[10, 40, all]", "10")}, r"chosen on cases that the column 'BraTS' scores[\s\S]*mine.lr_grid"),
+        ({"head": "protocol: paper", "a": ("[10, 40, all]", "all")}, r"n_train 'all' leaves no case to choose the learning rate"),
+        ({"a": ("[10, 40, all]", "all")}, r"n_train 'all' alone leaves no case[\s\S]*\n    n_train: \[10, all\]"),
         ({"a": ("mine_papers:", "mine_lr1:")}, "has the name of a candidate"),
         ({"a": ("{like: fair,", "{like: fair, lr_grid: [1.0e-3],")}, "at least two different learning rates"),
         ({"a": ("folds: 3", "folds: 2")}, r"2 folds: fewer than 3 draws[\s\S]*\n    folds: 3"),
         ({"head": "seeds: [5, 0]"}, r"2 seeds: fewer than 3[\s\S]*\n    seeds: \[5, 0, 1\]"),
         ({"a": ("recipe: mine\n", "recipe: mine_papers\n")}, r"differs from its baseline in more than the encoder: augmentation[\s\S]*in finetune.mine_papers: augmentation_scratch: spatial"),
         ({"a": ("recipe: mine\n", "recipe: amaes\n")}, r"write these lines, or 'protocol: free'[\s\S]*finetune: {amaes: {like: amaes, augmentation_scratch: spatial}}"),
-        ({"cohort": "val", "a": ("[10, 40, all]", "10"), "b": ("{like: fair,", "{like: fair, lr_grid: [],")}, r"chosen on cases that the column 'BraTS' scores[\s\S]*'protocol: free'"),
+        ({"cohort": "val", "a": ("[10, 40, all]", "10"), "b": ("{like: fair,", "{like: fair, lr_grid: [],")}, r"chosen on cases that the column 'BraTS' scores[\s\S]*'protocol: free'[\s\S]*\n    cohort: test in the column, and in tasks.brats21_flair: split: {test_fraction"),
     ],
 )  # fmt: skip
 def test_what_would_not_be_a_fair_choice_is_refused(config_dir, changes, message):

@@ -85,3 +85,6 @@ def test_two_processes_pretrain_as_one_does(cohort, tmp_path, method):
     one = pretrain_here(cohort, tmp_path / "one", tiny.pretrain_config(4, **recipe))
     two = with_processes(cohort, tmp_path / "two", tiny.pretrain_config(4, **recipe), 2)
     assert_same_training(one, two, "encoder.safetensors")
+    if method == "amaes":
+        again = with_processes(cohort, tmp_path / "again", tiny.pretrain_config(4, **recipe), 2)
+        assert (again / "encoder.safetensors").read_bytes() == (two / "encoder.safetensors").read_bytes()

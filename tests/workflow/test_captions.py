@@ -16,7 +16,7 @@ from helpers import ROOT
 FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
 EXPECTED = (
-    "alignments budgets composition costs counts licences loss metrics overlap overlays paired_cases per_label rank_plot ranks"
+    "alignments budgets composition costs counts encoders licences loss metrics overlap overlays paired_cases per_label rank_plot ranks"
     " reconstructions rejected results run_card sites trainings verdicts workflow"
 )
 

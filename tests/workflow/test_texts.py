@@ -72,6 +72,7 @@ SUBSETS = {"tasks.subsets", "tasks.ood.subsets", "tasks.cohorts.subsets", "corpo
 SITE = {f"config.slurm.{key}" for key in ("account", "partition", "gpu_partition", "gpu_model", "qos", "constraint")}
 OWN_FORM = SITE | {"bids.label", "nnunet.case", "config.results", "config.study", "config.data_roots (key)"} | SUBSETS
 UNUSED = {"weights.files.md5", "weights.files.sha256", "weights.files.url", "tasks.lesions", "tasks.left_right"}
+UNUSED |= {"tasks.split.file"}  # planning needs a file with the folds of the task
 UNUSED |= {"corpora.filters.exclude_sequences"}  # names that a source has, and `sequences` does not list
 # planning compares the first with `sequences` of the task, and needs a file for the second
 UNUSED |= {
@@ -170,7 +171,8 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= {"csv.licence": "own.licence", "csv.citation": "own.citation", "csv.labels": "own.labels"}
     places |= dict.fromkeys(("bids.sequences", "bids.label_sequences", "nnunet.sequences"), "tasks.sequences")
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
-    places |= dict.fromkeys(("tasks.ood.labels (key)", "tasks.cohorts.labels (key)"), "tasks.labels (key)")
+    of_labels = ("tasks.ood.labels (key)", "tasks.cohorts.labels (key)", "tables.rows.init.labels (key)")
+    places |= dict.fromkeys(of_labels, "tasks.labels (key)")
     places |= dict.fromkeys(("corpora.sources.sequences", "corpora.filters.sequences"), "tasks.sequences")
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}

@@ -11,11 +11,16 @@ from contextlib import ExitStack, contextmanager
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
+from docutils.core import publish_parts
+from safetensors.torch import load_file
 
 import tiny
-from brainpretrain import backbones, cli
+from brainpretrain import backbones, cli, config, local_mean
 from brainpretrain.backbones import unet
 from brainpretrain.files import read_json, read_tsv
+from brainpretrain.plan import tables
+from brainpretrain.report import landing
 from helpers import edit
 from reference import stand_in
 
@@ -449,3 +454,69 @@ def test_a_workstation_runs_one_training_per_gpu(finished, tmp_path):
     for times in spans.values():
         times.sort()
         assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(times))
+
+
+# --- a fair comparison
+
+
+def test_a_study_that_is_not_fair_is_refused_by_the_dry_run_and_planned_with_the_lines_it_prints(finished):
+    study = "config/studies/tiny.yaml"
+    with edited(finished, study, "protocol: free\n", ""):
+        said = finished.snakemake("-n", check=False)
+        lines = ["folds: 3", "in finetune.tiny: augmentation_scratch: spatial"]
+        assert "2 folds: fewer than 3 draws" in said and all(f"\n    {line}\n" in said for line in lines), said[-3000:]
+        with (
+            edited(finished, study, "folds: 2", lines[0]),
+            edited(finished, study, "    precision: bf16-mixed", f"    {lines[1].partition(': ')[2]}\n    precision: bf16-mixed"),
+        ):
+            said = finished.snakemake("-n")
+    assert "protocol: fair: 3 draws with seeds 0, 1, 2; learning rates to choose from: 0.00033, 0.001, 0.003 (tiny); 36" in said
+    counts = dict(re.findall(r"^(\w+) +(\d+)$", said, re.MULTILINE))
+    expected = {"finetune": "36", "choose_rate": "6", "compare_encoders": "2", "table_trainings": "1", "table_encoders": "1"}
+    assert expected.items() <= counts.items() and "pretrain" not in counts
+
+
+# --- what became of the encoder
+
+
+def test_a_pretraining_no_better_than_the_local_mean_is_named_wherever_it_is_used(finished):
+    """Two epochs on three phantoms do not beat it: in red on its page and card, under its tables, on the report's first page."""
+    place = "pretrain/tiny_unlabelled/amaes_tiny/unet_micro"
+    own, mean = local_mean.errors(finished.results / place / "log.csv")
+    assert own > mean
+    words = "ends no better than the local mean: validation error at hidden voxels"
+    page = (finished.results / "figures" / place / "run.html").read_text()
+    assert '<p class="warning">' in page and words in page
+    assert f"{words} {own:.4f}" in (finished.results / place / "card.md").read_text()
+    for name in ("tiny.html", "tiny.txt", "tiny_verdicts.md"):
+        assert f"{words} {own:.4f}" in (finished.results / "tables" / name).read_text(), name
+    plan = tables.make(config.load(finished.root / "config", {"study": "tiny"}))
+    assert words in publish_parts(landing.text(plan, finished.results), writer="html")["body"]
+
+
+def test_a_fine_tuning_that_runs_again_leaves_the_same_bits(finished):
+    folder = finished.results / "finetune/tissue/unet_micro/amaes_tiny-on-tiny_unlabelled/tiny/n2/fold1"
+    before, started = (folder / "model.safetensors").read_bytes(), read_json(folder / "run.json")["started"]
+    model = str((folder / "model.safetensors").relative_to(finished.root))
+    finished.snakemake("--forcerun", model, "--", model)
+    assert (folder / "model.safetensors").read_bytes() == before and read_json(folder / "run.json")["started"] > started
+
+
+def test_probes_and_encoders_before_and_after_come_beside_fine_tuning(finished):
+    """The encoder of a probe is the pretrained one to the bit; that of a fine-tuning moved, and the table says how far."""
+    arm = "finetune/tissue/unet_micro/amaes_tiny-on-tiny_unlabelled"
+    targets = [f"{arm}/tiny_probe/n2/fold1/test/scores.tsv", "tables/tiny_encoders.html"]
+    with edited(finished, "config/studies/tiny.yaml", "    n_train: 2\n", "    n_train: 2\n    probe: true\n"):
+        jobs = finished.planned()
+        finished.snakemake("--", *(f"results/tiny/{target}" for target in targets))
+        assert finished.planned("--", f"results/tiny/{targets[1]}") == {}
+    assert {rule: jobs.get(rule, 0) for rule in ("pretrain", "finetune", "evaluate", "compare_encoders", "table_encoders", "table")} == {
+        "pretrain": 0, "finetune": 4, "evaluate": 4, "compare_encoders": 2, "table_encoders": 1, "table": 1,
+    }  # fmt: skip
+    before = load_file(finished.results / "pretrain/tiny_unlabelled/amaes_tiny/unet_micro/encoder.safetensors")
+    probe, tuned = (load_file(finished.results / arm / name / "n2/fold1/model.safetensors") for name in ("tiny_probe", "tiny"))
+    assert all(torch.equal(probe[f"encoder.{name}"], tensor) for name, tensor in before.items())
+    assert any(not torch.equal(tuned[f"encoder.{name}"], tensor) for name, tensor in before.items())
+    lines = read_tsv(finished.results / "tables/tiny_encoders.tsv", numbers=["cka", "change", "folds", "level"])
+    assert lines["row"].unique().tolist() == ["unet_micro, scratch", "unet_micro, amaes_tiny"] and set(lines["folds"]) == {2}
+    assert sorted(lines["level"]) == [0, 0, 1, 1, 2, 2] and (lines["change"] > 0).all() and (lines["cka"] <= 1.05).all()

@@ -75,6 +75,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "bids": ("evaluation_predict", "write the predictions of a cohort as a BIDS derivative dataset"),
         "evaluate": ("evaluation", "score the predictions of a cohort, in native space"),
         "scores": ("evaluation", "join score tables"),
+        "compare-encoders": ("evaluation_features", "compare the encoders of an arm before and after fine-tuning"),
         "choose-rate": ("evaluation", "choose the learning rate of an arm by its scores on validation cases"),
     },
     "report": {
@@ -84,6 +85,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "make a table of cohorts of other data sets, split into sites seen and not seen in training",
         ),
         "table-trainings": ("report_training", "show whether trainings have converged, and their chosen learning rates"),
+        "table-encoders": ("report_encoders", "show how far fine-tuning moved the features of each encoder"),
         "composition": ("report_corpus", "count the parts of a corpus, next to the published counts"),
         "licences": ("report_corpus", "list the licences that apply to a study, and what they forbid"),
         "plot-cases": ("report_figures", "draw the scores of every case, from scratch and pretrained"),

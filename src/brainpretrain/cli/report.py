@@ -33,7 +33,12 @@ OUT_FOLDER = arg("--out", type=Path, required=True, metavar="DIR", help="folder 
 RUNS = arg("--runs", type=Path, nargs="*", default=[], metavar="JSON", help="run.json of the pretrainings, for hours")
 
 
-@command("table", SCORES, SPEC, OVERLAPS, RUNS, OUT_FOLDER)
+PRETRAININGS = arg(
+    "--pretrainings", type=Path, nargs="*", default=[], metavar="CSV", help="log.csv of the pretrainings, for warnings"
+)
+
+
+@command("table", SCORES, SPEC, OVERLAPS, RUNS, PRETRAININGS, OUT_FOLDER)
 def table(args: argparse.Namespace) -> None:
     """Writes <name>, <name>_labels, <name>_metrics and <name>_ranks, each as .tsv|md|tex|html|txt, and a plot of the ranks.
 
@@ -41,7 +46,7 @@ def table(args: argparse.Namespace) -> None:
     """
     audits = {corpus: read_tsv(path) for corpus, path in args.overlaps}
     runs = {str(path): read_json(path) for path in args.runs}
-    print(printers.text(write_table(args.out, read_tsvs(args.scores), args.spec, audits, runs)))
+    print(printers.text(write_table(args.out, read_tsvs(args.scores), args.spec, audits, runs, args.pretrainings)))
 
 
 @command(
@@ -55,7 +60,7 @@ def tables(args: argparse.Namespace) -> None:
     """Writes the same files as the workflow in results/<study>/tables, byte for byte, in seconds.
 
     Audits of transductive corpora are taken from --overlaps, or else from the folder corpora/ next to the scores, and hours of
-    pretrainings from the folder pretrain/ there.
+    pretrainings and their logs from the folder pretrain/ there.
     """
     plan = plans.make(config.load(args.config, {"study": args.study}))
     files = args.overlaps or [(path.parent.name, path) for path in args.scores[0].parent.glob("corpora/*/overlap.tsv")]
@@ -63,8 +68,9 @@ def tables(args: argparse.Namespace) -> None:
     audits = missing | {corpus: read_tsv(path) for corpus, path in sorted(files)}
     scores = read_tsvs(args.scores)
     runs = {str(path): read_json(path) for path in sorted(args.scores[0].parent.glob("pretrain/*/*/*/run.json"))}
+    logs = sorted(args.scores[0].parent.glob("pretrain/*/*/*/log.csv"))
     for name, spec in plan.tables.items():
-        write_table(args.out, scores, spec, audits, runs)
+        write_table(args.out, scores, spec, audits, runs, logs)
         print(f"{args.out / name}.html")
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainpretrain import local_mean
 from brainpretrain.cli.arguments import OUT, OUT_FILES, SPEC, arg, command, mapping
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.report import printers, trainings
+from brainpretrain.report.figures import validation
 from brainpretrain.report.figures.slices import reconstructions
 from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.pages import html, run
@@ -64,7 +66,20 @@ def table_trainings(args: argparse.Namespace) -> None:
     print(printers.text(shown))
 
 
+@command(
+    "plot-validation",
+    arg("--logs", type=Path, nargs="+", required=True, metavar="CSV", help="log.csv of the fine-tunings, with run.json beside"),
+    SPEC, OUT,
+)  # fmt: skip
+def plot_validation(args: argparse.Namespace) -> None:
+    """Pseudo-Dice during the fine-tunings of a table, with a band over folds and seeds."""
+    logs = {trainings.key_of_log(str(path)): read_curves(path) for path in args.logs}
+    runs = {trainings.key_of_log(str(path)): read_json(path.with_name("run.json")) for path in args.logs}
+    validation.draw(logs, runs, args.spec, args.out)
+
+
 @command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)
 def page_run(args: argparse.Namespace) -> None:
     """An HTML page with the trained network, its data, code, hardware and duration, and the whole config."""
-    html.write(args.out, run.page(read_json(args.run)))
+    content = read_json(args.run)
+    html.write(args.out, run.page(content, local_mean.warning(args.run.with_name("log.csv"), content.get("name", ""))))

@@ -123,7 +123,7 @@ def cohort_cases(
     """
     subsets = (fold if cohort == "val" else fixed).get("subsets", [])
     by_subject = labelled_cases(*stored.read_stored(volumes), sequences, subsets)
-    names = fold["order"] if cohort == "val" else fixed.get(cohort, [])
+    names = splits.named_subjects(fold, cohort, fixed)
     if unusable := sorted(set(names) - set(by_subject)):
         tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
     subjects = splits.cohort_subjects(fold, set(by_subject), n_train, cohort, fixed)

@@ -123,6 +123,8 @@ class _Names:
 
 def on_both_sides(split: Mapping[str, Any]) -> list[str]:
     """Patients who are in the pool and in the test set of a split under two names; no fold trains on them."""
+    if "parts" in split:  # a cross-validation scores everybody, and the names of a patient are in one part
+        return []
     patient = split.get("patients", {})  # splits of an earlier version have no such key
     pool, test = ({patient[subject] for subject in split[part] if subject in patient} for part in ("pool", "test"))
     return sorted(pool & test)

@@ -86,7 +86,7 @@ def study(
     }
     hints = {
         "preprocess: ": "coarse_2mm is faster; ct is for CT; with voxels below 0, a recipe with allow_negative: true",
-        "init: ": "[scratch, amaes] also pretrains on the corpus",
+        "init: ": "[scratch, amaes] also pretrains on the corpus; what a fair comparison then needs is printed",
         "nsd_tolerance_mm: ": "docs/evaluation.md: how to choose",
         "like: amaes": "2,500 steps; without a GPU, add phases: [{steps: 300, lr: 1.0e-3, decay: cosine}]",
     }

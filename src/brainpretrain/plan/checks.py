@@ -9,7 +9,7 @@ from pathlib import Path
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import intensities, mirroring
+from brainpretrain.plan import cross_validation, intensities, mirroring, validating
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 from brainpretrain.preprocess.recipes import ICBM152, SAME
 
@@ -22,13 +22,15 @@ def check(plan: Plan) -> None:
             that of the fine-tuning, or there is none; predictions are mirrored as no training patch was; a data set has no such
             sequence or subset, or no labels;
             a recipe stores other sequences together than the task reads, or names an atlas that is not there; a stem is
-            repeated or random where nothing needs it, or random and never trained; or intensities are scaled in two ways.
+            repeated or random where nothing needs it, or random and never trained; intensities are scaled in two ways; a
+            validation leaves nobody to train, or a table scores its subjects.
     """
     _check_data(plan)
     for name in sorted({recipe for _, recipe in plan.preprocessed}):
         _check_atlas(plan, name)
     for name in plan.tasks:
         _check_session(plan, name)
+        cross_validation.check(plan, name)
     for pretraining in plan.pretrainings:
         intensities.check_pretraining(plan, pretraining)
     for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
@@ -37,6 +39,7 @@ def check(plan: Plan) -> None:
         _check_stem(plan, arm)
         intensities.check(plan, arm)
         mirroring.check(plan, arm)
+        validating.check(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:

@@ -96,7 +96,7 @@ def grid(recipe: Finetune) -> list[float]:
 
 def said(plan: Plan) -> str:
     """One line for the start of a run: what `protocol: fair` trains; '' where it does nothing."""
-    if not _applies(plan):
+    if not applies(plan):
         return ""
     study = plan.config.study
     recipes = {row.recipe for spec in plan.tables.values() for row in spec.rows if not row.external}
@@ -109,7 +109,8 @@ def said(plan: Plan) -> str:
     )
 
 
-def _applies(plan: Plan) -> bool:
+def applies(plan: Plan) -> bool:
+    """True if the study has `protocol: fair` and compares arms."""
     return plan.config.study.protocol == "fair" and any(compares(spec.rows) for spec in plan.tables.values())
 
 
@@ -119,10 +120,10 @@ def check(plan: Plan) -> None:
     A row that names its baseline may differ from it, since that is then what the row is about.
 
     Raises:
-        UserError: two compared rows differ in more than the encoder; or there are fewer than three folds or seeds. It has all of
-            the study's problems, and the lines that solve them.
+        UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is
+            left to choose learning rates on. It has all of the study's problems, and the lines that solve them.
     """
-    if not _applies(plan):
+    if not applies(plan):
         return
     config = plan.config
     found: dict[str, str] = {}  # problem: the line that solves it
@@ -139,6 +140,7 @@ def check(plan: Plan) -> None:
             if row.besides and not row.against:
                 problem = f"tables.{name}: the row '{row.title}' differs from its baseline in more than the encoder: "
                 found[problem + "; ".join(row.besides)] = _line(config, row, spec)
+    found |= _no_choice(plan)
     if found:
         raise UserError(
             "\n    ".join(["the arms of this study are not compared by protocol: fair, which is the default:", *found]),
@@ -150,6 +152,20 @@ def check(plan: Plan) -> None:
                 ]
             ),
         )
+
+
+def _no_choice(plan: Plan) -> dict[str, str]:
+    """What leaves no validation case for the choice of learning rates, and the line that solves it; see also `tuning.check`."""
+    found = {}
+    for name, spec in plan.tables.items():
+        for column in spec.columns:
+            if column.cohort == "val":
+                problem = f"tables.{name}: learning rates would be chosen on cases that the column '{column.title}' scores"
+                found[problem] = f"cohort: test in the column, and in tasks.{column.task}: split: {{test_fraction: 0.3}}"
+    for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
+        if plan.config.finetune[arm.recipe].lr_grid and plan.tuned_at(arm) == "all":
+            found["n_train 'all' alone leaves no case to choose learning rates on"] = "n_train: [10, all], or another number"
+    return found
 
 
 def _line(config: Config, row: RowSpec, spec: TableSpec) -> str:

@@ -13,7 +13,7 @@ import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from brainpretrain.cohorts import DISJOINT
+from brainpretrain.cohorts import DISJOINT, VALIDATION
 from brainpretrain.config import Config
 from brainpretrain.plan.table_spec import EXTERNAL, RowSpec, TableSpec, fold_name
 
@@ -174,14 +174,24 @@ class Plan:
     def draws(self, task: str) -> list[tuple[str, str]]:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
         pairs = {(e.arm.n_train, e.cohort) for e in [*self.scored, *self.tunings] if e.arm.task == task}
+        for arm in {e.arm for e in [*self.evaluations, *self.tunings] if e.arm.task == task}:
+            pairs |= self._validated(arm)
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))
         return sorted(pairs)
 
+    def _validated(self, arm: Arm) -> set[tuple[str, str]]:
+        """The number of subjects that an arm needs for training and validation together, with `VALIDATION`."""
+        rule = self.config.finetune[arm.recipe].validation
+        if rule is None or (arm.n_train != "all" and rule.taken_from == "training"):
+            return set()
+        trained = 1 if arm.n_train == "all" else int(arm.n_train)
+        return {(str(trained + rule.number(trained)), VALIDATION)}
+
     def block(self, task: str) -> int:
         """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
         budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
-        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
+        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block or 1
 
     def datasets_of(self, task: str) -> list[str]:
         """The data set that a task trains on, and those of its cohorts that are scored."""

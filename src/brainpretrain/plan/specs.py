@@ -95,7 +95,7 @@ def corpus(config: Config, name: str) -> dict[str, Any]:
 def task_split(config: Config, task: str) -> dict[str, Any]:
     """What shapes the pool and the test set of a task. `block` shapes folds only, and other cohorts shape neither."""
     entry = config.tasks[task]
-    split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
+    split = entry.split.model_dump(include={"kind", "k", "seed", "test_fraction", "stratify"}, exclude_defaults=True)
     if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
         split["draw"] = "hash"
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
@@ -180,6 +180,16 @@ def grids(plan: Plan, table: str) -> dict[str, list[float]]:
     return {name: plan.config.finetune[name].lr_grid for name in recipes if plan.config.finetune[name].lr_grid}
 
 
+def has_encoders(plan: Plan, table: str) -> bool:
+    """True if a table comes with a comparison of its encoders before and after fine-tuning: in a fair one, or with `probe: true`.
+
+    Encoders of a probe are frozen, and a table from scratch alone has none that was pretrained.
+    """
+    spec = plan.tables[table]
+    wanted = plan.config.tables[table].probe or (plan.config.study.protocol == "fair" and bool(grids(plan, table)))
+    return wanted and not spec.probe and any(row.init != SCRATCH and not row.external for row in spec.rows)
+
+
 def sites_columns(plan: Plan, table: str) -> list[ColumnSpec]:
     """The columns of a table whose cohorts are also shown by site; one of each cohort."""
     columns: dict[tuple[str, str], ColumnSpec] = {}
@@ -201,7 +211,7 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
         raise LookupError(f"no column of table '{table}' is shown by site")
     parts = {"": "", "_seen": ", sites seen in training", "_unseen": ", other sites"}
     columns = tuple(
-        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part)
+        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part, kfold=column.kfold)
         for column in shown
         for part, words in parts.items()
     )

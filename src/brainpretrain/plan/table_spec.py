@@ -30,6 +30,9 @@ class ColumnSpec(_Part):
     title: str
     task: str
     cohort: str
+    kfold: int | None = Field(
+        None, exclude_if=lambda k: k is None, description="number of parts, if the folds of the task are a cross-validation"
+    )
 
 
 class RowSpec(_Part):
@@ -47,6 +50,7 @@ class RowSpec(_Part):
     besides: tuple[str, ...] = Field(
         (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
     )
+    watched: str = Field("", exclude_if=lambda words: not words, description="how its trainings are validated, in words")
 
     @property
     def arm(self) -> tuple[str, str, str, str]:
@@ -106,6 +110,7 @@ class TableSpec(_Part):
         seeds: of the trainings of each fold; empty if there is one training, with the seed of the study.
         margin: the largest difference that counts as equivalent, in printed units; None if the study states none.
         disjoint: True if the folds share no training case.
+        probe: True if the encoders are frozen and read out linearly.
         free: True if the study compares arms by no protocol (`protocol: free`).
         hours: a further column shows the hours of each row's pretraining.
         published: None if nothing is published for this table and metric.
@@ -122,6 +127,7 @@ class TableSpec(_Part):
     seeds: tuple[int, ...] = Field((), exclude_if=lambda seeds: not seeds)
     margin: float | None = Field(None, exclude_if=lambda margin: margin is None)
     disjoint: bool = Field(False, exclude_if=lambda disjoint: not disjoint)
+    probe: bool = Field(False, exclude_if=lambda probe: not probe)
     free: bool = Field(False, exclude_if=lambda free: not free)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None

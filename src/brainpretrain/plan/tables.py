@@ -14,7 +14,7 @@ from brainpretrain.config import Config
 from brainpretrain.config.sections import External, Published, Row, Table
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, external, fairness, tuning
+from brainpretrain.plan import checks, external, fairness, probing, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
@@ -43,6 +43,7 @@ def make(config: Config) -> Plan:
     for name in config.study.build:
         table = config.get("tables", name, f"study '{config.study_name}', build")
         rows[name] = _compared(f"tables.{name}.rows", list(_rows(config, name, table)))
+    config, rows = probing.added(config, rows)
     config = fairness.filled(config, rows)
     tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
     plan = Plan(tuning.with_candidates(config, tables), tables)
@@ -80,7 +81,8 @@ def _trained(config: Config, table: Table, row: Row, where: str) -> Iterator[Row
         title = _title(table, row, backbone, init, recipe, n_train)
         if row.corpus not in (None, table.corpus) and full_init != init:
             title += f", on {row.corpus}"
-        yield RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+        watched = validating.described(config.finetune[recipe])
+        yield RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train), watched=watched)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
@@ -154,11 +156,12 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        columns=tuple(ColumnSpec(**column.model_dump(), kfold=config.tasks[column.task].split.k) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
         disjoint=config.study.draws == "disjoint",
+        probe=name not in config.study.build,
         free=config.study.protocol == "free",
         metric=table.metric,
         margin=table.margin,
@@ -178,11 +181,11 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 where=f"{config.where('tables', name)}.columns",
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
-        if column.cohort == "test" and not task.split.test_fraction:
+        if column.cohort == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
-                fix="use 'cohort: val' or a test_fraction",
+                fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
             raise UserError(

@@ -47,12 +47,13 @@ def counted_subjects(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Task -> training subjects of n_train 'all', mean over its runs (folds of a task may differ by some).
 
     Args:
-        runs: parts of run.json with task, n_train, train_subjects.
+        runs: parts of run.json with task, n_train, train_subjects, validation.
     """
     by_task: dict[str, list[int]] = {}
     for run in runs:
         if str(run["n_train"]) == "all":
-            by_task.setdefault(run["task"], []).append(len(run["train_subjects"]))
+            validation = run.get("validation") or {}  # of these subjects, too, the labels are used
+            by_task.setdefault(run["task"], []).append(len(run["train_subjects"]) + len(validation.get("subjects", [])))
     return {task: float(np.mean(counts)) for task, counts in by_task.items()}
 
 

@@ -31,6 +31,8 @@ COLUMNS = [
 def by_place(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Folder of a training below its study -> content of its run.json, with the task and n_train of that folder.
 
+    The seconds of a fine-tuning include those of its validations.
+
     Args:
         runs: path of a run.json -> its content.
 
@@ -43,7 +45,8 @@ def by_place(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         if not place:
             fix = "give files below a study's pretrain/ or finetune/"
             raise UserError("not the run.json of a training in a study", where=path, fix=fix)
-        by_folder[place["run"]] = dict(run) | {"task": place["task"], "n_train": place["n_train"]}
+        spent = {"seconds": run["seconds"] + run.get("validation_seconds", 0)} if "seconds" in run else {}
+        by_folder[place["run"]] = dict(run) | spent | {"task": place["task"], "n_train": place["n_train"]}
     return by_folder
 
 

@@ -38,6 +38,7 @@ class Grid:
         notes: shown below the table.
         stub: the first `stub` columns name a row.
         starts: indices of the rows before which a line is drawn, since a group begins there.
+        warnings: what readers must know first; shown in red above the notes.
         narrow: on a page, details are placed below the values and not next to them, since the columns are many.
     """
 
@@ -48,3 +49,4 @@ class Grid:
     stub: int
     starts: frozenset[int]
     narrow: bool = False
+    warnings: tuple[str, ...] = ()

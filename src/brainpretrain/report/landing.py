@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from brainpretrain import local_mean
 from brainpretrain.files import read_json
 from brainpretrain.plan.runs import Evaluation, Plan
 from brainpretrain.words import count, duration
@@ -34,7 +36,14 @@ def text(plan: Plan, study: Path | str) -> str:
     title = escaped(plan.config.study.title)
     head = ["", title, "=" * max(4, len(title)), "", *_summary(plan)]
     ran = ["", "**What ran**", "", *_tables(plan, study), "", *_runs(plan, study)]
-    return "\n".join([*head, *ran]) + "\n"
+    return "\n".join([*head, *_warnings(plan, study), *ran]) + "\n"
+
+
+def _warnings(plan: Plan, study: Path) -> Iterator[str]:
+    """A red paragraph for each pretraining that ends no better than the local mean."""
+    for pretraining in plan.pretrainings:
+        if words := local_mean.warning(study / pretraining.path / "log.csv", f"{pretraining.init}, {pretraining.backbone},"):
+            yield from ["", ".. raw:: html", "", f'   <p style="color: #b3261e"><strong>{escape(words)}</strong></p>']
 
 
 def escaped(words: str) -> str:

@@ -17,7 +17,7 @@ from brainpretrain.report import numbers
 from brainpretrain.report.crossed import FEWEST_DRAWS
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
-from brainpretrain.report.notes import delta_note, interval_notes, test_notes, verdict_notes
+from brainpretrain.report.notes import delta_note, interval_notes, test_notes, validation_notes, verdict_notes
 from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
 from brainpretrain.words import count
 
@@ -98,7 +98,8 @@ def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
         yield numbers.p_value(cell["p_holm"])
     else:
         few = "draw" if cell["draws"] < FEWEST_DRAWS else "subject"
-        yield f"no test: {count(cell['draws'] if few == 'draw' else cell['subjects'], few)}"
+        number = count(cell["draws"] if few == "draw" else cell["subjects"], few)
+        yield f"no test: {number if cell['draws'] else 'cross-validation'}"
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
@@ -144,6 +145,7 @@ def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         yield "Lower is better."
     yield from interval_notes(cells, spec)
     yield from delta_note(spec)
+    yield from validation_notes(spec)
     yield from test_notes(cells, spec)
     n_train = {row.n_train for row in spec.rows}
     if len(n_train) == 1:

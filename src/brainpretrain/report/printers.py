@@ -44,7 +44,7 @@ def markdown(grid: Grid) -> str:
     rule = ["---" if i < grid.stub else "---:" for i in range(len(grid.header))]
     lines = [_pipes(map(_inline, grid.header)), _pipes(rule)]
     lines += [_pipes(map(_inline, row)) for row in grid.rows]
-    notes = [f"- {_escaped(note)}" for note in grid.notes]
+    notes = [f"- **{_escaped(words)}**" for words in grid.warnings] + [f"- {_escaped(note)}" for note in grid.notes]
     return "\n".join([f"**{_escaped(grid.title)}**", "", *lines, "", *notes]) + "\n"
 
 
@@ -85,7 +85,7 @@ def latex(grid: Grid) -> str:
     for i, row in enumerate(grid.rows):
         body += [r"\midrule"] if i in grid.starts else []
         body.append(_tex_row(row))
-    notes = "\\par\n".join(map(_tex, grid.notes))
+    notes = "\\par\n".join([*(rf"\textcolor{{red}}{{{_tex(words)}}}" for words in grid.warnings), *map(_tex, grid.notes)])
     begin = [r"\begin{table}", r"\centering", rf"\caption{{{_tex(grid.title)}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule"]
     end = [r"\bottomrule", r"\end{tabular}", r"\par\medskip", r"\begin{minipage}{\linewidth}\footnotesize"]
     packages = [r"% \usepackage{booktabs}", r"% \usepackage{xcolor}"]
@@ -156,7 +156,9 @@ def text(grid: Grid, colour: bool = False) -> str:
     with console.capture() as capture:
         console.print(table)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([grid.title, "", *lines, "", *grid.notes]) + "\n"
+    red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
+    warnings = [f"{red}! {words}{plain}" for words in grid.warnings]
+    return "\n".join([grid.title, "", *lines, "", *warnings, *grid.notes]) + "\n"
 
 
 def _terminal(first: str, style: str, small: Iterable[str]) -> Any:

@@ -218,9 +218,10 @@ def _column(cells: list[Scored], column: ColumnSpec, spec: TableSpec, overlaps: 
     """The lines of one column, from the first row to the last, with Holm's correction over them."""
     lines = []
     for row, cell in zip(spec.rows, cells, strict=True):
-        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec, row)
+        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec, row, not column.kfold)
         base = spec.baseline_of(row)
-        line |= comparison.compared(row, cell, base, cells[spec.rows.index(base)] if base else None, spec)
+        other = cells[spec.rows.index(base)] if base else None
+        line |= comparison.compared(row, cell, base, other, spec, not column.kfold)
         audited = {"shared": _shared_subjects(row, column, cell.rows, overlaps), "look": _to_look_at(row, column, overlaps)}
         lines.append(line | _published(row, column, spec) | audited)
     return comparison.corrected(lines)
@@ -231,11 +232,11 @@ def _names(row: RowSpec, column: ColumnSpec) -> dict[str, Any]:
     return {"row": row.title} | of_column | dict(zip(ARM, row.arm, strict=True))
 
 
-def _summary(cell: Scored, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
+def _summary(cell: Scored, spec: TableSpec, row: RowSpec, are_draws: bool) -> dict[str, Any]:
     kept = cell.rows[cell.rows["value"].notna()]
     folds = cell.by_fold[~np.isnan(cell.by_fold)]
     models = statistics.interval(cell.samples, spec.bootstrap.confidence)
-    low, high = comparison.value_interval(cell, spec, row)
+    low, high = comparison.value_interval(cell, spec, row, are_draws)
     return {
         "folds": len(folds),
         "folds_expected": len(spec.fold_names),

@@ -18,6 +18,7 @@ from brainpretrain.words import count
 
 PARTS = 5
 STILL_FALLING = 0.05  # of the whole fall of the loss, in the last fifth of the steps
+NO_BETTER = "It is no better, so its arms say little about pretraining"
 COLUMNS = ["row", "column", "task", *ARM, "trainings", "first", "before_last", "last", "left", "converged", "rates", "at_edge"]
 
 
@@ -62,6 +63,8 @@ def build(
             path = Arm(task, *row.arm).path
             found = [logs[f"{path}/fold{name}"] for name in spec.fold_names if f"{path}/fold{name}" in logs]
             curve = last_fall(found) if found else dict.fromkeys(("first", "before_last", "last", "left"), float("nan"))
+            if len({curve["step"].max() for curve in found}) > 1:  # some ended early, at rates that had not decayed
+                curve = dict.fromkeys(curve, float("nan"))
             known = not np.isnan(curve["left"])
             chosen = [rates[key] for fold in spec.folds if (key := f"{path.removeprefix('finetune/')}/fold{fold}") in rates]
             per_rate = Counter(one["lr"] for one in chosen) if row.recipe in grids else Counter()
@@ -89,7 +92,7 @@ def sanity(name: str, log: pd.DataFrame) -> str:
     words = (
         f"Pretraining {name}: validation error at hidden voxels {own:.4f}, of the mean of the visible voxels around {local:.4f}"
     )
-    return f"{words}." if own < local else f"{words}. It is no better, so its arms say little about pretraining."
+    return f"{words}." if own < local else f"{words}. {NO_BETTER}."
 
 
 def grid(lines: pd.DataFrame, spec: TableSpec, grids: Mapping[str, list[float]], pretrainings: Sequence[str] = ()) -> Grid:
@@ -126,9 +129,10 @@ def grid(lines: pd.DataFrame, spec: TableSpec, grids: Mapping[str, list[float]],
         notes.append(
             f"In {count(int(lines['at_edge'].sum()), 'fold')} it is at the edge of the grid, so a better one may lie outside."
         )
-    notes += pretrainings
+    notes += [words for words in pretrainings if NO_BETTER not in words]
+    warnings = tuple(words for words in pretrainings if NO_BETTER in words)
     starts = frozenset(range(len(spec.rows), len(body), len(spec.rows)))
-    return Grid(f"{spec.title}: trainings", tuple(map(Cell, header)), tuple(body), tuple(notes), stub=2, starts=starts)
+    return Grid(f"{spec.title}: trainings", tuple(map(Cell, header)), tuple(body), tuple(notes), 2, starts, warnings=warnings)
 
 
 def key_of_log(path: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from brainpretrain import local_mean
 from brainpretrain.config.sections import Bootstrap
 from brainpretrain.files import write_tsv
+from brainpretrain.plan.runs import Arm
 from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import budgets, costs, layouts, printers, results, verdicts
 from brainpretrain.report.figures import budgets as budgets_figure
@@ -36,6 +39,7 @@ def write_table(
     spec: TableSpec,
     overlaps: Overlaps,
     runs: Mapping[str, Mapping[str, Any]] | None = None,
+    pretrainings: Sequence[Path] = (),
 ) -> Grid:
     """Writes the results, scores by label, results by metric, ranks and verdicts of one table, and the figure of the ranks.
 
@@ -45,6 +49,8 @@ def write_table(
     Args:
         scores, spec, overlaps: as for `results.build`.
         runs: run.json of the pretrainings by path, as for `costs.by_place`; needed by a table that shows hours.
+        pretrainings: log.csv of pretrainings in a study's folders. A warning is shown for each that a row starts from and that
+            ends no better than the local mean.
 
     Returns:
         The results as they are shown.
@@ -60,6 +66,8 @@ def write_table(
         hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))
         grids["results"] = layouts.with_hours(grids["results"], spec, hours)
         frames["results"]["pretrain_hours"] = [round(value, 6) for value in hours for _ in spec.columns]
+    warnings = local_mean_warnings(spec, pretrainings)
+    grids = {part: replace(grid, warnings=warnings) for part, grid in grids.items()}
     for part, grid in grids.items():
         name = spec.name if part == "results" else f"{spec.name}_{part}"
         for suffix in printers.SUFFIXES:
@@ -67,6 +75,19 @@ def write_table(
     for suffix in (".svg", ".png"):
         ranks.draw(frames["ranks"], spec, folder / f"{spec.name}_ranks{suffix}")
     return grids["results"]
+
+
+def local_mean_warnings(spec: TableSpec, logs: Sequence[Path]) -> tuple[str, ...]:
+    """A line for each pretraining behind a table that ends no better than the local mean.
+
+    Args:
+        spec: the table.
+        logs: log.csv of pretrainings, <pretext> and <backbone> and so on in their paths.
+    """
+    used = {pretraining.path: pretraining for row in spec.rows if (pretraining := Arm("", *row.arm).pretraining)}
+    by_path = {"/".join(log.parts[-5:-1]): log for log in logs}
+    found = [local_mean.warning(by_path[path], f"{p.init}, {p.backbone},") for path, p in used.items() if path in by_path]
+    return tuple(filter(None, found))
 
 
 def write_costs(folder: Path, scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from brainpretrain.files import read_json, sha256, write_tsv
 from brainpretrain.preprocess.recipes import SAME, option
 from brainpretrain.preprocess.sessions import alignment_of
 from brainpretrain.scales import Rule
+from brainpretrain.seeds import sample_seed
 from brainpretrain.training import schedule
 from brainpretrain.training.machine import Machine
-from brainpretrain.training.modules import Finetuning
+from brainpretrain.training.modules import Finetuning, WatchedFinetuning
 from brainpretrain.training.run import Attempt
-from brainpretrain.training.samples import FinetunePatches, sample_seed
+from brainpretrain.training.samples import FinetunePatches, ValidationPatches
 from brainpretrain.weights import store as weights
 from brainpretrain.weights.facts import check_facts
 
@@ -63,7 +65,7 @@ def finetune(
     recipe, task = run.recipe, run.task
     fold = read_json(split)
     by_subject = labelled_cases(table, folder, task.sequences, fold.get("subsets", []))
-    subjects = splits.training_subjects(fold, set(by_subject), str(run.n_train))
+    subjects, watched = _subjects(fold, set(by_subject), run)
     pool = [case for subject in fold["order"] for case in by_subject.get(subject, [])]
     background = background_values(pool, task.labels, task.ignore)
     if background:
@@ -80,26 +82,83 @@ def finetune(
     lookup = label_lookup(task.labels, task.ignore)
     rule = intensity_rule(cases, lookup, recipe.intensity)
     train = FinetunePatches(cases, lookup, recipe.patch_size, policy, recipe.foreground_fraction, seed, rule)
-    module = Finetuning(network, recipe, policy, schedule.stretches(recipe.phases, log_every))
+    kind = WatchedFinetuning if recipe.validation else Finetuning
+    module = kind(network, recipe, policy, schedule.stretches(recipe.phases, recipe.epoch_steps or log_every))
+    val = _validation(train, [case for subject in watched for case in by_subject[subject]], module, log_every)
     made_from = {
         "config": plain,
         "cases": [[row["checksum"], row["label_checksum"]] for case in cases for row in case.rows],
         "init": _sha256_of(init, recipe.transfer) if init else "scratch",
         "log_every_steps": log_every,
     }
+    if val:
+        made_from["validation"] = [[row["checksum"], row["label_checksum"]] for case in val.patches.cases for row in case.rows]
     facts = {"parameters": parameters(network), "cases": len(cases), "train_subjects": subjects, "transferred": len(report)}
     if place := alignment_of(cases[0].rows[0]):  # `predict` compares it
         facts |= {"atlas_checksum": place.checksum}
     facts |= {"label_values_as_background": background} if background else {}
     facts |= {"intensity_scale": rule.fixed} if rule.fixed else {}
-    with Attempt(module, made_from, machine, log_every) as attempt:
-        if not attempt.fit(train) or not attempt.is_first:
+    rows, classes = (len(val.rows), list(task.labels)) if val else (0, [])
+    with Attempt(module, made_from, machine, log_every, rows, classes) as attempt:
+        if not attempt.fit(train, val) or not attempt.is_first:
             return
+        if attempt.watch:
+            facts["validation"] = _about_validation(run, watched, rows, attempt)
+            if (best := attempt.watch.weights()) is not None:
+                network.load_state_dict(best)
         about = {"kind": "model", "in_channels": len(task.sequences), "commit": attempt.facts["commit"], **plain, **facts}
         about |= {"classes": list(task.labels), "inference": inference}
         weights.save(machine.out / "model", network.state_dict(), about)
         write_tsv(machine.out / "transfer.tsv", report, ["tensor", "shape", "status"])
-        attempt.finish(run, facts)
+        attempt.finish(run, facts | _beyond_the_model(attempt))
+
+
+def _subjects(fold: Mapping[str, Any], usable: set[str], run: FinetuneRun) -> tuple[list[str], list[str]]:
+    """The subjects that train, and those that the training is validated on."""
+    rule, n_train = run.recipe.validation, str(run.n_train)
+    if rule is None:
+        return splits.training_subjects(fold, usable, n_train), []
+    return splits.validation_subjects(fold, usable, n_train, rule.number, rule.taken_from)
+
+
+def _validation(train: FinetunePatches, cases: Sequence[Case], module: Finetuning, log_every: int) -> ValidationPatches | None:
+    """The patches of a validation, with the module set to it; None if there is none.
+
+    Raises:
+        UserError: validations would not be at the end of a row of log.csv.
+    """
+    rule = module.recipe.validation
+    if rule is None:
+        return None
+    if rule.every_steps % log_every:
+        raise UserError(
+            f"validation.every_steps {rule.every_steps} is no multiple of the {log_every} steps between two rows of the log",
+            where="recipe",
+            fix="change one of them",
+        )
+    module.val_every_epochs = rule.every_steps // log_every
+    return ValidationPatches(dataclasses.replace(train, cases=list(cases), policy=Policy({}), _foreground={}), rule.patches)
+
+
+def _about_validation(run: FinetuneRun, subjects: list[str], patches: int, attempt: Attempt) -> dict[str, Any]:
+    """What run.json and model.json say of the validation."""
+    rule = run.recipe.validation.model_dump(exclude={"subjects", "patches"})
+    facts = attempt.watch.summary(attempt.steps, attempt.total_steps)
+    if facts.get("stopped_early"):
+        words = (
+            f"ended early at step {attempt.steps} of {attempt.total_steps}: {run.recipe.patience} validations without a new best"
+        )
+        print(words, flush=True)
+    print(f"the model has the weights of step {facts['selected_step']}, pseudo-Dice {facts['pseudo_dice']}", flush=True)
+    return {"subjects": subjects, "patches": patches, **rule, **facts}
+
+
+def _beyond_the_model(attempt: Attempt) -> dict[str, Any]:
+    """What run.json says of a validated training and model.json does not."""
+    if attempt.watch is None:
+        return {}
+    planned = {"planned_steps": attempt.total_steps} if attempt.steps < attempt.total_steps else {}
+    return planned | {"validation_seconds": round(attempt.watch.seconds, 2)}
 
 
 def intensity_rule(cases: Sequence[Case], lookup: np.ndarray, name: str) -> Rule:

@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,21 +21,17 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from brainpretrain.augment.boxes import crop_box, random_start, start_around
+from brainpretrain.augment.boxes import crop_box, random_start, start_around, start_centred
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
 from brainpretrain.preprocess import frames
 from brainpretrain.scales import Rule
+from brainpretrain.seeds import sample_seed
 
 # enough voxels to draw foreground patches from, few enough to keep for every case (6 bytes each)
 _MAX_FOREGROUND_VOXELS = 20_000
 UNSCALED = Rule()
-
-
-def sample_seed(seed: int, number: int) -> int:
-    """Seed of sample `number` of a training with `seed`, for augmentation and masks."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _read(load: Callable, box: tuple[slice, ...], padding: list[tuple[int, int]], lead: int) -> np.ndarray:
@@ -131,12 +128,60 @@ class FinetunePatches(Dataset):
         if rng.random() < self.foreground_fraction and len(self.foreground(index)):
             voxel = self.foreground(index)[rng.integers(len(self.foreground(index)))]
             start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
+        return self.cut(index, start, seed)
+
+    def cut(self, index: int, start: list[int], seed: int) -> dict[str, Any]:
+        """The item of case `index` whose patch starts at voxel `start`; `seed`: of its draws."""
+        case = self.cases[index]
         draws = self.policy.draw(seed, len(case.rows), self.patch)
         box, padding = crop_box(start, draws.box, case.shape)
         image = _read(case.image, box, padding, lead=1)
         label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
         return item | {"volume": case.name} | _scale(self.rule, case.rows, case.folder)
+
+
+class ValidationPatches(Dataset):
+    """The same patches of the same cases in every validation, arm and seed, whatever the number of devices.
+
+    Patch k of a case is centred on a voxel of one of its classes, the classes in turn, as far as the volume reaches; the voxel
+    depends on the name of the case and on k alone. A case without foreground has patches at random places. Items are as those
+    of `FinetunePatches`.
+
+    Args:
+        patches: of the cases that validate, with a policy that draws nothing.
+        per_case: patches of each case.
+    """
+
+    def __init__(self, patches: FinetunePatches, per_case: int) -> None:
+        self.patches = patches
+        self.rows = [(index, number) for index in range(len(patches.cases)) for number in range(per_case)]
+        self._classes: dict[int, list[np.ndarray]] = {}
+
+    def _voxels(self, index: int) -> list[np.ndarray]:
+        """Voxels (n, 3) of each class that a case has, thinned out; each label is read once."""
+        if index not in self._classes:
+            label = self.patches.cases[index].label(self.patches.lookup)
+            found = [np.argwhere(label == value) for value in np.unique(label) if value not in (0, IGNORED)]
+            thin = [voxels[:: max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)] for voxels in found]
+            self._classes[index] = [voxels.astype(np.int16) for voxels in thin]
+        return self._classes[index]
+
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and first file of the case of a patch."""
+        case = self.patches.cases[self.rows[number][0]]
+        return case.name, case.folder / case.rows[0]["file"]
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index, place = self.rows[number]
+        case, size = self.patches.cases[index], self.patches.patch
+        rng = np.random.default_rng([zlib.crc32(case.name.encode()), place])
+        start = random_start(rng, case.shape, size)
+        if classes := self._voxels(index):
+            voxels = classes[place % len(classes)]
+            centre = voxels[rng.integers(len(voxels))]
+            start = start_centred([int(v) for v in centre], case.shape, size)
+        return self.patches.cut(index, start, sample_seed(0, number))
 
 
 class StepSampler:

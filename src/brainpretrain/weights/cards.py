@@ -6,21 +6,23 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from brainpretrain import datasets
+from brainpretrain import datasets, local_mean
 from brainpretrain.files import atomic, read_json
 from brainpretrain.words import duration
 
 UNKNOWN = "unknown"
 
 
-def card(facts: Mapping[str, Any], run: Mapping[str, Any] | None) -> str:
+def card(facts: Mapping[str, Any], run: Mapping[str, Any] | None, warning: str = "") -> str:
     """Markdown text.
 
     Args:
         facts: encoder.json of a pretraining or of an import.
         run: run.json of the pretraining, or None.
+        warning: what readers must know first.
     """
-    parts = [f"# {facts['name']}", _network(facts), _input(facts), _training(facts, run or {})]
+    red = [f'<span style="color: #b3261e">**{_plain(warning)}**</span>'] if warning else []
+    parts = [f"# {facts['name']}", *red, _network(facts), _input(facts), _training(facts, run or {})]
     parts += [_release(facts["source"])] if facts.get("source") else []
     parts.append(_data(facts))
     return "\n\n".join(parts) + "\n"
@@ -37,7 +39,8 @@ def write_card(encoder: Path, path: Path) -> None:
         UserError: there is no readable encoder.json.
     """
     run = encoder / "run.json"
-    text = card(read_json(encoder / "encoder.json"), read_json(run) if run.exists() else None)
+    facts = read_json(encoder / "encoder.json")
+    text = card(facts, read_json(run) if run.exists() else None, local_mean.warning(encoder / "log.csv", facts["name"]))
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -161,17 +161,49 @@ class Corpus(Section):
 
 
 class Split(Section):
-    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+    """Who trains and who is scored: a pool and a fixed test set, from which folds draw training cases; or k parts in turn."""
 
+    kind: Literal["fraction", "kfold"] = Field(
+        "fraction",
+        description="fraction: a fixed test set, and folds that are draws of training cases from the rest; kfold:"
+        " cross-validation, fold i trains on all parts but the i-th and scores that one as the cohort `test`",
+    )
     seed: Annotated[int, Field(ge=0)]
-    test_fraction: Annotated[float, Field(ge=0, lt=1)]
-    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of kind fraction: share of the subjects in the fixed test set, such as 0.2"
+    )
+    block: Count | None = Field(
+        None, description="of kind fraction: the folds of one shuffle share none of this many first subjects"
+    )
+    k: Annotated[int, Field(ge=2)] | None = Field(None, description="of kind kfold: number of parts")
+    file: str | None = Field(
+        None, description="of kind kfold: a file in the format of nnU-Net's splits_final.json whose folds are used; null: drawn"
+    )
     stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
     draw: Literal["hash", "shuffle"] = Field(
         "hash",
         description="hash: each subject by itself, so that added subjects move nobody between pool and test set, whose size is"
         " then near test_fraction; shuffle: scikit-learn's train_test_split, as in published splits, of exact size",
     )
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Split:
+        if self.kind == "fraction":
+            if missing := [name for name in ("test_fraction", "block") if getattr(self, name) is None]:
+                raise ValueError(f"a split needs {' and '.join(missing)}, or 'kind: kfold' and 'k'")
+            if given := [name for name in ("k", "file") if getattr(self, name) is not None]:
+                raise ValueError(f"'{given[0]}' goes with 'kind: kfold'")
+            return self
+        if self.k is None:
+            raise ValueError("'kind: kfold' needs 'k', the number of parts, such as 5")
+        if self.test_fraction:
+            raise ValueError(
+                "'kind: kfold' has no fixed test set, since it scores each subject once: remove 'test_fraction', or use"
+                " 'kind: fraction'"
+            )
+        if self.block is not None:
+            raise ValueError("'block' goes with 'kind: fraction': remove it, or set it to null")
+        return self
 
 
 class OutOfDistribution(Section):

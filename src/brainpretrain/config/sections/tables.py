@@ -134,5 +134,9 @@ class Table(Section):
     margin: Positive | None = Field(
         None, description="the largest difference that counts as equivalent, as printed (Dice x 100); stated before any result"
     )
+    probe: bool = Field(
+        False,
+        description="a second table, <table>_probe: a linear readout of each row's frozen encoder (docs/evaluation.md)",
+    )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
     published: Published | None = None

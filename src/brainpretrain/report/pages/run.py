@@ -12,12 +12,14 @@ from brainpretrain.words import duration
 SECTIONS = {
     "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from", "attempts", "redone_steps"],
     "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold", "label_values_as_background"],
-    "Training": ["parameters", "encoder_parameters", "steps", "patches_per_s", "data_wait", "peak_memory_gb"],
+    "Training": ["parameters", "encoder_parameters", "steps", "planned_steps", "patches_per_s", "data_wait", "peak_memory_gb"],
+    "Validation": ["validation", "validation_seconds"],
     "Hardware": ["hardware", "devices", "precision", "threads"],
     "Versions": ["python", "torch", "lightning"],
 }
 SHOWN = {  # key -> name and value for a reader; other keys are shown as they are
     "seconds": ("duration", duration),
+    "validation_seconds": ("duration of all validations", duration),
     "data_wait": ("time waiting for data", lambda share: f"{100 * share:.1f} %"),
     "peak_memory_gb": ("peak memory", lambda gb: f"{gb:.2f} GB"),
     "patches_per_s": ("patches per second", lambda rate: f"{rate:.2f}"),
@@ -25,11 +27,12 @@ SHOWN = {  # key -> name and value for a reader; other keys are shown as they ar
 COUNTS = ("parameters", "encoder_parameters", "steps", "volumes", "subjects")
 
 
-def page(run: Mapping[str, Any]) -> str:
+def page(run: Mapping[str, Any], warning: str = "") -> str:
     """The run card of a training.
 
     Args:
         run: the content of run.json; keys that `SECTIONS` does not name are listed under 'More'.
+        warning: what readers must know first; shown in red.
     """
     listed = {key for keys in SECTIONS.values() for key in keys} | {"config"}
     sections = {**SECTIONS, "More": sorted(set(run) - listed)}
@@ -37,6 +40,7 @@ def page(run: Mapping[str, Any]) -> str:
     return render(
         "run",
         title=f"{str(run.get('kind', 'training')).capitalize()}: {run.get('name', 'unnamed')}",
+        warning=warning,
         sections={title: pairs for title, pairs in facts.items() if pairs},
         config=_flat(run["config"]) if run.get("config") else None,
     )
