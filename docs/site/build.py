@@ -1,4 +1,4 @@
-"""Writes the pages of the documentation site, for mkdocs: those of docs/, the READMEs, and pages that are generated from the code.
+"""Writes the pages of the documentation site for mkdocs: those of docs/, the READMEs, and pages generated from the code.
 
     python docs/site/build.py OUT     (make docs)
 

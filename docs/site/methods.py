@@ -68,7 +68,12 @@ def _entries(section: str, file: str, chosen: list[str]) -> Iterator[str]:
     if chosen:
         yield from ("## Entries", "", f"As written in `config/{file}`; `like` names the entry that one completes.", "")
     for name in chosen:
-        yield from ("```yaml", yaml.dump({name: raw[name]}, sort_keys=False, default_flow_style=None, width=120).rstrip(), "```", "")
+        yield from (
+            "```yaml",
+            yaml.dump({name: raw[name]}, sort_keys=False, default_flow_style=None, width=120).rstrip(),
+            "```",
+            "",
+        )
 
 
 def _root(entries: dict[str, Any], name: str, key: str) -> Any:
@@ -126,7 +131,8 @@ def _pretexts() -> dict[str, str]:
         heading, body = written.get(name, (name, ""))
         tree = _tree("pretext", method)
         entries = [entry for entry in raw if _root(raw, entry, "method") == method]
-        entries = [entry for entry in entries if _page_of(entry, method, written) == name]
+        others = [other for other in written if other not in methods and _root(raw, other, "method") == method]
+        entries = [entry for entry in entries if _page_of(entry, method, others) == name]
         lines = [f"# {heading}", "", *_facts(method)]
         # links of the section start from docs/, those of this page from methods/pretexts/
         lines += [re.sub(r"\]\((?!https?:|#)", "](../../", body).strip() or _doc(tree), ""]
@@ -138,9 +144,9 @@ def _pretexts() -> dict[str, str]:
     return found
 
 
-def _page_of(entry: str, method: str, written: dict[str, tuple[str, str]]) -> str:
-    """The page of an entry: its method's, or that of a section about this entry, such as `mae`, whose variants begin with its name."""
-    return next((name for name in written if name != method and (entry == name or entry.startswith(f"{name}_"))), method)
+def _page_of(entry: str, method: str, sections_of: list[str]) -> str:
+    """The page of an entry: its method's, or that of a section about an entry of this method, such as `mae` and its variants."""
+    return next((name for name in sections_of if entry == name or entry.startswith(f"{name}_")), method)
 
 
 def _facts(method: str) -> Iterator[str]:
@@ -196,7 +202,12 @@ def _counts(raw: dict[str, Any], chosen: list[str]) -> Iterator[str]:
             what = f"segmentation, {network['classes']} classes" if "classes" in network else what
             rows.append(f"| `{entry}` | {what} | {network['parameters']:,} | {network.get('gflop', '–')} |")
     if rows:
-        yield from ("## Sizes", "", "`brainpretrain params` and the tests compare these counts with the networks that are built.", "")
+        yield from (
+            "## Sizes",
+            "",
+            "`brainpretrain params` and the tests compare these counts with the networks that are built.",
+            "",
+        )
         yield from ("| entry | network | parameters | GFLOP of a patch of 128^3 |", "|---|---|---:|---:|", *rows, "")
 
 
@@ -221,7 +232,10 @@ def _recipes() -> dict[str, str]:
         if rows:
             lines += ["## Deviations", "", "| paper or authors' code | here |", "|---|---|", *rows, ""]
         lines += _entries("finetune", "finetune.yaml", [name])
-        lines += ["The keys are explained in the [reference](../../reference/config/finetune.md), the recipes compared in", "[Training](../../training.md)."]
+        lines += [
+            "The keys are explained in the [reference](../../reference/config/finetune.md), the recipes compared in",
+            "[Training](../../training.md).",
+        ]
         found[f"recipes/{name}.md"] = "\n".join(lines)
     return found
 

@@ -18,8 +18,9 @@ FILES = {"settings": "config/config.yaml", "study": "config/studies/NAME.yaml", 
 UNITS = {
     "mm": "mm", "voxels": "voxels", "kb": "kilobytes", "steps": "optimiser steps", "epochs": "epochs", "bytes": "bytes",
     "fraction": "share, 0 to 1", "quantile": "share, 0 to 1", "degrees": "degrees", "gflop": "10^9 operations", "hours": "hours",
-    "size": "voxels", "n_train": "subjects", "lr": "per step", "lr_grid": "per step", "p": "probability", "p_channel": "probability",
-    "p_axis": "probability", "global_batch": "patches", "batch": "windows", "attempts": "attempts", "folds": "draws",
+    "size": "voxels", "n_train": "subjects", "lr": "per step", "lr_grid": "per step", "p": "probability",
+    "p_channel": "probability", "p_axis": "probability", "global_batch": "patches", "batch": "windows",
+    "attempts": "attempts", "folds": "draws",
     "confidence": "share, 0 to 1", "near_copy": "correlation", "min_covered": "share, 0 to 1", "overlap": "share of a window",
     "parameters": "numbers", "resamples": "draws", "subjects": "subjects, or a share", "window": "units of the files",
     "n4_shrink": "voxels", "n4_iterations": "iterations", "momentum": "share, 0 to 1",
@@ -52,11 +53,13 @@ def _config_index() -> str:
     rows = [f"| [`{name}`](config/{name}.md) | `{_file(name)}` | {_first(model.__doc__)} |" for name, model in MODELS.items()]
     return "\n".join([
         "# Config keys", "",
-        "Every key that a file of `config/` may have. An unknown key is refused, with the nearest valid one. A study file may contain",
-        "entries of every section beside the keys of [a study](config/study.md). Each entry may have `like`, the name of an entry that",
-        "it completes, and `note`, a text that changes nothing.", "",
-        "The columns of the tables: *default* is the value of a key that is left out (**needed**: it must be given, in the entry or in",
-        "the one that `like` names); *unit* is that of the value, and a dash stands for a value without a unit.", "",
+        "Every key that a file of `config/` may have. An unknown key is refused, with the nearest valid one. A study file may",
+        "contain entries of every section beside the keys of [a study](config/study.md). Each entry may have `like`, the name",
+        "of an entry that it completes, and `note`, a text that changes nothing.",
+            "",
+        "The columns of the tables: *default* is the value of a key that is left out (**needed**: it must be given, in the",
+        "entry or in the one that `like` names); *unit* is that of the value, and a dash stands for a value without a unit.",
+            "",
         "| section | file | an entry is |", "|---|---|---|", *rows, "",
     ])  # fmt: skip
 
@@ -78,7 +81,9 @@ def _models(name: str, schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
         if name not in found:
             found[name] = part
             text = json.dumps(part.get("properties", {}))
-            queue += sorted(((key, inner[key]) for key in inner if f'#/$defs/{key}"' in text), key=lambda it: text.find(f"/{it[0]}\""))
+            queue += sorted(
+                ((key, inner[key]) for key in inner if f'#/$defs/{key}"' in text), key=lambda it: text.find(f'/{it[0]}"')
+            )
     return found
 
 
@@ -150,9 +155,10 @@ def _range(about: dict[str, Any]) -> str:
 def _commands_index() -> str:
     lines = [
         "# Commands", "",
-        "`brainpretrain COMMAND --help` prints the same. The workflow calls the commands of its stages; each also runs by hand, with the",
-        "line that the log of its job shows. Exit codes: 0 done; 2 an error that you can correct; 128 + signal: stopped by that signal,",
-        "progress is saved, and the same command continues. Anything else is a fault of the program.", "",
+        "`brainpretrain COMMAND --help` prints the same. The workflow calls the commands of its stages; each also runs by hand,",
+        "with the line that the log of its job shows. Exit codes: 0 done; 2 an error that you can correct; 128 + signal: stopped",
+        "by that signal, progress is saved, and the same command continues. Anything else is a fault of the program.",
+        "",
     ]  # fmt: skip
     for group, commands in cli.COMMANDS.items():
         lines += [f"## {group[0].upper()}{group[1:]}", "", "| command | what it does |", "|---|---|"]
