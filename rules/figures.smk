@@ -105,6 +105,24 @@ rule plot_budgets:
         " --bootstrap {params.bootstrap:q} --out {params.out:q} > {log:q} 2>&1"
 
 
+rule plot_robustness:
+    input:
+        table_scores,
+    output:
+        svg=shown(FIGURES + "/{table}_robustness.svg", RESULTS_SECTION, "robustness", table="{table}", shows="robustness"),
+        tsv=FIGURES + "/{table}_robustness.tsv",
+    log:
+        STUDY + "/logs/plot_robustness/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        out=subpath(output.svg, parent=True),
+    shell:
+        "brainpretrain plot-robustness --scores {input:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
+
+
 rule plot_composition:
     input:
         corpus=CORPUS,

@@ -85,6 +85,30 @@ rule table:
         " --pretrainings {input.pretrainings:q} --out {params.out:q} > {log:q} 2>&1"
 
 
+ZOO_TABLES = specs.zoo_tables(PLAN)
+
+
+rule page_zoo:
+    input:
+        verdicts=expand(TABLES + "/{table}_verdicts.tsv", table=ZOO_TABLES),
+        costs=expand(FIGURES + "/{table}_costs.tsv", table=ZOO_TABLES),
+    output:
+        html=shown(FIGURES + "/zoo.html", RESULTS_SECTION, "zoo", shows="published encoders"),
+        tsv=FIGURES + "/zoo.tsv",
+        md=FIGURES + "/zoo.md",
+    log:
+        STUDY + "/logs/page_zoo.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        releases=lambda w: specs.as_json(specs.releases(PLAN)),
+        spec=lambda w: specs.as_json(PLAN.tables[ZOO_TABLES[0]]),
+    shell:
+        "brainpretrain page-zoo --verdicts {input.verdicts:q} --costs {input.costs:q} --releases {params.releases:q}"
+        " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
 def sites_inputs(wildcards):
     """Scores of the cohorts that are shown by site; for each, the sites of its subjects, and those of the task's pool."""
     cohorts = [(column.task, column.cohort) for column in specs.sites_columns(PLAN, wildcards.table)]

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "plan": "preprocess backbones datasets cohorts config pretext",
     "training": "augment preprocess backbones cohorts config weights decoders pretext",
     "evaluation": "augment preprocess backbones datasets cohorts config weights decoders",
-    "parity": "sparse backbones decoders pretext",
+    "parity": "sparse backbones weights decoders pretext",
     "report": "preprocess datasets cohorts config plan training",
     "cli": "augment preprocess sparse backbones datasets cohorts download config weights plan decoders pretext training evaluation"
     " parity report",

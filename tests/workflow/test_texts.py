@@ -122,7 +122,7 @@ def study() -> dict[str, Any]:
         for task in tasks
         for cohort in ("test", "ood", "site_b")
     ]
-    release = {key: hostile(f"weights.{key}") for key in ("page", "licence", "citation", "corpus", "note")}
+    release = {key: hostile(f"weights.{key}") for key in ("page", "licence", "citation", "corpus", "forbids", "note")}
     published = {
         "source": hostile("tables.published.source"),
         "notes": [hostile("tables.published.notes")],
@@ -173,7 +173,7 @@ def test_the_study_of_this_test_has_every_text_that_a_config_may_hold():
     places |= {"tables.published.rows.cells (key)": "tables.columns.title", "config.data_roots": "config.data_root"}
     of_labels = ("tasks.ood.labels (key)", "tasks.cohorts.labels (key)", "tables.rows.init.labels (key)")
     places |= dict.fromkeys(of_labels, "tasks.labels (key)")
-    places |= dict.fromkeys(("corpora.sources.sequences", "corpora.filters.sequences"), "tasks.sequences")
+    places |= dict.fromkeys(("corpora.sources.sequences", "corpora.filters.sequences", "weights.sequences"), "tasks.sequences")
     text = yaml.safe_dump(study(), width=10**6, allow_unicode=True) + hostile("config.mirror") + hostile("config.data_root")
     missing = {key for key in keys - OWN_FORM - UNUSED if places[key] not in text}
     assert missing == set()

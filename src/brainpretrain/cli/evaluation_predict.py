@@ -10,6 +10,8 @@ import torch
 from brainpretrain import allocator, config, datasets
 from brainpretrain.cli.arguments import DATASET, arg, command, mapping, progress
 from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.sections import Degradation
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import cohort as cohorts
 from brainpretrain.evaluation import images
@@ -100,13 +102,15 @@ def _models(folder: Path) -> list[Path]:
 )  # fmt: skip
 def predict_cohort(args: argparse.Namespace) -> None:
     """Applies the sliding window to the stored volumes, resamples the logits to the native grid and writes labels with the
-    header of the original image.
+    header of the original image. `degrade` in --task makes the images worse first (docs/cohorts.md).
     """
     torch.set_num_threads(args.threads)
     if not torch.cuda.is_available():
         allocator.keep_buffers()
     window = config.inference(args.inference, "--inference")
-    cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"))
+    how = args.task.get("degrade")
+    worse = validate(Degradation, how, "--task: degrade") if how else None
+    cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"), worse)
 
 
 @command(

@@ -26,12 +26,16 @@ from brainpretrain.training.log import read_curves
 def plot_loss(args: argparse.Namespace) -> None:
     """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory.
 
-    If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values.
+    If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values,
+    unless the trainings have different learning rates, as after a choice in each fold.
     """
-    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    logs = pd.concat([read_curves(path) for path in args.logs])
+    log = logs.groupby("step", as_index=False).mean()
     plan = args.logs[0].with_name("schedule.tsv")
-    schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() else None
+    alike = "lr" not in logs or logs.groupby("step")["lr"].nunique().le(1).all()
+    schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() and alike else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
+    title += "" if alike else ", whose learning rates differ"
     loss_curves(log, args.out, title, schedule)
 
 

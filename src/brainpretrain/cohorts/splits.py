@@ -318,7 +318,7 @@ def ood(
 
     Args:
         index: rows of the data set of the cohort.
-        task: sequences of the task, and the entry of the cohort as `ood`.
+        task: sequences of the task, and the entry of the cohort as `ood`; `of: test` there means the subjects of the test set.
         subjects: the result of `split` for the task.
         cohort: its name: `ood`, or one of the task's `cohorts`.
         where: the place of its entry, for the message.
@@ -327,6 +327,8 @@ def ood(
         UserError: the cohort is empty, or one of its subjects is in the pool or the test set.
     """
     spec = task["ood"]
+    if spec.get("of") == "test":
+        return {"dataset": subjects["dataset"], cohort: subjects["test"]} | {k: v for k, v in subjects.items() if k == "subsets"}
     names = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
     where = where or f"task on {subjects['dataset']}"
     both = sorted(set(names) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []

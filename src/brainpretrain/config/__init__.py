@@ -120,11 +120,13 @@ class Config(BaseModel):
         facts = release.model_dump(mode="json", exclude={"files"}) | {"preprocess": self.stored_as(release.preprocess)}
         return {"release": name, **facts, **release.files[backbone].model_dump(mode="json")}
 
-    def release_of_file(self, file: str) -> dict[str, Any] | None:
-        """As `release`, found by the name of a file; None if no release has a file of this name."""
+    def release_of_file(self, file: Path | str) -> dict[str, Any] | None:
+        """As `release`, found by the name of a file, and of its folder if the release states one; None if no release fits."""
+        parts = Path(file).parts
         for name, release in self.weights.items():
             for backbone, released in release.files.items():
-                if released.file == file:
+                wanted = Path(released.file).parts
+                if parts[-len(wanted) :] == wanted:
                     return self.release(name, backbone)
         return None
 

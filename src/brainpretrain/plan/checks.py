@@ -132,7 +132,8 @@ def _check_data(plan: Plan) -> None:
     for name in plan.tasks:
         task, where = config.tasks[name], config.where("tasks", name)
         cohorts = [(task.dataset, task.subsets, where)]
-        cohorts += [(other.dataset, other.subsets, f"{where}.{task.key_of(key)}") for key, other in task.others.items()]
+        others = [key for key in task.others if not task.degradation_of(key)]
+        cohorts += [(task.dataset_of(key), task.subsets_of(key), f"{where}.{task.key_of(key)}") for key in others]
         for dataset, subsets, place in cohorts:
             _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
             _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")

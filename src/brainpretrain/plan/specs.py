@@ -102,14 +102,18 @@ def task_split(config: Config, task: str) -> dict[str, Any]:
 
 
 def task_ood(config: Config, task: str, cohort: str) -> dict[str, Any]:
-    """What shapes a cohort from another subset or data set."""
+    """What shapes the subjects of a cohort from another subset or data set, or of degraded copies of a cohort."""
     entry = config.tasks[task]
-    return {"sequences": entry.sequences, "ood": entry.others[cohort].model_dump(mode="json")}
+    source = entry.cases_of(cohort)
+    subjects = {"of": source} if source == "test" else entry.others[source].model_dump(mode="json")
+    return {"sequences": entry.sequences, "ood": subjects}
 
 
-def task_prediction(config: Config, task: str) -> dict[str, Any]:
-    """What shapes predictions, besides the model."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences"})
+def task_prediction(config: Config, task: str, cohort: str = "val") -> dict[str, Any]:
+    """What shapes predictions of a cohort, besides the model."""
+    degrade = config.tasks[task].degradation_of(cohort)
+    how = {"degrade": degrade.model_dump(mode="json", exclude_defaults=True)} if degrade else {}
+    return config.tasks[task].model_dump(mode="json", include={"sequences"}) | how
 
 
 def task_scores(config: Config, task: str, cohort: str) -> dict[str, Any]:
@@ -168,7 +172,17 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
 def releases(plan: Plan) -> dict[str, Any]:
     """Licence, page and citation of every release of weights that an arm of the study starts from."""
     names = sorted({e.arm.init for e in plan.evaluations} & set(plan.config.weights))
-    return {name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation"}) for name in names}
+    return {
+        name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation", "forbids"})
+        for name in names
+    }
+
+
+def zoo_tables(plan: Plan) -> list[str]:
+    """The tables with arms that start from a published encoder, in a study that compares its arms by `protocol: fair`."""
+    if plan.config.study.protocol != "fair":
+        return []
+    return [name for name, table in plan.tables.items() if any(row.init in plan.config.weights for row in table.rows)]
 
 
 # --- tables

@@ -24,12 +24,22 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
+class Degraded(_Part):
+    """How a cohort was made worse: the cohort whose cases it has, and kind and strength (`config.sections.Degradation`)."""
+
+    of: str
+    kind: str
+    strength: float | None = None
+    sequence: str | None = None
+
+
 class ColumnSpec(_Part):
     """A column: the results of one task in one cohort. `cohort` may also be a part of a cohort, such as `ood_seen`."""
 
     title: str
     task: str
     cohort: str
+    degraded: Degraded | None = Field(None, exclude_if=lambda degraded: degraded is None)
     kfold: int | None = Field(
         None, exclude_if=lambda k: k is None, description="number of parts, if the folds of the task are a cross-validation"
     )
@@ -172,6 +182,10 @@ class TableSpec(_Part):
     def has_budgets(self) -> bool:
         """True if an arm has more than one n_train, so that its score can be drawn over the number of labelled subjects."""
         return len({row.arm[:3] for row in self.rows}) < len({row.arm for row in self.rows})
+
+    def has_degraded(self) -> bool:
+        """True if a column is of a degraded cohort, so that the scores can be drawn over the strength."""
+        return any(column.degraded for column in self.columns)
 
     def with_metric(self, metric: str) -> TableSpec:
         """The same table of another metric, without published values and margin, which hold for one metric alone."""

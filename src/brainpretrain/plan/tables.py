@@ -11,12 +11,12 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import External, Published, Row, Table
+from brainpretrain.config.sections import Column, External, Published, Row, Table, Task
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import checks, external, fairness, probing, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
+from brainpretrain.plan.table_spec import ColumnSpec, Degraded, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
 from brainpretrain.pretext import planning
 from brainpretrain.sizes import check_size
 
@@ -156,7 +156,7 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump(), kfold=config.tasks[column.task].split.k) for column in table.columns),
+        columns=tuple(_column(config, column) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
@@ -170,6 +170,21 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
     )
 
 
+def _column(config: Config, column: Column) -> ColumnSpec:
+    """A column, with what its task and its cohort add."""
+    kfold = config.tasks[column.task].split.k
+    return ColumnSpec(**column.model_dump(), kfold=kfold, degraded=_degraded(config, column))
+
+
+def _degraded(config: Config, column: Column) -> Degraded | None:
+    """How the cohort of a column is made worse; None if it is not."""
+    task = config.tasks[column.task]
+    how = task.degradation_of(column.cohort)
+    if how is None:
+        return None
+    return Degraded(of=task.cases_of(column.cohort), kind=how.kind, strength=how.strength, sequence=how.sequence)
+
+
 def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
     for column in table.columns:
@@ -181,7 +196,9 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 where=f"{config.where('tables', name)}.columns",
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
-        if column.cohort == "test" and not task.split.test_fraction and task.split.kind == "fraction":
+        _check_degradation(config, task, column.cohort, f"{config.where('tasks', column.task)}.{task.key_of(column.cohort)}")
+        whole = task.cases_of(column.cohort)
+        if whole == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
                 where=f"tables.{name}.columns",
@@ -199,6 +216,17 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
                 where=f"tables.{name}",
                 fix="use 'cohort: test' and a test_fraction",
             )
+
+
+def _check_degradation(config: Config, task: Task, cohort: str, where: str) -> None:
+    """Slices of a degraded cohort are thicker than the voxels that are predicted."""
+    how = task.degradation_of(cohort)
+    if how is None or how.kind != "thick_slices" or how.strength is None:
+        return
+    voxel = config.get("preprocess", task.preprocess, where).spacing_mm["xyz".index(how.axis)]
+    if how.strength <= voxel:
+        problem = f"slices of {how.strength:g} mm are no thicker than the stored voxels of {voxel:g} mm"
+        raise UserError(problem, where=f"{where}.degrade.strength", fix=f"give more than {voxel:g}")
 
 
 def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
@@ -290,15 +318,16 @@ def _check_cohort_labels(plan: Plan) -> None:
     """
     for name, cohort in plan.cohorts:
         task = plan.config.tasks[name]
-        if cohort not in task.others:
+        if cohort not in task.others or task.degradation_of(cohort):
             continue
         other, where = task.others[cohort], f"{plan.config.where('tasks', name)}.{task.key_of(cohort)}"
-        own, theirs = (plan.config.described(dataset).labels for dataset in (task.dataset, other.dataset))
+        dataset = task.dataset_of(cohort)
+        own, theirs = (plan.config.described(name_of).labels for name_of in (task.dataset, dataset))
         if not theirs:
             continue
         names = ", ".join(f"{value} {label}" for value, label in list(theirs.items())[:40])
         _check_values(plan, name, cohort, where, names)
-        if not own or other.dataset == task.dataset:
+        if not own or dataset == task.dataset:
             continue
         labels = [value for group in task.labels.values() for value in group] if other.labels is None else []
         # an ignored value that the other data set does not have hides nothing
@@ -311,21 +340,22 @@ def _check_cohort_labels(plan: Plan) -> None:
                 pairs = ", ".join(
                     f"{value} is {own.get(value, 'nothing')} and {theirs.get(value, 'nothing')}" for value in differ
                 )
-                problem = f"the data sets '{task.dataset}' and '{other.dataset}' of task '{name}' name label values differently"
+                problem = f"the data sets '{task.dataset}' and '{dataset}' of task '{name}' name label values differently"
                 raise UserError(f"{problem}: {pairs}", where=where, fix=f"give '{cohort}' {fix}")
 
 
 def _check_values(plan: Plan, task: str, cohort: str, where: str, names: str) -> None:
     """The values that a cohort names are those of its data set, and it names those that its data set marks as ignored."""
     entry, other = plan.config.tasks[task], plan.config.tasks[task].others[cohort]
+    dataset = entry.dataset_of(cohort)
     given = {*(other.ignore or []), *(value for group in (other.labels or {}).values() for value in group)}
-    if unknown := sorted(given - {0, *plan.label_values(other.dataset)}):
-        problem = f"'{cohort}' names label values that the data set '{other.dataset}' does not have: {_words(unknown)}"
+    if unknown := sorted(given - {0, *plan.label_values(dataset)}):
+        problem = f"'{cohort}' names label values that the data set '{dataset}' does not have: {_words(unknown)}"
         raise UserError(problem, where=where, fix=f"use values of the data set: {names}")
     used = entry.reference_of(cohort) or {"labels": entry.labels, "ignore": entry.ignore}
     named = {*used["ignore"], *(value for group in used["labels"].values() for value in group)}
-    if unnamed := sorted(_ignored_by(plan.config.described(other.dataset)) - named):
-        problem = f"the data set '{other.dataset}' marks the label values {_words(unnamed)} as ignored; '{cohort}' would count"
+    if unnamed := sorted(_ignored_by(plan.config.described(dataset)) - named):
+        problem = f"the data set '{dataset}' marks the label values {_words(unnamed)} as ignored; '{cohort}' would count"
         problem += " them as background"
         raise UserError(problem, where=where, fix=f"add them to the cohort: ignore: {sorted({*used['ignore'], *unnamed})}")
 

@@ -90,8 +90,8 @@ def delta_note(spec: TableSpec) -> Iterator[str]:
         )
     if spec.free and len(spec.rows) > 1:
         yield (
-            "Not by the fair protocol (the study says 'protocol: free'): no rule made the arms alike, or chose a learning rate"
-            " and several seeds for each."
+            "Not by the fair protocol (the study says 'protocol: free'): nothing made sure that the arms are alike, have several"
+            " seeds, and a learning rate chosen for each."
         )
     different: dict[str, list[str]] = {}
     for row in spec.rows:

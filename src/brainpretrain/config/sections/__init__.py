@@ -16,6 +16,7 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Degradation,
     Filters,
     OutOfDistribution,
     Preprocess,
@@ -64,6 +65,7 @@ __all__ = [
     "Corpus",
     "Count",
     "Dataset",
+    "Degradation",
     "Encoder",
     "External",
     "Filters",

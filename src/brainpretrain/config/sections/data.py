@@ -206,10 +206,39 @@ class Split(Section):
         return self
 
 
-class OutOfDistribution(Section):
-    """A further cohort of a task, from another subset or data set: `ood`, or one of `cohorts`."""
+class Degradation(Section):
+    """What makes the images of a cohort worse before they are predicted (evaluation/degrade.py). Labels stay as they are."""
 
-    dataset: Name
+    kind: Literal["thick_slices", "motion", "bias_field", "noise", "missing_sequence"]
+    strength: Positive | None = Field(
+        None,
+        description="thick_slices: mm of a slice; motion: largest movement in mm, and in degrees; bias_field: logarithm of the"
+        " largest gain; noise: standard deviation for intensities from 0 to 1; missing_sequence: none",
+    )
+    axis: Literal["x", "y", "z"] = Field(
+        "z", description="thick_slices: the axis across the slices; z is from the feet to the head"
+    )
+    sequence: str | None = Field(None, description="missing_sequence: the sequence of the task that is missing")
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Degradation:
+        missing = self.kind == "missing_sequence"
+        needed, other = ("sequence", "strength") if missing else ("strength", "sequence")
+        if getattr(self, needed) is None or getattr(self, other) is not None:
+            raise ValueError(f"'{self.kind}' takes '{needed}' and no '{other}'")
+        if "axis" in self.model_fields_set and self.kind != "thick_slices":
+            raise ValueError("'axis' goes with 'thick_slices'")
+        return self
+
+
+class OutOfDistribution(Section):
+    """A further cohort of a task (`ood`, or one of `cohorts`): from another subset or data set, or degraded copies of one."""
+
+    dataset: Name | None = None
+    of: Name | None = Field(
+        None, exclude=True, description="`test`, or another cohort of the task: this cohort has the same cases, with `degrade`"
+    )
+    degrade: Degradation | None = Field(None, exclude=True, description="goes with `of`: how the images are made worse")
     subsets: list[str] = []
     labels: dict[str, Annotated[list[Label], Field(min_length=1)]] | None = Field(
         None,
@@ -220,6 +249,16 @@ class OutOfDistribution(Section):
     by_site: bool = Field(
         False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
     )
+
+    @model_validator(mode="after")
+    def _from_a_data_set_or_degraded(self) -> OutOfDistribution:
+        if (self.dataset is None) == (self.of is None):
+            raise ValueError("a cohort has either 'dataset', or 'of' with 'degrade'")
+        if (self.of is None) != (self.degrade is None):
+            raise ValueError("'of' and 'degrade' go together")
+        if self.of and (others := sorted(self.model_fields_set & {"subsets", "labels", "ignore", "by_site"})):
+            raise ValueError(f"a cohort with 'of' has the cases and labels of that cohort, and takes no '{others[0]}'")
+        return self
 
 
 # names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
@@ -282,17 +321,27 @@ class Task(Segmentation):
         """The cohorts from other subsets or data sets, by name: `ood` and those of `cohorts`."""
         return ({"ood": self.ood} if self.ood else {}) | self.cohorts
 
+    def degradation_of(self, cohort: str) -> Degradation | None:
+        """What makes the images of a cohort worse; None if they are as they were acquired."""
+        return self.others[cohort].degrade if cohort in self.others else None
+
+    def cases_of(self, cohort: str) -> str:
+        """The cohort whose cases a degraded cohort has; any other cohort itself."""
+        return (self.others[cohort].of or cohort) if cohort in self.others else cohort
+
     def dataset_of(self, cohort: str) -> str:
         """The data set of a cohort."""
-        return self.others[cohort].dataset if cohort in self.others else self.dataset
+        other = self.others.get(self.cases_of(cohort))
+        return (other.dataset if other else None) or self.dataset
 
     def subsets_of(self, cohort: str) -> list[str]:
         """The subsets that a cohort is taken from; all if empty."""
-        return self.others[cohort].subsets if cohort in self.others else self.subsets
+        other = self.others.get(self.cases_of(cohort))
+        return other.subsets if other else self.subsets
 
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
-        other = self.others.get(cohort)
+        other = self.others.get(self.cases_of(cohort))
         if other is None or (other.labels is None and other.ignore is None):
             return {}
         labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
@@ -308,6 +357,20 @@ class Task(Segmentation):
             if name in _TAKEN or _TAKEN_FORM.fullmatch(name):
                 hint = "give it as 'ood: {...}' next to 'cohorts'" if name == "ood" else "choose another name, such as 'site_b'"
                 raise ValueError(f"cohorts.{name}: the name '{name}' is taken; {hint}")
+        return self
+
+    @model_validator(mode="after")
+    def _degraded_copies(self) -> Task:
+        for name, other in self.others.items():
+            if other.of is None or other.degrade is None:
+                continue
+            key, whole = self.key_of(name), ["test", *(cohort for cohort, entry in self.others.items() if not entry.of)]
+            if other.of not in whole:
+                raise ValueError(f"{key}: 'of' names one of {', '.join(whole)}, not '{other.of}'")
+            if (sequence := other.degrade.sequence) and (sequence not in self.sequences or len(self.sequences) == 1):
+                raise ValueError(
+                    f"{key}: '{sequence}' is no sequence of the task that could be missing: {', '.join(self.sequences)}"
+                )
         return self
 
     @model_validator(mode="after")

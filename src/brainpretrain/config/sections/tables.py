@@ -12,17 +12,35 @@ from brainpretrain.config.sections.base import Count, Label, Name, NTrain, Posit
 class ReleasedFile(Section):
     """One file of a release; a checksum is None if none is on record."""
 
-    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")] = Field(
+        description="below the folder of weights; with a folder in front, files of one name are told apart by it"
+    )
     url: str
     bytes: Count | None = None
     md5: str | None = None
     sha256: str | None = None
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face, with the file at its top"
+    )
+    beside: list[Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]] = Field(
+        [], exclude_if=lambda value: not value, description="files to get from the same address, such as adaptation_plan.json"
+    )
 
 
 class Release(Section):
     """Encoders that others have published, a file per backbone. Its name is an `init`."""
 
     page: str
+    forbids: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="what the licence and the terms of the corpus forbid, where the abbreviations in `licence` do not say it",
+    )
+    sequences: list[str] = Field(
+        [],
+        exclude_if=lambda value: not value,
+        description="what its input channels are, of a network that reads several; empty: one channel of any sequence",
+    )
     licence: str | None = Field(description="null if it is not known")
     citation: str
     corpus: str = Field(description="what they were pretrained on, in words")
