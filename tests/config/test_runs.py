@@ -56,7 +56,7 @@ WRONG = [
     ("finetune", "recipe", {"log_every_steps": 5}, r"recipe\.log_every_steps: unknown key"),
     ("finetune", "recipe", {"stem": "both"}, r"recipe\.stem: Input should be 'divide', 'repeat' or 'random'"),
     ("finetune", "recipe.loss", {"smoth": 1.0}, r"recipe\.loss\.smoth: unknown key; did you mean 'smooth'\?"),
-    ("finetune", "", {"n_train": "some"}, r"n_train: a number from 1, or 'all'"),
+    ("finetune", "", {"n_train": "some"}, r"n_train: a number from 0, or 'all'"),
     ("finetune", "task", {"ignore": [1]}, r"task: label values occur twice in 'labels' and 'ignore'"),
     ("finetune", "backbone", {"decoder": "unett"}, r"there is no decoders/unett\.py[\s\S]*did you mean 'unet'\?"),
     ("finetune", "backbone.decoder_options", {"skip": True}, r"decoder_options\.skip: unknown key[\s\S]*did you mean 'skips'\?"),

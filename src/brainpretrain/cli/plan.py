@@ -17,12 +17,11 @@ from brainpretrain.cli.arguments import arg, command
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import tables
 from brainpretrain.plan.runs import Plan
-from brainpretrain.report import forecast
+from brainpretrain.report import forecast, jobs
 from brainpretrain.training import gpus
 from brainpretrain.words import count, duration
 
 STUDY = arg("study", nargs="?", default=None, metavar="STUDY", help="name in config/studies/, or path (default: of the settings)")
-STAGES = ("download", "preprocess", "cohorts", "weights", "training", "evaluation", "report")
 PROFILES = ("local", "workstation", "slurm")
 
 
@@ -85,7 +84,7 @@ def _jobs(study: str) -> list[str]:
     if ran.returncode:
         said = (ran.stderr + ran.stdout).partition("Error: ")[2] or ran.stderr[-2000:]
         raise UserError(f"the study cannot be run\n{said.strip()}")
-    rules = {rule: stage for stage in STAGES for file in _files(stage) for rule in _rules(file)}
+    rules = jobs.by_rule(Path())
     table = (ran.stdout + ran.stderr).rpartition("Job stats:")[2]
     counts: dict[str, int] = {}
     for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE):
@@ -93,16 +92,8 @@ def _jobs(study: str) -> list[str]:
             counts[rules.get(name, "report")] = counts.get(rules.get(name, "report"), 0) + int(number)
     if not counts:
         return ["  jobs  none: everything is up to date"]
-    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in STAGES if stage in counts)
+    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in jobs.STAGES if stage in counts)
     return [f"  jobs  {stages}: {sum(counts.values()):,} in all"]
-
-
-def _files(stage: str) -> list[Path]:
-    return [Path("rules") / f"{name}.smk" for name in ((stage, "figures") if stage == "report" else (stage,))]
-
-
-def _rules(file: Path) -> list[str]:
-    return re.findall(r"^ *(?:rule|checkpoint) (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def _hours(lines: list[forecast.Line]) -> list[str]:
