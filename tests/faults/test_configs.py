@@ -197,7 +197,11 @@ def test_72_an_index_without_the_sequence_or_with_too_few_subjects_is_refused(ti
 def test_72_a_test_set_that_will_be_empty_is_refused_before_anything_ran_with_a_seed_that_works(tmp_path):
     """Three subjects, each drawn by itself: the names of the raw files show that nobody is drawn, before there is an index."""
     workflow = own_data.make(tmp_path)
-    edit(workflow.root / "config/studies/own.yaml", "split: {kind: kfold, k: 3, seed: 6}", "split: {test_fraction: 0.3, block: 2, seed: 5}")
+    edit(
+        workflow.root / "config/studies/own.yaml",
+        "split: {kind: kfold, k: 3, seed: 6}",
+        "split: {test_fraction: 0.3, block: 2, seed: 5}",
+    )
     said = workflow.snakemake("-n", "--config", "study=own", check=False)
     assert "the cohort 'test' has no subjects" in said
     assert re.search(r"where: \S*own\.yaml: tasks\.own_csv, \S*data/own_csv\n", said), said
