@@ -123,8 +123,8 @@ def load_encoder(
         encoder: the network to fill, in place.
         tensors: state dict of the pretrained encoder.
         stem: `divide`, repeated and divided by c, so that c equal channels give the features of one; `repeat`, repeated as it
-            is; or `random`, where the weights stay those of `encoder`, which has been initialised. That also holds for a stem of several
-            channels, which cannot be repeated.
+            is; or `random`, where the weights stay those of `encoder`, which has been initialised, also in
+            place of a stem of several channels.
         where: file of `tensors`, for messages.
 
     Returns:
