@@ -1,5 +1,7 @@
 """Figures of the report, and the viewer of whole volumes next to it."""
 
+from dataclasses import replace
+
 from brainpretrain.plan.table_spec import fold_name
 
 OVERLAYS = STUDY + "/overlays"
@@ -10,14 +12,14 @@ FOLDS = [fold_name(fold, seed) for fold in range(CONFIG.study.folds) for seed in
 def table_runs(wildcards):
     """run.json of every training behind a table."""
     table = PLAN.tables[wildcards.table]
-    trainings = {evaluation.training for evaluation in PLAN.table_evaluations(table)}
+    trainings = {replace(e, arm=arm).training for e in PLAN.table_evaluations(table) for arm in e.arm.chain}
     trainings |= {pretraining.path for pretraining in PLAN.table_pretrainings(table)}
     return [f"{STUDY}/{training}/run.json" for training in sorted(trainings)]
 
 
 def table_candidates(wildcards):
     """run.json of the trainings from which the learning rates of a table were chosen."""
-    arms = {(e.arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])}
+    arms = {(arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table]) for arm in e.arm.chain}
     return sorted({f"{STUDY}/{e.training}/run.json" for arm, fold in arms for e in PLAN.candidates(arm, fold)})
 
 

@@ -43,7 +43,7 @@ def patches(cohort, seed=0, names=("s2", "s3"), per_case=4, ring=()):
     by_subject = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])
     lookup = label_lookup({"ball": [1]}, ring)
     cases = [case for name in names for case in by_subject[name]]
-    return ValidationPatches(FinetunePatches(cases, lookup, [16, 16, 16], Policy({}), 0.5, seed), per_case)
+    return ValidationPatches(FinetunePatches(cases, [lookup] * len(cases), [16, 16, 16], Policy({}), 0.5, seed), per_case)
 
 
 def test_voxels_are_counted_as_nnunet_counts_them():
@@ -79,7 +79,7 @@ def test_patches_are_centred_on_the_classes_in_turn(tmp_path):
     cohort = tiny.store(tmp_path, {"a": (label, np.eye(4))})
     lookup = label_lookup({"one": [1], "two": [2]}, [])
     (case,) = labelled_cases(read_tsv(cohort.table), cohort.folder, ["T1w"])["a"]
-    found = ValidationPatches(FinetunePatches([case], lookup, [8, 8, 8], Policy({}), 0.5, 0), 4)
+    found = ValidationPatches(FinetunePatches([case], [lookup], [8, 8, 8], Policy({}), 0.5, 0), 4)
     for number in range(4):
         centre = found[number]["label"][4, 4, 4]
         assert centre == 1 + number % 2

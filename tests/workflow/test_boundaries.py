@@ -97,6 +97,7 @@ LIGHT = [
     "cli.report_power",
     "cli.report_status",
     "cli.report_training",
+    "cli.report_watch",
     "cli.training_claim",
     "cli.training_schedule",
     "cli.weights_export",

@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
         "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
+        "config": ("plan", "check the files of config/ and plan every study, without running anything"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
             "download_datasets",
@@ -40,6 +41,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-augmentation": ("report_augmentation", "draw the effect of each transform of an augmentation policy"),
         "plot-pretext": ("report_pretext", "draw what a pretext makes of a volume"),
         "schema": ("report_status", "write the JSON schema of the config, for editors"),
+        "watch": ("report_watch", "watch a whole study on one screen or one page, while it runs"),
         "status": ("report_status", "show the state of every training"),
         "tables": ("report", "make the tables of a study from its scores"),
         "power": ("report_power", "show which differences a study can see, before it runs"),
@@ -60,10 +62,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "cohorts": {
         "split": ("cohorts", "split the subjects of a task into pool and test"),
         "ood": ("cohorts", "list the subjects of a cohort from another subset or data set"),
+        "source": ("cohorts_sources", "list the subjects of a further data set that trains the networks of a task"),
         "fold": ("cohorts", "order the pool as one fold draws its training cases"),
         "corpus": ("cohorts", "choose the volumes of a pretraining"),
         "fingerprint": ("cohorts_overlap", "fingerprint the stored volumes of a data set, to find copies of them elsewhere"),
-        "overlap": ("cohorts_overlap", "find subjects of a corpus that are also scored, by name and by image"),
+        "overlap": ("cohorts_overlap", "find subjects of a corpus, or of sources, that are also scored, by name and by image"),
     },
     "training": {
         "pretrain": ("training", "train an encoder without labels"),
@@ -98,6 +101,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "plot-budgets": ("report_figures", "draw the score over the number of labels"),
         "plot-robustness": ("report_figures", "draw the score over the strength of degradations"),
         "plot-loss": ("report_training", "draw the curves of a training"),
+        "plot-validation": ("report_training", "draw the validations of the fine-tunings of a table"),
         "plot-reconstructions": ("report_training", "draw how a pretrained network reconstructs masked patches"),
         "plot-alignments": ("report_corpus", "draw volumes that were brought onto the grid of another one"),
         "plot-composition": ("report_corpus", "draw the composition of a corpus"),
@@ -105,8 +109,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
         "page-overlays": ("report_overlays", "make the page that shows stored cases in 3-D"),
         "page-rejected": ("report_corpus", "list the volumes that preprocessing rejected"),
-        "page-encoders": (
-            "report_encoders",
+        "page-zoo": (
+            "report_zoo",
             "show which published encoder helps, by how much, at what cost, under which licence",
         ),
         "page-run": ("report_training", "show the run.json of a training as a page"),

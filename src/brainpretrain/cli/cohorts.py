@@ -17,7 +17,7 @@ from brainpretrain.cli.arguments import (
     mapping,
     pairs,
 )
-from brainpretrain.cohorts import filters, kfold, splits
+from brainpretrain.cohorts import filters, kfold, sources, splits
 from brainpretrain.cohorts.corpus import copies_in_corpus, filtered, make_corpus
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.preprocess.stored import read_stored_of
@@ -63,11 +63,16 @@ def ood(args: argparse.Namespace) -> None:
     SUBJECTS,
     arg("--fold", type=int, required=True, help="number of the fold, from 0"),
     arg("--block", type=int, required=True, help="this many first cases are disjoint between neighbouring folds"),
+    arg("--sources", type=Path, nargs="*", default=[], metavar="JSON", help="output of `source` for each source of the task"),
     OUT,
 )  # fmt: skip
 def fold(args: argparse.Namespace) -> None:
     """The first n subjects of the order are the training subjects of this fold for n_train = n, so label budgets are nested."""
-    write_json(args.out, splits.fold(read_json(args.subjects), args.fold, args.block))
+    subjects = read_json(args.subjects)
+    drawn = splits.fold(subjects, args.fold, args.block)
+    if args.sources:
+        drawn["sources"] = sources.orders([read_json(path) for path in args.sources], args.fold, subjects["seed"])
+    write_json(args.out, drawn)
 
 
 @command(

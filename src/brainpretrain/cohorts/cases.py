@@ -215,6 +215,14 @@ def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> 
     return lookup
 
 
+def source_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
+    """`label_lookup` for a source. If a class has no values there, all that is not named is ignored: it may be that class."""
+    lookup = label_lookup(labels, ignore)
+    if not all(labels.values()):
+        lookup[lookup == 0] = IGNORED
+    return lookup
+
+
 def side_pairs(labels: Mapping[str, Sequence[int]], left_right: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
     """Numbers of the classes that change places where an image is mirrored along x.
 

@@ -111,7 +111,7 @@ def split(index: pd.DataFrame, task: Mapping[str, Any], given: Path | None = Non
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
     if rows.empty:
         problem = "a split needs subjects with labels, and there are none"
-        raise UserError(problem, where=f"task on {task['dataset']}", fix=_where_labels_are(index, task["sequences"], "the task"))
+        raise UserError(problem, where=f"task on {task['dataset']}", fix=where_labels_are(index, task["sequences"], "the task"))
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
     draw, parts = rule.get("draw", "shuffle"), {}
     if rule.get("kind") == "kfold":
@@ -130,7 +130,7 @@ def split(index: pd.DataFrame, task: Mapping[str, Any], given: Path | None = Non
     return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
 
 
-def _where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
+def where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
     """Which subsets have labels for these sequences, or which sequences have any."""
     labelled = index[index["label"] != ""]
     if subsets := sorted(set(labelled[labelled["sequence"].isin(sequences)]["subset"])):
@@ -342,7 +342,7 @@ def ood(
         raise UserError(
             f"the cohort '{cohort}' of the data set '{spec['dataset']}' has no labelled subjects",
             where=where,
-            fix=_where_labels_are(index, task["sequences"], f"its '{cohort}'"),
+            fix=where_labels_are(index, task["sequences"], f"its '{cohort}'"),
         )
     subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
     return {"dataset": spec["dataset"], cohort: names} | subsets

@@ -19,7 +19,7 @@ from brainpretrain.plan.table_spec import EXTERNAL, RowSpec
 
 def rows(table: Table, row: Row) -> Iterator[RowSpec]:
     """The rows of an entry with `init: {external: ...}`; a list of n_train multiplies."""
-    choices = row.n_train or table.n_train
+    choices = table.n_train if row.n_train is None else row.n_train
     for n_train in choices if isinstance(choices, list) else [choices]:
         title = row.title
         if isinstance(choices, list) or n_train != table.n_train:

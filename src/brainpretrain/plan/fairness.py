@@ -13,7 +13,7 @@ from typing import Any
 from brainpretrain.config import Config
 from brainpretrain.config.sections import Finetune
 from brainpretrain.errors import UserError
-from brainpretrain.plan.runs import SCRATCH, Plan
+from brainpretrain.plan.runs import AFTER, SCRATCH, Plan
 from brainpretrain.plan.table_spec import RowSpec, TableSpec
 from brainpretrain.words import count
 
@@ -30,9 +30,11 @@ def differences(config: Config, row: RowSpec, base: RowSpec) -> list[str]:
         return []
     found = []
     recipes = [config.finetune[one.recipe] for one in (row, base)]
-    policies = [recipe.policy(one.init == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
+    policies = [recipe.policy(one.start == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
     if config.augmentations[policies[0]] != config.augmentations[policies[1]]:
         found.append(f"augmentation ({policies[0]}, not {policies[1]})")
+    if row.init.count(AFTER) != base.init.count(AFTER):
+        found.append("trainings before this one")
     found += _recipe_differences(*recipes)
     for key in ("backbone", "n_train"):
         if getattr(row, key) != getattr(base, key):

@@ -55,7 +55,7 @@ def added(config: Config, rows: dict[str, list[RowSpec]]) -> tuple[Config, dict[
         if not config.tables[name].probe:
             continue
         n_train = _n_train(config.tables[name], of_table)
-        chosen = [row for row in of_table if row.n_train == n_train and not row.external]
+        chosen = [row for row in of_table if row.n_train == n_train and not row.external and "--" not in row.init]
         for section, one in [("tables", name_of(name)), *(("finetune", name_of(row.recipe)) for row in chosen)]:
             if one in getattr(config, section):
                 problem = f"'{one}' has the name of a probe of the table '{name}'"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from brainpretrain.config.sections import Finetune
 from brainpretrain.errors import UserError
 from brainpretrain.plan.runs import Arm, Plan
+from brainpretrain.words import count
 
 
 def check(plan: Plan, arm: Arm) -> None:
@@ -39,8 +40,8 @@ def described(recipe: Finetune) -> str:
     rule = recipe.validation
     if rule is None:
         return ""
-    number = f"{rule.subjects} subjects" if rule.subjects >= 1 else f"{100 * rule.subjects:g} % of the subjects"
+    number = count(int(rule.subjects), "subject") if rule.subjects >= 1 else f"{100 * rule.subjects:g} % of the subjects"
     whose = "of n_train, which then do not train" if rule.taken_from == "training" else "of the pool besides n_train"
-    words = f"validated every {rule.every_steps} steps on {number} {whose}"
+    words = f"validated every {count(rule.every_steps, 'step')} on {number} {whose}"
     words += ", weights of the best pseudo-Dice" if recipe.select == "best" else ", last weights"
-    return words + (f", ended after {recipe.patience} validations without a better one" if recipe.patience else "")
+    return words + (f", ended after {count(recipe.patience, 'validation')} without a better one" if recipe.patience else "")

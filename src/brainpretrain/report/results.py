@@ -261,6 +261,8 @@ def _published(row: RowSpec, column: ColumnSpec, spec: TableSpec) -> dict[str, A
     """The published value of a cell, converted from printed units to those of scores.tsv."""
     scale = metric_of(spec).scale
     for cell in spec.published.cells if spec.published else ():
+        if cell.recipe not in (None, row.recipe):
+            continue
         if (cell.backbone, cell.init, cell.n_train, cell.column) == (row.backbone, row.init, row.n_train, column.title):
             sd = cell.sd / scale if cell.sd is not None else float("nan")
             return {"published": cell.value / scale, "published_sd": sd, "differs": cell.differs}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,8 +74,13 @@ class Training:
     validated: str = ""
 
 
-def collect(results: Path, study: str | None = None) -> list[Training]:
+def collect(results: Path, study: str | None = None, planned: Iterable[tuple[str, str]] | None = None) -> list[Training]:
     """All trainings below a results folder, or those of one study, in the order of their paths.
+
+    Args:
+        results: folder of the results.
+        study: its name.
+        planned: (study, run) of the trainings that are planned; None to ask the config in the current folder.
 
     Raises:
         UserError: there is no training.
@@ -87,7 +92,9 @@ def collect(results: Path, study: str | None = None) -> list[Training]:
             by_run[training.study, training.run] = training
     for training in _only_logged(results):
         by_run.setdefault((training.study, training.run), training)
-    for name, run in _planned(results, {study} if study else {training.study for training in by_run.values()}):
+    if planned is None:
+        planned = _planned(results, {study} if study else {training.study for training in by_run.values()})
+    for name, run in planned:
         by_run.setdefault((name, run), Training(name, run, "not begun"))
     trainings = [training for training in by_run.values() if study is None or training.study == study]
     if not trainings:

@@ -49,7 +49,7 @@ def write_table(
 
     Args:
         scores, spec, overlaps: as for `results.build`.
-        runs: run.json of the pretrainings by path, as for `costs.by_place`; needed by a table that shows hours.
+        runs: run.json of the trainings by path, as for `costs.by_place`; needed by a table that shows hours.
         pretrainings: log.csv of pretrainings in a study's folders. A warning is shown for each that a row starts from and that
             ends no better than the local mean.
 
@@ -67,6 +67,10 @@ def write_table(
         hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))
         grids["results"] = layouts.with_hours(grids["results"], spec, hours)
         frames["results"]["pretrain_hours"] = [round(value, 6) for value in hours for _ in spec.columns]
+    if spec.training_hours:
+        trained = costs.training_hours(spec, costs.by_place(runs or {}))
+        grids["results"] = layouts.with_training_hours(grids["results"], spec, trained)
+        frames["results"]["finetune_device_hours"] = [round(value, 6) for of_row in trained for value in of_row]
     warnings = local_mean_warnings(spec, pretrainings)
     grids = {part: replace(grid, warnings=warnings) for part, grid in grids.items()}
     for part, grid in grids.items():

@@ -87,32 +87,40 @@ class PretrainPatches(Dataset):
 class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
+    Cases of several data sets have a lookup of their own each. With `parts`, lists of cases, patches are taken from one part
+    after the other, so that each part gives equally many; without, every case gives equally many.
+
     Items: image, float16 (c x y z), and label, uint8 (x y z), the box that `policy` needs; its draws; seed; volume, the name
     of the case; and `scale` (c 4), if the rule of intensities scales them.
     """
 
     cases: list[Case]
-    lookup: np.ndarray
+    lookups: list[np.ndarray]
     patch: list[int]
     policy: Policy
     foreground_fraction: float
     seed: int
     rule: Rule = UNSCALED
+    parts: list[list[int]] = field(default_factory=list)
     _foreground: dict[int, np.ndarray] = field(default_factory=dict)
 
     def foreground(self, number: int) -> np.ndarray:
         """Voxels (n, 3) of case `number` that have a class, thinned out; each label is read once."""
         if number not in self._foreground:
-            label = self.cases[number].label(self.lookup)
+            label = self.cases[number].label(self.lookups[number])
             voxels = np.argwhere((label > 0) & (label != IGNORED))
             step = max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)
             self._foreground[number] = voxels[::step].astype(np.int16)
         return self._foreground[number]
 
     def case_of(self, number: int) -> int:
-        """Index of the case that sample `number` comes from: every case once per round, in a new order in each round."""
-        round_number, place = divmod(number, len(self.cases))
-        return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+        """Index of the case that sample `number` comes from: in a part, every case once per round, in a new order each time."""
+        if not self.parts:
+            round_number, place = divmod(number, len(self.cases))
+            return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+        number, part = divmod(number, len(self.parts))
+        round_number, place = divmod(number, len(self.parts[part]))
+        return int(np.random.default_rng([self.seed, round_number, part]).permutation(self.parts[part])[place])
 
     def source(self, number: int) -> tuple[str, Path]:
         """Name and first file of the case that sample `number` comes from."""
@@ -136,7 +144,7 @@ class FinetunePatches(Dataset):
         draws = self.policy.draw(seed, len(case.rows), self.patch)
         box, padding = crop_box(start, draws.box, case.shape)
         image = _read(case.image, box, padding, lead=1)
-        label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
+        label = _read(lambda b: case.label(self.lookups[index], b), box, padding, lead=0)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
         return item | {"volume": case.name} | _scale(self.rule, case.rows, case.folder)
 
@@ -161,7 +169,7 @@ class ValidationPatches(Dataset):
     def _voxels(self, index: int) -> list[np.ndarray]:
         """Voxels (n, 3) of each class that a case has, thinned out; each label is read once."""
         if index not in self._classes:
-            label = self.patches.cases[index].label(self.patches.lookup)
+            label = self.patches.cases[index].label(self.patches.lookups[index])
             found = [np.argwhere(label == value) for value in np.unique(label) if value not in (0, IGNORED)]
             thin = [voxels[:: max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)] for voxels in found]
             self._classes[index] = [voxels.astype(np.int16) for voxels in thin]

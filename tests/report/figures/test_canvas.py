@@ -11,10 +11,10 @@ import pytest
 
 from brainpretrain.errors import UserError
 from brainpretrain.report.costs import arms
-from brainpretrain.report.figures import budgets, cases, composition, costs, overlays, robustness, slices
+from brainpretrain.report.figures import budgets, cases, composition, costs, overlays, robustness, slices, validation
 from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.robustness import curves
-from figure_fixtures import augmented, corpus_and_tables, cube, curves_and_matches, log, npz, overlay, size_px
+from figure_fixtures import augmented, corpus_and_tables, cube, curves_and_matches, log, npz, overlay, size_px, watched
 from helpers import ROOT
 from report_fixtures import budget_spec, degraded_scores, degraded_spec, runs, spec, two_arms
 
@@ -33,6 +33,7 @@ FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "costs.png": lambda path, tmp: costs.draw(arms(two_arms(), spec(), runs()), spec(), path),
     "budgets.svg": lambda path, tmp: budgets.draw(*curves_and_matches(), budget_spec(), path),
     "robustness.svg": lambda path, tmp: robustness.draw(curves(degraded_scores(), degraded_spec()), degraded_spec(), path),
+    "validation.svg": lambda path, tmp: validation.draw(*watched(), path),
     "budgets.png": lambda path, tmp: budgets.draw(*curves_and_matches(), budget_spec(), path),
 }
 

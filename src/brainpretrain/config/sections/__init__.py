@@ -18,6 +18,7 @@ from brainpretrain.config.sections.data import (
     Dataset,
     Degradation,
     Filters,
+    LabelledSource,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -28,6 +29,7 @@ from brainpretrain.config.sections.data import (
 )
 from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, Study
 from brainpretrain.config.sections.tables import (
+    AfterRow,
     Column,
     External,
     MetricName,
@@ -59,6 +61,7 @@ __all__ = [
     "SECTIONS",
     "SGD",
     "AdamW",
+    "AfterRow",
     "Backbone",
     "Bootstrap",
     "Column",
@@ -73,6 +76,7 @@ __all__ = [
     "FinetuneRecipe",
     "Inference",
     "Label",
+    "LabelledSource",
     "Loss",
     "MetricName",
     "NTrain",

@@ -261,6 +261,22 @@ class OutOfDistribution(Section):
         return self
 
 
+class LabelledSource(Section):
+    """A further data set whose labelled cases train the networks of a task, and are never scored (`sources` of a recipe)."""
+
+    dataset: Name
+    subsets: list[str] = []
+    labels: dict[str, list[Label]] | None = Field(
+        None,
+        description="class name to values in the label files of this data set, with the class names of the task; null: as the"
+        " task. A class that the data set does not have gets []: the background of its cases, which may hold the class, then"
+        " trains nothing",
+    )
+    ignore: list[Label] | None = Field(None, description="values that do not train; null: as the task")
+    exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
+    n: Count | Literal["all"] = Field("all", description="subjects at most; the first of the order in which a fold draws them")
+
+
 # names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
 _TAKEN = ("train", "val", "test", "ood", "pool", "dataset", "subjects")
 _TAKEN_FORM = re.compile(r"fold\d+|.*_(seen|unseen)")  # splits of folds; parts of a cohort in a table by site
@@ -313,6 +329,9 @@ class Task(Segmentation):
     )
     preprocess: Name
     split: Split
+    sources: list[LabelledSource] = Field(
+        [], description="further data sets that train; recipes say how many of their subjects, and how they are mixed"
+    )
     ood: OutOfDistribution | None = None
     cohorts: dict[Name, OutOfDistribution] = Field({}, description="further cohorts like `ood`, by name; columns name them")
 
@@ -346,6 +365,12 @@ class Task(Segmentation):
             return {}
         labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
         return {"labels": labels, "ignore": self.ignore if other.ignore is None else other.ignore}
+
+    def source_labels(self, number: int) -> dict[str, Any]:
+        """`labels` (an empty list for a class that it does not have) and `ignore` of the label files of a source."""
+        source = self.sources[number]
+        labels = self.labels if source.labels is None else {name: source.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if source.ignore is None else source.ignore}
 
     def key_of(self, cohort: str) -> str:
         """The key of the entry of one of `others`."""
@@ -383,6 +408,24 @@ class Task(Segmentation):
                 values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
                 if twice := sorted({value for value in values if values.count(value) > 1}):
                     raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_of_sources(self) -> Task:
+        for number, source in enumerate(self.sources):
+            key = f"sources.{number}"
+            if source.labels is not None and set(source.labels) != set(self.labels):
+                names = ", ".join(self.labels)
+                raise ValueError(f"'{key}' needs labels with the class names of the task, [] for one that it lacks: {names}")
+            used = self.source_labels(number)
+            if not any(used["labels"].values()):
+                raise ValueError(f"'{key}' has none of the classes of the task")
+            values = [value for group in (*used["labels"].values(), used["ignore"]) for value in group]
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
+        places = [(source.dataset, tuple(sorted(source.subsets))) for source in self.sources]
+        if twice := [dataset for dataset, subsets in places if places.count((dataset, subsets)) > 1]:
+            raise ValueError(f"'sources' lists the data set '{twice[0]}' twice, with the same subsets")
         return self
 
     @model_validator(mode="after")

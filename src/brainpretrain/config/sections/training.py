@@ -191,6 +191,18 @@ class FinetuneRecipe(Training):
         " the coarsest; finest: the finest alone",
     )
     foreground_fraction: Share
+    sources: Count | Literal["all", "none", "matched"] = Field(
+        "all",
+        exclude_if=lambda number: number == "all",  # the field came later
+        description="for tasks with `sources`: how many subjects of each train besides the n_train of the target; matched: as"
+        " many as those of the target",
+    )
+    mixing: Literal["proportional", "balanced"] = Field(
+        "proportional",
+        exclude_if=lambda mixing: mixing == "proportional",  # the field came later
+        description="patches of a task with `sources`: proportional, every case of target and sources once per round; balanced,"
+        " equally many of the target and of each source",
+    )
     intensity: Literal["unit", "zscore", "ct"] = Field(
         "unit",
         exclude_if=lambda rule: rule == "unit",  # as for `stem`
