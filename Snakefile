@@ -102,11 +102,19 @@ def table_targets(name):
         targets.add(f"{TABLES}/{name}_sites.html")
     if specs.grids(PLAN, name):
         targets.add(f"{TABLES}/{name}_trainings.html")
+    if name in ZOO_TABLES:
+        targets.add(f"{FIGURES}/zoo.html")
+    if any(row.watched for row in table.rows):
+        targets.add(f"{FIGURES}/{name}_validation.svg")
     if specs.has_encoders(PLAN, name):
         targets.add(f"{TABLES}/{name}_encoders.html")
     if table.has_budgets():
         targets.add(f"{FIGURES}/{name}_budgets.html")
-    targets |= {f"{FIGURES}/{evaluation.arm.path}/{evaluation.cohort}.png" for evaluation in PLAN.table_scored(table)}
+    if table.has_degraded():
+        targets.add(f"{FIGURES}/{name}_robustness.svg")
+    for evaluation in PLAN.table_scored(table):
+        if not CONFIG.tasks[evaluation.arm.task].degradation_of(evaluation.cohort):  # of images that no file shows
+            targets.add(f"{FIGURES}/{evaluation.arm.path}/{evaluation.cohort}.png")
     for evaluation in PLAN.table_evaluations(table):
         targets |= {f"{FIGURES}/{evaluation.arm.path}/{figure}" for figure in ("loss.svg", "run.html")}
     for pretraining in PLAN.table_pretrainings(table):

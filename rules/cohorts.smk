@@ -10,6 +10,7 @@ def fingerprints_of(task, cohort):
 rule split:
     input:
         index=lambda w: INDEX.format(dataset=CONFIG.tasks[w.task].dataset),
+        given=lambda w: CONFIG.tasks[w.task].split.file or [],
     output:
         SUBJECTS,
     log:
@@ -22,9 +23,10 @@ rule split:
         asked=lambda w: " ".join(":".join(pair) for pair in PLAN.draws(w.task)),
     params:
         task=as_json(specs.task_split, "task"),
+        given=option("--given", "given"),
     shell:
-        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} --out {output:q}"
-        " > {log:q} 2>&1"
+        "brainpretrain split --index {input.index:q} --task {params.task:q} --asked {resources.asked} {params.given:q}"
+        " --out {output:q} > {log:q} 2>&1"
 
 
 rule ood:
@@ -47,9 +49,56 @@ rule ood:
         " --cohort {wildcards.cohort} --out {output:q} > {log:q} 2>&1"
 
 
+def scored_cohorts(task):
+    """The cohorts of a task that the study scores."""
+    return [cohort for name, cohort in PLAN.cohorts if name == task]
+
+
+def source_indexes(pattern):
+    """An input or param: `pattern` for the data sets of the sources of a task and of its cohorts that are scored."""
+
+    def paths(wildcards):
+        entry = CONFIG.tasks[wildcards.task]
+        scored = {entry.dataset_of(cohort) for cohort in scored_cohorts(wildcards.task)}
+        used = {entry.sources[number].dataset for number in PLAN.sources_of(wildcards.task)}
+        return expand(pattern, dataset=sorted(scored | used))
+
+    return paths
+
+
+def source_cohorts(pattern):
+    """An input or param: `pattern` for every cohort of the task that is scored."""
+    return lambda w: [
+        pattern.format(task=w.task, cohort=cohort, path=subjects_of(w.task, cohort)) for cohort in scored_cohorts(w.task)
+    ]
+
+
+rule source:
+    input:
+        indexes=source_indexes(INDEX),
+        cohorts=lambda w: sorted(set(source_cohorts("{path}")(w))),
+    output:
+        TASK_SOURCE,
+    log:
+        STUDY + "/logs/source/{task}/{number}.log",
+    wildcard_constraints:
+        number=r"\d+",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        source=lambda w: specs.as_json(specs.task_source(CONFIG, w.task, int(w.number))),
+        cohorts=source_cohorts("{cohort}={path}"),
+        indexes=source_indexes("{dataset}=" + INDEX),
+    shell:
+        "brainpretrain source --source {params.source:q} --cohorts {params.cohorts:q} --indexes {params.indexes:q}"
+        " --out {output:q} > {log:q} 2>&1"
+
+
 rule fold:
     input:
-        SUBJECTS,
+        subjects=SUBJECTS,
+        sources=of_sources(TASK_SOURCE),
     output:
         SPLIT,
     log:
@@ -62,7 +111,8 @@ rule fold:
     params:
         block=lambda w: PLAN.block(w.task),
     shell:
-        "brainpretrain fold --subjects {input:q} --fold {wildcards.fold} --block {params.block} --out {output:q} > {log:q} 2>&1"
+        "brainpretrain fold --subjects {input.subjects:q} --fold {wildcards.fold} --block {params.block}"
+        " --sources {input.sources:q} --out {output:q} > {log:q} 2>&1"
 
 
 def of_pools(pattern):
@@ -163,3 +213,40 @@ rule overlap:
         " --fingerprints {params.fingerprints:q} --cohort-fingerprints {params.scored:q} --near {params.near}"
         " --protocol {params.protocol} --out {output.overlap:q} --pairs {output.pairs:q}"
         " --pictures {output.pictures:q} > {log:q} 2>&1"
+
+
+# patients never stand on both sides: no table is made if a source holds a scored subject, by name or by image
+rule overlap_sources:
+    input:
+        sources=of_sources(TASK_SOURCE),
+        cohorts=lambda w: sorted(set(source_cohorts("{path}")(w))),
+        indexes=source_indexes(INDEX),
+        fingerprints=lambda w: sorted(
+            {*of_sources(FINGERPRINTS)(w), *(fingerprints_of(w.task, cohort) for cohort in scored_cohorts(w.task))}
+        ),
+        volumes=lambda w: sorted(
+            {*of_sources(VOLUMES)(w), *(cohort_volumes_of(w.task, cohort) for cohort in scored_cohorts(w.task))}
+        ),
+    output:
+        overlap=SOURCE_OVERLAP,
+        pairs=STUDY + "/splits/{task}/sources/pairs.tsv",
+        pictures=STUDY + "/splits/{task}/sources/pairs.npz",
+    log:
+        STUDY + "/logs/overlap_sources/{task}.log",
+    priority: 100
+    conda:
+        "../envs/environment.yaml"
+    threads: 4
+    resources:
+        mem_mb=per_attempt(8000),
+        runtime=per_attempt(240),
+    params:
+        cohorts=source_cohorts("{task}:{cohort}={path}"),
+        indexes=source_indexes("{dataset}=" + INDEX),
+        fingerprints=of_sources("{dataset}=" + FINGERPRINTS),
+        scored=lambda w: [f"{w.task}:{cohort}={fingerprints_of(w.task, cohort)}" for cohort in scored_cohorts(w.task)],
+        near=CONFIG.settings.near_copy,
+    shell:
+        "brainpretrain overlap --sources {input.sources:q} --cohorts {params.cohorts:q} --indexes {params.indexes:q}"
+        " --fingerprints {params.fingerprints:q} --cohort-fingerprints {params.scored:q} --near {params.near}"
+        " --protocol strict --out {output.overlap:q} --pairs {output.pairs:q} --pictures {output.pictures:q} > {log:q} 2>&1"

@@ -16,6 +16,8 @@ OVERLAP = STUDY + "/corpora/{corpus}/overlap.tsv"
 SUBJECTS = STUDY + "/splits/{task}/subjects.json"
 OTHERS = STUDY + "/splits/{task}/{cohort}.json"
 SPLIT = STUDY + "/splits/{task}/fold{fold}.json"
+TASK_SOURCE = STUDY + "/splits/{task}/sources/{number}.json"
+SOURCE_OVERLAP = STUDY + "/splits/{task}/sources/overlap.tsv"
 PRETRAIN = STUDY + "/pretrain/{corpus}/{pretext}/{backbone}"
 ARM = STUDY + "/finetune/{task}/{backbone}/{init}/{recipe}/n{n_train}"
 FOLD = ARM + "/fold{fold}"
@@ -44,7 +46,7 @@ wildcard_constraints:
     pretext="[a-z0-9_]+",
     backbone="[a-z0-9_]+",
     task="[a-z0-9_]+",
-    init="[a-z0-9_]+(-on-[a-z0-9_]+)?",
+    init=r"[a-z0-9_]+(-on-[a-z0-9_]+)?(--[a-z0-9_]+--n(\d+|all))*",
     release="[a-z0-9_]+",
     recipe="[a-z0-9_]+",
     n_train=r"\d+|all",
@@ -97,6 +99,19 @@ def of_corpus(pattern):
     return paths
 
 
+def of_sources(pattern):
+    """An input or param: `pattern` for every source of the task, if an arm of the study trains on them."""
+
+    def paths(wildcards):
+        task = CONFIG.tasks[wildcards.task]
+        return [
+            pattern.format(task=wildcards.task, number=number, dataset=task.sources[number].dataset, preprocess=task.preprocess)
+            for number in PLAN.sources_of(wildcards.task)
+        ]
+
+    return paths
+
+
 def split_of(wildcards):
     """The split of the fold of a training; its seeds have the same."""
     return SPLIT.format(task=wildcards.task, fold=read_fold_name(wildcards.fold)[0])
@@ -104,8 +119,13 @@ def split_of(wildcards):
 
 def cohort_volumes(wildcards):
     """Table of the stored volumes of the data set of a cohort."""
-    task = CONFIG.tasks[wildcards.task]
-    return VOLUMES.format(dataset=task.dataset_of(wildcards.cohort), preprocess=task.preprocess)
+    return cohort_volumes_of(wildcards.task, wildcards.cohort)
+
+
+def cohort_volumes_of(task, cohort):
+    """As `cohort_volumes`, by the names of task and cohort."""
+    entry = CONFIG.tasks[task]
+    return VOLUMES.format(dataset=entry.dataset_of(cohort), preprocess=entry.preprocess)
 
 
 def cohort_root(wildcards):

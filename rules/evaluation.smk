@@ -34,7 +34,7 @@ rule predict_cohort:
         launcher="",
         root=cohort_root,
     params:
-        task=as_json(specs.task_prediction, "task"),
+        task=as_json(specs.task_prediction, "task", "cohort"),
         fixed=option("--fixed", "fixed"),
         inference=as_json(specs.inference, "recipe"),
     shell:
@@ -120,7 +120,7 @@ rule bids:
     resources:
         root=cohort_root,
     params:
-        task=as_json(specs.task_prediction, "task"),
+        task=as_json(specs.task_prediction, "task", "cohort"),
         fixed=option("--fixed", "fixed"),
         dataset=lambda w: specs.module(CONFIG, CONFIG.tasks[w.task].dataset_of(w.cohort)),
     shell:

@@ -1,5 +1,7 @@
 """Figures of the report, and the viewer of whole volumes next to it."""
 
+from dataclasses import replace
+
 from brainpretrain.plan.table_spec import fold_name
 
 OVERLAYS = STUDY + "/overlays"
@@ -10,14 +12,14 @@ FOLDS = [fold_name(fold, seed) for fold in range(CONFIG.study.folds) for seed in
 def table_runs(wildcards):
     """run.json of every training behind a table."""
     table = PLAN.tables[wildcards.table]
-    trainings = {evaluation.training for evaluation in PLAN.table_evaluations(table)}
+    trainings = {replace(e, arm=arm).training for e in PLAN.table_evaluations(table) for arm in e.arm.chain}
     trainings |= {pretraining.path for pretraining in PLAN.table_pretrainings(table)}
     return [f"{STUDY}/{training}/run.json" for training in sorted(trainings)]
 
 
 def table_candidates(wildcards):
     """run.json of the trainings from which the learning rates of a table were chosen."""
-    arms = {(e.arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table])}
+    arms = {(arm, e.fold) for e in PLAN.table_evaluations(PLAN.tables[wildcards.table]) for arm in e.arm.chain}
     return sorted({f"{STUDY}/{e.training}/run.json" for arm, fold in arms for e in PLAN.candidates(arm, fold)})
 
 
@@ -59,6 +61,29 @@ rule plot_costs:
         " > {log:q} 2>&1"
 
 
+def watched_logs(wildcards):
+    """Logs of the fine-tunings of a table that are validated."""
+    recipes = {row.recipe for row in PLAN.tables[wildcards.table].rows if row.watched}
+    evaluations = PLAN.table_evaluations(PLAN.tables[wildcards.table])
+    return sorted({f"{STUDY}/{e.training}/log.csv" for e in evaluations if e.arm.recipe in recipes})
+
+
+rule plot_validation:
+    input:
+        watched_logs,
+    output:
+        shown(FIGURES + "/{table}_validation.svg", RESULTS_SECTION, "validation", table="{table}", shows="validation"),
+    log:
+        STUDY + "/logs/plot_validation/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+    shell:
+        "brainpretrain plot-validation --logs {input:q} --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
+
+
 rule plot_budgets:
     input:
         scores=table_scores,
@@ -80,6 +105,24 @@ rule plot_budgets:
     shell:
         "brainpretrain plot-budgets --scores {input.scores:q} --runs {input.runs:q} --spec {params.spec:q}"
         " --bootstrap {params.bootstrap:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+rule plot_robustness:
+    input:
+        table_scores,
+    output:
+        svg=shown(FIGURES + "/{table}_robustness.svg", RESULTS_SECTION, "robustness", table="{table}", shows="robustness"),
+        tsv=FIGURES + "/{table}_robustness.tsv",
+    log:
+        STUDY + "/logs/plot_robustness/{table}.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        spec=table_spec,
+        out=subpath(output.svg, parent=True),
+    shell:
+        "brainpretrain plot-robustness --scores {input:q} --spec {params.spec:q} --out {params.out:q} > {log:q} 2>&1"
 
 
 rule plot_composition:

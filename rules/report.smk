@@ -33,10 +33,18 @@ def table_overlaps(wildcards):
     return [OVERLAP.format(corpus=corpus) for corpus in sorted({pretraining.corpus for pretraining in pretrainings})]
 
 
+def table_source_overlaps(wildcards):
+    """The audits of the sources behind a table: a source that holds a scored subject gets no table."""
+    tasks = dict.fromkeys(column.task for column in PLAN.tables[wildcards.table].columns)
+    return [SOURCE_OVERLAP.format(task=task) for task in tasks if task in PLAN.with_sources]
+
+
 def table_hours(wildcards):
-    """run.json of the pretrainings of a table that shows their hours."""
+    """run.json of the pretrainings and fine-tunings of a table that shows their hours."""
     table = PLAN.tables[wildcards.table]
-    return [f"{STUDY}/{p.path}/run.json" for p in PLAN.table_pretrainings(table)] if table.hours else []
+    trained = sorted({evaluation.training for evaluation in PLAN.table_evaluations(table)}) if table.training_hours else []
+    pretrained = [p.path for p in PLAN.table_pretrainings(table)] if table.hours else []
+    return [f"{STUDY}/{path}/run.json" for path in [*pretrained, *trained]]
 
 
 def table_pretraining_logs(wildcards):
@@ -54,6 +62,7 @@ rule table:
     input:
         scores=table_scores,
         overlaps=table_overlaps,
+        source_overlaps=table_source_overlaps,
         runs=table_hours,
         pretrainings=table_pretraining_logs,
     output:
@@ -83,6 +92,30 @@ rule table:
     shell:
         "brainpretrain table --scores {input.scores:q} --spec {params.spec:q} --overlaps {params.overlaps:q} --runs {input.runs:q}"
         " --pretrainings {input.pretrainings:q} --out {params.out:q} > {log:q} 2>&1"
+
+
+ZOO_TABLES = specs.zoo_tables(PLAN)
+
+
+rule page_zoo:
+    input:
+        verdicts=expand(TABLES + "/{table}_verdicts.tsv", table=ZOO_TABLES),
+        costs=expand(FIGURES + "/{table}_costs.tsv", table=ZOO_TABLES),
+    output:
+        html=shown(FIGURES + "/zoo.html", RESULTS_SECTION, "zoo", shows="published encoders"),
+        tsv=FIGURES + "/zoo.tsv",
+        md=FIGURES + "/zoo.md",
+    log:
+        STUDY + "/logs/page_zoo.log",
+    localrule: True
+    conda:
+        "../envs/environment.yaml"
+    params:
+        releases=lambda w: specs.as_json(specs.releases(PLAN)),
+        spec=lambda w: specs.as_json(PLAN.tables[ZOO_TABLES[0]]),
+    shell:
+        "brainpretrain page-zoo --verdicts {input.verdicts:q} --costs {input.costs:q} --releases {params.releases:q}"
+        " --spec {params.spec:q} --out {output:q} > {log:q} 2>&1"
 
 
 def sites_inputs(wildcards):
@@ -227,7 +260,7 @@ rule licences:
 
 rule page_overlap:
     input:
-        overlaps=expand(OVERLAP, corpus=PLAN.corpora),
+        overlaps=expand(OVERLAP, corpus=PLAN.corpora) + expand(SOURCE_OVERLAP, task=PLAN.with_sources),
         pairs=expand(STUDY + "/corpora/{corpus}/pairs.{kind}", corpus=PLAN.corpora, kind=["tsv", "npz"]),
         splits=expand(SUBJECTS, task=PLAN.tasks),
     output:
@@ -238,8 +271,10 @@ rule page_overlap:
     conda:
         "../envs/environment.yaml"
     params:
-        audits=expand("{corpus}=" + OVERLAP, corpus=PLAN.corpora),
-        protocols=[f"{corpus}={CONFIG.corpora[corpus].protocol}" for corpus in PLAN.corpora],
+        audits=expand("{corpus}=" + OVERLAP, corpus=PLAN.corpora)
+        + expand("sources_of_task:{task}=" + SOURCE_OVERLAP, task=PLAN.with_sources),
+        protocols=[f"{corpus}={CONFIG.corpora[corpus].protocol}" for corpus in PLAN.corpora]
+        + [f"sources_of_task:{task}=sources" for task in PLAN.with_sources],
         splits=expand("{task}=" + SUBJECTS, task=PLAN.tasks),
         near=CONFIG.settings.near_copy,
     shell:

@@ -73,7 +73,9 @@ def finetune_config(wildcards):
 
 
 def initial_encoder(wildcards):
-    """The encoder that an arm starts from; none from scratch."""
+    """What an arm starts from: an encoder, or the network of the arm before it in the same fold; none from scratch."""
+    if before := arm_of(wildcards).before:
+        return f"{STUDY}/{before.path}/fold{wildcards.fold}/model.safetensors"
     pretraining = arm_of(wildcards).pretraining
     if pretraining:
         return f"{STUDY}/{pretraining.path}/encoder.safetensors"
@@ -90,20 +92,27 @@ def task_volumes(wildcards):
 
 def chosen_rate(wildcards):
     """The learning rate that was chosen for an arm in a fold; none if its recipe has no grid."""
-    if not CONFIG.finetune[wildcards.recipe].lr_grid:
+    if not PLAN.candidates(arm_of(wildcards), 0):
         return []
     return RATE.format(**{**wildcards, "fold": read_fold_name(wildcards.fold)[0]})
 
 
 def starting_point(wildcards, input):
-    """Options with the initial encoder and the chosen learning rate, as far as an arm has them."""
+    """Options with the initial weights, the chosen learning rate and the sources, as far as an arm has them."""
     given = (("--init", input.init), ("--rate", input.rate))
-    return [word for option, file in given if file for word in (option, file)]
+    words = [word for option, file in given if file for word in (option, file)]
+    return [*words, "--sources", *trained_sources("{dataset}=" + VOLUMES)(wildcards)] if input.sources else words
+
+
+def trained_sources(pattern):
+    """An input or option: `pattern` for every source that the recipe of an arm trains on."""
+    return lambda w: of_sources(pattern)(w) if CONFIG.finetune[w.recipe].sources != "none" else []
 
 
 rule finetune:
     input:
         volumes=task_volumes,
+        sources=trained_sources(VOLUMES),
         init=initial_encoder,
         rate=chosen_rate,
         split=split_of,

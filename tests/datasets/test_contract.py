@@ -219,6 +219,20 @@ def test_names_of_one_patient_are_resolved(tmp_path: Path) -> None:
     assert found["pool"] == sorted(cases) and found["patients"] == {case: found["patients"][case] for case in sorted(cases[:4])}
 
 
+def test_no_fold_trains_on_a_person_of_nichart_whom_it_scores(tmp_path: Path) -> None:
+    names = [f"Subj{number}" for number in (1, 8, 9, 10, 15, 16)]
+    build(tmp_path, [f"{name}/{kind}.nii.gz" for name in names for kind in ("T1", "FLAIR", "dlwmls")])
+    rows = pd.DataFrame(index(datasets.load("nichart_demo_wmh"), tmp_path))
+    person = dict(zip(rows["subject"], rows["patient"], strict=True))
+    assert len(set(person.values())) == 3
+    for seed in range(6):
+        rule = {"seed": seed, "test_fraction": 0.34, "draw": "shuffle"}
+        found = splits.split(rows, {"dataset": "d", "sequences": ["FLAIR"], "subsets": [], "split": rule})
+        scored = {person[name] for name in found["test"]}
+        assert scored & {person[name] for name in found["pool"]}  # by name the draw puts a person on both sides
+        assert not scored & {person[name] for name in splits.training_pool(found)}
+
+
 @pytest.mark.parametrize("name", [name for name in NAMES if datasets.load(name).expected])
 def test_one_shard_for_256_expected_volumes(name: str) -> None:
     dataset = datasets.load(name)

@@ -180,6 +180,26 @@ def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_its_image(renamed:
     assert "other: p7" in page and page.count("data:image/png;base64,") == 1 and "s2_T1w above, p7_T1w of other below" in page
 
 
+def test_89_a_scored_subject_in_a_source_of_its_task_is_refused_by_its_image(renamed, capsys):
+    """By name it is left out of the source before (tests/cohorts/test_sources.py)."""
+    _, folder = renamed
+    for name in ("tiny", "other"):
+        line = ["fingerprint", "--volumes", f"{folder}/{name}/volumes.tsv", "--out", f"{folder}/{name}/fingerprints.npz"]
+        assert cli.main(line) == 0
+    rows = read_tsv(folder / "other.tsv").assign(label="x")
+    write_tsv(folder / "other.tsv", rows)
+    write_tsv(folder / "tiny.tsv", read_tsv(folder / "tiny.tsv").assign(patient=""))
+    source = json.dumps({"dataset": "other", "sequences": ["T1w"], "subsets": [], "exclude": []})
+    line = ["source", "--source", source, "--cohorts", f"test={folder}/split.json", "--out", f"{folder}/source.json"]
+    assert cli.main([*line, "--indexes", f"other={folder}/other.tsv", f"tiny={folder}/tiny.tsv"]) == 0
+    assert read_json(folder / "source.json")["pool"] == ["p7"] and "source other: 1 subjects" in capsys.readouterr().out
+    line = ["--sources", f"{folder}/source.json", *overlap_line(folder, "strict")[3:]]
+    assert cli.main(["overlap", *line]) == 2 and not (folder / "overlap.tsv").exists()
+    said = capsys.readouterr().err
+    assert "subjects that will be scored are in the sources of the task" in said and "s2 is p7 of other" in said
+    assert "name them in 'exclude' of the source\n" in said and "amaes" not in said and "exclude: [p7]" in said
+
+
 def test_27_a_scored_subject_in_a_strict_corpus_is_refused_by_name(cohort, tmp_path, capsys):
     table = read_tsv(cohort.table)
     write_tsv(tmp_path / "tiny.tsv", table[["volume", "subject", "site"]])
@@ -233,7 +253,7 @@ def test_28_no_subject_for_the_pool_or_for_a_cohort(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("n_train: 2\n", "n_train: 0\n", r"n_train: a number from 1, or 'all' (found 0)"),
+        ("n_train: 2\n", "n_train: 0\n", "n_train 0 of task 'tissue' trains on nothing: the task has no sources"),
         ("cohort: test}", "cohort: val}", "n_train 'all' leaves no case of task 'tissue' for the cohort 'val'"),
     ],
 )

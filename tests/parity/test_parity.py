@@ -133,7 +133,7 @@ def test_the_figures_of_the_authors_programs(path, monkeypatch):
     monkeypatch.setattr(models_genesis, "SHUFFLES", 6)
     monkeypatch.setattr(swinunetr, "BATCHES", 30)
     lines = list(parity.lines(path))
-    assert len(lines) > 20 and [line for line in lines if not line.passes] == []
+    assert len(lines) > 10 and [line for line in lines if not line.passes] == []
 
 
 class Dice:

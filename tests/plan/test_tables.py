@@ -58,7 +58,7 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
         ("    corpus: brains45k", "    metric: lesion_f1\n    corpus: brains45k", "'brats21_flair' names no lesions"),
         ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: ood", "'isles22_dwi' has no cohort 'ood'"),
         ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: vla",
-         r"no cohort 'vla'\n *where: .*tables.yaml: tables.table4.columns\n.*did you mean 'val'\?.*'cohorts: \{vla: \{dataset: "),
+         r"no cohort 'vla'\n *where: .*tables.yaml: tables.table4.columns\.\d+(, line \d+)?\n.*did you mean 'val'\?.*'cohorts: \{vla: \{dataset: "),
         ("task: isles22_dwi, cohort: val", "task: isles22_dwi, cohort: Site B", "cohort: 'Site B' becomes a part of paths"),
         ("init: swinunetr}", "init: swinunetr, n_train: all}", "n_train 'all' leaves no case"),
         ("init: swinunetr}", "init: swinunet}", r"no entry 'swinunet' in 'pretexts' or 'weights'[\s\S]*did you mean 'swinunetr'"),
@@ -68,6 +68,63 @@ def test_one_more_fold_adds_only_that_fold(config_dir, paper):
 )  # fmt: skip
 def test_a_table_names_what_does_not_exist(config_dir, old, new, message):
     edit(config_dir / "tables.yaml", old, new)
+    with pytest.raises(UserError, match=message):
+        tables.make(config.load(config_dir))
+
+
+COLUMN = "{title: BraTS21, task: brats21_flair, cohort: test}"
+
+
+def with_degraded(config_dir, how):
+    """The config of the paper with a degraded cohort of BraTS21 and a column of it."""
+    split = "    split: {seed: 4215532,"
+    edit(config_dir / "tasks.yaml", split, f"    cohorts: {{worse: {how}}}\n{split}")
+    edit(
+        config_dir / "tables.yaml", COLUMN, f"{COLUMN}\n      - {COLUMN.replace('test', 'worse').replace('BraTS21', 'worse', 1)}"
+    )
+
+
+def test_a_degraded_cohort_is_scored_by_the_same_models(config_dir, paper):
+    with_degraded(config_dir, "{of: test, degrade: {kind: thick_slices, strength: 4}}")
+    made = tables.make(config.load(config_dir))
+    new = set(made.evaluations) - set(paper.evaluations)
+    assert {e.cohort for e in new} == {"worse"} and made.trainings == paper.trainings
+    (column,) = [column for column in made.tables["table4"].columns if column.degraded]
+    assert column.degraded.model_dump() == {"of": "test", "kind": "thick_slices", "strength": 4, "sequence": None}
+    assert made.tables["table4"].has_degraded() and not paper.tables["table4"].has_degraded()
+    assert specs.task_ood(made.config, "brats21_flair", "worse")["ood"] == {"of": "test"}
+    worse, test = (specs.task_prediction(made.config, "brats21_flair", cohort) for cohort in ("worse", "test"))
+    assert worse == test | {"degrade": {"kind": "thick_slices", "strength": 4}}
+    assert test == specs.task_prediction(paper.config, "brats21_flair", "test")
+
+
+def test_another_program_cannot_predict_images_that_no_file_holds(config_dir):
+    with_degraded(config_dir, "{of: test, degrade: {kind: noise, strength: 0.1}}")
+    row = "init: swinunetr}"
+    edit(config_dir / "tables.yaml", row, f"{row}\n      - {{title: Theirs, init: {{external: there}}}}")
+    with pytest.raises(UserError, match="another program cannot predict the cohort 'worse'"):
+        tables.make(config.load(config_dir))
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("{of: test}", "'of' and 'degrade' go together"),
+        ("{dataset: wmh, degrade: {kind: noise, strength: 1}}", "'of' and 'degrade' go together"),
+        ("{degrade: {kind: noise, strength: 1}}", "either 'dataset', or 'of'"),
+        ("{of: val, degrade: {kind: noise, strength: 1}}", "'of' names one of test, not 'val'"),
+        ("{of: worse, degrade: {kind: noise, strength: 1}}", "'of' names one of test, not 'worse'"),
+        ("{of: test, by_site: true, degrade: {kind: noise, strength: 1}}", "takes no 'by_site'"),
+        ("{of: test, degrade: {kind: noise}}", "'noise' takes 'strength'"),
+        ("{of: test, degrade: {kind: noise, strength: 1, sequence: T1w}}", "no 'sequence'"),
+        ("{of: test, degrade: {kind: noise, strength: 1, axis: x}}", "'axis' goes with 'thick_slices'"),
+        ("{of: test, degrade: {kind: missing_sequence, sequence: FLAIR}}", "no sequence of the task that could be missing"),
+        ("{of: test, degrade: {kind: thick_slices, strength: 1}}", "no thicker than the stored voxels of 1 mm"),
+        ("{of: test, degrade: {kind: blur, strength: 1}}", "thick_slices"),
+    ],
+)
+def test_what_no_degraded_cohort_can_be_is_refused(config_dir, how, message):
+    with_degraded(config_dir, how)
     with pytest.raises(UserError, match=message):
         tables.make(config.load(config_dir))
 
@@ -347,6 +404,6 @@ def test_a_task_on_a_sequence_without_labels_is_refused(config_dir):
         "sequences: [CT]\n    labels:\n      A_Carotid_L",
         "sequences: [T1w]\n    labels:\n      A_Carotid_L",
     )
-    problem = r"'han_seg' were drawn on CT, and the task takes none of them\n.*tasks\.han_seg\.sequences\n.*sequences: \[CT\]"
+    problem = r"'han_seg' were drawn on CT, and the task takes none of them\n.*tasks\.han_seg\.sequences(, line \d+)?\n.*sequences: \[CT\]"
     with pytest.raises(UserError, match=problem):
         tables.make(config.load(config_dir, {"study": "s3d"}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def test_a_session_is_stored_in_the_space_of_the_atlas(stored: Any, atlas: Path)
     # the lesion of the atlas's head is where the stored label has it
     at = geometry.stored_to_world(np.argwhere(case.label(np.arange(256, dtype=np.uint8)) == 1))
     assert np.linalg.norm(at.mean(axis=0) - pairs.LESION[0]) < 1
+
+
+def test_a_header_that_places_a_volume_far_off_does_not_keep_it_from_its_atlas(atlas: Path) -> None:
+    """As releases of OASIS do, whose volumes begin at the origin: by the headers nothing overlaps."""
+    fixed = nifti.read_volume(atlas)
+    away = np.eye(4)
+    away[:3, 3] = [500, -300, 200]
+    moving = replace(fixed, affine=away @ fixed.affine)
+    matrix, metric, before = sitk.register(fixed, moving, "rigid", of_atlas=True)
+    corners = np.array([[-20, -20, -20, 1], [20, 20, 20, 1]]).T
+    assert np.abs((matrix - away) @ corners).max() < 1 and metric < 0 and before is None
 
 
 def test_labels_and_logits_return_to_the_grid_of_the_image(stored: Any) -> None:

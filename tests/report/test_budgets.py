@@ -138,3 +138,15 @@ def test_seeds_of_a_fold_are_one_draw() -> None:
     options = table.bootstrap
     matched = [budgets.matched(s, t, p, options) for s, t, p in ((scores, table, once), (twice, seeded, both))]
     pd.testing.assert_frame_equal(*matched)
+
+
+def test_from_zero_to_the_smallest_number_a_curve_is_straight() -> None:
+    """A source alone has 0 labels of the target, whose logarithm is not finite."""
+    values = np.array([[0.5, 0.7, 0.8], [0.5, 0.6, 0.8], [0.7, 0.8, 0.9]])
+    assert budgets.reach([0, 10, 20], values, np.array([0.6, 0.5, 0.95])).tolist() == [5, 0, np.inf]
+
+
+def test_full_supervision_is_the_baseline_with_most_labels() -> None:
+    arms = [("scratch", "short", 10.0), ("scratch", "long", 300.0), ("pretrained", "short", 10.0)]
+    table = pd.DataFrame([{"backbone": "b", "init": init, "recipe": recipe, "subjects": n} for init, recipe, n in arms])
+    assert budgets._baseline(table, ("b", "pretrained", "short"), spec())["recipe"].tolist() == ["long"]

@@ -38,6 +38,18 @@ def test_hours_of_a_released_encoder_are_not_known_and_not_counted() -> None:
     assert str(cell["pretrain_hours"]) == "nan"
 
 
+def test_an_arm_costs_what_the_arms_before_it_cost_and_a_column_shows_what_it_adds() -> None:
+    after = row("after", f"{PRETRAINED}--amaes--n20", recipe="next")
+    path = f"finetune/hippocampus/unet_b/{after['init']}/next/n20/fold"
+    known = runs() | {f"{path}{fold}": {"seconds": 1800.0 * (1 + fold), "peak_memory_gb": 5, "devices": 2} for fold in (0, 1)}
+    table = spec(rows=[row("first", PRETRAINED), after])
+    first, second = costs.arms(two_arms(), table, known).to_dict("records")
+    assert (first["hours"], second["hours"], second["finetune_hours"], second["pretrain_hours"]) == (32, 32.75, 2.75, 30)
+    assert costs.training_hours(table, known)[1] == [2 * 0.75]
+    del known[f"{path}1"]
+    assert str(costs.training_hours(table, known)[1]) == "[nan]"
+
+
 def test_places_are_read_from_paths() -> None:
     run = {"seconds": 1.0}
     places = costs.by_place({"results/demo/pretrain/c/p/b/run.json": run, "finetune/t/b/scratch/r/nall/fold10/run.json": run})

@@ -269,3 +269,37 @@ def test_what_compared_rows_differ_in_is_noted() -> None:
     notes = " ".join(results_grid(two_arms(), rows=rows).notes)
     assert "Not the encoder alone: 'b', 'c' also differ from the baseline in augmentation (x, not y)." in notes
     assert "Not the encoder" not in " ".join(results_grid().notes)
+
+
+def test_folds_of_a_cross_validation_are_no_draws() -> None:
+    """Each subject is scored by one fold. Its value and these models' interval are there, and nothing about another training."""
+    columns = [{"title": "Hippocampus", "task": "hippocampus", "cohort": "test", "kfold": 4}]
+    watched = row("U-Net AMAES", PRETRAINED, watched="validated every 10 steps on 2 subjects of the pool besides n_train")
+    table = spec(folds=[0, 1, 2, 3], columns=columns, rows=[row("U-Net scratch", "scratch"), watched], margin=2)
+    scores = budget_scores(gain=0.05, folds=4, subjects=8)
+    scores = scores[(scores["n_train"] == "20") & (scores["volume"].str[-1].astype(int) % 4 == scores["fold"].astype(int))]
+    assert len(scores) and scores.groupby(["init", "subject"]).size().eq(1).all()
+    cells = results.build(scores, table)
+    scratch, pretrained = cells.to_dict("records")
+    assert pretrained["value"] == pytest.approx(
+        scores.query("init != 'scratch'").astype({"dice": float}).groupby("fold")["dice"].mean().mean(), abs=1e-6
+    )
+    assert pretrained["draws"] == 0 and pretrained["tests"] == 0
+    for name in ("delta_low", "low", "p", "p_margin", "visible", "sd_draw"):
+        assert pd.isna(pretrained[name]) and pd.isna(scratch[name]), name
+    assert pretrained["models_delta_low"] < pretrained["delta"] < pretrained["models_delta_high"]
+    grid = layouts.results_grid(cells, table)
+    assert grid.rows[1][1].beside[0] == "no test: cross-validation"
+    notes = " ".join(grid.notes)
+    assert "Hippocampus: cross-validation, 4 parts;" in notes and "they share training cases" in notes
+    assert "'U-Net AMAES': trainings validated every 10 steps" in notes
+    assert "In brackets" not in notes and "4 draws" not in notes and "Draws may share" not in notes
+    (judged,) = verdicts.judge(cells, table).to_dict("records")
+    assert judged["verdict"] == "undecided" and "say nothing about another training" in judged["to_decide"]
+
+
+def test_a_draw_scored_by_each_fold_differs_from_a_cross_validation_in_one_key() -> None:
+    scores, table = three_draws()
+    assert pd.notna(results.build(scores, table).iloc[1]["p"])
+    crossed_columns = [{"title": "Hippocampus", "task": "hippocampus", "cohort": "test", "kfold": 3}]
+    assert pd.isna(results.build(scores, spec(folds=[0, 1, 2], columns=crossed_columns)).iloc[1]["p"])

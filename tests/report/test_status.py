@@ -19,7 +19,8 @@ import workflow_fixture
 from brainpretrain import cli
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, write_json
-from brainpretrain.report import status
+from brainpretrain.report import screen, status, watch
+from brainpretrain.report.pages import watch as page
 from brainpretrain.training import history
 from commands import Command, beating, end_all
 from helpers import edit
@@ -171,6 +172,36 @@ def test_the_command_prints_json_that_a_program_can_read(results, capsys):
     assert set(rows[0]) == set(status.Training.__dataclass_fields__)
 
 
+def test_watch_shows_what_runs_with_its_loss_and_what_stopped_with_its_log(results):
+    watcher = watch.Watcher(results)
+    frame = watcher.frame()
+    assert (frame.study, frame.counts["running"], frame.counts["failed"], frame.complete) == ("tiny", 1, 2, False)
+    (running,) = frame.running
+    curve = frame.curves[running.run]
+    assert curve.last["loss"] > 0 and curve.last["val_loss"] > 0 and len(curve.points["loss"]) > 1
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(screen.rendered(frame, 40))
+    said = console.export_text()
+    line = next(line for line in said.splitlines() if line.startswith(RUN.format("running")))
+    assert screen.number(curve.last["loss"]) in line and "/100000" in line
+    assert "failed: pretrain/corpus/amaes/early: there is no pretext/amas.py" in said
+    assert f"log: {results / 'tiny/logs/pretrain/corpus/amaes/early.log'}" in said.replace("\n", "")
+    assert "the last of 1 running training ends in about" in said
+    console.print(screen.rendered(frame, 12))
+    assert "more with trouble" in console.export_text()
+
+
+def test_the_page_of_watch_is_one_file_that_loads_itself_again(results, tmp_path, capsys):
+    file = tmp_path / "watch.html"
+    assert cli.main(["watch", "tiny", "--results", str(results), "--once", "--html", str(file)]) == 0
+    text = file.read_text()
+    assert '<meta http-equiv="refresh" content="30">' in text
+    assert text.count("<polyline") >= 2 * 4  # loss and validation loss of running, stopped, killed, finished
+    assert [mark for mark in ("http://", "https://", "<script", "<link", "src=") if mark in text] == []
+    assert "there is no pretext/amas.py" in text and "trainings: 1 running" in capsys.readouterr().out
+    assert "refresh" not in page.page(watch.Watcher(results).frame(), 0)
+
+
 def test_an_unknown_study_gets_the_nearest_name(results):
     with pytest.raises(UserError, match=r"no trace of a study 'tinny'[\s\S]*did you mean 'tiny'"):
         status.collect(results, "tinny")
@@ -262,6 +293,18 @@ def test_a_finished_study(finished, monkeypatch):
     trainings = status.collect(Path("results"), "tiny")
     assert [training.state for training in trainings] == ["finished"] * 5
     assert trainings[0].run == "pretrain/tiny_unlabelled/amaes_tiny/unet_micro" and all(Path(t.log).exists() for t in trainings)
+
+
+def test_watch_counts_the_results_and_jobs_of_a_finished_study(finished, monkeypatch):
+    monkeypatch.chdir("/")  # any shell that sees the folder
+    frame = watch.Watcher(finished.root / "results", "tiny").frame()
+    stages = {stage.name: stage for stage in frame.stages}
+    assert (stages["training"].exist, stages["training"].planned) == (5, 5)
+    assert all(stage.exist == stage.planned for stage in frame.stages) and frame.complete
+    assert (stages["training"].done, stages["training"].jobs, stages["training"].failed) == (5, 5, 0)
+    assert sum(stage.done for stage in frame.stages) == sum(stage.jobs for stage in frame.stages)
+    assert frame.estimate == ["no training is left"] and len(frame.curves) == 5
+    assert all(curve.last["loss"] > 0 for curve in frame.curves.values())
 
 
 def test_snakemake_names_the_log_of_a_job_that_failed_and_status_its_reason(finished, tmp_path):

@@ -64,6 +64,11 @@ def test_files_are_recognised_by_their_places() -> None:
         ({"val_loss_hidden": [0.05, 0.0366], "val_loss_mean": [0.03, 0.0311]}, "It is no better, so its arms say little"),
         ({"val_loss_hidden": [0.05, np.nan], "val_loss_mean": [0.03, np.nan]}, "hidden voxels 0.0500"),
         ({"val_loss": [0.05, 0.02]}, "was not compared with the local mean"),
+        ({"val_loss": [0.9, 0.7], "val_loss_mean": [1.1, 1.1]}, "error of the reconstruction 0.7000, of the mean of the visible"),
+        (
+            {"val_loss": [9.0, 8.0], "val_loss_reconstruction": [0.05, 0.04], "val_loss_mean": [0.03, 0.03]},
+            "reconstruction 0.0400, of the mean of the visible voxels around 0.0300. It is no better",
+        ),
     ],
 )
 def test_a_pretraining_is_compared_with_the_local_mean(columns: dict[str, list[float]], words: str) -> None:

@@ -11,9 +11,11 @@ import pandas as pd
 from PIL import Image
 
 from brainpretrain.config.sections import Bootstrap
+from brainpretrain.plan.runs import Arm
+from brainpretrain.plan.table_spec import TableSpec
 from brainpretrain.report import budgets
 from brainpretrain.report.overlays import Overlay
-from report_fixtures import budget_scores, budget_spec
+from report_fixtures import PRETRAINED, budget_scores, budget_spec, row, spec
 
 
 def svg_text(path: Path) -> str:
@@ -106,3 +108,18 @@ def curves_and_matches(**changes) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = budget_scores(**changes)
     points = budgets.curves(table, budget_spec(), {"hippocampus": 160.0})
     return points, budgets.matched(table, budget_spec(), points, Bootstrap(resamples=50, confidence=0.95, seed=0))
+
+
+def watched() -> tuple[dict[str, pd.DataFrame], dict[str, dict], TableSpec]:
+    """Logs and runs of two validated arms with three trainings, the first of which ended early; and their table."""
+    rows = [row(title, init, watched="validated") for title, init in (("U-Net scratch", "scratch"), ("U-Net AMAES", PRETRAINED))]
+    table = spec(rows=rows, folds=[0, 1, 2])
+    logs, runs = {}, {}
+    for of_row in table.rows:
+        for fold in table.folds:
+            steps = range(10, 50 if fold else 30, 10)
+            dice = [None if step % 20 else 0.5 + step / 200 + fold / 100 for step in steps]
+            path = f"{Arm('hippocampus', *of_row.arm).path}/fold{fold}"
+            logs[path] = pd.DataFrame({"step": steps, "loss": 1.0, "val_dice": pd.Series(dice, dtype=float)})
+            runs[path] = {"validation": {"selected_step": 20, "pseudo_dice": 0.6 + fold / 100}}
+    return logs, runs, table

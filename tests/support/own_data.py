@@ -37,10 +37,11 @@ tasks:
     labels: {"lesion {x}": [4]}
     nsd_tolerance_mm: 4
     preprocess: coarse_4mm
-    split: {seed: 6, test_fraction: 0.3, block: 2}  # a seed with one test subject of three in each data set
+    split: {kind: kfold, k: 3, seed: 6}  # of which the study runs one fold
   own_nnunet:
     like: own_csv
     dataset: own_nnunet
+    split: {kind: fraction, k: null, test_fraction: 0.3, block: 2}  # with the seed of one test subject of three
     labels: {"lesion {x}": [1]}
     cohorts:  # the two others, whose label files have other values
       site_b: {dataset: own_bids, labels: {"lesion {x}": [7]}}
@@ -52,6 +53,9 @@ finetune:
     like: amaes
     patch_size: [16, 16, 16]
     phases: [{steps: 2, lr: 1.0e-3, decay: cosine}]
+    validation: {subjects: 1, patches: 2, every_steps: 1}
+    select: best
+    log_every_steps: 1
     precision: 32-true
     inference: {batch: 4}
 tables:
@@ -69,7 +73,7 @@ tables:
       - {title: "{3} of {input}", backbone: unet_micro}
       - {title: "Other {program}", init: {external: "data/other {x}/{dataset}", labels: {"lesion {x}": [9]}}, baseline: "{3} of {input}"}
 """
-TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv")]
+TARGETS = [f"results/own/{name}" for name in ("tables/own.md", "licences.tsv", "scores.tsv", "figures/own_validation.svg")]
 SUBJECTS = ("001", "002", "003")
 
 

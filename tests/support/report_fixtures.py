@@ -117,3 +117,23 @@ def runs() -> dict[str, dict[str, Any]]:
             by_place[f"finetune/hippocampus/unet_b/{init}/amaes/n20/fold{fold}"] = cost
     by_place["pretrain/ixi/amaes/unet_b"] = {"seconds": 30 * 3600.0, "peak_memory_gb": 40.0, "devices": 2, "hardware": "H100"}
     return by_place
+
+
+def degraded_spec() -> TableSpec:
+    how = {"of": "test", "kind": "motion"}
+    columns = [{"title": "as it is", "task": "hippocampus", "cohort": "test"}]
+    for cohort, strength in (("moved_9", 9), ("moved_3", 3)):
+        columns.append({"title": cohort, "task": "hippocampus", "cohort": cohort, "degraded": how | {"strength": strength}})
+    blind = {"of": "test", "kind": "missing_sequence", "sequence": "FLAIR"}
+    columns.append({"title": "blind", "task": "hippocampus", "cohort": "blind", "degraded": blind})
+    return spec(columns=columns)
+
+
+def degraded_scores() -> pd.DataFrame:
+    """Of `two_arms`: with movements of 3, all scores of the pretrained arm fall by 0.1, those of scratch by 0.2; 9 was not run."""
+    whole = two_arms()
+    falls = whole["init"].map({"scratch": 0.2, PRETRAINED: 0.1})
+    worse = whole.assign(
+        cohort="moved_3", dice=[str(float(dice) - fall) for dice, fall in zip(whole["dice"], falls, strict=True)]
+    )
+    return pd.concat([whole, worse, worse.assign(cohort="blind")], ignore_index=True)

@@ -84,10 +84,13 @@ def test_finetuning_learns_the_ball(cohort, tmp_path):
 def test_two_processes_finetune_as_one_does(tmp_path):
     cohort = tiny.make(tmp_path / "cohort", ring=True)
     settings = tiny.finetune_config(6, optimizer=tiny.OPTIMIZER | {"eps": 1e-3}, phases=[tiny.phase(6, lr=1e-3)])
+    settings["recipe"]["validation"] = {"subjects": 1, "taken_from": "pool", "patches": 5, "every_steps": 3}
     settings["task"] = tiny.SEGMENTATION | {"ignore": [2]}  # so that samples differ in the number of voxels that count
     one = finetune_here(cohort, tmp_path / "one", settings, log_every=3)
     two = with_processes(cohort, tmp_path / "two", settings, 2, "finetune")
     assert_same_training(one, two, "model.safetensors")
+    dice = [[float(row["val_dice"]) for row in read_log(out / "log.csv")] for out in (one, two)]
+    assert dice[0] == pytest.approx(dice[1], abs=2e-3)  # of 20,000 voxels few have two classes that are nearly even
 
 
 def test_deep_supervision_trains_every_output_and_predicts_with_one(cohort, tmp_path):

@@ -48,8 +48,8 @@ def model(cohort, encoder, tmp_path_factory):
 @pytest.mark.parametrize("patch", [[24, 20, 24], [16, 16, 16]], ids=["padded", "inside"])
 def test_training_and_prediction_see_the_same_values_voxel_by_voxel(cohort, name, patch):
     case = case_of(cohort, "s0")
-    rule = intensity_rule([case], LOOKUP, name)
-    patches = FinetunePatches([case], LOOKUP, patch, Policy({}), 0.0, 0, rule)
+    rule = intensity_rule([case], [LOOKUP], name)
+    patches = FinetunePatches([case], [LOOKUP], patch, Policy({}), 0.0, 0, rule)
     recipe = FinetuneRecipe.model_validate(tiny.finetune_config(1)["recipe"])
     module = Finetuning(build_network(tiny.BACKBONE, 1, 2), recipe, Policy({}), [])
     trained, _ = module.augmented(collate([patches[0]]))

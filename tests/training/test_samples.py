@@ -95,21 +95,21 @@ def test_a_sample_reads_what_its_draws_need_and_no_more(cohort, interpolation):
 def test_foreground_share_is_kept(cases):
     shares = []
     for fraction in (0.0, 0.5, 1.0):
-        patches = data.FinetunePatches(cases, LOOKUP, [2] * 3, PLAIN, fraction, seed=1)
+        patches = data.FinetunePatches(cases, [LOOKUP] * len(cases), [2] * 3, PLAIN, fraction, seed=1)
         shares.append(np.mean([bool((patches[i]["label"] == 1).any()) for i in range(400)]))
     assert shares[2] == 1
     assert abs(shares[1] - (shares[0] + 1) / 2) < 0.08
 
 
 def test_image_and_label_are_cut_alike(cases):
-    patches = data.FinetunePatches(cases, LOOKUP, [16] * 3, PLAIN, 1.0, seed=0)
+    patches = data.FinetunePatches(cases, [LOOKUP] * len(cases), [16] * 3, PLAIN, 1.0, seed=0)
     item = patches[3]
     image, label = item["image"][0].float(), item["label"]
     assert image[label == 1].mean() > image[label == 0].mean() + 0.3  # the ball is bright
 
 
 def test_a_round_takes_every_case_once(cases):
-    patches = data.FinetunePatches(cases, LOOKUP, [4] * 3, PLAIN, 0.0, seed=0)
+    patches = data.FinetunePatches(cases, [LOOKUP] * len(cases), [4] * 3, PLAIN, 0.0, seed=0)
     assert sorted(patches.case_of(i) for i in range(len(cases))) == list(range(len(cases)))
 
 

@@ -20,7 +20,7 @@ from brainpretrain.decoders import unet as unet_decoder
 from brainpretrain.errors import UserError
 from brainpretrain.files import read_json, read_tsv, sha256, write_json
 from brainpretrain.training.modules import Pretraining
-from brainpretrain.weights import foreign, importing
+from brainpretrain.weights import foreign, importing, matching
 from brainpretrain.weights import store as weights
 from helpers import ROOT
 from reference import BOTH_ROUNDED, ROUNDING, assert_matches, filled, fixture, reference_tensor, stand_in, wave
@@ -86,8 +86,10 @@ def test_an_imported_encoder_gives_the_features_of_the_authors_network(tmp_path,
         entry = config.load(ROOT / "config").backbones[backbone]
         decoder = decoders.build("unet", backbones.build("unet", 1, **entry.options), 1, convs_per_stage=1, skips=False)
         tensors = foreign.read_tensors(path)
-        names, _ = importing.match(decoder.state_dict(), tensors, [unet_decoder.reference_name], ("rec_head.",), path)
-        decoder.load_state_dict({name: tensors[other] for name, other in names.items()})
+        found = matching.match(
+            decoder.state_dict(), tensors, [lambda name: [unet_decoder.reference_name(name)]], path, "rec_head."
+        )
+        decoder.load_state_dict({name: tensors[other] for name, other in found.names.items()})
         assert_matches(decoder(features, wave()), expected["output"], ROUNDING[file][5], BOTH_ROUNDED)
 
 
@@ -215,8 +217,8 @@ def test_an_imported_encoder_is_finetuned_like_one_of_ours(cohort, tmp_path):
         (lambda s: s | {"model.encoder.in_conv.conv1.norm.bias": torch.zeros(4, device="meta")}, "missing: encoder.in_conv.conv1.norm.bias"),
         (lambda s: s | {"model.encoder.encoder_conv3.conv1.norm.bias": torch.zeros(4)}, r"not in this backbone: encoder.encoder_conv3"),
         (lambda s: s | {"encoder.in_conv.conv1.norm.bias": torch.ones(4)}, r"two tensors are called 'encoder.in_conv.conv1.norm.bias'"),
-        (lambda s: {f"resnet.{k}": v for k, v in s.items()}, r"none of the \d+ tensors is in the file, whose tensors are called resnet"),
-        (lambda s: {"weights": s}, r"no state dict in the file; found: weights"),
+        (lambda s: {f"{k}.resnet": v for k, v in s.items()}, r"none of the \d+ tensors is in the file, whose tensors are called encoder.in"),
+        (lambda s: {"weights": list(s.values())}, r"no state dict in the file; found: weights"),
         (lambda s: [1, 2], r"no state dict in the file; found: list"),
     ],
     ids=["missing", "shape", "nan", "type", "sparse", "meta", "larger network", "twice", "other names", "no state dict", "no mapping"],
@@ -331,9 +333,12 @@ def test_sizes_are_limited_before_anything_is_read(tmp_path, monkeypatch):
         take(path, tmp_path / "out")
 
 
-def test_without_a_backbone_and_facts_it_asks_for_one(tmp_path):
-    with pytest.raises(UserError, match=r"does not say what network it holds[\s\S]*name its backbone"):
-        take(saved(tmp_path / "x.pth", amaes_state()), tmp_path / "out", backbone=None)
+def test_a_network_that_is_not_recognised_must_be_named(tmp_path):
+    state = {name.replace("in_conv", "first"): tensor for name, tensor in amaes_state().items()}
+    with pytest.raises(
+        UserError, match=r"does not say what network it holds, and its tensors are called encoder.first[\s\S]*--backbone"
+    ):
+        take(saved(tmp_path / "x.pth", state), tmp_path / "out", backbone=None)
 
 
 # ------------------------------------------------------------------------------------ releases

@@ -17,7 +17,7 @@ FOLDER = ROOT / "rules" / "report"
 CAPTIONS = sorted(FOLDER.glob("*.rst"))
 EXPECTED = (
     "alignments budgets composition costs counts encoders licences loss metrics overlap overlays paired_cases per_label rank_plot ranks"
-    " reconstructions rejected results run_card sites trainings verdicts workflow"
+    " reconstructions rejected results robustness run_card sites trainings validation verdicts workflow"
 )
 
 

@@ -44,6 +44,23 @@ def test_cohorts_of_two_other_data_sets_are_scored_with_their_own_label_values(o
             assert set(np.unique(nib.load(path).dataobj)) <= {0, 1}
 
 
+def test_a_cross_validated_task_and_a_watched_recipe_go_through_the_workflow(own_data):
+    """Two of three subjects are in the training part: one trains, one validates; the third is scored."""
+    results = own_data.root / "results/own"
+    parts = read_json(results / "splits/own_csv/subjects.json")["parts"]
+    written = read_json(results / "splits/own_csv/splits_final.json")
+    assert [fold["val"] for fold in written] == parts and len(parts) == 3
+    fold = results / "finetune/own_csv/unet_micro/scratch/tiny/n2/fold0"
+    run, scores = read_json(fold / "run.json"), read_tsv(fold / "test/scores.tsv")
+    used = [run["train_subjects"], run["validation"]["subjects"], sorted(set(scores["subject"]))]
+    assert sorted(name for names in used for name in names) == sorted(name for part in parts for name in part)
+    assert used[2] == parts[0] and run["validation"]["selected_step"] in (1, 2)
+    table = (results / "tables/own.md").read_text()
+    assert "csv {x}: cross-validation, 1 of 3 parts" in table and "No subject of a validation is scored here" in table
+    figure = (results / "figures/own_validation.svg").read_text()
+    assert "pseudo-Dice" in figure and "csv {x}" in figure
+
+
 def test_a_named_cohort_is_exported_as_bids_and_drawn_like_any_other(own_data):
     arm = "own_nnunet/unet_micro/scratch/tiny/n2"
     targets = [f"results/own/bids/{arm}/fold0/site_b", f"results/own/figures/finetune/{arm}/site_c.png"]

@@ -21,6 +21,14 @@ def start_around(rng: np.random.Generator, voxel: Sequence[int], shape: Sequence
     return start
 
 
+def start_centred(voxel: Sequence[int], shape: Sequence[int], patch: Sequence[int]) -> list[int]:
+    """Start of a patch with `voxel` in its middle, moved as far as needed to stay inside the volume, as `start_around`."""
+    return [
+        min(max(0, v - p // 2), size - p) if size >= p else -((p - size) // 2)
+        for v, size, p in zip(voxel, shape, patch, strict=True)
+    ]
+
+
 def crop_box(
     start: Sequence[int], ranges: Sequence[tuple[int, int]], shape: Sequence[int]
 ) -> tuple[tuple[slice, ...], list[tuple[int, int]]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -126,3 +129,21 @@ def reference_name(name: str) -> str:
     stage = "bottleneck" if level == "4" else f"enc_block_{level}"
     prefix = f"down_{level}" if where == "downs" else ".".join([stage, *block])
     return f"{prefix}.{_REFERENCE_PARTS[part]}.{kind}"
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """The options of the encoder whose tensors are among `shapes`, by the names of AMAES; None if there is none."""
+    first = "enc_block_0.0.conv1.weight"
+    prefix = min((name.removesuffix(first) for name in shapes if name.endswith(first)), key=len, default=None)
+    if prefix is None or f"{prefix}stem.weight" not in shapes:
+        return None
+    every = [*(f"enc_block_{level}" for level in range(4)), "bottleneck"]
+    stages = [stage for stage in every if f"{prefix}{stage}.0.conv2.weight" in shapes]
+    inside = [name.removeprefix(prefix) for name in shapes if name.startswith(prefix)]
+    wide = [shapes[f"{prefix}{stage}.0.conv2.weight"] for stage in stages]
+    return {
+        "width": shapes[f"{prefix}stem.weight"][0],
+        "kernel_size": shapes[prefix + first][2],
+        "blocks": [len({name.split(".")[1] for name in inside if name.startswith(f"{stage}.")}) for stage in stages],
+        "expansions": [shape[0] // shape[1] for shape in wide],
+    }

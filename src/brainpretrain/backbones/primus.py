@@ -6,7 +6,9 @@ Blocks are those of EVA-02: gated perceptrons, norms inside attention and percep
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +105,7 @@ class _Block(nn.Module):
                     nn.init.zeros_(module.bias)
         with torch.no_grad():  # what is added to a token starts smaller in deeper blocks
             for last in (self.attn.proj, self.mlp.fc2):
-                last.weight /= math.sqrt(2 * (number + 1))
+                last.weight.div_(math.sqrt(2 * (number + 1)))
 
     def forward(self, x: torch.Tensor, waves: torch.Tensor) -> torch.Tensor:
         x = x + self.gamma_1 * self.attn(self.norm1(x), waves)
@@ -159,3 +161,34 @@ _REFERENCE_PARTS = {
 def reference_name(name: str) -> str:
     """Name of our encoder tensor `name` in nnssl's files and in nnU-Net's Primus."""
     return _REFERENCE_PARTS.get(name, f"eva.{name}")
+
+
+def asparagus_names(name: str) -> list[str]:
+    """Name of our encoder tensor `name` in checkpoints of asparagus."""
+    return [reference_name(name).replace("down_projection.proj.", "encoder.proj.")]
+
+
+LAYOUTS = (asparagus_names,)
+HEADS = ("mask_token", "up_projection.")  # of the pretraining, beside the encoder under its prefix
+_HEADS_OF = {396: 6, 792: 12, 864: 12, 1056: 16}  # number of attention heads of the published networks S, B, M and L, by width
+_EMBEDDING = re.compile(r"(?P<prefix>(?:.*\.)?)(?:down_projection|encoder)\.proj\.weight")
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """The options of the encoder whose tensors are among `shapes`, by name; None if there is none.
+
+    No shape says how many attention heads there are, so only the published widths are recognised, with positions of a cube.
+    """
+    found = [match for name in shapes if (match := _EMBEDDING.fullmatch(name)) and len(shapes[name]) == 5]
+    for match in sorted(found, key=lambda match: len(match["prefix"])):
+        inside = f"{match['prefix']}eva."
+        width, _, token, *_ = shapes[match[0]]
+        positions, gate = shapes.get(f"{inside}pos_embed"), shapes.get(f"{inside}blocks.0.mlp.fc1_g.weight")
+        if width not in _HEADS_OF or not positions or not gate or len(positions) != 3:
+            continue
+        side = round(positions[1] ** (1 / 3))
+        blocks = {name.removeprefix(f"{inside}blocks.").split(".")[0] for name in shapes if name.startswith(f"{inside}blocks.")}
+        if side**3 == positions[1]:
+            options = {"width": width, "depth": len(blocks), "num_heads": _HEADS_OF[width], "mlp_width": gate[0]}
+            return {"image_size": [side * token] * 3, "token": token, **options}
+    return None

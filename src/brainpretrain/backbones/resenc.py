@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -100,3 +102,40 @@ def nnunet_architecture(encoder: ResEnc) -> dict[str, Any]:
         "n_blocks_per_stage": [len(stage) for stage in encoder.stages],
         "n_conv_per_stage_decoder": [1] * (len(encoder.stages) - 1),
     }
+
+
+def nnssl_names(name: str) -> list[str]:
+    """Names of our encoder tensor `name` in files of nnssl, the trained one first.
+
+    Its sparse networks (S3D) train `all_modules` alone, and `conv` and `norm` keep their initial values. In all other files
+    the two are the same tensor.
+    """
+    return nnunet_names(name)[::-1]
+
+
+def asparagus_names(name: str) -> list[str]:
+    """Name of our encoder tensor `name` in checkpoints of asparagus, the program of FOMO300K's encoders."""
+    plain = nnunet_names(name)[0].replace("stem.convs.0.", "stem.conv1.")
+    return [re.sub(r"\.norm\.(weight|bias)$", r".norm_op.\1", plain)]
+
+
+LAYOUTS = (nnssl_names, asparagus_names)
+_FIRST_CONV = re.compile(
+    r"(?P<prefix>(?:.*\.)?)stages\.(?P<level>\d+)\.(?:blocks\.)?(?P<block>\d+)\.conv1\.(?:conv|all_modules\.0)\.weight"
+)
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """The options of the encoder whose tensors are among `shapes`, by name; None if there is none. Reads every known layout."""
+    found = [(match, shapes[name]) for name in shapes if (match := _FIRST_CONV.fullmatch(name)) and len(shapes[name]) == 5]
+    if not found:
+        return None
+    prefix = min((match["prefix"] for match, _ in found), key=len)
+    widths: dict[int, int] = {}
+    blocks: dict[int, set[int]] = {}
+    for match, shape in found:
+        if match["prefix"] == prefix:
+            widths[int(match["level"])] = shape[0]
+            blocks.setdefault(int(match["level"]), set()).add(int(match["block"]))
+    levels = sorted(widths)
+    return {"widths": [widths[level] for level in levels], "blocks": [len(blocks[level]) for level in levels]}

@@ -6,6 +6,10 @@ SwinUNETR belong to the decoder `swinunetr`.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 
 from brainpretrain.backbones import check_size
@@ -58,3 +62,26 @@ class Swin(Encoder):
 def reference_name(name: str) -> str:
     """Name of our encoder tensor `name` in MONAI's self-supervised release (`model_swinvit.pt`, without `module.`)."""
     return name.removeprefix("swin.").replace(".mlp.linear", ".mlp.fc")
+
+
+_TABLE = re.compile(r"(?P<prefix>(?:.*\.)?)layers(?P<stage>\d)\.0\.blocks\.(?P<block>\d+)\.attn\.relative_position_bias_table")
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """The options of the encoder whose tensors are among `shapes`, by name; None if there is none."""
+    found = [(match, shapes[name]) for name in shapes if (match := _TABLE.fullmatch(name)) and len(shapes[name]) == 2]
+    if not found:
+        return None
+    prefix = min((match["prefix"] for match, _ in found), key=len)
+    tables = {(int(m["stage"]), int(m["block"])): shape for m, shape in found if m["prefix"] == prefix}
+    stages = sorted({stage for stage, _ in tables})
+    stem = shapes.get(f"{prefix}patch_embed.proj.weight")
+    if not stem or len(stem) != 5:
+        return None
+    side = round(tables[min(tables)][0] ** (1 / 3))  # of a table, which has a row for every offset inside a window
+    return {
+        "feature_size": stem[0],
+        "depths": [sum(stage == other for other, _ in tables) for stage in stages],
+        "num_heads": [next(shape[1] for (other, _), shape in tables.items() if other == stage) for stage in stages],
+        "window_size": (side + 1) // 2,
+    }

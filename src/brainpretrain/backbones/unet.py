@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +76,20 @@ def nnunet_names(name: str) -> list[str]:
     _, stage, conv, layer, kind = name.split(".")
     block = f"stages.{stage}.{0 if stage == '0' else 1}.convs.{conv}"  # behind the first stage, module 0 is the pooling
     return [f"{block}.{layer}.{kind}", f"{block}.all_modules.{('conv', 'norm').index(layer)}.{kind}"]
+
+
+_CONV = re.compile(r"(?P<prefix>(?:.*\.)?)(?:(?P<first>in_conv)|encoder_conv(?P<stage>\d+))\.conv(?P<number>\d+)\.conv\.weight")
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """The options of the encoder whose tensors are among `shapes`, by the names of AMAES; None if there is none."""
+    found = [match for name in shapes if (match := _CONV.fullmatch(name)) and len(shapes[name]) == 5]
+    first = min((match for match in found if match["first"]), key=lambda match: len(match["prefix"]), default=None)
+    if first is None:
+        return None
+    convs = [match for match in found if match["prefix"] == first["prefix"]]
+    levels = 1 + max(int(match["stage"] or 0) for match in convs)
+    return {"width": shapes[first[0]][0], "levels": levels, "convs_per_stage": max(int(match["number"]) for match in convs)}
 
 
 def nnunet_architecture(encoder: UNet) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +103,18 @@ def progress(unit: str) -> Callable[[int, int], None]:
             print(f"{unit} {done}/{total}", flush=True)
 
     return show
+
+
+def persons_of(indexes: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """By data set with a module that knows persons, subject to person; `indexes`: tables with a column subject, by data set."""
+    from brainpretrain import datasets  # most commands describe none
+
+    modules = {name: datasets.load(name) for name in indexes if name in datasets.names()}
+    return {
+        name: {subject: module.persons(subject) for subject in indexes[name]["subject"]}
+        for name, module in modules.items()
+        if module.persons
+    }
 
 
 OUT = arg("--out", type=Path, required=True, metavar="FILE", help="file to write")

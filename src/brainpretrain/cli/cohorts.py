@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from brainpretrain.cli.arguments import (
     DATA,
@@ -16,7 +17,7 @@ from brainpretrain.cli.arguments import (
     mapping,
     pairs,
 )
-from brainpretrain.cohorts import filters, splits
+from brainpretrain.cohorts import filters, kfold, sources, splits
 from brainpretrain.cohorts.corpus import copies_in_corpus, filtered, make_corpus
 from brainpretrain.files import read_json, read_tsv, write_json, write_tsv
 from brainpretrain.preprocess.stored import read_stored_of
@@ -26,15 +27,23 @@ from brainpretrain.preprocess.stored import read_stored_of
     "split",
     INDEX, TASK,
     pairs("--asked", "N:COHORT", help="n_train and cohort of each planned evaluation, to check that there are enough subjects"),
+    arg("--given", type=Path, metavar="JSON", help="folds of a cross-validation in the format of nnU-Net's splits_final.json"),
     OUT,
 )  # fmt: skip
 def split(args: argparse.Namespace) -> None:
-    """Writes the subjects of the pool and of the fixed test set as JSON, with the seed of the draw."""
+    """Writes the subjects of the pool and of the fixed test set as JSON, with the seed of the draw.
+
+    Of a cross-validation also splits_final.json next to it, as nnU-Net reads it.
+    """
     index = read_tsv(args.index)
     if incomplete := splits.incomplete(index, args.task):
         print(f"{len(incomplete)} labelled subjects lack a sequence of the task and are not used:", *incomplete, sep="\n")
-    subjects = splits.split_for(index, args.task, args.asked, f"{args.index}, task on {args.task['dataset']}")
+    subjects = splits.split_for(index, args.task, args.asked, f"{args.index}, task on {args.task['dataset']}", args.given)
     write_json(args.out, subjects)
+    if parts := subjects.get("parts"):
+        write_json(args.out.with_name("splits_final.json"), kfold.as_nnunet(parts))
+        print(f"{len(subjects['pool'])} subjects in parts of {' '.join(str(len(part)) for part in parts)}")
+        return
     print(f"pool {len(subjects['pool'])}, test {len(subjects['test'])} subjects")
 
 
@@ -54,11 +63,16 @@ def ood(args: argparse.Namespace) -> None:
     SUBJECTS,
     arg("--fold", type=int, required=True, help="number of the fold, from 0"),
     arg("--block", type=int, required=True, help="this many first cases are disjoint between neighbouring folds"),
+    arg("--sources", type=Path, nargs="*", default=[], metavar="JSON", help="output of `source` for each source of the task"),
     OUT,
 )  # fmt: skip
 def fold(args: argparse.Namespace) -> None:
     """The first n subjects of the order are the training subjects of this fold for n_train = n, so label budgets are nested."""
-    write_json(args.out, splits.fold(read_json(args.subjects), args.fold, args.block))
+    subjects = read_json(args.subjects)
+    drawn = splits.fold(subjects, args.fold, args.block)
+    if args.sources:
+        drawn["sources"] = sources.orders([read_json(path) for path in args.sources], args.fold, subjects["seed"])
+    write_json(args.out, drawn)
 
 
 @command(

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 
-import pandas as pd
-
-from brainpretrain import datasets
-from brainpretrain.cli.arguments import (
-    CORPUS,
-    OUT,
-    VOLUMES,
-    WORKERS,
-    arg,
-    command,
-    pairs,
-    progress,
-)
+from brainpretrain.cli.arguments import OUT, VOLUMES, WORKERS, arg, command, pairs, persons_of, progress
 from brainpretrain.cohorts import copies, fingerprints
 from brainpretrain.cohorts.copies import Volumes
 from brainpretrain.cohorts.overlap import Cohort, check_protocol, cohort_subjects, shared_subjects
+from brainpretrain.cohorts.sources import volumes_of
 from brainpretrain.files import read_json, read_tsv, write_tsv
 from brainpretrain.preprocess.stored import read_stored
 
@@ -37,7 +25,9 @@ def fingerprint(args: argparse.Namespace) -> None:
 
 @command(
     "overlap",
-    CORPUS,
+    arg("--corpus", type=Path, metavar="TSV", help="corpus.tsv"),
+    arg("--sources", type=Path, nargs="*", default=[], metavar="JSON",
+        help="instead of a corpus: output of `source` for each source of a task"),
     pairs("--cohorts", "TASK:COHORT=JSON", help="subjects of every cohort that is scored"),
     pairs("--indexes", "NAME=TSV", required=True, help="indexes of all data sets of corpus and cohorts"),
     pairs("--fingerprints", "NAME=NPZ", required=True, help="fingerprints of the corpus's data sets, beside volumes.tsv"),
@@ -49,9 +39,12 @@ def fingerprint(args: argparse.Namespace) -> None:
     arg("--pictures", type=Path, required=True, metavar="NPZ", help="file to write: slices of the pairs that images reveal"),
 )  # fmt: skip
 def overlap(args: argparse.Namespace) -> None:
-    """Writes a row per task, cohort and data set with the subjects that are shared, a row per pair of subjects, and pictures."""
-    rows = read_tsv(args.corpus)
+    """Writes a row per task, cohort and data set with the subjects that are shared, a row per pair of subjects, and pictures.
+
+    What is compared with the cohorts is a corpus, or the sources of a task.
+    """
     indexes = {name: read_tsv(path) for name, path in args.indexes}
+    rows = read_tsv(args.corpus) if args.corpus else volumes_of([read_json(path) for path in args.sources], indexes)
     files, files_of_cohorts, cohorts = dict(args.fingerprints), dict(args.cohort_fingerprints), []
     for name, path in args.cohorts:
         (task, cohort), drawn = name.split(":"), read_json(path)
@@ -61,7 +54,7 @@ def overlap(args: argparse.Namespace) -> None:
         images = copies.in_corpus(volumes, rows, files, args.near, progress("volume compared"))
         cohorts.append(Cohort(task, cohort, drawn["dataset"], subjects, images, volumes.prints.without_brain))
     shared, subject_pairs = shared_subjects(rows, cohorts, indexes, persons_of(indexes))
-    check_protocol(shared, subject_pairs, args.protocol)
+    check_protocol(shared, subject_pairs, args.protocol, "the pretraining corpus" if args.corpus else "the sources of the task")
     write_tsv(args.out, shared)
     write_tsv(args.pairs, subject_pairs)
     prints_of = {tuple(name.split(":")): path for name, path in files_of_cohorts.items()}
@@ -70,13 +63,3 @@ def overlap(args: argparse.Namespace) -> None:
         text = "{task}, {cohort}: {shared} of {evaluated} subjects ({by_name} by name, {by_content} by image), {look} to look at"
         text += "; {without_brain} volumes without a whole brain were compared by digest and outline only"
         print(text.format(**row))
-
-
-def persons_of(indexes: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, str]]:
-    """By data set with a module that knows persons, subject to person."""
-    modules = {name: datasets.load(name) for name in indexes if name in datasets.names()}
-    return {
-        name: {subject: module.persons(subject) for subject in indexes[name]["subject"]}
-        for name, module in modules.items()
-        if module.persons
-    }

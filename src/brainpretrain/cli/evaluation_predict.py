@@ -10,6 +10,9 @@ import torch
 from brainpretrain import allocator, config, datasets
 from brainpretrain.cli.arguments import DATASET, arg, command, mapping, progress
 from brainpretrain.cli.evaluation_cohort import COHORT, cases_of
+from brainpretrain.config.explaining import validate
+from brainpretrain.config.sections import Degradation
+from brainpretrain.errors import UserError
 from brainpretrain.evaluation import cohort as cohorts
 from brainpretrain.evaluation import images
 
@@ -26,10 +29,16 @@ def axes(text: str) -> list[str]:
 @command(
     "predict",
     arg("images", nargs="+", metavar="IMAGE",
-        help="a case: one file, or for a model of several sequences its files, joined by commas in the model's order"),
-    arg("--model", type=Path, required=True, metavar="DIR", help="folder of model.safetensors and model.json (or that file)"),
-    arg("--out", type=Path, required=True, metavar="DIR", help="folder for <image>_dseg.nii.gz"),
+        help="a case: one file, or for a model of several sequences its files, joined by commas in the model's order; or a folder"
+        " of cases. Or, as a BIDS App: BIDS_DIR OUT participant"),
+    arg("--model", type=Path, action="append", required=True, metavar="DIR",
+        help="folder of model.safetensors and model.json (or that file); several, or a folder of fold0, fold1 ..., are averaged"),
+    arg("--out", type=Path, metavar="DIR",
+        help="folder of the segmentations: <image>_dseg.nii.gz, or <case>.nii.gz for nnU-Net's <case>_0000"),
+    arg("--probabilities", action="store_true", help="also write <image>_label-<class>_probseg.nii.gz for every class"),
     arg("--bids", action="store_true", help="write a BIDS derivative dataset; the images need BIDS names"),
+    arg("--participant-label", "--participant_label", nargs="+", default=[], metavar="LABEL",
+        help="subjects of a BIDS folder (all)"),
     arg("--force", action="store_true", help="replace segmentations that were made with other images, models or settings"),
     arg("--overlap", type=float, metavar="SHARE", help="share of a patch that overlaps its neighbour (as model.json)"),
     arg("--weights", metavar="KIND", help="constant, or gaussian: lower weight far from the patch's centre (as model.json)"),
@@ -45,17 +54,42 @@ def predict(args: argparse.Namespace) -> None:
     A bad image does not stop the others: failures are listed at the end, with exit code 2. Segmentations of the same images by
     the same model with the same settings are kept, so the same command continues an interrupted one.
     """
+    given, out, as_bids = _places(args)
     if args.threads:
         torch.set_num_threads(args.threads)
     if not torch.cuda.is_available():
         allocator.keep_buffers()
-    cases = [[Path(word)] if Path(word).exists() else [Path(part) for part in word.split(",")] for word in args.images]
     window = {key: getattr(args, key) for key in ("overlap", "weights", "batch", "mirror")}
-    model = args.model if args.model.is_file() else args.model / "model"
     images.predict_images(
-        model, cases, args.out, window,
-        as_bids=args.bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
+        [model for folder in args.model for model in _models(folder)], given, out, window,
+        as_bids=as_bids, force=args.force, device=args.device, tell=lambda line: print(line, flush=True),
+        probabilities=args.probabilities, participants=args.participant_label,
     )  # fmt: skip
+
+
+def _places(args: argparse.Namespace) -> tuple[list[str], Path, bool]:
+    """The cases, the folder of the results, and whether they become a BIDS dataset.
+
+    Raises:
+        UserError: no folder is given for the results.
+    """
+    words = args.images
+    if args.out is None and len(words) == 3 and words[2] == "participant":
+        return [words[0]], Path(words[1]), True
+    if args.out is None:
+        fix = "add --out FOLDER, or write BIDS_DIR OUT participant"
+        raise UserError("no folder is given for the segmentations", where="brainpretrain predict", fix=fix)
+    return words, args.out, args.bids
+
+
+def _models(folder: Path) -> list[Path]:
+    """The models of a folder: its own, or those of its folders fold0, fold1 ...; without the suffix."""
+    if folder.is_file():
+        return [folder.with_suffix("")]
+    folds = sorted(folder.glob("fold*/model.safetensors"))
+    if folds and not (folder / "model.safetensors").exists():
+        return [fold.with_suffix("") for fold in folds]
+    return [folder / "model"]
 
 
 @command(
@@ -68,13 +102,15 @@ def predict(args: argparse.Namespace) -> None:
 )  # fmt: skip
 def predict_cohort(args: argparse.Namespace) -> None:
     """Applies the sliding window to the stored volumes, resamples the logits to the native grid and writes labels with the
-    header of the original image.
+    header of the original image. `degrade` in --task makes the images worse first (docs/cohorts.md).
     """
     torch.set_num_threads(args.threads)
     if not torch.cuda.is_available():
         allocator.keep_buffers()
     window = config.inference(args.inference, "--inference")
-    cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"))
+    how = args.task.get("degrade")
+    worse = validate(Degradation, how, "--task: degrade") if how else None
+    cohorts.predict_cohort(args.model, cases_of(args), args.root, window, args.out, progress("case"), worse)
 
 
 @command(

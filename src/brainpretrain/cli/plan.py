@@ -17,13 +17,38 @@ from brainpretrain.cli.arguments import arg, command
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import tables
 from brainpretrain.plan.runs import Plan
-from brainpretrain.report import forecast
+from brainpretrain.report import forecast, jobs
 from brainpretrain.training import gpus
 from brainpretrain.words import count, duration
 
 STUDY = arg("study", nargs="?", default=None, metavar="STUDY", help="name in config/studies/, or path (default: of the settings)")
-STAGES = ("download", "preprocess", "cohorts", "weights", "training", "evaluation", "report")
 PROFILES = ("local", "workstation", "slurm")
+
+
+@command(
+    "config",
+    arg("action", choices=["check"], help="check: read and plan studies, and run nothing"),
+    arg("study", nargs="*", metavar="STUDY", help="names in config/studies/, or paths (default: all of config/studies/)"),
+)
+def config_check(args: argparse.Namespace) -> None:
+    """Reads the files of config/ and plans each study, as the workflow does. Errors are printed with file, line, key and fix; all
+    studies are read, and the exit code is 2 if one has an error. No data are looked at.
+    """
+    folder = Path("config")
+    if not folder.is_dir():
+        raise UserError("there is no folder config here", where=Path.cwd(), fix="change to the root of the repository")
+    wrong = 0
+    for study in args.study or sorted(path.stem for path in (folder / "studies").glob("*.yaml")):
+        try:
+            planned = tables.make(config.load(folder, {"study": study}))
+        except UserError as error:
+            wrong += 1
+            print(f"{study}: error: {error}")
+            continue
+        trainings = f"{len(planned.pretrainings)} pretrainings, {len(planned.trainings)} fine-tunings"
+        print(f"{study}: {count(len(planned.tables), 'table')}, {trainings}")
+    if wrong:
+        raise UserError(f"{wrong} of the studies cannot be planned", fix="correct them as shown above")
 
 
 @command(
@@ -85,7 +110,7 @@ def _jobs(study: str) -> list[str]:
     if ran.returncode:
         said = (ran.stderr + ran.stdout).partition("Error: ")[2] or ran.stderr[-2000:]
         raise UserError(f"the study cannot be run\n{said.strip()}")
-    rules = {rule: stage for stage in STAGES for file in _files(stage) for rule in _rules(file)}
+    rules = jobs.by_rule(Path())
     table = (ran.stdout + ran.stderr).rpartition("Job stats:")[2]
     counts: dict[str, int] = {}
     for name, number in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE):
@@ -93,16 +118,8 @@ def _jobs(study: str) -> list[str]:
             counts[rules.get(name, "report")] = counts.get(rules.get(name, "report"), 0) + int(number)
     if not counts:
         return ["  jobs  none: everything is up to date"]
-    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in STAGES if stage in counts)
+    stages = ", ".join(f"{stage} {counts[stage]:,}" for stage in jobs.STAGES if stage in counts)
     return [f"  jobs  {stages}: {sum(counts.values()):,} in all"]
-
-
-def _files(stage: str) -> list[Path]:
-    return [Path("rules") / f"{name}.smk" for name in ((stage, "figures") if stage == "report" else (stage,))]
-
-
-def _rules(file: Path) -> list[str]:
-    return re.findall(r"^ *(?:rule|checkpoint) (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def _hours(lines: list[forecast.Line]) -> list[str]:

@@ -10,7 +10,7 @@ from brainpretrain.config.explaining import validate
 from brainpretrain.config.sections import Bootstrap
 from brainpretrain.files import read_json, read_tsvs
 from brainpretrain.report.figures import cases
-from brainpretrain.report.write import write_budgets, write_costs
+from brainpretrain.report.write import write_budgets, write_costs, write_robustness
 
 RUNS = arg("--runs", type=Path, nargs="+", required=True, metavar="JSON", help="run.json of the trainings, in a study's folders")
 
@@ -41,3 +41,9 @@ def plot_budgets(args: argparse.Namespace) -> None:
     bootstrap = validate(Bootstrap, args.bootstrap, "--bootstrap")
     runs = {str(path): read_json(path) for path in args.runs}
     write_budgets(args.out, read_tsvs(args.scores), args.spec, runs, bootstrap)
+
+
+@command("plot-robustness", SCORES, SPEC, OUT_FOLDER)
+def plot_robustness(args: argparse.Namespace) -> None:
+    """Writes <name>_robustness.tsv|svg: the score over the strength of each degradation, a line per row."""
+    write_robustness(args.out, read_tsvs(args.scores), args.spec)

@@ -11,6 +11,7 @@ from brainpretrain import local_mean
 from brainpretrain.cli.arguments import OUT, OUT_FILES, SPEC, arg, command, mapping
 from brainpretrain.files import read_json, read_tsv
 from brainpretrain.report import printers, trainings
+from brainpretrain.report.figures import validation
 from brainpretrain.report.figures.slices import reconstructions
 from brainpretrain.report.figures.training import loss_curves
 from brainpretrain.report.pages import html, run
@@ -25,12 +26,16 @@ from brainpretrain.training.log import read_curves
 def plot_loss(args: argparse.Namespace) -> None:
     """Loss with its trivial baselines, learning rate, patches per second, waiting for data, memory.
 
-    If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values.
+    If schedule.tsv is next to the first log, the planned learning rate and the frozen parts are drawn behind the logged values,
+    unless the trainings have different learning rates, as after a choice in each fold.
     """
-    log = pd.concat([read_curves(path) for path in args.logs]).groupby("step", as_index=False).mean()
+    logs = pd.concat([read_curves(path) for path in args.logs])
+    log = logs.groupby("step", as_index=False).mean()
     plan = args.logs[0].with_name("schedule.tsv")
-    schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() else None
+    alike = "lr" not in logs or logs.groupby("step")["lr"].nunique().le(1).all()
+    schedule = read_tsv(plan, numbers=["step", "lr", "phase"]) if plan.exists() and alike else None
     title = args.title + (f", mean of {len(args.logs)} folds" if len(args.logs) > 1 else "")
+    title += "" if alike else ", whose learning rates differ"
     loss_curves(log, args.out, title, schedule)
 
 
@@ -63,6 +68,18 @@ def table_trainings(args: argparse.Namespace) -> None:
     for path in args.out:
         printers.write(path, lines, shown)
     print(printers.text(shown))
+
+
+@command(
+    "plot-validation",
+    arg("--logs", type=Path, nargs="+", required=True, metavar="CSV", help="log.csv of the fine-tunings, with run.json beside"),
+    SPEC, OUT,
+)  # fmt: skip
+def plot_validation(args: argparse.Namespace) -> None:
+    """Pseudo-Dice during the fine-tunings of a table, with a band over folds and seeds."""
+    logs = {trainings.key_of_log(str(path)): read_curves(path) for path in args.logs}
+    runs = {trainings.key_of_log(str(path)): read_json(path.with_name("run.json")) for path in args.logs}
+    validation.draw(logs, runs, args.spec, args.out)
 
 
 @command("page-run", arg("run", type=Path, metavar="JSON", help="run.json of a training"), OUT)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from brainpretrain import allocator
-from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping
+from brainpretrain.cli.arguments import CORPUS, DATA, SPLIT, VOLUMES, arg, command, mapping, pairs
 from brainpretrain.config.runs import FinetuneRun, Run, finetune_run, pretrain_run
 from brainpretrain.files import read_mapping
 from brainpretrain.plan.tuning import scaled
@@ -64,8 +64,10 @@ def pretrain(args: argparse.Namespace) -> None:
 @command(
     "finetune",
     VOLUMES, SPLIT,
-    arg("--init", type=Path, metavar="FILE", help="encoder.safetensors of a pretraining (default: train from scratch)"),
+    arg("--init", type=Path, metavar="FILE", 
+        help="encoder.safetensors of a pretraining, or model.safetensors of a fine-tuning to go on from (default: from scratch)"),
     arg("--rate", type=Path, metavar="JSON", help="output of `choose-rate`: the peak learning rate, instead of that of --config"),
+    pairs("--sources", "NAME=TSV", help="stored volumes of the sources of the task, by data set"),
     config(finetune_run), *MACHINE,
     arg("--log-every", type=int, default=100, metavar="STEPS", help="steps between two rows of log.csv"),
     arg("--inference", type=mapping, metavar="JSON",
@@ -79,7 +81,8 @@ def finetune(args: argparse.Namespace) -> None:
     """
     table, folder = read_stored(args.volumes)
     run = _at_rate(args.config, args.rate) if args.rate else args.config
-    run_finetune(table, folder, args.split, args.init, run, _machine(args), args.log_every, args.inference)
+    sources = {name: Path(path) for name, path in args.sources}
+    run_finetune(table, folder, args.split, args.init, run, _machine(args), args.log_every, args.inference, sources)
 
 
 def _at_rate(run: FinetuneRun, path: Path) -> FinetuneRun:

@@ -123,7 +123,7 @@ def cohort_cases(
     """
     subsets = (fold if cohort == "val" else fixed).get("subsets", [])
     by_subject = labelled_cases(*stored.read_stored(volumes), sequences, subsets)
-    names = fold["order"] if cohort == "val" else fixed.get(cohort, [])
+    names = splits.named_subjects(fold, cohort, fixed)
     if unusable := sorted(set(names) - set(by_subject)):
         tell(f"{len(unusable)} of {len(names)} subjects have no usable case (see the rejected volumes): {' '.join(unusable)}")
     subjects = splits.cohort_subjects(fold, set(by_subject), n_train, cohort, fixed)
@@ -212,6 +212,14 @@ def label_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> 
     for number, values in enumerate(labels.values(), start=1):
         lookup[list(values)] = number
     lookup[list(ignore)] = IGNORED
+    return lookup
+
+
+def source_lookup(labels: Mapping[str, Sequence[int]], ignore: Sequence[int]) -> np.ndarray:
+    """`label_lookup` for a source. If a class has no values there, all that is not named is ignored: it may be that class."""
+    lookup = label_lookup(labels, ignore)
+    if not all(labels.values()):
+        lookup[lookup == 0] = IGNORED
     return lookup
 
 

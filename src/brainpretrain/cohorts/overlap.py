@@ -123,6 +123,8 @@ class _Names:
 
 def on_both_sides(split: Mapping[str, Any]) -> list[str]:
     """Patients who are in the pool and in the test set of a split under two names; no fold trains on them."""
+    if "parts" in split:  # a cross-validation scores everybody, and the names of a patient are in one part
+        return []
     patient = split.get("patients", {})  # splits of an earlier version have no such key
     pool, test = ({patient[subject] for subject in split[part] if subject in patient} for part in ("pool", "test"))
     return sorted(pool & test)
@@ -173,11 +175,12 @@ def _rank(pair: Mapping[str, Any]) -> tuple[bool, float]:
     return pair["level"] == "same", -1.0 if np.isnan(pair["correlation"]) else pair["correlation"]
 
 
-def check_protocol(shared: pd.DataFrame, pairs: pd.DataFrame, protocol: str) -> None:
+def check_protocol(shared: pd.DataFrame, pairs: pd.DataFrame, protocol: str, what: str = "the pretraining corpus") -> None:
     """Refuses a corpus of the protocol `strict` that shares a subject with a cohort; `amaes` allows it.
 
     Args:
         shared, pairs: the result of `shared_subjects`.
+        what: the corpus in words, or the sources of a task.
 
     Raises:
         UserError: listing the shared subjects, and the subjects of the corpus that they are equal to.
@@ -192,10 +195,12 @@ def check_protocol(shared: pd.DataFrame, pairs: pd.DataFrame, protocol: str) -> 
         lines.append(f"{row.shared} of {row.evaluated} subjects of task {row.task}, cohort {row.cohort} ({row.dataset}):")
         lines += [f"  {_line(pair)}" for pair in matches[:_LISTED].itertuples()]
         lines += [f"  and {len(matches) - _LISTED} more"] if len(matches) > _LISTED else []
+    choices = "choose other subsets, use 'pool_of', name them in 'exclude' of the source, or state 'protocol: amaes'"
+    if what != "the pretraining corpus":
+        choices = "choose other subsets, or name them in 'exclude' of the source"
     raise UserError(
-        "subjects that will be scored are in the pretraining corpus:\n  " + "\n  ".join(lines),
-        fix="choose other subsets, use 'pool_of', name them in 'exclude' of the source, or state 'protocol: amaes'\n"
-        f"    the sources without them:\n    {excluded(pairs)}",
+        f"subjects that will be scored are in {what}:\n  " + "\n  ".join(lines),
+        fix=f"{choices}\n    the sources without them:\n    {excluded(pairs)}",
     )
 
 

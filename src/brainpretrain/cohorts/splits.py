@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from brainpretrain.cohorts import DISJOINT
+from brainpretrain.cohorts import DISJOINT, VALIDATION, kfold
 from brainpretrain.errors import UserError
-from brainpretrain.files import is_drawn
+from brainpretrain.files import is_drawn, read_json
 
 
 def draw_by_hash(patients: Mapping[str, str], test_fraction: float, seed: int) -> tuple[list[str], list[str]]:
@@ -86,7 +87,7 @@ def _interleaved(shuffled: list[str], sites: Mapping[str, str]) -> list[str]:
     return sorted(shuffled, key=position.__getitem__)
 
 
-def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
+def split(index: pd.DataFrame, task: Mapping[str, Any], given: Path | None = None) -> dict[str, Any]:
     """Pool and fixed test set of a task, as JSON can store them.
 
     `draw: hash` draws each patient by itself; `shuffle`, also without `draw`, draws subjects by name as in published splits.
@@ -97,9 +98,11 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         index: rows of the task's data set, with columns subject, sequence, subset and label, and patient where it is known.
         task: dataset, sequences, subsets and split of the task entry.
+        given: a file with the folds of a cross-validation, in nnU-Net's format.
 
     Returns:
         dataset, draw (the rule), seed, pool, test and patients; if the split is stratified by site, also `sites` by subject.
+        Of a cross-validation also `parts`, lists of subjects; pool and test then have everybody.
 
     Raises:
         UserError: there are no subjects, the split is stratified and the site of a subject is unknown, or a labelled session has
@@ -108,19 +111,26 @@ def split(index: pd.DataFrame, task: Mapping[str, Any]) -> dict[str, Any]:
     rule, rows = task["split"], _labelled(index, task["subsets"], task["sequences"])
     if rows.empty:
         problem = "a split needs subjects with labels, and there are none"
-        raise UserError(problem, where=f"task on {task['dataset']}", fix=_where_labels_are(index, task["sequences"], "the task"))
+        raise UserError(problem, where=f"task on {task['dataset']}", fix=where_labels_are(index, task["sequences"], "the task"))
     sites = {"sites": _sites(rows)} if rule.get("stratify") else {}
-    draw = rule.get("draw", "shuffle")
-    if draw == "hash":
+    draw, parts = rule.get("draw", "shuffle"), {}
+    if rule.get("kind") == "kfold":
+        draw, of_subject = "kfold", dict(zip(rows["subject"], patients(rows), strict=True))
+        if given:
+            parts["parts"] = kfold.given(read_json(given), rows, of_subject, rule["k"], given)
+        else:
+            parts["parts"] = kfold.drawn(of_subject, rule["k"], rule["seed"], sites.get("sites"))
+        pool = test = sorted(of_subject)
+    elif draw == "hash":
         of_subject = dict(zip(rows["subject"], patients(rows), strict=True))
         pool, test = draw_by_hash(of_subject, rule["test_fraction"], rule["seed"])
     else:
         pool, test = holdout(rows["subject"], rule["test_fraction"], rule["seed"], sites.get("sites"))
-    drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test}
+    drawn = {"dataset": task["dataset"], "draw": draw, "seed": rule["seed"], "pool": pool, "test": test} | parts
     return drawn | {"patients": _namesakes(index)} | sites | chosen(index, task["sequences"], task["subsets"], task["dataset"])
 
 
-def _where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
+def where_labels_are(index: pd.DataFrame, sequences: list[str], who: str) -> str:
     """Which subsets have labels for these sequences, or which sequences have any."""
     labelled = index[index["label"] != ""]
     if subsets := sorted(set(labelled[labelled["sequence"].isin(sequences)]["subset"])):
@@ -167,12 +177,16 @@ def refuse_several(rows: pd.DataFrame, where: object) -> None:
 
 
 def split_for(
-    index: pd.DataFrame, task: Mapping[str, Any], evaluations: Iterable[tuple[str, str]], where: object
+    index: pd.DataFrame,
+    task: Mapping[str, Any],
+    evaluations: Iterable[tuple[str, str]],
+    where: object,
+    given: Path | None = None,
 ) -> dict[str, Any]:
     """`split`, refused if it has too few subjects for the evaluations of a study.
 
     Args:
-        index, task: as for `split`.
+        index, task, given: as for `split`.
         evaluations: pairs of n_train and cohort.
         where: the place of the task, for the message.
 
@@ -182,7 +196,7 @@ def split_for(
     """
     evaluations = list(evaluations)
     try:
-        subjects = split(index, task)
+        subjects = split(index, task, given)
         check_sizes(subjects, evaluations, where)
     except UserError as error:
         better = _better_seed(index, task, evaluations)
@@ -215,25 +229,33 @@ def check_sizes(subjects: Mapping[str, Any], evaluations: Iterable[tuple[str, st
 
     Args:
         subjects: the result of `split`.
-        evaluations: pairs of n_train and cohort; and of a number and `DISJOINT`, if folds may share no training case.
+        evaluations: pairs of n_train and cohort; of a number and `DISJOINT`, if folds may share no training case; of a
+            number and `VALIDATION`, which training and validation need together.
         where: the file of the split, or the task, for the message.
 
     Raises:
         UserError: listing every n_train for which the pool is too small, and every cohort that is empty.
     """
-    pool, problems = training_pool(subjects), []
+    pool, parts, problems = training_pool(subjects), subjects.get("parts"), []
+    size, name = len(pool), "the pool"
+    if parts:
+        size, name = len(pool) - max(map(len, parts)), f"the training part of a fold of {len(parts)}"
     for n_train, cohort in evaluations:
         if cohort == DISJOINT:
             if int(n_train) > len(pool):
                 problems.append(f"folds without a common training case need {n_train} subjects, but the pool has {len(pool)}")
-        elif n_train != "all" and int(n_train) > len(pool):
-            problems.append(f"n_train is {n_train}, but the pool has {len(pool)} subjects")
-        elif cohort == "val" and n_train in ("all", str(len(pool))):
-            problems.append(f"n_train {n_train} of {len(pool)} subjects in the pool leaves none for the cohort 'val'")
+        elif cohort == VALIDATION:
+            if int(n_train) > size:
+                problems.append(f"training and validation need {n_train} subjects, but {name} has {size}")
+        elif n_train != "all" and int(n_train) > size:
+            problems.append(f"n_train is {n_train}, but {name} has {size} subjects")
+        elif cohort == "val" and n_train in ("all", str(size)):
+            problems.append(f"n_train {n_train} of {size} subjects in {name} leaves none for the cohort 'val'")
         elif cohort == "test" and not subjects["test"]:
             problems.append("the cohort 'test' has no subjects")
     if problems:
-        fix = "lower n_train, or change test_fraction or seed; if subjects were added since, delete the file"
+        change = "raise k" if parts else "change test_fraction or seed"
+        fix = f"lower n_train, or {change}; if subjects were added since, delete the file"
         raise UserError("\n".join(dict.fromkeys(problems)), where=where, fix=fix)
 
 
@@ -296,7 +318,7 @@ def ood(
 
     Args:
         index: rows of the data set of the cohort.
-        task: sequences of the task, and the entry of the cohort as `ood`.
+        task: sequences of the task, and the entry of the cohort as `ood`; `of: test` there means the subjects of the test set.
         subjects: the result of `split` for the task.
         cohort: its name: `ood`, or one of the task's `cohorts`.
         where: the place of its entry, for the message.
@@ -305,6 +327,8 @@ def ood(
         UserError: the cohort is empty, or one of its subjects is in the pool or the test set.
     """
     spec = task["ood"]
+    if spec.get("of") == "test":
+        return {"dataset": subjects["dataset"], cohort: subjects["test"]} | {k: v for k, v in subjects.items() if k == "subsets"}
     names = sorted(set(_labelled(index, spec["subsets"], task["sequences"])["subject"]))
     where = where or f"task on {subjects['dataset']}"
     both = sorted(set(names) & {*subjects["pool"], *subjects["test"]}) if spec["dataset"] == subjects["dataset"] else []
@@ -318,7 +342,7 @@ def ood(
         raise UserError(
             f"the cohort '{cohort}' of the data set '{spec['dataset']}' has no labelled subjects",
             where=where,
-            fix=_where_labels_are(index, task["sequences"], f"its '{cohort}'"),
+            fix=where_labels_are(index, task["sequences"], f"its '{cohort}'"),
         )
     subsets = chosen(index, task["sequences"], spec["subsets"], spec["dataset"])
     return {"dataset": spec["dataset"], cohort: names} | subsets
@@ -326,12 +350,25 @@ def ood(
 
 def fold(subjects: Mapping[str, Any], number: int, block: int) -> dict[str, Any]:
     """The split of one fold: `order` is the training pool of `subjects` (the result of `split`) in the order of `fold_order`."""
+    if parts := subjects.get("parts"):
+        return _fold_of_parts(subjects, parts, number)
     pool, sites = set(training_pool(subjects)), subjects.get("sites")
     order = [name for name in fold_order(subjects["pool"], number, block, subjects["seed"], sites) if name in pool]
     names = {"order": order, "patients": subjects.get("patients", {})}
     if "subsets" in subjects:
         names["subsets"] = subjects["subsets"]
     return {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": block} | names
+
+
+def _fold_of_parts(subjects: Mapping[str, Any], parts: list[list[str]], number: int) -> dict[str, Any]:
+    """A fold of a cross-validation: `held_out` is scored, `order` has the other parts in an order of this fold."""
+    if number >= len(parts):
+        raise UserError(f"there is no fold {number} of {len(parts)}", where="--fold", fix=f"folds: {len(parts)} in the study")
+    rest = [name for name in subjects["pool"] if name not in set(parts[number])]
+    order = fold_order(rest, number, len(rest), subjects["seed"], subjects.get("sites"))
+    found = {"dataset": subjects["dataset"], "seed": subjects["seed"], "fold": number, "block": len(rest), "order": order}
+    found |= {"held_out": parts[number], "patients": subjects.get("patients", {})}
+    return found | ({"subsets": subjects["subsets"]} if "subsets" in subjects else {})
 
 
 def _labelled(index: pd.DataFrame, subsets: list[str], sequences: list[str]) -> pd.DataFrame:
@@ -363,10 +400,57 @@ def training_subjects(fold_split: Mapping[str, Any], usable: set[str], n_train: 
     return order[: int(n_train)]
 
 
+def validation_subjects(
+    fold_split: Mapping[str, Any], usable: set[str], n_train: str, number_of: Callable[[int], int], taken_from: str
+) -> tuple[list[str], list[str]]:
+    """The subjects that train and those that a training is validated on; no patient is on both sides.
+
+    Smaller budgets stay parts of larger ones, since those that validate are the last of the n_train subjects.
+
+    Args:
+        fold_split: the result of `fold`.
+        usable: subjects with a complete stored case.
+        n_train: number of labelled subjects, or 'all'.
+        number_of: returns the number of subjects that validate, for the number of labelled ones.
+        taken_from: `training`: they are among the n_train subjects; `pool`: they follow after them in the order of the fold.
+
+    Raises:
+        UserError: nobody is left to train, or the pool has too few further subjects.
+    """
+    train = training_subjects(fold_split, usable, n_train)
+    number = number_of(len(train))
+    where = f"data set {fold_split['dataset']}, fold {fold_split['fold']}, validation of the recipe"
+    if taken_from == "pool":
+        taken = set(train) | _same_patient(fold_split, train)
+        others = [subject for subject in fold_split["order"] if subject in usable and subject not in taken]
+        if len(others) < number:
+            problem = (
+                f"the pool has {len(others)} usable subjects besides the {len(train)} that train, and {number} are to validate"
+            )
+            raise UserError(problem, where=where, fix="lower n_train or 'subjects', or use 'taken_from: training'")
+        return train, others[:number]
+    last = set(train[len(train) - number :] if number < len(train) else train)
+    last |= _same_patient(fold_split, last)
+    kept = [subject for subject in train if subject not in last]
+    if not kept:
+        problem = f"{number} of {len(train)} subjects are to validate, which leaves none to train"
+        raise UserError(problem, where=where, fix="lower 'subjects', raise n_train, or use 'taken_from: pool'")
+    return kept, [subject for subject in train if subject in last]
+
+
+def named_subjects(fold_split: Mapping[str, Any], cohort: str, fixed: Mapping[str, Any]) -> list[str]:
+    """The subjects of a cohort of a fold, usable or not, except that `val` still holds those that train."""
+    if cohort == "val":
+        return fold_split["order"]
+    return fold_split["held_out"] if cohort == "test" and "held_out" in fold_split else fixed.get(cohort, [])
+
+
 def cohort_subjects(
     fold_split: Mapping[str, Any], usable: set[str], n_train: str, cohort: str, fixed: Mapping[str, Any] | None = None
 ) -> list[str]:
     """Usable subjects of a cohort: for `val` the pool without this fold's training patients, else those of `fixed`.
+
+    In a cross-validation `test` is the part that the fold holds out, and `val` the rest of its training part.
 
     Args:
         fold_split: the result of `fold`.
@@ -381,7 +465,7 @@ def cohort_subjects(
         train |= _same_patient(fold_split, train)
         subjects = sorted(s for s in fold_split["order"] if s in usable and s not in train)
     else:
-        subjects = [subject for subject in (fixed or {}).get(cohort, []) if subject in usable]
+        subjects = [subject for subject in named_subjects(fold_split, cohort, fixed or {}) if subject in usable]
     if not subjects:
         change = {"val": "lower n_train", "test": "raise test_fraction of the task"}.get(cohort, "add subjects to its subsets")
         raise UserError(

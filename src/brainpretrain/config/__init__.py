@@ -18,6 +18,7 @@ from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.config.explaining import validate
 from brainpretrain.config.merging import Catalogue, merge
 from brainpretrain.config.options import check_modules
+from brainpretrain.config.placing import names_lines
 from brainpretrain.config.reading import read_yaml
 from brainpretrain.config.sections import (
     SECTIONS,
@@ -120,11 +121,13 @@ class Config(BaseModel):
         facts = release.model_dump(mode="json", exclude={"files"}) | {"preprocess": self.stored_as(release.preprocess)}
         return {"release": name, **facts, **release.files[backbone].model_dump(mode="json")}
 
-    def release_of_file(self, file: str) -> dict[str, Any] | None:
-        """As `release`, found by the name of a file; None if no release has a file of this name."""
+    def release_of_file(self, file: Path | str) -> dict[str, Any] | None:
+        """As `release`, found by the name of a file, and of its folder if the release states one; None if no release fits."""
+        parts = Path(file).parts
         for name, release in self.weights.items():
             for backbone, released in release.files.items():
-                if released.file == file:
+                wanted = Path(released.file).parts
+                if parts[-len(wanted) :] == wanted:
                     return self.release(name, backbone)
         return None
 
@@ -150,6 +153,7 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     return validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
+@names_lines
 def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None) -> Config:
     """Reads `config.yaml`, `local.yaml` if there is one, the catalogue files next to them and the chosen study.
 

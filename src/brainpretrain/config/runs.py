@@ -8,7 +8,7 @@ keeps it as config.yaml. So it must not change for a run that exists: a field th
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -17,9 +17,9 @@ from brainpretrain.config.explaining import validate
 from brainpretrain.config.options import check_backbone, check_pretext
 from brainpretrain.config.sections import (
     Backbone,
-    Count,
     Encoder,
     FinetuneRecipe,
+    Label,
     PreprocessRecipe,
     PretrainRecipe,
     Segmentation,
@@ -48,11 +48,21 @@ class PretrainRun(Run):
     preprocess: PreprocessRecipe
 
 
+class TrainingSource(BaseModel):
+    """A further data set that a fine-tuning trains on: how many subjects, and the classes in its label files."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    dataset: str
+    n: Annotated[int, Field(ge=1)] | Literal["all", "matched"] = Field(description="subjects; matched: as many as of the target")
+    labels: dict[str, list[Label]] = Field(description="as in the task; [] for a class that the data set does not have")
+    ignore: list[Label]
+
+
 class FinetuneRun(Run):
     """One fine-tuning, except for its cases and its initial encoder."""
 
     fold: Annotated[int, Field(ge=0)]
-    n_train: Annotated[Count | str, BeforeValidator(check_n_train)] = Field(
+    n_train: Annotated[int | str, BeforeValidator(check_n_train)] = Field(
         description="subjects; 'all', or a number, often as text"
     )
     task: Segmentation
@@ -60,6 +70,7 @@ class FinetuneRun(Run):
     backbone: Backbone
     policy: PolicyConfig
     preprocess: PreprocessRecipe
+    sources: list[TrainingSource] = Field([], exclude_if=lambda sources: not sources)  # the field came later
 
 
 def pretrain_run(content: Mapping[str, Any], where: str) -> PretrainRun:

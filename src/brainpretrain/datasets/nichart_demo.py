@@ -57,4 +57,5 @@ DATASET = Dataset(
     label_sequences=("T1w",),
     expected={"subjects": 23, "volumes": 46},
     n_shards=1,
+    aliases={"Subj9": "Subj8", "Subj10": "Subj8", "Subj16": "Subj15"},  # found by the overlap audit (docs/cohorts.md)
 )

@@ -123,12 +123,14 @@ def release(commit: str) -> str:
     return version("brainpretrain") + (f"+{commit}" if commit else "")
 
 
-def sidecar(facts: Mapping[str, Any], model_sha256: str, window: Mapping[str, Any], sources: Sequence[str]) -> dict[str, Any]:
+def sidecar(
+    facts: Mapping[str, Any], model_sha256: str | Sequence[str], window: Mapping[str, Any], sources: Sequence[str]
+) -> dict[str, Any]:
     """Content of the JSON sidecar of one segmentation.
 
     Args:
         facts: the model's facts.
-        model_sha256: checksum of the model's tensors.
+        model_sha256: checksum of the model's tensors; of an ensemble that of each model.
         window: settings of the sliding window; `batch` is left out, since it changes speed and memory only.
         sources: the images, in the order of the channels.
     """

@@ -10,8 +10,10 @@ from typing import Any
 
 from brainpretrain import provenance
 from brainpretrain.cohorts.cases import Case
+from brainpretrain.config.sections import Degradation
 from brainpretrain.errors import UserError
 from brainpretrain.evaluation import bids
+from brainpretrain.evaluation.degrade import degrade
 from brainpretrain.evaluation.model import load_model, predict_native
 from brainpretrain.files import atomic, read_json, sha256, write_json
 from brainpretrain.preprocess import nifti, sources
@@ -28,6 +30,7 @@ def predict_cohort(
     window: Mapping[str, Any],
     out: Path,
     progress: Progress = lambda done, total: None,
+    worse: Degradation | None = None,
 ) -> None:
     """Writes `<case>.nii.gz` per case into `out`, in the header of the native image, and `predictions.json`.
 
@@ -36,9 +39,11 @@ def predict_cohort(
         raw: folder of the raw data set, for the native headers.
         window: overlap, weights, batch and mirror of the sliding window.
         progress: called with (done, total).
+        worse: how the images are degraded; None: they are predicted as they are.
 
     Raises:
-        UserError: a raw file is not the one that was stored (`sources.read_image`), or as `load_model`.
+        UserError: slices of `worse` are no thicker than the stored voxels, a raw file is not the one that was stored
+            (`sources.read_image`), or as `load_model`.
     """
     network, facts = load_model(model)
     rule = Rule.of_facts(facts)
@@ -46,10 +51,15 @@ def predict_cohort(
     for number, case in enumerate(cases, start=1):
         geometry = Geometry.from_json(case.rows[0]["geometry"])
         sources.read_image(raw, case.folder, case.rows[0])  # before the work: the result is written with the header of this file
-        labels = predict_native(network, facts, case.image(), geometry, window, rule.of_rows(case.rows, case.folder))
+        image = case.image()
+        if worse:
+            image = degrade(image, worse, geometry.stored_spacing_mm, facts["task"]["sequences"], case.name)
+        labels = predict_native(network, facts, image, geometry, window, rule.of_rows(case.rows, case.folder))
         nifti.write_volume(out / f"{case.name}.nii.gz", labels, like=raw / case.rows[0]["path"])
         progress(number, len(cases))
     record = {"model": facts["name"], "model_sha256": sha256(Path(model).with_suffix(".safetensors")), "inference": dict(window)}
+    if worse:
+        record["degrade"] = worse.model_dump(mode="json", exclude_none=True)
     write_json(out / "predictions.json", record | {"cases": [case.name for case in cases]})
 
 

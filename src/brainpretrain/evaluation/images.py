@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from brainpretrain import config, memory, provenance
 from brainpretrain.errors import UserError
-from brainpretrain.evaluation import bids
-from brainpretrain.evaluation.model import load_model, predict_native
+from brainpretrain.evaluation import bids, finding
+from brainpretrain.evaluation.model import labels_native, load_ensemble, logits_of, probabilities_native
 from brainpretrain.files import read_json, sha256, write_json
 from brainpretrain.preprocess import atlases, nifti, sessions, volumes
 from brainpretrain.preprocess.geometry import Geometry
@@ -24,8 +24,8 @@ from brainpretrain.scales import Rule
 
 
 def predict_images(
-    model: Path,
-    cases: Sequence[Sequence[Path]],
+    models: Sequence[Path],
+    given: Sequence[str | Path],
     out: Path,
     window: Mapping[str, Any],
     *,
@@ -33,6 +33,8 @@ def predict_images(
     force: bool,
     device: str | None,
     tell: Callable[[str], None],
+    probabilities: bool = False,
+    participants: Sequence[str] = (),
 ) -> None:
     """Segments NIfTI files; each label file has the header of its image, and a JSON sidecar that says how it was made.
 
@@ -40,21 +42,26 @@ def predict_images(
     predicted does not stop the others.
 
     Args:
-        model: see `load_model`.
-        cases: for each case the images of its channels, in the order of the model's sequences.
+        models: see `load_model`; several are averaged.
+        given: cases, each a file, files joined by commas in the order of the model's sequences, or a folder of cases
+            (see `finding.cases`).
         out: folder of the results; with `as_bids` a BIDS derivative dataset.
         window: overlap, weights, batch and mirror of the sliding window; None stands for the model's setting.
         as_bids: name and describe the results as a BIDS derivative dataset.
         force: replace segmentations that were made from other images, by another model or with other settings.
         device: see `load_model`.
         tell: called with a line per case.
+        probabilities: also write the probability of each class, a file per class.
+        participants: subjects of a BIDS folder; none: all.
 
     Raises:
         UserError: the model or a setting is unusable; or, after all cases, a list of those that could not be predicted.
     """
-    network, facts = load_model(model, device)
-    window = _window(facts, window, Path(model).with_suffix(".json"))
-    commit, checksum = provenance.commit(), sha256(Path(model).with_suffix(".safetensors"))
+    network, facts = load_ensemble(models, device)
+    window = _window(facts, window, models[0].with_suffix(".json"))
+    cases = list(_cases(given, facts["task"]["sequences"], participants))
+    commit, checksums = provenance.commit(), [sha256(model.with_suffix(".safetensors")) for model in models]
+    checksum = checksums[0] if len(models) == 1 else checksums
     placed = place(cases, out, as_bids)
     if as_bids:
         source = bids.root(cases[0][0])
@@ -65,7 +72,8 @@ def predict_images(
     for target in placed.targets:
         try:
             sidecar = bids.sidecar(facts, checksum, window, target.sources) | _origin(target, commit)
-            outcome = "kept" if _is_done(target, sidecar, force) else _segment(network, facts, target, window, sidecar)
+            done = _is_done(target, sidecar, force) and not (probabilities and target.missing(facts["task"]["labels"]))
+            outcome = "kept" if done else _segment(network, facts, target, window, sidecar, probabilities)
             tell(f"{target.path}: {outcome}")
         except (UserError, RuntimeError, MemoryError) as error:
             if not (isinstance(error, UserError) or memory.ran_out(error)):
@@ -75,6 +83,15 @@ def predict_images(
     if errors:
         lines = [f"\n  {error.where}: {error.problem}" + (f"\n    fix: {error.fix}" if error.fix else "") for error in errors]
         raise UserError(f"{len(errors)} of {len(cases)} cases were not predicted:{''.join(lines)}")
+
+
+def _cases(given: Sequence[str | Path], sequences: Sequence[str], participants: Sequence[str]) -> Iterator[list[Path]]:
+    """The images of each case; of a folder all that it holds."""
+    for word in given:
+        if Path(word).is_dir():
+            yield from finding.cases(Path(word), sequences, participants)
+        else:
+            yield [Path(word)] if Path(word).exists() else [Path(part) for part in str(word).split(",")]
 
 
 def _window(facts: Mapping[str, Any], options: Mapping[str, Any], where: Path) -> dict[str, Any]:
@@ -107,6 +124,15 @@ class Target:
     def sidecar(self) -> Path:
         return bids.sidecar_of(self.path)
 
+    def probability(self, name: str) -> Path:
+        """File of the probability of a class: `<case>_label-<name>_probseg.nii.gz`."""
+        stem = self.path.name.removesuffix(".nii.gz").removesuffix("_dseg")
+        return self.path.with_name(f"{stem}_label-{bids.label(name) or 'class'}_probseg.nii.gz")
+
+    def missing(self, names: Iterable[str]) -> bool:
+        """True if the probability of a class is not there."""
+        return any(not self.probability(name).exists() for name in names)
+
 
 @dataclass(frozen=True)
 class Placed:
@@ -117,7 +143,7 @@ class Placed:
 
 
 def place(cases: Sequence[Sequence[Path]], out: Path, as_bids: bool) -> Placed:
-    """The place of each segmentation: `<image>_dseg.nii.gz` in `out`, or with `as_bids` as in `bids.place`.
+    """The place of each segmentation: as `finding.output_name` in `out`, or with `as_bids` as in `bids.place`.
 
     Args:
         cases: for each case the images of its channels.
@@ -152,8 +178,7 @@ def place(cases: Sequence[Sequence[Path]], out: Path, as_bids: bool) -> Placed:
 
 
 def _target(images: Sequence[Path], out: Path) -> Target:
-    name = images[0].name.removesuffix(".gz").removesuffix(".nii")
-    return Target(tuple(images), out / f"{name}_dseg.nii.gz", tuple(image.name for image in images))
+    return Target(tuple(images), out / f"{finding.output_name(images[0])}.nii.gz", tuple(image.name for image in images))
 
 
 def _bids_target(images: Sequence[Path], out: Path, source: Path) -> Target:
@@ -203,12 +228,22 @@ def _is_done(target: Target, sidecar: Mapping[str, Any], force: bool) -> bool:
 
 
 def _segment(
-    network: torch.nn.Module, facts: Mapping[str, Any], target: Target, window: Mapping[str, Any], sidecar: Mapping[str, Any]
+    network: torch.nn.Module,
+    facts: Mapping[str, Any],
+    target: Target,
+    window: Mapping[str, Any],
+    sidecar: Mapping[str, Any],
+    probabilities: bool,
 ) -> str:
-    """Predicts a case, writes labels and sidecar, and returns a summary: labelled voxels, and notes on the headers."""
+    """Predicts a case, writes labels, sidecar and probabilities, and returns a summary: labelled voxels, notes on the headers."""
     image, geometry, notes, scale = prepare(target.images, facts)
-    labels = predict_native(network, facts, image, geometry, window, scale)
+    logits = logits_of(network, facts, image, window, scale)
+    labels = labels_native(logits, facts, geometry)
     target.sidecar.unlink(missing_ok=True)  # a sidecar exists only next to the complete file that it describes
+    if probabilities:
+        names = list(facts["task"]["labels"])
+        for name, values in zip(names, probabilities_native(logits, geometry)[1:], strict=True):
+            nifti.write_volume(target.probability(name), values, like=target.images[0])
     nifti.write_volume(target.path, labels, like=target.images[0])
     write_json(target.sidecar, sidecar)
     return "; ".join([f"{np.count_nonzero(labels)} voxels", *notes])

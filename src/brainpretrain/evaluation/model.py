@@ -50,25 +50,70 @@ def load_model(path: Path, device: str | None = None) -> tuple[torch.nn.Module, 
     return network.eval().to(_device(device)), facts
 
 
+class Ensemble(torch.nn.Module):
+    """The mean of the logits of several networks, such as those of the folds, as in nnU-Net.
+
+    Args:
+        networks: each maps a patch (b c x y z) to logits, as in `predict_native`.
+    """
+
+    def __init__(self, networks: Sequence[torch.nn.Module]) -> None:
+        super().__init__()
+        self.networks = torch.nn.ModuleList(networks)
+
+    def forward(self, patch: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        outputs = [network(patch) for network in self.networks]
+        if isinstance(outputs[0], torch.Tensor):
+            return torch.stack(outputs).mean(0)
+        return [torch.stack(levels).mean(0) for levels in zip(*outputs, strict=True)]
+
+
+# what the models of an ensemble must agree in
+_SHARED = ("task", "preprocess", "in_channels", "classes", "atlas_checksum", "intensity_scale")
+_SHARED_RECIPE = ("patch_size", "precision", "intensity")
+
+
+def load_ensemble(paths: Sequence[Path], device: str | None = None) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """One model, or several as one that averages their logits; and the facts of the first.
+
+    Args:
+        paths: see `load_model`.
+
+    Raises:
+        UserError: a model cannot be loaded, or two do not agree in classes, sequences, preprocessing, patch or intensities.
+    """
+    loaded = [load_model(path, device) for path in paths]
+    (network, facts), *others = loaded
+    for path, (_, other) in zip(paths[1:], others, strict=True):
+        differing = [key for key in _SHARED if facts.get(key) != other.get(key)]
+        recipes = facts["recipe"], other["recipe"]
+        differing += [f"recipe.{key}" for key in _SHARED_RECIPE if recipes[0].get(key) != recipes[1].get(key)]
+        if differing:
+            raise UserError(
+                f"this model and {paths[0].parent} cannot be averaged: they differ in {', '.join(differing)}",
+                where=path.parent,
+                fix="give the folds of one arm",
+            )
+    return (Ensemble([network for network, _ in loaded]).eval(), facts) if others else (network, facts)
+
+
 def class_values(labels: Mapping[str, Sequence[int]]) -> np.ndarray:
     """Value written to a label file for each class: 0, then the first value of each entry of the task."""
     return np.array([0, *(values[0] for values in labels.values())], np.uint16)
 
 
 @torch.inference_mode()
-def predict_native(
+def logits_of(
     network: torch.nn.Module,
     facts: Mapping[str, Any],
     image: np.ndarray,
-    geometry: Geometry,
     window: Mapping[str, Any],
     scale: np.ndarray | None = None,
-) -> np.ndarray:
-    """Label values on the native grid, uint16.
+) -> torch.Tensor:
+    """Logits (classes, x, y, z) on the stored grid.
 
     Args:
         image: stored image (c, x, y, z) in [0, 1].
-        geometry: the steps from the native grid to the stored one.
         window: overlap, weights, batch and mirror of the sliding window.
         scale: (c, 4) of the model's rule of intensities, see `scales.py`; None: the network sees stored intensities.
 
@@ -91,7 +136,34 @@ def predict_native(
         )
     if not logits.isfinite().all():
         raise UserError("the network gives NaN or Inf", fix="if it was trained in 16-mixed, predict with --device cpu")
+    return logits
+
+
+def predict_native(
+    network: torch.nn.Module,
+    facts: Mapping[str, Any],
+    image: np.ndarray,
+    geometry: Geometry,
+    window: Mapping[str, Any],
+    scale: np.ndarray | None = None,
+) -> np.ndarray:
+    """Label values on the native grid, uint16. Arguments and errors as in `logits_of`.
+
+    Args:
+        geometry: the steps from the native grid to the stored one.
+    """
+    return labels_native(logits_of(network, facts, image, window, scale), facts, geometry)
+
+
+def labels_native(logits: torch.Tensor, facts: Mapping[str, Any], geometry: Geometry) -> np.ndarray:
+    """Label values on the native grid, uint16, from logits on the stored one."""
     return class_values(facts["task"]["labels"])[geometry.argmax_to_native(channel.cpu().numpy() for channel in logits)]
+
+
+def probabilities_native(logits: torch.Tensor, geometry: Geometry) -> np.ndarray:
+    """Probabilities (classes, i, j, k) on the native grid, float32: the softmax of the logits that are brought there."""
+    native = torch.from_numpy(geometry.to_native(logits.float().cpu().numpy()))
+    return torch.softmax(native, 0).numpy()
 
 
 def scaling(network: torch.nn.Module, scale: np.ndarray | None) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -53,18 +53,12 @@ def _map(name: str, found: torch.Tensor, expected: Mapping[str, Any], voxels: fl
 
 
 def _encoder(tensors: Mapping[str, list[int]]) -> tuple[Any, Any]:
-    """Module and network, with the options that the shapes of the tensors tell."""
-    own = {name.removeprefix("model.encoder."): shape for name, shape in tensors.items() if name.startswith("model.encoder.")}
-    if "stem.weight" in own:
-        stages = ["enc_block_0", "enc_block_1", "enc_block_2", "enc_block_3", "bottleneck"]
-        blocks = [len({name.split(".")[1] for name in own if name.startswith(f"{stage}.")}) for stage in stages]
-        expansions = [own[f"{stage}.0.conv2.weight"][0] // own[f"{stage}.0.conv2.weight"][1] for stage in stages]
-        options = {"width": own["stem.weight"][0], "kernel_size": own["enc_block_0.0.conv1.weight"][2]}
-        return mednext, backbones.build("mednext", 1, **options, blocks=blocks, expansions=expansions)
-    levels = 1 + max(int(number) for name in own for number in re.findall(r"^encoder_conv(\d+)", name))
-    convs = max(int(number) for name in own for number in re.findall(r"^in_conv\.conv(\d+)", name))
-    width = own["in_conv.conv1.conv.weight"][0]
-    return unet, backbones.build("unet", 1, width=width, levels=levels, convs_per_stage=convs)
+    """Module and network, with the options that the shapes of the tensors give."""
+    found = backbones.recognise({name: shape for name, shape in tensors.items() if name.startswith("model.encoder.")})
+    if found is None:
+        raise ValueError("no encoder of AMAES")
+    module = {"mednext": mednext, "unet": unet}[found["architecture"]]
+    return module, backbones.build(found["architecture"], 1, **found["options"])
 
 
 def _fill(network: nn.Module, prefix: str, name_of: Callable[[str], str], tensors: Mapping[str, list[int]]) -> set[str]:

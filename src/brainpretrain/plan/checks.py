@@ -9,7 +9,7 @@ from pathlib import Path
 from brainpretrain import backbones
 from brainpretrain.datasets.base import Dataset, Pattern
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import intensities, mirroring
+from brainpretrain.plan import cross_validation, intensities, mirroring, validating
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan
 from brainpretrain.preprocess.recipes import ICBM152, SAME
 
@@ -22,21 +22,24 @@ def check(plan: Plan) -> None:
             that of the fine-tuning, or there is none; predictions are mirrored as no training patch was; a data set has no such
             sequence or subset, or no labels;
             a recipe stores other sequences together than the task reads, or names an atlas that is not there; a stem is
-            repeated or random where nothing needs it, or random and never trained; or intensities are scaled in two ways.
+            repeated or random where nothing needs it, or random and never trained; intensities are scaled in two ways; a
+            validation leaves nobody to train, or a table scores its subjects.
     """
     _check_data(plan)
     for name in sorted({recipe for _, recipe in plan.preprocessed}):
         _check_atlas(plan, name)
     for name in plan.tasks:
         _check_session(plan, name)
+        cross_validation.check(plan, name)
     for pretraining in plan.pretrainings:
         intensities.check_pretraining(plan, pretraining)
-    for arm in sorted({evaluation.arm for evaluation in plan.evaluations}):
+    for arm in sorted({arm for evaluation in plan.evaluations for arm in evaluation.arm.chain}):
         _check_preprocessing(plan, arm)
         _check_transfer(plan, arm)
         _check_stem(plan, arm)
         intensities.check(plan, arm)
         mirroring.check(plan, arm)
+        validating.check(plan, arm)
 
 
 def _check_preprocessing(plan: Plan, arm: Arm) -> None:
@@ -45,8 +48,8 @@ def _check_preprocessing(plan: Plan, arm: Arm) -> None:
     if arm.pretraining:
         section, name = "corpora", arm.pretraining.corpus
         recipe = config.corpora[name].preprocess
-    elif arm.init in config.weights:
-        section, name = "weights", arm.init
+    elif arm.start in config.weights:
+        section, name = "weights", arm.start
         recipe = config.weights[name].preprocess
     else:
         return
@@ -93,6 +96,9 @@ def _check_stem(plan: Plan, arm: Arm) -> None:
     if arm.init == SCRATCH or recipe.stem == "divide":
         return
     where = f"{plan.config.where('finetune', arm.recipe)}.stem: {recipe.stem}"
+    if arm.before:
+        problem = f"an arm of task '{arm.task}' goes on from a fine-tuned network, whose stem is loaded as it is"
+        raise UserError(problem, where=where, fix="use a recipe without 'stem' for this row")
     if len(sequences) == 1:
         problem = f"task '{arm.task}' reads one sequence, as the encoder '{arm.init}' does: its stem is loaded as it is"
         raise UserError(problem, where=where, fix="use a recipe without 'stem' for this task: it is the same training")
@@ -105,6 +111,9 @@ def _check_transfer(plan: Plan, arm: Arm) -> None:
     """A recipe that transfers the decoder starts from pretrainings of the decoder that it trains."""
     config = plan.config
     recipe = config.finetune[arm.recipe]
+    if arm.before:
+        _check_same_decoder(plan, arm, arm.before)
+        return
     if recipe.transfer == "encoder" or arm.init == SCRATCH:
         return
     backbone = config.backbones[arm.backbone]
@@ -123,13 +132,27 @@ def _check_transfer(plan: Plan, arm: Arm) -> None:
         )
 
 
+def _check_same_decoder(plan: Plan, arm: Arm, before: Arm) -> None:
+    """An arm goes on with the decoder of the fine-tuning before it."""
+    own, theirs = (plan.config.finetune[one.recipe] for one in (arm, before))
+    if (own.decoder, own.decoder_options) != (theirs.decoder, theirs.decoder_options):
+        raise UserError(
+            f"the recipe '{arm.recipe}' goes on from the network of '{before.recipe}', which has another decoder",
+            where=f"{plan.config.where('finetune', arm.recipe)}.decoder",
+            fix="give both recipes the same 'decoder' and 'decoder_options'",
+        )
+
+
 def _check_data(plan: Plan) -> None:
     """Tasks and corpora name sequences and subsets that their data sets have, and tasks are on data sets with labels."""
     config = plan.config
     for name in plan.tasks:
         task, where = config.tasks[name], config.where("tasks", name)
         cohorts = [(task.dataset, task.subsets, where)]
-        cohorts += [(other.dataset, other.subsets, f"{where}.{task.key_of(key)}") for key, other in task.others.items()]
+        others = [key for key in task.others if not task.degradation_of(key)]
+        cohorts += [(task.dataset_of(key), task.subsets_of(key), f"{where}.{task.key_of(key)}") for key in others]
+        numbers = plan.sources_of(name)
+        cohorts += [(task.sources[i].dataset, task.sources[i].subsets, f"{where}.sources.{i}") for i in numbers]
         for dataset, subsets, place in cohorts:
             _check_names(plan, dataset, "sequences", task.sequences, f"{where}.sequences")
             _check_names(plan, dataset, "subsets", subsets, f"{place}.subsets")

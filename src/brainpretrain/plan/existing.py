@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brainpretrain.cohorts import filters, splits
 from brainpretrain.errors import UserError
@@ -34,16 +34,22 @@ def check_split(
     """
     rule = specs.task_split(plan.config, task)["split"]
     made = read_json(subjects) if subjects.exists() else {}
-    if made and (made.get("seed"), made.get("draw", "shuffle")) == (rule["seed"], rule.get("draw", "shuffle")):
+    given = Path(file) if (file := plan.config.tasks[task].split.file) else None
+    if made and _drawn_as(made) == _drawn_as({"draw": rule.get("kind"), **rule, "parts": range(rule.get("k", 0))}):
         splits.check_sizes(made, plan.draws(task), subjects)
-    elif given := (read_tsv(index), index) if index.exists() else listed():
+    elif known := (read_tsv(index), index) if index.exists() else listed():
         where = plan.config.where("tasks", task)
-        rows, found = given
+        rows, found = known
         sequences = sorted(set(rows["sequence"]))
         if missing := [name for name in plan.config.tasks[task].sequences if name not in sequences]:
             problem = f"the data set '{plan.config.tasks[task].dataset}' has no sequences {', '.join(missing)}"
             raise UserError(problem, where=f"{where}.sequences", fix=f"{found} has: {', '.join(sequences)}")
-        splits.split_for(rows, specs.task_split(plan.config, task), plan.draws(task), f"{where}, {found}")
+        splits.split_for(rows, specs.task_split(plan.config, task), plan.draws(task), f"{where}, {found}", given)
+
+
+def _drawn_as(rule: Mapping[str, Any]) -> tuple[Any, str, int]:
+    """What a split that exists and the rule of a task must have in common: seed, draw and number of parts."""
+    return rule.get("seed"), rule.get("draw") or "shuffle", len(rule.get("parts", []))
 
 
 def check_cohort(plan: Plan, task: str, cohort: str, index: Path, subjects: Path) -> None:

@@ -19,7 +19,7 @@ from brainpretrain.plan.table_spec import EXTERNAL, RowSpec
 
 def rows(table: Table, row: Row) -> Iterator[RowSpec]:
     """The rows of an entry with `init: {external: ...}`; a list of n_train multiplies."""
-    choices = row.n_train or table.n_train
+    choices = table.n_train if row.n_train is None else row.n_train
     for n_train in choices if isinstance(choices, list) else [choices]:
         title = row.title
         if isinstance(choices, list) or n_train != table.n_train:
@@ -113,6 +113,14 @@ def check(plan: Plan) -> None:
         values_of(plan, arm.task, arm.init)
     for name, (title, entry) in found.items():
         _check_classes(plan, name, title, entry, arms)
+    for evaluation in plan.scored:
+        arm, task = evaluation.arm, plan.config.tasks[evaluation.arm.task]
+        if arm.external and task.degradation_of(evaluation.cohort):
+            raise UserError(
+                f"another program cannot predict the cohort '{evaluation.cohort}', whose images are degraded in memory",
+                where=f"row '{found[arm.init][0]}'",
+                fix="leave the row out of tables with degraded cohorts",
+            )
 
 
 def _check_classes(plan: Plan, name: str, title: str, entry: External, arms: list[Arm]) -> None:

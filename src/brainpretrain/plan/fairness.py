@@ -13,7 +13,7 @@ from typing import Any
 from brainpretrain.config import Config
 from brainpretrain.config.sections import Finetune
 from brainpretrain.errors import UserError
-from brainpretrain.plan.runs import SCRATCH, Plan
+from brainpretrain.plan.runs import AFTER, SCRATCH, Plan
 from brainpretrain.plan.table_spec import RowSpec, TableSpec
 from brainpretrain.words import count
 
@@ -30,9 +30,11 @@ def differences(config: Config, row: RowSpec, base: RowSpec) -> list[str]:
         return []
     found = []
     recipes = [config.finetune[one.recipe] for one in (row, base)]
-    policies = [recipe.policy(one.init == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
+    policies = [recipe.policy(one.start == SCRATCH) for recipe, one in zip(recipes, (row, base), strict=True)]
     if config.augmentations[policies[0]] != config.augmentations[policies[1]]:
         found.append(f"augmentation ({policies[0]}, not {policies[1]})")
+    if row.init.count(AFTER) != base.init.count(AFTER):
+        found.append("trainings before this one")
     found += _recipe_differences(*recipes)
     for key in ("backbone", "n_train"):
         if getattr(row, key) != getattr(base, key):
@@ -96,7 +98,7 @@ def grid(recipe: Finetune) -> list[float]:
 
 def said(plan: Plan) -> str:
     """One line for the start of a run: what `protocol: fair` trains; '' where it does nothing."""
-    if not _applies(plan):
+    if not applies(plan):
         return ""
     study = plan.config.study
     recipes = {row.recipe for spec in plan.tables.values() for row in spec.rows if not row.external}
@@ -109,7 +111,8 @@ def said(plan: Plan) -> str:
     )
 
 
-def _applies(plan: Plan) -> bool:
+def applies(plan: Plan) -> bool:
+    """True if the study has `protocol: fair` and compares arms."""
     return plan.config.study.protocol == "fair" and any(compares(spec.rows) for spec in plan.tables.values())
 
 
@@ -122,7 +125,7 @@ def check(plan: Plan) -> None:
         UserError: two compared rows differ in more than the encoder; there are fewer than three folds or seeds; or no case is
             left to choose learning rates on. It has all of the study's problems, and the lines that solve them.
     """
-    if not _applies(plan):
+    if not applies(plan):
         return
     config = plan.config
     found: dict[str, str] = {}  # problem: the line that solves it

@@ -65,6 +65,8 @@ def check_pretraining(plan: Plan, pretraining: Pretraining) -> None:
 
 def _of_encoder(config: Config, arm: Arm) -> tuple[str, str]:
     """The rule of the encoder of an arm, and the entry that has it."""
+    if arm.before:
+        return config.finetune[arm.before.recipe].intensity, config.where("finetune", arm.before.recipe)
     if arm.pretraining:
         name = arm.pretraining.pretext
         return config.pretext(name, arm.backbone).intensity, config.where("pretexts", name)

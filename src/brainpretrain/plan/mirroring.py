@@ -22,8 +22,8 @@ def check(plan: Plan, arm: Arm) -> None:
     """
     config = plan.config
     recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
-    key = "augmentation_scratch" if arm.init == SCRATCH and recipe.augmentation_scratch else "augmentation"
-    policy = recipe.policy(arm.init == SCRATCH)
+    key = "augmentation_scratch" if arm.start == SCRATCH and recipe.augmentation_scratch else "augmentation"
+    policy = recipe.policy(arm.start == SCRATCH)
     trained = config.augmentations[policy].mirrored
     if unprepared := [axis for axis in recipe.inference.mirror if axis not in trained]:
         raise UserError(

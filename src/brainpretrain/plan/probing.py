@@ -26,10 +26,10 @@ def recipe(entry: Finetune) -> Finetune:
 
     The peak learning rate is 1e-2; if the recipe has a grid of learning rates, a third of it and three times it are in the grid.
     """
-    steps = sum(phase.steps or 0 for phase in entry.phases)
     made = entry.model_copy(
         update={
-            "phases": [Phase(steps=steps, lr=LR, decay="cosine", train="decoder")],
+            "phases": [Phase(steps=entry.steps, lr=LR, decay="cosine", train="decoder")],
+            "epoch_steps": None,
             "decoder": "linear",
             "decoder_options": {},
             "transfer": "encoder",
@@ -55,7 +55,7 @@ def added(config: Config, rows: dict[str, list[RowSpec]]) -> tuple[Config, dict[
         if not config.tables[name].probe:
             continue
         n_train = _n_train(config.tables[name], of_table)
-        chosen = [row for row in of_table if row.n_train == n_train and not row.external]
+        chosen = [row for row in of_table if row.n_train == n_train and not row.external and "--" not in row.init]
         for section, one in [("tables", name_of(name)), *(("finetune", name_of(row.recipe)) for row in chosen)]:
             if one in getattr(config, section):
                 problem = f"'{one}' has the name of a probe of the table '{name}'"

@@ -2,8 +2,9 @@
 
 A *pretraining* is (corpus, pretext, backbone); a *fine-tuning* is (task, backbone, init, recipe, n_train, fold);
 an *evaluation* is a fine-tuning and a cohort. With `seeds` in the study, a fold has a fine-tuning for each seed.
-An *init* is `scratch`, a pretraining, or a release of `config/weights.yaml`. Segmentations that another program made are an arm,
-too, of backbone `external`: it has evaluations and no fine-tunings.
+An *init* is `scratch`, a pretraining, a release of `config/weights.yaml`, or the fine-tuning of another arm, written as
+`<init>--<recipe>--n<n_train>` of that arm. Segmentations that another program made are an arm, too, of backbone `external`: it
+has evaluations and no fine-tunings.
 Their paths below `results/<study>/` consist of these words and nothing else, so a run can be read back from its path.
 """
 
@@ -13,11 +14,12 @@ import itertools
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from brainpretrain.cohorts import DISJOINT
+from brainpretrain.cohorts import DISJOINT, VALIDATION
 from brainpretrain.config import Config
 from brainpretrain.plan.table_spec import EXTERNAL, RowSpec, TableSpec, fold_name
 
 SCRATCH = "scratch"
+AFTER = "--"  # between init, recipe and n_train of the arm that another one goes on from; names have no hyphen
 
 
 @dataclass(frozen=True, order=True)
@@ -57,11 +59,34 @@ class Arm:
         return self.backbone == EXTERNAL
 
     @property
-    def pretraining(self) -> Pretraining | None:
-        """The pretraining that gives the initial encoder; None from scratch and from a release."""
-        if "-on-" not in self.init:
+    def before(self) -> Arm | None:
+        """The arm whose fine-tuned network this one goes on from, of the same fold and seed; None if there is none."""
+        if AFTER not in self.init:
             return None
-        pretext, corpus = self.init.split("-on-")
+        init, recipe, n_train = self.init.rsplit(AFTER, 2)
+        return replace(self, init=init, recipe=recipe, n_train=n_train.removeprefix("n"))
+
+    @property
+    def chain(self) -> list[Arm]:
+        """This arm and those before it, the last first."""
+        return [self, *(self.before.chain if self.before else [])]
+
+    @property
+    def start(self) -> str:
+        """The init of the first arm of the chain: scratch, a pretraining or a release."""
+        return self.init.split(AFTER)[0]
+
+    @property
+    def next_init(self) -> str:
+        """The init of an arm that goes on from this one."""
+        return AFTER.join((self.init, self.recipe, f"n{self.n_train}"))
+
+    @property
+    def pretraining(self) -> Pretraining | None:
+        """The pretraining that gives the initial encoder of the chain; None from scratch and from a release."""
+        if "-on-" not in self.start:
+            return None
+        pretext, corpus = self.start.split("-on-")
         return Pretraining(corpus, pretext, self.backbone)
 
 
@@ -133,22 +158,25 @@ class Plan:
         return arm.n_train if arm.n_train != "all" or not same else max(same, key=int)
 
     def candidates(self, arm: Arm, fold: int) -> list[Evaluation]:
-        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one."""
+        """The evaluations by which the learning rate of an arm is chosen in a fold, in the order of the grid, if there is one.
+
+        With n_train 0 there are none: the choice would read labels of the target, and the rates of the phases are taken.
+        """
         seed = self.config.study.seeds[0] if self.config.study.seeds else None
-        grid = self.config.finetune[arm.recipe].lr_grid
+        grid = self.config.finetune[arm.recipe].lr_grid if arm.n_train != "0" else []
         arms = [replace(arm, recipe=f"{arm.recipe}_lr{number}", n_train=self.tuned_at(arm)) for number in range(len(grid))]
         return [Evaluation(candidate, fold, "val", seed) for candidate in arms]
 
     @cached_property
     def tunings(self) -> list[Evaluation]:
         """The evaluations of all candidates of all arms, each once."""
-        folds = {(e.arm, e.fold) for e in self.evaluations}
+        folds = {(arm, e.fold) for e in self.evaluations for arm in e.arm.chain}
         return sorted({candidate for arm, fold in folds for candidate in self.candidates(arm, fold)})
 
     @cached_property
     def trainings(self) -> list[str]:
-        """Paths of all fine-tunings, those of candidates too."""
-        return sorted({e.training for e in [*self.evaluations, *self.tunings]})
+        """Paths of all fine-tunings, those of candidates and those that others go on from too."""
+        return sorted({replace(e, arm=arm).training for e in [*self.evaluations, *self.tunings] for arm in e.arm.chain})
 
     def table_pretrainings(self, table: TableSpec) -> list[Pretraining]:
         """The pretrainings behind a table of `tables`."""
@@ -173,20 +201,45 @@ class Plan:
 
     def draws(self, task: str) -> list[tuple[str, str]]:
         """Pairs (n_train, cohort) that the tables need from the split of a task; disjoint folds need a pair of their own."""
-        pairs = {(e.arm.n_train, e.cohort) for e in [*self.scored, *self.tunings] if e.arm.task == task}
+        scored = [e for e in [*self.scored, *self.tunings] if e.arm.task == task]
+        pairs = {(arm.n_train, e.cohort) for e in scored for arm in e.arm.chain}
+        for arm in {arm for e in [*self.evaluations, *self.tunings] if e.arm.task == task for arm in e.arm.chain}:
+            pairs |= self._validated(arm)
         if self.config.study.draws == "disjoint":
             pairs.add((str(self.config.study.folds * self.block(task)), DISJOINT))
         return sorted(pairs)
 
+    def _validated(self, arm: Arm) -> set[tuple[str, str]]:
+        """The number of subjects that an arm needs for training and validation together, with `VALIDATION`."""
+        rule = self.config.finetune[arm.recipe].validation
+        if rule is None or (arm.n_train != "all" and rule.taken_from == "training"):
+            return set()
+        trained = 1 if arm.n_train == "all" else int(arm.n_train)
+        return {(str(trained + rule.number(trained)), VALIDATION)}
+
     def block(self, task: str) -> int:
         """How many subjects lie between the starts of two folds in the shuffled pool of a task."""
-        budgets = [int(e.arm.n_train) for e in self.evaluations if e.arm.task == task and e.arm.n_train != "all"]
-        return max(budgets) if budgets and self.config.study.draws == "disjoint" else self.config.tasks[task].split.block
+        arms = [arm for e in self.evaluations if e.arm.task == task for arm in e.arm.chain]
+        budgets = [int(arm.n_train) for arm in arms if arm.n_train != "all"]
+        disjoint = any(budgets) and self.config.study.draws == "disjoint"
+        return max(budgets) if disjoint else self.config.tasks[task].split.block or 1
 
     def datasets_of(self, task: str) -> list[str]:
-        """The data set that a task trains on, and those of its cohorts that are scored."""
+        """The data set of a task, those of its cohorts that are scored, and its sources, if an arm trains on them."""
         entry = self.config.tasks[task]
-        return sorted({entry.dataset, *(entry.dataset_of(cohort) for name, cohort in self.cohorts if name == task)})
+        scored = {entry.dataset_of(cohort) for name, cohort in self.cohorts if name == task}
+        return sorted({entry.dataset, *scored, *(entry.sources[number].dataset for number in self.sources_of(task))})
+
+    def sources_of(self, task: str) -> list[int]:
+        """Numbers of the sources of a task, if an arm trains on them; else none."""
+        arms = {arm for e in self.evaluations if e.arm.task == task for arm in e.arm.chain}
+        used = any(self.config.finetune[arm.recipe].sources != "none" for arm in arms)
+        return list(range(len(self.config.tasks[task].sources))) if used else []
+
+    @cached_property
+    def with_sources(self) -> list[str]:
+        """The tasks of which an arm trains on further data sets."""
+        return [task for task in self.tasks if self.sources_of(task)]
 
     @cached_property
     def datasets(self) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from brainpretrain import datasets
 from brainpretrain.config import Config, runs
 from brainpretrain.config.runs import FinetuneRun, PretrainRun
-from brainpretrain.config.sections import Encoder, FinetuneRecipe, PretrainRecipe, Section, Segmentation
+from brainpretrain.config.sections import Encoder, Finetune, FinetuneRecipe, PretrainRecipe, Section, Segmentation, Task
 from brainpretrain.plan.runs import SCRATCH, Arm, Plan, Pretraining
 from brainpretrain.plan.table_spec import ColumnSpec, TableSpec, fold_name
 
@@ -52,7 +52,7 @@ def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -
     The two arms of a comparison differ by their name, and by the policy if the recipe gives one for each.
     """
     recipe, task = config.finetune[arm.recipe], config.tasks[arm.task]
-    policy = recipe.policy(arm.init == SCRATCH)
+    policy = recipe.policy(arm.start == SCRATCH)
     network = config.backbones[arm.backbone].model_dump(mode="json")
     if recipe.decoder:
         network |= {"decoder": recipe.decoder, "decoder_options": recipe.decoder_options}
@@ -66,8 +66,20 @@ def finetune_run(config: Config, arm: Arm, fold: int, seed: int | None = None) -
         "backbone": network,
         "policy": config.augmentations[policy].model_dump(mode="json"),
         "preprocess": config.stored_as(task.preprocess, task.dataset),
+        "sources": training_sources(task, recipe),
     }
     return runs.finetune_run(content, f"fine-tuning {arm.path}/fold{fold_name(fold, seed)}")
+
+
+def training_sources(task: Task, recipe: Finetune) -> list[dict[str, Any]]:
+    """The sources of a task that a recipe trains on, with the number of subjects of each."""
+    if recipe.sources == "none":
+        return []
+    asked = [source.n if recipe.sources == "all" else recipe.sources for source in task.sources]
+    return [
+        {"dataset": source.dataset, "n": n, **task.source_labels(i)}
+        for i, (source, n) in enumerate(zip(task.sources, asked, strict=True))
+    ]
 
 
 def backbone(config: Config, name: str) -> dict[str, Any]:
@@ -95,21 +107,32 @@ def corpus(config: Config, name: str) -> dict[str, Any]:
 def task_split(config: Config, task: str) -> dict[str, Any]:
     """What shapes the pool and the test set of a task. `block` shapes folds only, and other cohorts shape neither."""
     entry = config.tasks[task]
-    split = entry.split.model_dump(include={"seed", "test_fraction", "stratify"}, exclude_defaults=True)
+    split = entry.split.model_dump(include={"kind", "k", "seed", "test_fraction", "stratify"}, exclude_defaults=True)
     if entry.split.test_fraction and entry.split.draw == "hash":  # `draw` came later: without it, a split is shuffled
         split["draw"] = "hash"
     return entry.model_dump(mode="json", include={"dataset", "sequences", "subsets"}) | {"split": split}
 
 
 def task_ood(config: Config, task: str, cohort: str) -> dict[str, Any]:
-    """What shapes a cohort from another subset or data set."""
+    """What shapes the subjects of a cohort from another subset or data set, or of degraded copies of a cohort."""
     entry = config.tasks[task]
-    return {"sequences": entry.sequences, "ood": entry.others[cohort].model_dump(mode="json")}
+    source = entry.cases_of(cohort)
+    subjects = {"of": source} if source == "test" else entry.others[source].model_dump(mode="json")
+    return {"sequences": entry.sequences, "ood": subjects}
 
 
-def task_prediction(config: Config, task: str) -> dict[str, Any]:
-    """What shapes predictions, besides the model."""
-    return config.tasks[task].model_dump(mode="json", include={"sequences"})
+def task_source(config: Config, task: str, number: int) -> dict[str, Any]:
+    """What shapes the pool of a source of a task, besides the cohorts that are scored."""
+    entry = config.tasks[task]
+    source = entry.sources[number].model_dump(mode="json", include={"dataset", "subsets", "exclude"})
+    return source | {"sequences": entry.sequences}
+
+
+def task_prediction(config: Config, task: str, cohort: str = "val") -> dict[str, Any]:
+    """What shapes predictions of a cohort, besides the model."""
+    degrade = config.tasks[task].degradation_of(cohort)
+    how = {"degrade": degrade.model_dump(mode="json", exclude_defaults=True)} if degrade else {}
+    return config.tasks[task].model_dump(mode="json", include={"sequences"}) | how
 
 
 def task_scores(config: Config, task: str, cohort: str) -> dict[str, Any]:
@@ -167,8 +190,18 @@ def dataset_uses(plan: Plan) -> dict[str, Any]:
 
 def releases(plan: Plan) -> dict[str, Any]:
     """Licence, page and citation of every release of weights that an arm of the study starts from."""
-    names = sorted({e.arm.init for e in plan.evaluations} & set(plan.config.weights))
-    return {name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation"}) for name in names}
+    names = sorted({e.arm.start for e in plan.evaluations} & set(plan.config.weights))
+    return {
+        name: plan.config.weights[name].model_dump(mode="json", include={"licence", "page", "citation", "forbids"})
+        for name in names
+    }
+
+
+def zoo_tables(plan: Plan) -> list[str]:
+    """The tables with arms that start from a published encoder, in a study that compares its arms by `protocol: fair`."""
+    if plan.config.study.protocol != "fair":
+        return []
+    return [name for name, table in plan.tables.items() if any(row.start in plan.config.weights for row in table.rows)]
 
 
 # --- tables
@@ -211,7 +244,7 @@ def sites_table(plan: Plan, table: str) -> TableSpec:
         raise LookupError(f"no column of table '{table}' is shown by site")
     parts = {"": "", "_seen": ", sites seen in training", "_unseen": ", other sites"}
     columns = tuple(
-        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part)
+        ColumnSpec(title=column.title + words, task=column.task, cohort=column.cohort + part, kfold=column.kfold)
         for column in shown
         for part, words in parts.items()
     )

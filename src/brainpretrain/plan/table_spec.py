@@ -24,12 +24,25 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
+class Degraded(_Part):
+    """How a cohort was made worse: the cohort whose cases it has, and kind and strength (`config.sections.Degradation`)."""
+
+    of: str
+    kind: str
+    strength: float | None = None
+    sequence: str | None = None
+
+
 class ColumnSpec(_Part):
     """A column: the results of one task in one cohort. `cohort` may also be a part of a cohort, such as `ood_seen`."""
 
     title: str
     task: str
     cohort: str
+    degraded: Degraded | None = Field(None, exclude_if=lambda degraded: degraded is None)
+    kfold: int | None = Field(
+        None, exclude_if=lambda k: k is None, description="number of parts, if the folds of the task are a cross-validation"
+    )
 
 
 class RowSpec(_Part):
@@ -37,7 +50,10 @@ class RowSpec(_Part):
 
     title: str
     backbone: str
-    init: str = Field(description="scratch, <pretext>-on-<corpus>, a release of `weights`, or the name of another program")
+    init: str = Field(
+        description="scratch, <pretext>-on-<corpus>, a release of `weights`, <init>--<recipe>--n<n_train> of an arm before it, or"
+        " the name of another program"
+    )
     recipe: str
     n_train: str = Field(description="number of labelled training subjects, or 'all'")
     against: tuple[str, str, str, str] | None = Field(
@@ -47,6 +63,7 @@ class RowSpec(_Part):
     besides: tuple[str, ...] = Field(
         (), exclude_if=lambda words: not words, description="what the row differs in from its baseline besides the encoder"
     )
+    watched: str = Field("", exclude_if=lambda words: not words, description="how its trainings are validated, in words")
 
     @property
     def arm(self) -> tuple[str, str, str, str]:
@@ -61,7 +78,12 @@ class RowSpec(_Part):
     @property
     def corpus(self) -> str:
         """The corpus on which the initial encoder was pretrained in this study, or ''."""
-        return self.init.partition("-on-")[2]
+        return self.start.partition("-on-")[2]
+
+    @property
+    def start(self) -> str:
+        """The init without the fine-tunings that came before: scratch, <pretext>-on-<corpus>, or a release."""
+        return self.init.partition("--")[0]
 
 
 class PublishedCell(_Part):
@@ -70,6 +92,7 @@ class PublishedCell(_Part):
     backbone: str
     init: str
     n_train: str
+    recipe: str | None = Field(None, exclude_if=lambda recipe: recipe is None, description="null: the rows of any recipe")
     column: str = Field(description="title of the column")
     value: float
     sd: float | None
@@ -84,6 +107,17 @@ class PublishedHours(_Part):
     value: float
 
 
+class PublishedTrainingHours(_Part):
+    """Published hours of the fine-tuning of a row, for a column of the table."""
+
+    backbone: str
+    init: str
+    recipe: str
+    n_train: str
+    column: str
+    value: float
+
+
 class PublishedValues(_Part):
     """The published values of a table's cells, with their source and notes for readers."""
 
@@ -91,6 +125,7 @@ class PublishedValues(_Part):
     notes: tuple[str, ...]
     cells: tuple[PublishedCell, ...]
     hours: tuple[PublishedHours, ...] = Field((), exclude_if=lambda hours: not hours)
+    training_hours: tuple[PublishedTrainingHours, ...] = Field((), exclude_if=lambda hours: not hours)
 
 
 class TableSpec(_Part):
@@ -109,6 +144,7 @@ class TableSpec(_Part):
         probe: True if the encoders are frozen and read out linearly.
         free: True if the study compares arms by no protocol (`protocol: free`).
         hours: a further column shows the hours of each row's pretraining.
+        training_hours: a further column for each column shows the device hours of fine-tuning.
         published: None if nothing is published for this table and metric.
         bootstrap: resamples, confidence and seed of intervals and ranks.
     """
@@ -126,6 +162,7 @@ class TableSpec(_Part):
     probe: bool = Field(False, exclude_if=lambda probe: not probe)
     free: bool = Field(False, exclude_if=lambda free: not free)
     hours: bool = Field(False, exclude_if=lambda hours: not hours)
+    training_hours: bool = Field(False, exclude_if=lambda hours: not hours)
     published: PublishedValues | None = None
     bootstrap: Bootstrap
 
@@ -168,6 +205,10 @@ class TableSpec(_Part):
     def has_budgets(self) -> bool:
         """True if an arm has more than one n_train, so that its score can be drawn over the number of labelled subjects."""
         return len({row.arm[:3] for row in self.rows}) < len({row.arm for row in self.rows})
+
+    def has_degraded(self) -> bool:
+        """True if a column is of a degraded cohort, so that the scores can be drawn over the strength."""
+        return any(column.degraded for column in self.columns)
 
     def with_metric(self, metric: str) -> TableSpec:
         """The same table of another metric, without published values and margin, which hold for one metric alone."""

@@ -11,18 +11,30 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
-from brainpretrain.config.sections import External, Published, Row, Table
+from brainpretrain.config.placing import names_lines
+from brainpretrain.config.sections import AfterRow, Column, External, Published, PublishedRow, Row, Table, Task
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
-from brainpretrain.plan import checks, external, fairness, probing, tuning
+from brainpretrain.plan import checks, external, fairness, probing, sources, starts, tuning, validating
 from brainpretrain.plan.runs import SCRATCH, Plan, Pretraining
-from brainpretrain.plan.table_spec import ColumnSpec, PublishedCell, PublishedHours, PublishedValues, RowSpec, TableSpec
+from brainpretrain.plan.starts import Planned
+from brainpretrain.plan.table_spec import (
+    ColumnSpec,
+    Degraded,
+    PublishedCell,
+    PublishedHours,
+    PublishedTrainingHours,
+    PublishedValues,
+    RowSpec,
+    TableSpec,
+)
 from brainpretrain.pretext import planning
 from brainpretrain.sizes import check_size
 
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
 
 
+@names_lines
 def make(config: Config) -> Plan:
     """The plan of the study in `config`.
 
@@ -39,13 +51,16 @@ def make(config: Config) -> Plan:
         raise UserError(
             f"{', '.join(both)}: both a release and another init", where="weights", fix="give the release another name"
         )
-    rows = {}
-    for name in config.study.build:
-        table = config.get("tables", name, f"study '{config.study_name}', build")
-        rows[name] = _compared(f"tables.{name}.rows", list(_rows(config, name, table)))
+    entries = {name: config.get("tables", name, f"study '{config.study_name}', build") for name in config.study.build}
+    planned = {name: list(_rows(config, name, table)) for name, table in entries.items()}
+    found = {name: starts.resolved(rows, planned) for name, rows in planned.items()}
+    rows = {name: _compared(f"tables.{name}.rows", found[name]) for name in found}
     config, rows = probing.added(config, rows)
     config = fairness.filled(config, rows)
-    tables = {name: fairness.noted(config, _spec(config, name, config.tables[name], rows[name])) for name in rows}
+    tables = {}
+    for name, of_table in rows.items():
+        spec = _spec(config, name, config.tables[name], of_table, [entry for _, entry in found.get(name, [])])
+        tables[name] = fairness.noted(config, spec)
     plan = Plan(tuning.with_candidates(config, tables), tables)
     external.check(plan)
     _check_names(plan)
@@ -53,35 +68,37 @@ def make(config: Config) -> Plan:
     _check_cohort_labels(plan)
     _check_sizes(plan)
     checks.check(plan)
+    sources.check(plan)
     fairness.check(plan)
     tuning.check(plan)
     return plan
 
 
-def _rows(config: Config, name: str, table: Table) -> Iterator[tuple[RowSpec, Row]]:
-    """Rows of a table with its defaults filled in, and their entries; lists multiplied in their order in the config."""
-    arms = set()
-    for row in table.rows:
-        where = f"tables.{name}.rows"
-        of_row = external.rows(table, row) if isinstance(row.init, External) else _trained(config, table, row, where)
-        for spec in of_row:
-            if spec.arm in arms:  # it would count twice in ranks and in corrections
-                raise UserError(f"the row '{spec.title}' occurs twice", where=where, fix="keep one")
-            arms.add(spec.arm)
-            yield spec, row
+def _rows(config: Config, name: str, table: Table) -> Iterator[Planned]:
+    """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
+    for number, row in enumerate(table.rows):
+        where = f"tables.{name}.rows.{number}"
+        if isinstance(row.init, External):
+            yield from (Planned(name, spec, row) for spec in external.rows(table, row))
+        else:
+            yield from _trained(config, name, table, row, where)
 
 
-def _trained(config: Config, table: Table, row: Row, where: str) -> Iterator[RowSpec]:
+def _trained(config: Config, name: str, table: Table, row: Row, where: str) -> Iterator[Planned]:
     """The rows of an entry of fine-tunings, lists multiplied."""
-    choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), _many(row.n_train or table.n_train)]
+    n_trains = _many(table.n_train if row.n_train is None else row.n_train)  # it may be 0
+    choices = [_many(row.backbone), _many(row.init), _many(row.recipe or table.recipe), n_trains]
     for backbone, init, recipe, n_train in itertools.product(*choices):
         config.get("backbones", backbone, where)
         config.get("finetune", recipe, where)
-        full_init = _init(config, init, backbone, row.corpus or table.corpus, where)
-        title = _title(table, row, backbone, init, recipe, n_train)
-        if row.corpus not in (None, table.corpus) and full_init != init:
+        after = init.row if isinstance(init, AfterRow) else ""
+        full_init = "" if after else _init(config, init, backbone, row.corpus or table.corpus, where)
+        title = _title(table, row, backbone, f"after {after}" if after else init, recipe, n_train)
+        if row.corpus not in (None, table.corpus) and full_init not in ("", init):
             title += f", on {row.corpus}"
-        yield RowSpec(title=title, backbone=backbone, init=full_init, recipe=recipe, n_train=str(n_train))
+        watched = validating.described(config.finetune[recipe])
+        fields = {"backbone": backbone, "init": full_init, "recipe": recipe, "n_train": str(n_train), "watched": watched}
+        yield Planned(name, RowSpec(title=title, **fields), row, after)
 
 
 def _compared(where: str, rows: list[tuple[RowSpec, Row]]) -> list[RowSpec]:
@@ -148,14 +165,14 @@ def _many(value: Any) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> TableSpec:
-    """The table with every name resolved, after a check of its columns."""
+def _spec(config: Config, name: str, table: Table, rows: list[RowSpec], entries: list[Row]) -> TableSpec:
+    """The table with every name resolved, after a check of its columns; `entries`: those of its rows, none of a probe."""
     _check_columns(config, name, table, rows)
     return TableSpec(
         name=name,
         title=table.title,
         folds=tuple(range(config.study.folds)),
-        columns=tuple(ColumnSpec(**column.model_dump()) for column in table.columns),
+        columns=tuple(_column(config, column) for column in table.columns),
         rows=tuple(rows),
         baseline=SCRATCH,
         seeds=tuple(config.study.seeds),
@@ -163,28 +180,47 @@ def _spec(config: Config, name: str, table: Table, rows: list[RowSpec]) -> Table
         probe=name not in config.study.build,
         free=config.study.protocol == "free",
         metric=table.metric,
+        training_hours=table.training_hours,
         margin=table.margin,
-        published=_published(config, name, table, rows),
+        published=_published(config, name, table, list(zip(rows, entries, strict=False))),
         bootstrap=config.settings.bootstrap,
     )
 
 
+def _column(config: Config, column: Column) -> ColumnSpec:
+    """A column, with what its task and its cohort add."""
+    kfold = config.tasks[column.task].split.k
+    return ColumnSpec(**column.model_dump(), kfold=kfold, degraded=_degraded(config, column))
+
+
+def _degraded(config: Config, column: Column) -> Degraded | None:
+    """How the cohort of a column is made worse; None if it is not."""
+    task = config.tasks[column.task]
+    how = task.degradation_of(column.cohort)
+    if how is None:
+        return None
+    return Degraded(of=task.cases_of(column.cohort), kind=how.kind, strength=how.strength, sequence=how.sequence)
+
+
 def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
-    for column in table.columns:
-        task = config.get("tasks", column.task, f"tables.{name}.columns")
+    for number, column in enumerate(table.columns):
+        where = f"tables.{name}.columns.{number}"
+        task = config.get("tasks", column.task, where)
         if column.cohort not in (cohorts := ["val", "test", *task.others]):
             key = "'ood: {dataset: ...}'" if column.cohort == "ood" else f"'cohorts: {{{column.cohort}: {{dataset: ...}}}}'"
             raise UserError(
                 f"task '{column.task}' has no cohort '{column.cohort}'",
-                where=f"{config.where('tables', name)}.columns",
+                where=where,
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
-        if column.cohort == "test" and not task.split.test_fraction:
+        _check_degradation(config, task, column.cohort, f"{config.where('tasks', column.task)}.{task.key_of(column.cohort)}")
+        whole = task.cases_of(column.cohort)
+        if whole == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
-                where=f"tables.{name}.columns",
-                fix="use 'cohort: val' or a test_fraction",
+                where=where,
+                fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:
             raise UserError(
@@ -200,7 +236,18 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
             )
 
 
-def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> PublishedValues | None:
+def _check_degradation(config: Config, task: Task, cohort: str, where: str) -> None:
+    """Slices of a degraded cohort are thicker than the voxels that are predicted."""
+    how = task.degradation_of(cohort)
+    if how is None or how.kind != "thick_slices" or how.strength is None:
+        return
+    voxel = config.get("preprocess", task.preprocess, where).spacing_mm["xyz".index(how.axis)]
+    if how.strength <= voxel:
+        problem = f"slices of {how.strength:g} mm are no thicker than the stored voxels of {voxel:g} mm"
+        raise UserError(problem, where=f"{where}.degrade.strength", fix=f"give more than {voxel:g}")
+
+
+def _published(config: Config, name: str, table: Table, rows: list[tuple[RowSpec, Row]]) -> PublishedValues | None:
     """The published values of the rows of a table, one entry for each cell; values of other rows or metrics are left out."""
     published, where = table.published, f"tables.{name}.published"
     if published is None or published.metric != table.metric:
@@ -208,29 +255,55 @@ def _published(config: Config, name: str, table: Table, rows: list[RowSpec]) -> 
     config.get("corpora", published.corpus, where)
     config.get("finetune", published.recipe, where)
     titles = [column.title for column in table.columns]
-    cells, hours = [], []
+    cells, hours, trained = [], [], []
     for line in published.rows:
         config.get("backbones", line.backbone, where)
-        for column in line.cells:
+        for column in [*line.cells, *line.training_hours]:
             if column not in titles:
                 raise UserError(f"the table has no column '{column}'", where=where, fix=nearest(column, titles))
-        for init, row in itertools.product(_many(line.init), rows):
+        for init in _many(line.init):
             _check_init(config, init, where)
-            n_train = str(line.n_train or published.n_train)
-            if (line.backbone, init, n_train) == (row.backbone, row.init.split("-on-")[0], row.n_train):
-                cells += [_published_cell(config, published, row, column, values) for column, values in line.cells.items()]
+        if line.row and line.row not in (titles_of_rows := [entry.title for _, entry in rows]):
+            raise UserError(f"no row has the title '{line.row}'", where=where, fix=nearest(line.row, titles_of_rows))
+        for row, entry in rows:
+            if _is_of(line, row, entry, published):
+                cells += [_published_cell(config, published, line, row, column) for column in line.cells]
+                trained += _published_hours(table, line, row)
                 if table.hours and line.hours:
                     hours.append(PublishedHours(backbone=row.backbone, init=row.init, value=line.hours))
-    return PublishedValues(source=published.source, notes=tuple(published.notes), cells=tuple(cells), hours=tuple(hours))
+    return PublishedValues(
+        source=published.source,
+        notes=tuple(published.notes),
+        cells=tuple(cells),
+        hours=tuple(hours),
+        training_hours=tuple(trained),
+    )
 
 
-def _published_cell(config: Config, published: Published, row: RowSpec, column: str, values: list[float]) -> PublishedCell:
-    """A published value (and its SD, if there are two `values`), with how the run of `row` differs from the publication."""
+def _is_of(line: PublishedRow, row: RowSpec, entry: Row, published: Published) -> bool:
+    """Whether published values are those of a row."""
+    n_train = str(published.n_train if line.n_train is None else line.n_train)
+    if (line.backbone, n_train) != (row.backbone, row.n_train):
+        return False
+    return line.row == entry.title if line.row else row.init.split("-on-")[0] in _many(line.init)
+
+
+def _published_hours(table: Table, line: PublishedRow, row: RowSpec) -> list[PublishedTrainingHours]:
+    """The published hours of fine-tuning of a row, if the table shows them."""
+    fields = row.model_dump(include={"backbone", "init", "recipe", "n_train"})
+    named = line.training_hours.items() if table.training_hours else ()
+    return [PublishedTrainingHours(**fields, column=column, value=value) for column, value in named]
+
+
+def _published_cell(config: Config, published: Published, line: PublishedRow, row: RowSpec, column: str) -> PublishedCell:
+    """The published value of a cell (and its SD, if there are two values), with how the run differs from the publication."""
+    values, recipe = line.cells[column], line.recipe or published.recipe
     differs = [f"corpus {row.corpus}"] if row.corpus not in ("", published.corpus) else []
-    differs += [f"recipe {row.recipe}"] if row.recipe != published.recipe else []
+    differs += [f"recipe {row.recipe}"] if row.recipe != recipe else []
     differs += [f"{config.study.folds} instead of {published.folds} folds"] if config.study.folds != published.folds else []
     value, sd = values[0], values[1] if len(values) > 1 else None
     arm = {"backbone": row.backbone, "init": row.init, "n_train": row.n_train}
+    arm |= {"recipe": row.recipe} if line.row else {}
     return PublishedCell(**arm, column=column, value=value, sd=sd, differs=", ".join(differs))
 
 
@@ -289,15 +362,16 @@ def _check_cohort_labels(plan: Plan) -> None:
     """
     for name, cohort in plan.cohorts:
         task = plan.config.tasks[name]
-        if cohort not in task.others:
+        if cohort not in task.others or task.degradation_of(cohort):
             continue
         other, where = task.others[cohort], f"{plan.config.where('tasks', name)}.{task.key_of(cohort)}"
-        own, theirs = (plan.config.described(dataset).labels for dataset in (task.dataset, other.dataset))
+        dataset = task.dataset_of(cohort)
+        own, theirs = (plan.config.described(name_of).labels for name_of in (task.dataset, dataset))
         if not theirs:
             continue
         names = ", ".join(f"{value} {label}" for value, label in list(theirs.items())[:40])
         _check_values(plan, name, cohort, where, names)
-        if not own or other.dataset == task.dataset:
+        if not own or dataset == task.dataset:
             continue
         labels = [value for group in task.labels.values() for value in group] if other.labels is None else []
         # an ignored value that the other data set does not have hides nothing
@@ -310,21 +384,22 @@ def _check_cohort_labels(plan: Plan) -> None:
                 pairs = ", ".join(
                     f"{value} is {own.get(value, 'nothing')} and {theirs.get(value, 'nothing')}" for value in differ
                 )
-                problem = f"the data sets '{task.dataset}' and '{other.dataset}' of task '{name}' name label values differently"
+                problem = f"the data sets '{task.dataset}' and '{dataset}' of task '{name}' name label values differently"
                 raise UserError(f"{problem}: {pairs}", where=where, fix=f"give '{cohort}' {fix}")
 
 
 def _check_values(plan: Plan, task: str, cohort: str, where: str, names: str) -> None:
     """The values that a cohort names are those of its data set, and it names those that its data set marks as ignored."""
     entry, other = plan.config.tasks[task], plan.config.tasks[task].others[cohort]
+    dataset = entry.dataset_of(cohort)
     given = {*(other.ignore or []), *(value for group in (other.labels or {}).values() for value in group)}
-    if unknown := sorted(given - {0, *plan.label_values(other.dataset)}):
-        problem = f"'{cohort}' names label values that the data set '{other.dataset}' does not have: {_words(unknown)}"
+    if unknown := sorted(given - {0, *plan.label_values(dataset)}):
+        problem = f"'{cohort}' names label values that the data set '{dataset}' does not have: {_words(unknown)}"
         raise UserError(problem, where=where, fix=f"use values of the data set: {names}")
     used = entry.reference_of(cohort) or {"labels": entry.labels, "ignore": entry.ignore}
     named = {*used["ignore"], *(value for group in used["labels"].values() for value in group)}
-    if unnamed := sorted(_ignored_by(plan.config.described(other.dataset)) - named):
-        problem = f"the data set '{other.dataset}' marks the label values {_words(unnamed)} as ignored; '{cohort}' would count"
+    if unnamed := sorted(_ignored_by(plan.config.described(dataset)) - named):
+        problem = f"the data set '{dataset}' marks the label values {_words(unnamed)} as ignored; '{cohort}' would count"
         problem += " them as background"
         raise UserError(problem, where=where, fix=f"add them to the cohort: ignore: {sorted({*used['ignore'], *unnamed})}")
 

@@ -42,7 +42,7 @@ def one_thread() -> Iterator[None]:
         SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
-def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tuple[np.ndarray, float, float]:
+def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tuple[np.ndarray, float, float | None]:
     """Registers `moving` to `fixed` by Mattes mutual information, from the headers or the centres of mass, whichever is better.
 
     An atlas is tried from both with several pitches of the head: with the neck in the image, or the chin down, the nearest
@@ -53,8 +53,8 @@ def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tupl
         of_atlas: only the foreground of `fixed` and a margin count.
 
     Returns:
-        4x4, world of `fixed` -> world of `moving` (mm); the metric after and by the headers alone (lower is better). If nothing
-        better than the headers was found, it is the identity.
+        4x4, world of `fixed` -> world of `moving` (mm); the metric after and by the headers alone (lower is better), None if by
+        the headers they do not overlap. If nothing better than the headers was found, it is the identity.
 
     Raises:
         RuntimeError: SimpleITK could not register them.
@@ -67,6 +67,9 @@ def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tupl
     shift = [b - a for a, b in zip(centre, _centre(loose), strict=True)]
     starts = [_start(centre, place, pitch) for pitch in (PITCHES_DEG if of_atlas else (0,)) for place in ([0.0, 0.0, 0.0], shift)]
     headers = _metric(still, loose, _start(centre, [0.0, 0.0, 0.0], 0), mask)
+    starts = [start for start in starts if math.isfinite(_metric(still, loose, start, mask))]
+    if not starts:
+        raise RuntimeError("they do not overlap, neither by their headers nor with their centres of mass on each other")
     if of_atlas:
         starts = [_optimised(still, loose, start, mask, LEVELS[:1]) for start in starts]
     best = min(starts, key=lambda start: _metric(still, loose, start, mask))
@@ -82,7 +85,7 @@ def register(fixed: Volume, moving: Volume, method: str, of_atlas: bool) -> tupl
         return np.eye(4), headers, headers
     # from the world of `fixed` to its voxels, to the points of SimpleITK, whose axes are exactly orthogonal, and back
     before, after = _points(fixed) @ np.linalg.inv(fixed.affine), moving.affine @ np.linalg.inv(_points(moving))
-    return after @ _matrix(transform) @ before, found, headers
+    return after @ _matrix(transform) @ before, found, headers if math.isfinite(headers) else None
 
 
 def n4(array: np.ndarray, spacing_mm: Sequence[float], shrink: int, iterations: Sequence[int]) -> np.ndarray:
@@ -173,7 +176,12 @@ def _method(mask: Any) -> Any:
 def _metric(still: Any, loose: Any, transform: Any, mask: Any) -> float:
     method = _method(mask)
     method.SetInitialTransform(transform)
-    return float(method.MetricEvaluate(still, loose))
+    try:
+        return float(method.MetricEvaluate(still, loose))
+    except RuntimeError as error:
+        if "do not sufficiently overlap" in str(error):
+            return math.inf
+        raise
 
 
 def _start(centre: Sequence[float], shift: Sequence[float], pitch_deg: float) -> Any:

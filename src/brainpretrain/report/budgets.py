@@ -47,12 +47,13 @@ def counted_subjects(runs: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Task -> training subjects of n_train 'all', mean over its runs (folds of a task may differ by some).
 
     Args:
-        runs: parts of run.json with task, n_train, train_subjects.
+        runs: parts of run.json with task, n_train, train_subjects, validation.
     """
     by_task: dict[str, list[int]] = {}
     for run in runs:
         if str(run["n_train"]) == "all":
-            by_task.setdefault(run["task"], []).append(len(run["train_subjects"]))
+            validation = run.get("validation") or {}  # of these subjects, too, the labels are used
+            by_task.setdefault(run["task"], []).append(len(run["train_subjects"]) + len(validation.get("subjects", [])))
     return {task: float(np.mean(counts)) for task, counts in by_task.items()}
 
 
@@ -146,10 +147,11 @@ def matched(scores: pd.DataFrame, spec: TableSpec, points: pd.DataFrame, bootstr
 
 
 def _baseline(of_column: pd.DataFrame, key: tuple, spec: TableSpec) -> pd.DataFrame | None:
-    """The baseline arm of the same backbone: of the same recipe if there is one, else the first."""
+    """The baseline arm of the same backbone that has most labels; among several, that of the same recipe, else the first."""
     same = of_column[(of_column["backbone"] == key[0]) & (of_column["init"] == spec.baseline)]
     if same.empty:
         return None
+    same = same[same["recipe"].isin(same.loc[same["subjects"] == same["subjects"].max(), "recipe"])]
     recipe = key[2] if (same["recipe"] == key[2]).any() else same["recipe"].iloc[0]
     return same[same["recipe"] == recipe]
 
@@ -194,6 +196,8 @@ def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
 def reach(subjects: Sequence[float], values: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Number of subjects at which each curve first reaches its target, interpolated in log(subjects); inf if it does not.
 
+    Between 0 and the smallest number it is interpolated in the number itself.
+
     Args:
         subjects: ascending budgets (b,).
         values: a curve per line (n, b), more is better, NaN where undefined.
@@ -205,8 +209,11 @@ def reach(subjects: Sequence[float], values: np.ndarray, target: np.ndarray) -> 
     line = np.arange(len(values))
     low, high = values[line, before], values[line, first]
     share = np.where(first == 0, 1.0, _ratio(target - low, high - low))
-    place = np.log(np.asarray(subjects, float))
-    crossing = np.exp(place[before] + np.nan_to_num(share, nan=1.0).clip(0, 1) * (place[first] - place[before]))
+    sizes, share = np.asarray(subjects, float), np.nan_to_num(share, nan=1.0).clip(0, 1)
+    place = np.log(np.maximum(sizes, np.finfo(float).tiny))
+    crossing = np.exp(place[before] + share * (place[first] - place[before]))
+    from_zero = sizes[before] == 0
+    crossing = np.where(from_zero, share * sizes[first], crossing)
     return np.where(there.any(1), crossing.round(9), np.inf)
 
 

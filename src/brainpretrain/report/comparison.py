@@ -55,20 +55,32 @@ def by_draw(by_training: np.ndarray, spec: TableSpec) -> np.ndarray:
     return by_training.reshape(len(spec.folds), -1, by_training.shape[-1]).mean(1)
 
 
-def value_interval(cell: Scored, spec: TableSpec, row: RowSpec) -> tuple[float, float]:
-    """The crossed interval of the value of a cell, within the range of the metric; NaN with fewer than three draws."""
+def value_interval(cell: Scored, spec: TableSpec, row: RowSpec, are_draws: bool) -> tuple[float, float]:
+    """The crossed interval of the value of a cell, within the range of the metric; NaN with fewer than three draws.
+
+    Args:
+        are_draws: False if the folds are a cross-validation, whose spread tells too little of another training's.
+    """
     if math.isnan(cell.value):
         return NAN, NAN
-    per_subject = crossed.contributions(cell.cases, cell.cases.counts.sum(-1) > 0)
-    estimate = crossed.fixed if row.external else crossed.estimate
-    ends = estimate(by_draw(per_subject, spec)).interval(spec.bootstrap.confidence)
+    per_subject = by_draw(crossed.contributions(cell.cases, cell.cases.counts.sum(-1) > 0), spec)
+    found = crossed.fixed(per_subject) if row.external else crossed.estimate(per_subject, are_draws)
+    ends = found.interval(spec.bootstrap.confidence)
     metric = metric_of(spec)
     low, high = (0.0 if metric.magnitude else metric.low), metric.high
     return min(max(ends[0], low), high), min(max(ends[1], low), high)
 
 
-def compared(row: RowSpec, cell: Scored, base: RowSpec | None, other: Scored | None, spec: TableSpec) -> dict[str, Any]:
+def compared(
+    row: RowSpec, cell: Scored, base: RowSpec | None, other: Scored | None, spec: TableSpec, are_draws: bool = True
+) -> dict[str, Any]:
     """The difference to the baseline, with what is known of another training and of these trained models.
+
+    Args:
+        row, cell: of the arm.
+        base, other: row and scores of its baseline, if it has one.
+        spec: the table.
+        are_draws: False if the folds are a cross-validation, which tells nothing of another training; `draws` is then 0.
 
     Returns:
         baseline (title), delta; draws, delta_low, delta_high (crossed interval), df, p (its t test), p_margin (two one-sided
@@ -86,8 +98,8 @@ def compared(row: RowSpec, cell: Scored, base: RowSpec | None, other: Scored | N
         check_same_cases(cell.rows, other.rows, row.title, base.title)
         line["delta"] = cell.value - other.value
         if not math.isnan(line["delta"]):
-            estimate = crossed.fixed if row.external and base.external else crossed.estimate
-            found = estimate(_per_subject(cell, other, spec))
+            per_subject, untrained = _per_subject(cell, other, spec), row.external and base.external
+            found = crossed.fixed(per_subject) if untrained else crossed.estimate(per_subject, are_draws)
             models = statistics.interval(cell.samples - other.samples, spec.bootstrap.confidence)
             differences = _paired(cell.rows, other.rows)
             one_arm = cell.rows["value"].isna().to_numpy() != other.rows["value"].isna().to_numpy()

@@ -31,6 +31,8 @@ COLUMNS = [
 def by_place(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Folder of a training below its study -> content of its run.json, with the task and n_train of that folder.
 
+    The seconds of a fine-tuning include those of its validations.
+
     Args:
         runs: path of a run.json -> its content.
 
@@ -43,7 +45,8 @@ def by_place(runs: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]
         if not place:
             fix = "give files below a study's pretrain/ or finetune/"
             raise UserError("not the run.json of a training in a study", where=path, fix=fix)
-        by_folder[place["run"]] = dict(run) | {"task": place["task"], "n_train": place["n_train"]}
+        spent = {"seconds": run["seconds"] + run.get("validation_seconds", 0)} if "seconds" in run else {}
+        by_folder[place["run"]] = dict(run) | spent | {"task": place["task"], "n_train": place["n_train"]}
     return by_folder
 
 
@@ -58,7 +61,8 @@ def arms(scores: pd.DataFrame, spec: TableSpec, runs: Mapping[str, Mapping[str, 
     Returns:
         number (of the row, from 1), row, column, task, cohort, backbone, init, recipe, n_train, folds, folds_expected, score and
         score_sd (n - 1) over folds, hours = pretrain_hours + tuning_hours (all candidates of the learning rate, mean over
-        folds) + finetune_hours (mean over folds; wall clock), memory_gb = the larger of pretrain_memory_gb and
+        folds) + finetune_hours (mean over folds, and with those of the arms that it
+        goes on from; wall clock), memory_gb = the larger of pretrain_memory_gb and
         finetune_memory_gb (largest fold), devices, hardware, pretrained_elsewhere (True for a released encoder, whose hours are
         unknown and not counted). NaN where a run or a fold is missing.
     """
@@ -91,16 +95,18 @@ def _scored(by_run: pd.Series, column: ColumnSpec, row: RowSpec, spec: TableSpec
 
 def _cost(column: ColumnSpec, row: RowSpec, spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     arm = Arm(column.task, *row.arm)
-    folds = [runs.get(f"{arm.path}/fold{fold}") for fold in spec.fold_names]
+    by_arm = [[runs.get(f"{one.path}/fold{fold}") for fold in spec.fold_names] for one in arm.chain]
+    folds = [run for of_arm in by_arm for run in of_arm]
     finetunings = [run for run in folds if run]
+    seconds = [[run["seconds"] for run in of_arm if run] for of_arm in by_arm]
     pretraining = runs.get(arm.pretraining.path) if arm.pretraining else None
-    elsewhere = arm.pretraining is None and arm.init != spec.baseline and not arm.external
+    elsewhere = arm.pretraining is None and arm.start != spec.baseline and not arm.external
     complete = len(finetunings) == len(folds) and (pretraining is not None or not arm.pretraining)
     without = 0.0 if not (arm.pretraining or elsewhere or arm.external) else np.nan
     cost = {
         "pretrain_hours": pretraining["seconds"] / 3600 if pretraining else without,
-        "tuning_hours": _tuning_hours(arm, spec, runs),
-        "finetune_hours": float(np.mean([run["seconds"] for run in finetunings])) / 3600 if finetunings else np.nan,
+        "tuning_hours": sum(_tuning_hours(one, spec, runs) for one in arm.chain),
+        "finetune_hours": sum(float(np.mean(of_arm)) / 3600 if of_arm else np.nan for of_arm in seconds),
         "pretrain_memory_gb": pretraining["peak_memory_gb"] if pretraining else np.nan,
         "finetune_memory_gb": max((run["peak_memory_gb"] for run in finetunings), default=np.nan),
     }
@@ -139,6 +145,27 @@ def pretraining_hours(spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) ->
         runs: what `by_place` returned.
     """
     return [_cost(spec.columns[0], row, spec, runs)["pretrain_hours"] for row in spec.rows]
+
+
+def training_hours(spec: TableSpec, runs: Mapping[str, Mapping[str, Any]]) -> list[list[float]]:
+    """Device hours of the last fine-tuning of each row (hours by the clock times devices, mean over folds), by column.
+
+    For a row that goes on from another one they are what it adds to that one. NaN if a run is missing.
+
+    Args:
+        runs: what `by_place` returned.
+    """
+    found = []
+    for row in spec.rows:
+        arms = [Arm(column.task, *row.arm) for column in spec.columns]
+        of_arms = [[runs.get(f"{arm.path}/fold{fold}") for fold in spec.fold_names] for arm in arms]
+        found.append(
+            [
+                sum(run["seconds"] * run.get("devices", 1) for run in of_arm) / len(of_arm) / 3600 if all(of_arm) else np.nan
+                for of_arm in of_arms
+            ]
+        )
+    return found
 
 
 def pretraining_time(cell: Mapping[str, Any]) -> str:

@@ -95,12 +95,17 @@ def freedom(variance, of_draws, of_subjects, draws, subjects):
 # --- the estimate
 
 
-def estimate(differences: np.ndarray) -> Estimate:
-    """The crossed estimate of differences (draws, subjects), NaN where a draw does not score a subject (cohort `val`)."""
+def estimate(differences: np.ndarray, are_draws: bool = True) -> Estimate:
+    """The crossed estimate of differences (draws, subjects), NaN where a draw does not score a subject (cohort `val`).
+
+    Args:
+        are_draws: False for the folds of a cross-validation. Any two of them share training cases and score other subjects, so
+            their spread says too little of another training's; then only the mean is known, of 0 draws.
+    """
     d = np.asarray(differences, float)
     d = d[~np.isnan(d).all(1)] if d.size else d
     d = d[:, ~np.isnan(d).all(0)] if d.size else d
-    draws, subjects = d.shape
+    draws, subjects = d.shape if are_draws else (0, d.shape[1])
     if draws < FEWEST_DRAWS or subjects < 2:
         return Estimate(float(mean(d, 1).mean()) if d.size else math.nan, math.nan, math.nan, draws, subjects)
     found = moments(d)

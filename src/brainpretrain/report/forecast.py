@@ -6,7 +6,7 @@ Nothing is guessed: a training whose network has no rate on record and is not ti
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -60,16 +60,17 @@ class Line:
         return self.patches * self.seconds_per_patch / 3600 if known else None
 
 
-def lines(plan: Plan, results: Path, timed: Mapping[Kind, float] | None = None) -> list[Line]:
+def lines(plan: Plan, results: Path, timed: Mapping[Kind, float] | None = None, leave_out: Container[str] = ()) -> list[Line]:
     """The trainings of a study that have not finished, by kind, pretrainings first.
 
     Args:
         results: folder of the results; finished trainings of every study there give rates.
         timed: seconds per patch of kinds that were timed now, see `time_step`.
+        leave_out: paths of trainings that are not counted, below the results of the study.
     """
     open_runs: dict[Kind, list[int | None]] = {}
     for kind, path, patches in _trainings(plan, results):
-        if not (results / plan.config.study_name / path / "run.json").exists():
+        if path not in leave_out and not (results / plan.config.study_name / path / "run.json").exists():
             open_runs.setdefault(kind, []).append(patches)
     rates, made = _rates(plan.config, results), []
     for kind, patches in open_runs.items():

@@ -17,7 +17,7 @@ from brainpretrain.report import numbers
 from brainpretrain.report.crossed import FEWEST_DRAWS
 from brainpretrain.report.grid import Cell, Grid
 from brainpretrain.report.metrics import METRICS, Metric, metric_of
-from brainpretrain.report.notes import delta_note, interval_notes, test_notes, verdict_notes
+from brainpretrain.report.notes import delta_note, interval_notes, test_notes, validation_notes, verdict_notes
 from brainpretrain.report.results import ALL, ARM, UNKNOWN, LabelScores, label_scores
 from brainpretrain.words import count
 
@@ -68,6 +68,27 @@ def with_hours(grid: Grid, spec: TableSpec, hours: Sequence[float]) -> Grid:
     return replace(grid, header=(*grid.header, Cell("Pretraining", "hours")), rows=rows, notes=(*grid.notes, note))
 
 
+def with_training_hours(grid: Grid, spec: TableSpec, hours: Sequence[Sequence[float]]) -> Grid:
+    """A grid of results with a further column for each column of the table: the device hours of fine-tuning ("GPU hours").
+
+    Args:
+        hours: by row and column; see `costs.training_hours`. Those of a row that goes on from another one have a plus.
+    """
+    values = spec.published.training_hours if spec.published else ()
+    published = {(line.backbone, line.init, line.recipe, line.n_train, line.column): f"{line.value:g} h" for line in values}
+    rows = []
+    for line, row, of_row in zip(grid.rows, spec.rows, hours, strict=True):
+        sign = "+" if "--" in row.init else ""
+        cells = [
+            Cell("–" if pd.isna(value) else f"{sign}{value:.2f} h", published=published.get((*row.arm, column.title), ""))
+            for column, value in zip(spec.columns, of_row, strict=True)
+        ]
+        rows.append((*line, *cells))
+    header = (*grid.header, *(Cell(f"{column.title}: hours", "fine-tuning") for column in spec.columns))
+    note = "Hours of fine-tuning: by the clock, times devices, mean over folds; with +, what a row adds to the one before it."
+    return replace(grid, header=header, rows=tuple(rows), notes=(*grid.notes, note))
+
+
 def _result(cell: Mapping[str, Any], metric: Metric, counted: bool, spec: TableSpec) -> Cell:
     """A cell of results. `counted`: it shows its number of cases, since the cells of the column differ in it."""
     published = ""
@@ -98,7 +119,8 @@ def _test(cell: Mapping[str, Any], metric: Metric) -> Iterator[str]:
         yield numbers.p_value(cell["p_holm"])
     else:
         few = "draw" if cell["draws"] < FEWEST_DRAWS else "subject"
-        yield f"no test: {count(cell['draws'] if few == 'draw' else cell['subjects'], few)}"
+        number = count(cell["draws"] if few == "draw" else cell["subjects"], few)
+        yield f"no test: {number if cell['draws'] else 'cross-validation'}"
     if not cell["pairs"]:
         yield "no paired case"
     elif cell["zeros"] == cell["pairs"]:
@@ -144,6 +166,7 @@ def _result_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         yield "Lower is better."
     yield from interval_notes(cells, spec)
     yield from delta_note(spec)
+    yield from validation_notes(spec)
     yield from test_notes(cells, spec)
     n_train = {row.n_train for row in spec.rows}
     if len(n_train) == 1:
@@ -172,16 +195,21 @@ def _published_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         yield f"{OTHERWISE} differs from the published protocol: {'; '.join(differences)}."
 
 
+def _corpora_of(cells: pd.DataFrame) -> pd.Series:
+    """The corpus of each cell, by its init."""
+    return cells["init"].str.split("--").str[0].str.split("-on-").str[-1]
+
+
 def _seen_notes(cells: pd.DataFrame) -> Iterator[str]:
     """The corpora that hold scored subjects, and those of which this is not known."""
-    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    marked = cells[(cells["shared"] != 0) & cells["value"].notna()].assign(corpus=_corpora_of)
     known = marked[marked["shared"] != UNKNOWN].drop_duplicates(["column", "corpus"]).to_dict("records")
     if known:
         shared = [f"{line['column']}: {count(int(line['shared']), 'subject')} in {line['corpus']}" for line in known]
         yield f"{SEEN} pretrained, without labels, on subjects of the cohort ({'; '.join(shared)})."
     for corpus in sorted(set(marked.loc[marked["shared"] == UNKNOWN, "corpus"])):
         yield f"{SEEN} may be pretrained on subjects of the cohort: the audit of {corpus} (overlap.tsv) is missing."
-    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=lambda c: c["init"].str.split("-on-").str[-1])
+    doubted = cells[(cells["look"] != 0) & cells["value"].notna()].assign(corpus=_corpora_of)
     for line in doubted.drop_duplicates(["column", "corpus"]).to_dict("records"):
         subjects = count(int(line["look"]), "subject")
         yield f"Look at these: {subjects} of {line['column']} may be in {line['corpus']} (overlap.html has the pictures)."

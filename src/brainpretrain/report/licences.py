@@ -59,10 +59,16 @@ def _release_row(release: Mapping[str, Any]) -> dict[str, Any]:
         "access": "place",
         "licence": licence or "not known",
         "redistribution": "",
-        "forbids": "; ".join(_forbidden_by_name(licence)) if licence else UNKNOWN,
+        "forbids": release_forbids(release),
         "licence_url": release["page"],
         "citation": release["citation"],
     }
+
+
+def release_forbids(release: Mapping[str, Any]) -> str:
+    """What the terms of a published encoder forbid: as its entry says, or by the name of its licence."""
+    by_name = _forbidden_by_name(release["licence"]) if release["licence"] else [UNKNOWN]
+    return "; ".join([*by_name, *filter(None, [release.get("forbids")])])
 
 
 def forbidden(dataset: Dataset) -> list[str]:

@@ -16,8 +16,11 @@ from brainpretrain.words import count
 def interval_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
     """What the brackets of a table hold, and what they leave out."""
     confidence, draws = numbers.share(spec.bootstrap.confidence), len(spec.folds)
+    yield from _cross_validation_notes(spec)
     if all(row.external for row in spec.rows):
         yield f"In brackets: {confidence} interval for other subjects, t quantiles."
+    elif all(column.kfold for column in spec.columns):
+        draws = 0
     elif draws < FEWEST_DRAWS:
         number = "One draw" if draws == 1 else f"{draws} draws"
         yield f"{number} of training cases: no statement about another training, so no interval and no test between arms."
@@ -44,6 +47,18 @@ def _external_notes(spec: TableSpec) -> Iterator[str]:
         yield (
             f"Another program: {_listed(titles)}. Nothing of it was trained here, so it has no draws, seeds and hours; its"
             " interval is about other subjects alone, and in a difference to it only the other arm varies with the training."
+        )
+
+
+def _cross_validation_notes(spec: TableSpec) -> Iterator[str]:
+    """Which columns are cross-validations, and what follows from it."""
+    for task, k in {column.task: column.kfold for column in spec.columns if column.kfold}.items():
+        titles = " and ".join(column.title for column in spec.columns if column.task == task)
+        parts = f"{k} parts" if len(spec.folds) == k else f"{len(spec.folds)} of {k} parts"
+        yield (
+            f"{titles}: cross-validation, {parts}; each fold trains on the other parts, and in the cohort 'test' each subject is"
+            " scored once. Its folds are no draws: they share training cases, so there is no interval and no test about another"
+            " training. Where they score different subjects, the ± holds the differences of these, too."
         )
 
 
@@ -75,8 +90,8 @@ def delta_note(spec: TableSpec) -> Iterator[str]:
         )
     if spec.free and len(spec.rows) > 1:
         yield (
-            "Not by the fair protocol (the study says 'protocol: free'): no rule made the arms alike, or chose a learning rate"
-            " and several seeds for each."
+            "Not by the fair protocol (the study says 'protocol: free'): nothing made sure that the arms are alike, have several"
+            " seeds, and a learning rate chosen for each."
         )
     different: dict[str, list[str]] = {}
     for row in spec.rows:
@@ -105,6 +120,17 @@ def test_notes(cells: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
     if len(unpaired):
         most, where = count(int(unpaired["unpaired"].max()), "score"), count(len(unpaired), "cell")
         yield f"Defined in one of the two arms alone, so in its value but in no pair: up to {most} in {where}."
+
+
+def validation_notes(spec: TableSpec) -> Iterator[str]:
+    """On which subjects the trainings were watched, and what followed from it."""
+    watched: dict[str, list[str]] = {}
+    for row in spec.rows:
+        if row.watched:
+            watched.setdefault(row.watched, []).append(row.title)
+    for words, titles in watched.items():
+        whose = "All rows" if len(titles) == len(spec.rows) else _listed(titles)
+        yield f"{whose}: trainings {words}. No subject of a validation is scored here."
 
 
 test_notes.__test__ = False  # type: ignore[attr-defined] - no test of pytest, although its name begins like one

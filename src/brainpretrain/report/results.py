@@ -218,9 +218,10 @@ def _column(cells: list[Scored], column: ColumnSpec, spec: TableSpec, overlaps: 
     """The lines of one column, from the first row to the last, with Holm's correction over them."""
     lines = []
     for row, cell in zip(spec.rows, cells, strict=True):
-        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec, row)
+        line = _names(row, column) | {"metric": spec.metric} | _summary(cell, spec, row, not column.kfold)
         base = spec.baseline_of(row)
-        line |= comparison.compared(row, cell, base, cells[spec.rows.index(base)] if base else None, spec)
+        other = cells[spec.rows.index(base)] if base else None
+        line |= comparison.compared(row, cell, base, other, spec, not column.kfold)
         audited = {"shared": _shared_subjects(row, column, cell.rows, overlaps), "look": _to_look_at(row, column, overlaps)}
         lines.append(line | _published(row, column, spec) | audited)
     return comparison.corrected(lines)
@@ -231,11 +232,11 @@ def _names(row: RowSpec, column: ColumnSpec) -> dict[str, Any]:
     return {"row": row.title} | of_column | dict(zip(ARM, row.arm, strict=True))
 
 
-def _summary(cell: Scored, spec: TableSpec, row: RowSpec) -> dict[str, Any]:
+def _summary(cell: Scored, spec: TableSpec, row: RowSpec, are_draws: bool) -> dict[str, Any]:
     kept = cell.rows[cell.rows["value"].notna()]
     folds = cell.by_fold[~np.isnan(cell.by_fold)]
     models = statistics.interval(cell.samples, spec.bootstrap.confidence)
-    low, high = comparison.value_interval(cell, spec, row)
+    low, high = comparison.value_interval(cell, spec, row, are_draws)
     return {
         "folds": len(folds),
         "folds_expected": len(spec.fold_names),
@@ -260,6 +261,8 @@ def _published(row: RowSpec, column: ColumnSpec, spec: TableSpec) -> dict[str, A
     """The published value of a cell, converted from printed units to those of scores.tsv."""
     scale = metric_of(spec).scale
     for cell in spec.published.cells if spec.published else ():
+        if cell.recipe not in (None, row.recipe):
+            continue
         if (cell.backbone, cell.init, cell.n_train, cell.column) == (row.backbone, row.init, row.n_train, column.title):
             sd = cell.sd / scale if cell.sd is not None else float("nan")
             return {"published": cell.value / scale, "published_sd": sd, "differs": cell.differs}

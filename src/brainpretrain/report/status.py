@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,6 +55,7 @@ class Training:
         trouble: why it stopped, in one line; '' if there is no trouble.
         log: path of the job's log, '' if there is none.
         work: its work folder, '' if there is none.
+        validated: the last validation of a fine-tuning that is running, or that of the weights of its model; '' without one.
     """
 
     study: str
@@ -70,10 +71,16 @@ class Training:
     trouble: str = ""
     log: str = ""
     work: str = ""
+    validated: str = ""
 
 
-def collect(results: Path, study: str | None = None) -> list[Training]:
+def collect(results: Path, study: str | None = None, planned: Iterable[tuple[str, str]] | None = None) -> list[Training]:
     """All trainings below a results folder, or those of one study, in the order of their paths.
+
+    Args:
+        results: folder of the results.
+        study: its name.
+        planned: (study, run) of the trainings that are planned; None to ask the config in the current folder.
 
     Raises:
         UserError: there is no training.
@@ -85,7 +92,9 @@ def collect(results: Path, study: str | None = None) -> list[Training]:
             by_run[training.study, training.run] = training
     for training in _only_logged(results):
         by_run.setdefault((training.study, training.run), training)
-    for name, run in _planned(results, {study} if study else {training.study for training in by_run.values()}):
+    if planned is None:
+        planned = _planned(results, {study} if study else {training.study for training in by_run.values()})
+    for name, run in planned:
         by_run.setdefault((name, run), Training(name, run, "not begun"))
     trainings = [training for training in by_run.values() if study is None or training.study == study]
     if not trainings:
@@ -114,13 +123,30 @@ def _finished(results: Path) -> Iterator[Training]:
                 path.parent.relative_to(results / study).as_posix(),
                 "finished",
                 step=run.get("steps", 0),
-                total_steps=run.get("steps", 0),
+                total_steps=run.get("planned_steps", run.get("steps", 0)),
                 patches_per_s=run.get("patches_per_s", 0.0),
                 seen_s=history.age_s(run["finished"]) if "finished" in run else None,
                 attempts=run.get("attempts", 0),
                 lost_steps=run.get("redone_steps", 0),
                 log=_log(results, path.parent.relative_to(results)),
+                validated=_chosen(run.get("validation") or {}),
             )
+
+
+def _chosen(validation: dict[str, Any]) -> str:
+    """Pseudo-Dice x 100 of the weights of a model and their step, from its run.json."""
+    dice, early = validation.get("pseudo_dice"), ", ended early" if validation.get("stopped_early") else ""
+    return f"{100 * dice:.1f} at {validation['selected_step']}{early}" if dice is not None else ""
+
+
+def _last_validation(attempts: list[list[history.Event]]) -> str:
+    """Pseudo-Dice x 100 of the last validation, and the step of the best, from the history."""
+    found = [event for events in attempts for event in events if event["event"] == "validation"]
+    if not found:
+        return ""
+    last = found[-1]
+    dice = "not a number" if last["dice"] is None else f"{100 * last['dice']:.1f}"
+    return f"{dice} at {last['step']}, best at {last['best_step']}"
 
 
 def _at_work(results: Path) -> Iterator[Training]:
@@ -155,6 +181,7 @@ def _training_at_work(results: Path, work: Path, about: dict[str, Any], attempts
         trouble=trouble if running else f"{trouble}; continues from step {saved}",
         log=log,
         work=str(work),
+        validated=_last_validation(attempts),
     )
 
 
@@ -247,6 +274,9 @@ def _table(trainings: list[Training]) -> Table:
     table.add_column("run", overflow="fold")
     for name in ("state", "step", "patches/s", "left", "seen", "attempts", "lost"):
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+    is_validated = any(t.validated for t in trainings)
+    if is_validated:
+        table.add_column("pseudo-Dice", no_wrap=True)
     for t in trainings:
         table.add_row(
             t.run,
@@ -257,6 +287,7 @@ def _table(trainings: list[Training]) -> Table:
             rough_duration(t.seen_s) + (" ago" if t.seen_s is not None else ""),
             str(t.attempts or ""),
             f"{t.lost_steps} steps" if t.lost_steps else "",
+            *([t.validated] if is_validated else []),
         )
     return table
 

@@ -63,6 +63,8 @@ def build(
             path = Arm(task, *row.arm).path
             found = [logs[f"{path}/fold{name}"] for name in spec.fold_names if f"{path}/fold{name}" in logs]
             curve = last_fall(found) if found else dict.fromkeys(("first", "before_last", "last", "left"), float("nan"))
+            if len({curve["step"].max() for curve in found}) > 1:  # some ended early, at rates that had not decayed
+                curve = dict.fromkeys(curve, float("nan"))
             known = not np.isnan(curve["left"])
             chosen = [rates[key] for fold in spec.folds if (key := f"{path.removeprefix('finetune/')}/fold{fold}") in rates]
             per_rate = Counter(one["lr"] for one in chosen) if row.recipe in grids else Counter()
@@ -76,20 +78,21 @@ def build(
 
 
 def sanity(name: str, log: pd.DataFrame) -> str:
-    """Whether a pretraining reconstructs hidden voxels better than the mean of the visible ones around, in words.
+    """Whether a pretraining reconstructs better than the mean of the visible voxels around, in words.
 
     Args:
         name: of the pretraining.
-        log: its log; val_loss_hidden and val_loss_mean of the last validation are compared, if it has both.
+        log: its log. val_loss_mean of the last validation is compared with the error of the network: val_loss_hidden if it is
+            logged, val_loss_reconstruction of several tasks, else val_loss, which is then this error (S3D, Models Genesis).
     """
-    names = ["val_loss_hidden", "val_loss_mean"]
+    errors = [column for column in ("val_loss_hidden", "val_loss_reconstruction", "val_loss") if column in log.columns]
+    names = [*errors[:1], "val_loss_mean"]
     known = log.dropna(subset=names) if set(names) <= set(log.columns) else log.head(0)
     if known.empty:
-        return f"Pretraining {name}: no error at hidden voxels is logged, so it was not compared with the local mean."
+        return f"Pretraining {name}: it reconstructs nothing, or logs no error of it, so it was not compared with the local mean."
     own, local = (float(known[column].iloc[-1]) for column in names)
-    words = (
-        f"Pretraining {name}: validation error at hidden voxels {own:.4f}, of the mean of the visible voxels around {local:.4f}"
-    )
+    where = " at hidden voxels" if names[0] == "val_loss_hidden" else " of the reconstruction"
+    words = f"Pretraining {name}: validation error{where} {own:.4f}, of the mean of the visible voxels around {local:.4f}"
     return f"{words}." if own < local else f"{words}. {NO_BETTER}."
 
 

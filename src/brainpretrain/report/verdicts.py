@@ -59,6 +59,8 @@ def _to_decide(line: Mapping[str, Any], verdict: str, spec: TableSpec) -> tuple[
     """About how many draws would decide, as a number and in words."""
     if verdict != UNDECIDED:
         return math.nan, ""
+    if not line["draws"]:
+        return math.nan, "folds of a cross-validation say nothing about another training: draw them (split: {kind: fraction})"
     if line["draws"] < FEWEST_DRAWS:
         return math.nan, f"{count(line['draws'], 'draw')}: at least {FEWEST_DRAWS} are needed for any statement"
     if math.isnan(line["sd_draw"]):

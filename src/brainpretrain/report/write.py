@@ -1,4 +1,4 @@
-"""Writes all files that belong to one table of results: the table itself, its costs and its label budgets."""
+"""Writes all files that belong to one table of results: the table itself, its costs, label budgets and curves of degradation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from brainpretrain.config.sections import Bootstrap
 from brainpretrain.files import write_tsv
 from brainpretrain.plan.runs import Arm
 from brainpretrain.plan.table_spec import TableSpec
-from brainpretrain.report import budgets, costs, layouts, printers, results, verdicts
+from brainpretrain.report import budgets, costs, layouts, printers, results, robustness, verdicts
 from brainpretrain.report.figures import budgets as budgets_figure
 from brainpretrain.report.figures import costs as costs_figure
 from brainpretrain.report.figures import ranks
+from brainpretrain.report.figures import robustness as robustness_figure
 from brainpretrain.report.grid import Grid
 from brainpretrain.report.pages import budgets as budgets_page
 from brainpretrain.report.pages import costs as costs_page
@@ -48,7 +49,7 @@ def write_table(
 
     Args:
         scores, spec, overlaps: as for `results.build`.
-        runs: run.json of the pretrainings by path, as for `costs.by_place`; needed by a table that shows hours.
+        runs: run.json of the trainings by path, as for `costs.by_place`; needed by a table that shows hours.
         pretrainings: log.csv of pretrainings in a study's folders. A warning is shown for each that a row starts from and that
             ends no better than the local mean.
 
@@ -66,6 +67,10 @@ def write_table(
         hours = costs.pretraining_hours(spec, costs.by_place(runs or {}))
         grids["results"] = layouts.with_hours(grids["results"], spec, hours)
         frames["results"]["pretrain_hours"] = [round(value, 6) for value in hours for _ in spec.columns]
+    if spec.training_hours:
+        trained = costs.training_hours(spec, costs.by_place(runs or {}))
+        grids["results"] = layouts.with_training_hours(grids["results"], spec, trained)
+        frames["results"]["finetune_device_hours"] = [round(value, 6) for of_row in trained for value in of_row]
     warnings = local_mean_warnings(spec, pretrainings)
     grids = {part: replace(grid, warnings=warnings) for part, grid in grids.items()}
     for part, grid in grids.items():
@@ -123,3 +128,14 @@ def write_budgets(
     budgets_figure.draw(points, matches, spec, figure)
     svg = figure.read_text(encoding="utf-8")
     html.write(stem.with_suffix(".html"), budgets_page.page(points, matches, spec, svg, bootstrap.resamples))
+
+
+def write_robustness(folder: Path, scores: pd.DataFrame, spec: TableSpec) -> None:
+    """Writes <name>_robustness as .tsv and .svg: the scores of a table over the strength of each degradation.
+
+    Args:
+        scores, spec: as for `results.build`.
+    """
+    points, stem = robustness.curves(scores, spec), folder / f"{spec.name}_robustness"
+    write_tsv(stem.with_suffix(".tsv"), points)
+    robustness_figure.draw(points, spec, stem.with_suffix(".svg"))

@@ -79,6 +79,7 @@ class Trace(L.Callback):
         self.val_batches = 0  # over all processes
         self.total = 0.0  # seconds of training steps, including earlier attempts, without validation and saving
         self.begun: dict[str, Any] = {}
+        self.further: dict[str, str] = {}  # columns that another callback fills; empty in an epoch in which it does not
 
     def state_dict(self) -> dict[str, Any]:
         """Sums of a begun epoch, which are logged at its end."""
@@ -149,6 +150,8 @@ class Trace(L.Callback):
         row |= {name: f"{value:.6g}" for name, value in train.items()}
         if self.val_batches:  # the columns exist from the first row on, empty in an epoch without validation
             row |= {f"val_{name}": f"{val[name]:.6g}" if val else "" for name in train}
+        row |= self.further
+        self.further |= dict.fromkeys(self.further, "")
         self.steps, self.seconds, self.waited = 0, 0.0, 0.0
         if trainer.is_global_zero:
             self._write(row)
@@ -167,6 +170,7 @@ class Trace(L.Callback):
         self._append(row)
         if not self.quiet:
             val = f"  val {row['val_loss']}" if row.get("val_loss") else ""
+            val += f"  pseudo-Dice {row['val_dice']}" if row.get("val_dice") else ""
             print(
                 f"epoch {row['epoch']}  step {row['step']}/{self.total_steps}  loss {row['loss']}{val}  lr {row['lr']}"
                 f"  {row['patches_per_s']} patches/s  data-wait {100 * row['data_wait']:.0f} %  {row['seconds']:.0f} s",

@@ -22,6 +22,7 @@ from brainpretrain.errors import UserError, first_line
 from brainpretrain.files import atomic_folder, read_json, sha256
 
 TENSORS, STATE = "state.safetensors", "state.json"
+BEST = "best"
 KEEP = 2
 SHOWN = 10  # differences that a message lists
 
@@ -112,13 +113,62 @@ def last(work: Path) -> str:
     return max((folder.name for folder in work.glob("step-*")), default="")
 
 
+def save_best(work: Path, step: int, network: Mapping[str, torch.Tensor]) -> None:
+    """Writes the weights of the best validation so far, `best-<step>`, beside those before.
+
+    The weights before stay until no kept checkpoint needs them (`prune`): a training that is killed after this and before its
+    next checkpoint continues from a state in which they were the best.
+    """
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in network.items()}
+    with atomic_folder(work / _best(step), needs=sum(tensor.nbytes for tensor in tensors.values())) as temporary:
+        save_file(tensors, temporary / TENSORS)
+        (temporary / STATE).write_text(json.dumps({"step": step, "sha256": sha256(temporary / TENSORS)}))
+
+
+def load_best(work: Path, step: int) -> dict[str, torch.Tensor]:
+    """The weights that `save_best` wrote.
+
+    Raises:
+        UserError: they are missing or damaged.
+    """
+    folder = work / _best(step)
+    try:
+        if read_json(folder / STATE)["sha256"] != sha256(folder / TENSORS):
+            raise ValueError("checksum differs")
+        return load_file(folder / TENSORS)
+    except Exception as error:
+        problem = f"the weights of the best validation, of step {step}, are damaged ({first_line(error)})"
+        raise UserError(
+            problem, where=folder, fix=f"delete {work} and start again: the training then begins at step 0"
+        ) from error
+
+
+def drop_later_best(work: Path, step: int) -> None:
+    """Removes best weights of steps after `step`, from which a training continues: it comes to them again."""
+    for folder in work.glob(f"{BEST}-*"):
+        if folder.name > _best(step):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _best(step: int) -> str:
+    return f"{BEST}-{step:09d}"
+
+
 def prune(work: Path, step: int) -> None:
-    """Keeps the newest generations up to `step`, which was just saved. Newer ones are damaged: this attempt skipped them."""
+    """Keeps the newest generations up to `step`, which was just saved. Newer ones are damaged: this attempt skipped them.
+
+    Of the best weights it keeps those that a kept generation needs, the newest up to its step.
+    """
     folders = sorted(work.glob("step-*"), reverse=True)
     kept = [folder for folder in folders if folder.name <= name(step)][:KEEP]
     for folder in folders:
         if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)
+    best = sorted(folder.name for folder in work.glob(f"{BEST}-*"))
+    steps = [int(folder.name.rpartition("-")[2]) for folder in kept]
+    needed = {max((name for name in best if name <= _best(saved)), default="") for saved in steps}
+    for unneeded in set(best) - needed:
+        shutil.rmtree(work / unneeded, ignore_errors=True)
 
 
 def _tree_sha256(tree: Any) -> str:

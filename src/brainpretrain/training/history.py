@@ -4,6 +4,7 @@
 
     start    an attempt begins: attempt, resumed_from, redone (steps that the attempt before did and did not save)
     save     a checkpoint was written
+    validation   a fine-tuning was validated: step, dice (null if not a number), best_step
     stop     ended by a signal
     error    ended by an error, with its line
     refused  not begun, since too many attempts in a row made no checkpoint
@@ -93,6 +94,11 @@ class History:
         if self.beat:
             self.saved_step = step
             self._append("save", step=step)
+
+    def validated(self, step: int, dice: float | None, best_step: int) -> None:
+        """Records a validation."""
+        if self.beat:
+            self._append("validation", step=step, dice=dice, best_step=best_step)
 
     def stopped(self, signal: str) -> None:
         """Records the end by a signal."""

@@ -16,7 +16,7 @@ from brainpretrain.cohorts.cases import IGNORED
 from brainpretrain.config.sections import SGD, AdamW, FinetuneRecipe, PretrainRecipe, Training
 from brainpretrain.decoders import Segmenter
 from brainpretrain.errors import UserError
-from brainpretrain.training import execution, losses, schedule
+from brainpretrain.training import execution, losses, schedule, watching
 
 
 class Module(L.LightningModule):
@@ -135,6 +135,21 @@ class Finetuning(Module):
         image, label = self.augmented(batch)
         loss = losses.deep(self.network(image), label, IGNORED, **self.loss)
         return self.with_progress({"loss": loss})
+
+
+class WatchedFinetuning(Finetuning):
+    """A fine-tuning that is validated on batches of `samples.ValidationPatches`; `Watch` adds up its counts.
+
+    A class of its own, since Lightning warns of a `validation_step` without validation data.
+    """
+
+    counts: torch.Tensor  # of the last validation batch, see `watching.counted`
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> dict[str, torch.Tensor]:
+        image, label = self.augmented(batch)  # the validation data set has a policy that draws nothing
+        logits = self.network(image)
+        self.counts = watching.counted(logits, label, IGNORED)
+        return {"loss": losses.deep(logits, label, IGNORED, **self.loss)}
 
 
 def check_precision(precision: str, patch: Sequence[int], stride: int) -> None:

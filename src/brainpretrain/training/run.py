@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +28,7 @@ from brainpretrain.training.callbacks import Checkpoints, Finite, Trace
 from brainpretrain.training.history import History
 from brainpretrain.training.machine import Machine
 from brainpretrain.training.modules import Module, check_precision
+from brainpretrain.training.watching import Watch
 
 # Lightning prints advice and lists of hardware, which run.json has; this project prints a line per epoch
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -52,14 +53,21 @@ class Attempt:
         made_from: everything that the result is a function of, as plain data; its fingerprint names the work folder.
         machine: where it runs.
         epoch_steps: optimiser steps of an epoch, after which a row is logged.
-        val_rows: number of validation volumes.
+        val_rows: number of validation volumes, or of validation patches of a fine-tuning.
+        classes: names of the classes of a fine-tuning, if it is validated.
 
     Raises:
         UserError: the precision does not work on this CPU, or fewer processes run than there are devices.
     """
 
     def __init__(
-        self, module: Module, made_from: Mapping[str, Any], machine: Machine, epoch_steps: int, val_rows: int = 0
+        self,
+        module: Module,
+        made_from: Mapping[str, Any],
+        machine: Machine,
+        epoch_steps: int,
+        val_rows: int = 0,
+        classes: Sequence[str] = (),
     ) -> None:
         self.module, self.made_from, self.machine, self.epoch_steps = module, made_from, machine, epoch_steps
         self.key = fingerprint(*made_from.values())
@@ -81,6 +89,10 @@ class Attempt:
         on_terminal = sys.stdout.isatty()
         self.trace = Trace(self.work / LOG, recipe.global_batch, epoch_steps, self.total_steps, quiet=on_terminal)
         self.trace.val_batches = -(-val_rows // recipe.global_batch)
+        self.watch: Watch | None = None
+        if classes:
+            self.watch = Watch(recipe, classes, self.work, self.history, module.stretches, self.trace.further)
+            self.watch.batches = self.trace.val_batches
         self.trainer = self._trainer(on_terminal)
         if self.trainer.world_size != machine.devices:
             raise UserError(
@@ -113,7 +125,7 @@ class Attempt:
 
         Args:
             train: data set of samples, without end.
-            val: data set of validation samples, one for each volume.
+            val: data set of validation samples: one for each volume, or `ValidationPatches`.
 
         Returns:
             False if another copy of this training ran, this one waited for it, and the results are there.
@@ -208,6 +220,7 @@ class Attempt:
             log_every_n_steps=self.epoch_steps,
             callbacks=[
                 finite,  # first, since it waits for the device now and then: `Trace` would count that as waiting for data
+                *([self.watch] if self.watch else []),  # before `Trace`, which writes what it found
                 self.trace,
                 Checkpoints(self.work, machine.save_every, finite, self.history),
                 *([TQDMProgressBar()] if on_terminal else []),

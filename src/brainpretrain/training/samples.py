@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from brainpretrain.augment.boxes import crop_box, random_start, start_around
+from brainpretrain.augment.boxes import crop_box, random_start, start_around, start_centred
 from brainpretrain.augment.policy import Policy
 from brainpretrain.cohorts.cases import IGNORED, Case
 from brainpretrain.errors import UserError
@@ -86,32 +87,40 @@ class PretrainPatches(Dataset):
 class FinetunePatches(Dataset):
     """Endless patches of a few labelled cases; a share of them is placed around a foreground voxel.
 
+    Cases of several data sets have a lookup of their own each. With `parts`, lists of cases, patches are taken from one part
+    after the other, so that each part gives equally many; without, every case gives equally many.
+
     Items: image, float16 (c x y z), and label, uint8 (x y z), the box that `policy` needs; its draws; seed; volume, the name
     of the case; and `scale` (c 4), if the rule of intensities scales them.
     """
 
     cases: list[Case]
-    lookup: np.ndarray
+    lookups: list[np.ndarray]
     patch: list[int]
     policy: Policy
     foreground_fraction: float
     seed: int
     rule: Rule = UNSCALED
+    parts: list[list[int]] = field(default_factory=list)
     _foreground: dict[int, np.ndarray] = field(default_factory=dict)
 
     def foreground(self, number: int) -> np.ndarray:
         """Voxels (n, 3) of case `number` that have a class, thinned out; each label is read once."""
         if number not in self._foreground:
-            label = self.cases[number].label(self.lookup)
+            label = self.cases[number].label(self.lookups[number])
             voxels = np.argwhere((label > 0) & (label != IGNORED))
             step = max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)
             self._foreground[number] = voxels[::step].astype(np.int16)
         return self._foreground[number]
 
     def case_of(self, number: int) -> int:
-        """Index of the case that sample `number` comes from: every case once per round, in a new order in each round."""
-        round_number, place = divmod(number, len(self.cases))
-        return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+        """Index of the case that sample `number` comes from: in a part, every case once per round, in a new order each time."""
+        if not self.parts:
+            round_number, place = divmod(number, len(self.cases))
+            return int(np.random.default_rng([self.seed, round_number]).permutation(len(self.cases))[place])
+        number, part = divmod(number, len(self.parts))
+        round_number, place = divmod(number, len(self.parts[part]))
+        return int(np.random.default_rng([self.seed, round_number, part]).permutation(self.parts[part])[place])
 
     def source(self, number: int) -> tuple[str, Path]:
         """Name and first file of the case that sample `number` comes from."""
@@ -127,12 +136,60 @@ class FinetunePatches(Dataset):
         if rng.random() < self.foreground_fraction and len(self.foreground(index)):
             voxel = self.foreground(index)[rng.integers(len(self.foreground(index)))]
             start = start_around(rng, [int(v) for v in voxel], case.shape, self.patch)
+        return self.cut(index, start, seed)
+
+    def cut(self, index: int, start: list[int], seed: int) -> dict[str, Any]:
+        """The item of case `index` whose patch starts at voxel `start`; `seed`: of its draws."""
+        case = self.cases[index]
         draws = self.policy.draw(seed, len(case.rows), self.patch)
         box, padding = crop_box(start, draws.box, case.shape)
         image = _read(case.image, box, padding, lead=1)
-        label = _read(lambda b: case.label(self.lookup, b), box, padding, lead=0)
+        label = _read(lambda b: case.label(self.lookups[index], b), box, padding, lead=0)
         item = {"image": torch.from_numpy(image), "label": torch.from_numpy(label), "draws": draws, "seed": seed}
         return item | {"volume": case.name} | _scale(self.rule, case.rows, case.folder)
+
+
+class ValidationPatches(Dataset):
+    """The same patches of the same cases in every validation, arm and seed, whatever the number of devices.
+
+    Patch k of a case is centred on a voxel of one of its classes, the classes in turn, as far as the volume reaches; the voxel
+    depends on the name of the case and on k alone. A case without foreground has patches at random places. Items are as those
+    of `FinetunePatches`.
+
+    Args:
+        patches: of the cases that validate, with a policy that draws nothing.
+        per_case: patches of each case.
+    """
+
+    def __init__(self, patches: FinetunePatches, per_case: int) -> None:
+        self.patches = patches
+        self.rows = [(index, number) for index in range(len(patches.cases)) for number in range(per_case)]
+        self._classes: dict[int, list[np.ndarray]] = {}
+
+    def _voxels(self, index: int) -> list[np.ndarray]:
+        """Voxels (n, 3) of each class that a case has, thinned out; each label is read once."""
+        if index not in self._classes:
+            label = self.patches.cases[index].label(self.patches.lookups[index])
+            found = [np.argwhere(label == value) for value in np.unique(label) if value not in (0, IGNORED)]
+            thin = [voxels[:: max(1, len(voxels) // _MAX_FOREGROUND_VOXELS)] for voxels in found]
+            self._classes[index] = [voxels.astype(np.int16) for voxels in thin]
+        return self._classes[index]
+
+    def source(self, number: int) -> tuple[str, Path]:
+        """Name and first file of the case of a patch."""
+        case = self.patches.cases[self.rows[number][0]]
+        return case.name, case.folder / case.rows[0]["file"]
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        index, place = self.rows[number]
+        case, size = self.patches.cases[index], self.patches.patch
+        rng = np.random.default_rng([zlib.crc32(case.name.encode()), place])
+        start = random_start(rng, case.shape, size)
+        if classes := self._voxels(index):
+            voxels = classes[place % len(classes)]
+            centre = voxels[rng.integers(len(voxels))]
+            start = start_centred([int(v) for v in centre], case.shape, size)
+        return self.patches.cut(index, start, sample_seed(0, number))
 
 
 class StepSampler:

@@ -49,7 +49,7 @@ def stretches(phases: Sequence[Phase], steps_per_epoch: int) -> list[Stretch]:
     result: list[Stretch] = []
     start = 0
     for phase in phases:
-        steps = phase.steps or max(1, round((phase.epochs or 0) * steps_per_epoch))
+        steps = phase.length(steps_per_epoch)
         warmup = min(phase.warmup_steps or round(phase.warmup_epochs * steps_per_epoch), steps)
         result.append(Stretch(start, steps, warmup, phase.lr, phase.decay, phase.train, phase.exponent))
         start += steps

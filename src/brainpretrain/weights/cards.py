@@ -87,6 +87,7 @@ def _release(source: Mapping[str, Any]) -> str:
         "SHA-256": source["sha256"],
         "not taken from it": left or "nothing",
         **{key: source.get(key) for key in ("release", "release_known_by", "page", "licence", "citation")},
+        **({"its terms forbid": source["forbids"]} if source.get("forbids") else {}),
     }
     return _pairs("Imported from", rows)
 

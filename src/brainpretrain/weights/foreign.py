@@ -9,6 +9,7 @@ import pickletools
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,56 @@ from brainpretrain.files import UNREADABLE_ARCHIVE
 
 MAX_BYTES = 16 * 2**30  # of a file; the largest released encoder with its decoder has 0.3
 MAX_PICKLE_BYTES = 64 * 2**20  # of the part of a file that is not tensor data
-HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model")  # keys of a checkpoint that may have the state dict
+# keys of a checkpoint that may hold the state dict; the first one counts
+HOLDERS = ("state_dict", "network_weights", "model_state_dict", "model_state", "model", "network", "net")
+# keys, or beginnings of keys, of a checkpoint below which there are tensors that are no network
+NO_NETWORK = (
+    *("optimizer", "optimiser", "grad_scaler", "scaler", "lr_scheduler", "scheduler", "loops", "callbacks", "amp", "rng"),
+    *("hyper_parameters", "init_args", "logging"),
+)
+MAX_DEPTH = 32  # of mappings in mappings
 WRAPPERS = ("module.", "_orig_mod.", "model.", "task.", "network.")  # DDP, torch.compile, and the modules around a network
 RENAMED = ("swinViT.", "swin_vit.")  # names of MONAI's later releases for the encoder that is `swin.` here
+AXES, ZYX = "brainpretrain_axes", "zyx"  # key of a checkpoint that this project wrote for nnU-Net, whose kernels are z y x
+BACKBONE = "brainpretrain_backbone"  # key of the same, JSON with architecture and options
 MAX_TUPLE = 10**6  # values of one tuple, including those of the tuples in it
 SHOWN = 20  # names that a message lists
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        tensors: the state dict, by names that have lost the prefixes of wrappers such as DDP.
+        twice: names that stood twice in the file with equal values.
+        extras: plain values beside the state dict, such as `nnssl_adaptation_plan`.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    twice: list[str] = field(default_factory=list)
+    extras: dict[str, Any] = field(default_factory=dict)
+
+
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a file, with names that have lost the prefixes of wrappers such as DDP.
+    """The tensors of `read_checkpoint`."""
+    return read_checkpoint(path).tensors
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The state dict in a file, and the plain values beside it.
 
     Raises:
-        UserError: the file is missing, too large, damaged or not weights, or it holds more than tensors.
+        UserError: the file is missing, too large, damaged or not weights, or it holds more than tensors and plain values.
     """
     _check_file(path)
     with open(path, "rb") as stream:
         head = stream.read(9)
+    extras: dict[str, Any] = {}
     if head[:4] == b"PK\x03\x04":
-        tensors = _state_dict(_read_zip(path), path)
+        content = _read_zip(path)
+        tensors = _state_dict(content, path)
+        extras = {key: value for key, value in content.items() if isinstance(key, str) and not isinstance(value, torch.Tensor)}
     elif head[8:] == b"{":
         tensors = _read_safetensors(path)
     else:
@@ -49,10 +82,24 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             fix="download the file itself" if is_page else "load it where it was made, and save its state dict with torch.save",
         )
     bare: dict[str, torch.Tensor] = {}
+    twice = []
     for name, tensor in tensors.items():
-        if bare.setdefault(_bare(name), tensor) is not tensor:
-            raise UserError(f"two tensors are called '{_bare(name)}'", where=path, fix="leave one network in the file")
-    return bare
+        other = bare.setdefault(bare_name(name), tensor)
+        if other is not tensor:
+            if not same(other, tensor):
+                fix = "leave one network in the file"
+                raise UserError(f"two tensors are called '{bare_name(name)}', and their values differ", where=path, fix=fix)
+            twice.append(name)
+    return Checkpoint(bare, twice, extras)
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """True if two tensors of a file have the same type, shape and values."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.data_ptr() == b.data_ptr() and a.stride() == b.stride():
+        return True
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8)) if a.ndim else torch.equal(a, b)
 
 
 def _check_file(path: Path) -> None:
@@ -136,18 +183,36 @@ def _grows(pickled: bytes) -> bool:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The mapping of names to plain tensors: the content itself, or its entry under one of `HOLDERS`. The rest is ignored."""
-    candidates = [content] + [content.get(key) for key in HOLDERS if isinstance(content, Mapping)]
-    for candidate in candidates:
-        if isinstance(candidate, Mapping):
-            tensors = {name: value for name, value in candidate.items() if isinstance(name, str) and _is_plain(value)}
-            if tensors:
-                return tensors
+    """The tensors of a network by name, from wherever they are in a checkpoint. Names of mappings in mappings are joined by dots.
+
+    What is under the first of `HOLDERS` counts alone. Without any of them, everything counts but the states of optimisers.
+    """
+    if isinstance(content, Mapping) and (tensors := _tensors(content, set(), 0)):
+        return tensors
     keys = [key if isinstance(key, str) else type(key).__name__ for key in content] if isinstance(content, Mapping) else []
     content_text = ", ".join(keys)[:200] or type(content).__name__
     raise UserError(
         f"no state dict in the file; found: {content_text}", where=path, fix=f"store one, alone or as {' or '.join(HOLDERS)}"
     )
+
+
+def _tensors(content: Mapping, seen: set[int], depth: int) -> dict[str, torch.Tensor]:
+    """The plain tensors in nested mappings; each mapping is visited once, so that one that contains itself ends."""
+    if id(content) in seen or depth > MAX_DEPTH:
+        return {}
+    seen.add(id(content))
+    for key in HOLDERS:
+        if isinstance(content.get(key), Mapping) and (tensors := _tensors(content[key], seen, depth + 1)):
+            return tensors
+    found: dict[str, torch.Tensor] = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or (name.startswith(NO_NETWORK) and isinstance(value, Mapping)):
+            continue
+        if _is_plain(value):
+            found[name] = value
+        elif isinstance(value, Mapping):
+            found |= {f"{name}.{inner}": tensor for inner, tensor in _tensors(value, seen, depth + 1).items()}
+    return found
 
 
 def _is_plain(value: Any) -> bool:
@@ -157,7 +222,7 @@ def _is_plain(value: Any) -> bool:
     return value.layout == torch.strided and value.device.type == "cpu"
 
 
-def _bare(name: str) -> str:
+def bare_name(name: str) -> str:
     """The name of a tensor without the prefixes of wrappers."""
     while wrapper := next((prefix for prefix in WRAPPERS if name.startswith(prefix)), None):
         name = name.removeprefix(wrapper)

@@ -11,11 +11,12 @@ import pytest
 
 from brainpretrain.errors import UserError
 from brainpretrain.report.costs import arms
-from brainpretrain.report.figures import budgets, cases, composition, costs, overlays, slices
+from brainpretrain.report.figures import budgets, cases, composition, costs, overlays, robustness, slices, validation
 from brainpretrain.report.figures.training import loss_curves
-from figure_fixtures import augmented, corpus_and_tables, cube, curves_and_matches, log, npz, overlay, size_px
+from brainpretrain.report.robustness import curves
+from figure_fixtures import augmented, corpus_and_tables, cube, curves_and_matches, log, npz, overlay, size_px, watched
 from helpers import ROOT
-from report_fixtures import budget_spec, runs, spec, two_arms
+from report_fixtures import budget_spec, degraded_scores, degraded_spec, runs, spec, two_arms
 
 FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "augmentations.png": lambda path, tmp: slices.augmentations(augmented(12), path, "amaes", "CC BY"),
@@ -31,6 +32,8 @@ FIGURES: dict[str, Callable[[Path, Path], None]] = {
     "costs.svg": lambda path, tmp: costs.draw(arms(two_arms(), spec(), runs()), spec(), path),
     "costs.png": lambda path, tmp: costs.draw(arms(two_arms(), spec(), runs()), spec(), path),
     "budgets.svg": lambda path, tmp: budgets.draw(*curves_and_matches(), budget_spec(), path),
+    "robustness.svg": lambda path, tmp: robustness.draw(curves(degraded_scores(), degraded_spec()), degraded_spec(), path),
+    "validation.svg": lambda path, tmp: validation.draw(*watched(), path),
     "budgets.png": lambda path, tmp: budgets.draw(*curves_and_matches(), budget_spec(), path),
 }
 

@@ -92,3 +92,11 @@ def test_a_training_with_a_schedule_shows_it_behind_the_logged_learning_rate(tmp
     assert "frozen" not in svg_text(tmp_path / "without.svg")
     loss_curves(read_curves(tmp_path / "log.csv"), tmp_path / "plain.svg")
     assert (tmp_path / "plain.svg").read_bytes() == (tmp_path / "without.svg").read_bytes()
+    # trainings that chose other rates have no common plan, and their mean is said to be one
+    (tmp_path / "other").mkdir()
+    for factor, shown in ((1, True), (4, False)):
+        log().assign(lr=lambda frame, factor=factor: factor * frame["lr"]).to_csv(tmp_path / "other" / "log.csv", index=False)
+        words = [line[0], line[1], str(tmp_path / "other" / "log.csv"), "--out", str(tmp_path / "two.svg")]
+        assert cli.main(words) == 0
+        text = svg_text(tmp_path / "two.svg")
+        assert ("encoder frozen" in text) is shown and ("whose learning rates differ" in text) is not shown

@@ -40,7 +40,10 @@ def test_loss_curves_of_a_fine_tuning(tmp_path: Path) -> None:
     loss_curves(log()[["step", "loss", "lr"]].assign(val_dice=0.8), tmp_path / "loss.svg")
     text = svg_text(tmp_path / "loss.svg")
     assert "Validation Dice x 100" in text
-    assert "predicting zero" not in text
+    assert "predicting zero" not in text and "mean" not in text
+    classes = log()[["step", "loss"]].assign(val_dice=0.7, val_dice_oedema=0.8, val_dice_core=0.6)
+    loss_curves(classes, tmp_path / "classes.svg")
+    assert all(name in svg_text(tmp_path / "classes.svg") for name in ("oedema", "core", "mean"))
     assert "Patches per second" not in text
 
 

@@ -16,7 +16,9 @@ from brainpretrain.config.sections.base import (
 from brainpretrain.config.sections.data import (
     Corpus,
     Dataset,
+    Degradation,
     Filters,
+    LabelledSource,
     OutOfDistribution,
     Preprocess,
     PreprocessRecipe,
@@ -27,6 +29,7 @@ from brainpretrain.config.sections.data import (
 )
 from brainpretrain.config.sections.study import SECTIONS, Bootstrap, Settings, Study
 from brainpretrain.config.sections.tables import (
+    AfterRow,
     Column,
     External,
     MetricName,
@@ -58,12 +61,14 @@ __all__ = [
     "SECTIONS",
     "SGD",
     "AdamW",
+    "AfterRow",
     "Backbone",
     "Bootstrap",
     "Column",
     "Corpus",
     "Count",
     "Dataset",
+    "Degradation",
     "Encoder",
     "External",
     "Filters",
@@ -71,6 +76,7 @@ __all__ = [
     "FinetuneRecipe",
     "Inference",
     "Label",
+    "LabelledSource",
     "Loss",
     "MetricName",
     "NTrain",

@@ -15,14 +15,14 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Label = Annotated[int, Field(ge=1, le=65535)]
 Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
-NTrain = Count | Literal["all"]
+NTrain = Annotated[int, Field(ge=0)] | Literal["all"]
 
 
 def check_n_train(value: Any) -> Any:
     """One message for a bad number of training cases; pydantic would give one for each type of the union."""
     for number in value if isinstance(value, list) else [value]:
-        if number not in (None, "all") and not (str(number).isdigit() and int(number) > 0):
-            raise ValueError("a number from 1, or 'all'")
+        if number not in (None, "all") and not str(number).isdigit():
+            raise ValueError("a number from 0, or 'all'")
     return value
 
 

@@ -161,11 +161,24 @@ class Corpus(Section):
 
 
 class Split(Section):
-    """Subjects to pool and test, and the order in which a fold draws its training cases from the pool."""
+    """Who trains and who is scored: a pool and a fixed test set, from which folds draw training cases; or k parts in turn."""
 
+    kind: Literal["fraction", "kfold"] = Field(
+        "fraction",
+        description="fraction: a fixed test set, and folds that are draws of training cases from the rest; kfold:"
+        " cross-validation, fold i trains on all parts but the i-th and scores that one as the cohort `test`",
+    )
     seed: Annotated[int, Field(ge=0)]
-    test_fraction: Annotated[float, Field(ge=0, lt=1)]
-    block: Count = Field(description="the folds of one shuffle share none of this many first subjects")
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None, description="of kind fraction: share of the subjects in the fixed test set, such as 0.2"
+    )
+    block: Count | None = Field(
+        None, description="of kind fraction: the folds of one shuffle share none of this many first subjects"
+    )
+    k: Annotated[int, Field(ge=2)] | None = Field(None, description="of kind kfold: number of parts")
+    file: str | None = Field(
+        None, description="of kind kfold: a file in the format of nnU-Net's splits_final.json whose folds are used; null: drawn"
+    )
     stratify: Literal["site"] | None = Field(None, description="site: pool, test set and folds hold the sites in proportion")
     draw: Literal["hash", "shuffle"] = Field(
         "hash",
@@ -173,11 +186,59 @@ class Split(Section):
         " then near test_fraction; shuffle: scikit-learn's train_test_split, as in published splits, of exact size",
     )
 
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Split:
+        if self.kind == "fraction":
+            if missing := [name for name in ("test_fraction", "block") if getattr(self, name) is None]:
+                raise ValueError(f"a split needs {' and '.join(missing)}, or 'kind: kfold' and 'k'")
+            if given := [name for name in ("k", "file") if getattr(self, name) is not None]:
+                raise ValueError(f"'{given[0]}' goes with 'kind: kfold'")
+            return self
+        if self.k is None:
+            raise ValueError("'kind: kfold' needs 'k', the number of parts, such as 5")
+        if self.test_fraction:
+            raise ValueError(
+                "'kind: kfold' has no fixed test set, since it scores each subject once: remove 'test_fraction', or use"
+                " 'kind: fraction'"
+            )
+        if self.block is not None:
+            raise ValueError("'block' goes with 'kind: fraction': remove it, or set it to null")
+        return self
+
+
+class Degradation(Section):
+    """What makes the images of a cohort worse before they are predicted (evaluation/degrade.py). Labels stay as they are."""
+
+    kind: Literal["thick_slices", "motion", "bias_field", "noise", "missing_sequence"]
+    strength: Positive | None = Field(
+        None,
+        description="thick_slices: mm of a slice; motion: largest movement in mm, and in degrees; bias_field: logarithm of the"
+        " largest gain; noise: standard deviation for intensities from 0 to 1; missing_sequence: none",
+    )
+    axis: Literal["x", "y", "z"] = Field(
+        "z", description="thick_slices: the axis across the slices; z is from the feet to the head"
+    )
+    sequence: str | None = Field(None, description="missing_sequence: the sequence of the task that is missing")
+
+    @model_validator(mode="after")
+    def _keys_of_the_kind(self) -> Degradation:
+        missing = self.kind == "missing_sequence"
+        needed, other = ("sequence", "strength") if missing else ("strength", "sequence")
+        if getattr(self, needed) is None or getattr(self, other) is not None:
+            raise ValueError(f"'{self.kind}' takes '{needed}' and no '{other}'")
+        if "axis" in self.model_fields_set and self.kind != "thick_slices":
+            raise ValueError("'axis' goes with 'thick_slices'")
+        return self
+
 
 class OutOfDistribution(Section):
-    """A further cohort of a task, from another subset or data set: `ood`, or one of `cohorts`."""
+    """A further cohort of a task (`ood`, or one of `cohorts`): from another subset or data set, or degraded copies of one."""
 
-    dataset: Name
+    dataset: Name | None = None
+    of: Name | None = Field(
+        None, exclude=True, description="`test`, or another cohort of the task: this cohort has the same cases, with `degrade`"
+    )
+    degrade: Degradation | None = Field(None, exclude=True, description="goes with `of`: how the images are made worse")
     subsets: list[str] = []
     labels: dict[str, Annotated[list[Label], Field(min_length=1)]] | None = Field(
         None,
@@ -188,6 +249,32 @@ class OutOfDistribution(Section):
     by_site: bool = Field(
         False, exclude=True, description="also report sites seen and not seen in training separately (table <table>_sites)"
     )
+
+    @model_validator(mode="after")
+    def _from_a_data_set_or_degraded(self) -> OutOfDistribution:
+        if (self.dataset is None) == (self.of is None):
+            raise ValueError("a cohort has either 'dataset', or 'of' with 'degrade'")
+        if (self.of is None) != (self.degrade is None):
+            raise ValueError("'of' and 'degrade' go together")
+        if self.of and (others := sorted(self.model_fields_set & {"subsets", "labels", "ignore", "by_site"})):
+            raise ValueError(f"a cohort with 'of' has the cases and labels of that cohort, and takes no '{others[0]}'")
+        return self
+
+
+class LabelledSource(Section):
+    """A further data set whose labelled cases train the networks of a task, and are never scored (`sources` of a recipe)."""
+
+    dataset: Name
+    subsets: list[str] = []
+    labels: dict[str, list[Label]] | None = Field(
+        None,
+        description="class name to values in the label files of this data set, with the class names of the task; null: as the"
+        " task. A class that the data set does not have gets []: the background of its cases, which may hold the class, then"
+        " trains nothing",
+    )
+    ignore: list[Label] | None = Field(None, description="values that do not train; null: as the task")
+    exclude: list[str] = Field([], description="subjects to leave out, such as those that the audit found in a scored cohort")
+    n: Count | Literal["all"] = Field("all", description="subjects at most; the first of the order in which a fold draws them")
 
 
 # names that a cohort cannot have: those of the other cohorts, and those of keys and files next to its list of subjects
@@ -242,6 +329,9 @@ class Task(Segmentation):
     )
     preprocess: Name
     split: Split
+    sources: list[LabelledSource] = Field(
+        [], description="further data sets that train; recipes say how many of their subjects, and how they are mixed"
+    )
     ood: OutOfDistribution | None = None
     cohorts: dict[Name, OutOfDistribution] = Field({}, description="further cohorts like `ood`, by name; columns name them")
 
@@ -250,21 +340,37 @@ class Task(Segmentation):
         """The cohorts from other subsets or data sets, by name: `ood` and those of `cohorts`."""
         return ({"ood": self.ood} if self.ood else {}) | self.cohorts
 
+    def degradation_of(self, cohort: str) -> Degradation | None:
+        """What makes the images of a cohort worse; None if they are as they were acquired."""
+        return self.others[cohort].degrade if cohort in self.others else None
+
+    def cases_of(self, cohort: str) -> str:
+        """The cohort whose cases a degraded cohort has; any other cohort itself."""
+        return (self.others[cohort].of or cohort) if cohort in self.others else cohort
+
     def dataset_of(self, cohort: str) -> str:
         """The data set of a cohort."""
-        return self.others[cohort].dataset if cohort in self.others else self.dataset
+        other = self.others.get(self.cases_of(cohort))
+        return (other.dataset if other else None) or self.dataset
 
     def subsets_of(self, cohort: str) -> list[str]:
         """The subsets that a cohort is taken from; all if empty."""
-        return self.others[cohort].subsets if cohort in self.others else self.subsets
+        other = self.others.get(self.cases_of(cohort))
+        return other.subsets if other else self.subsets
 
     def reference_of(self, cohort: str) -> dict[str, Any]:
         """`labels` and `ignore` of the label files of a cohort, where they differ from those of the task; else empty."""
-        other = self.others.get(cohort)
+        other = self.others.get(self.cases_of(cohort))
         if other is None or (other.labels is None and other.ignore is None):
             return {}
         labels = self.labels if other.labels is None else {name: other.labels[name] for name in self.labels}
         return {"labels": labels, "ignore": self.ignore if other.ignore is None else other.ignore}
+
+    def source_labels(self, number: int) -> dict[str, Any]:
+        """`labels` (an empty list for a class that it does not have) and `ignore` of the label files of a source."""
+        source = self.sources[number]
+        labels = self.labels if source.labels is None else {name: source.labels[name] for name in self.labels}
+        return {"labels": labels, "ignore": self.ignore if source.ignore is None else source.ignore}
 
     def key_of(self, cohort: str) -> str:
         """The key of the entry of one of `others`."""
@@ -279,6 +385,20 @@ class Task(Segmentation):
         return self
 
     @model_validator(mode="after")
+    def _degraded_copies(self) -> Task:
+        for name, other in self.others.items():
+            if other.of is None or other.degrade is None:
+                continue
+            key, whole = self.key_of(name), ["test", *(cohort for cohort, entry in self.others.items() if not entry.of)]
+            if other.of not in whole:
+                raise ValueError(f"{key}: 'of' names one of {', '.join(whole)}, not '{other.of}'")
+            if (sequence := other.degrade.sequence) and (sequence not in self.sequences or len(self.sequences) == 1):
+                raise ValueError(
+                    f"{key}: '{sequence}' is no sequence of the task that could be missing: {', '.join(self.sequences)}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _one_name_per_class(self) -> Task:
         for cohort, other in self.others.items():
             key = self.key_of(cohort)
@@ -288,6 +408,24 @@ class Task(Segmentation):
                 values = [value for group in (*reference["labels"].values(), reference["ignore"]) for value in group]
                 if twice := sorted({value for value in values if values.count(value) > 1}):
                     raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
+        return self
+
+    @model_validator(mode="after")
+    def _classes_of_sources(self) -> Task:
+        for number, source in enumerate(self.sources):
+            key = f"sources.{number}"
+            if source.labels is not None and set(source.labels) != set(self.labels):
+                names = ", ".join(self.labels)
+                raise ValueError(f"'{key}' needs labels with the class names of the task, [] for one that it lacks: {names}")
+            used = self.source_labels(number)
+            if not any(used["labels"].values()):
+                raise ValueError(f"'{key}' has none of the classes of the task")
+            values = [value for group in (*used["labels"].values(), used["ignore"]) for value in group]
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"label values occur twice in 'labels' and 'ignore' of '{key}': {twice}")
+        places = [(source.dataset, tuple(sorted(source.subsets))) for source in self.sources]
+        if twice := [dataset for dataset, subsets in places if places.count((dataset, subsets)) > 1]:
+            raise ValueError(f"'sources' lists the data set '{twice[0]}' twice, with the same subsets")
         return self
 
     @model_validator(mode="after")

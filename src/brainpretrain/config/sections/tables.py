@@ -12,17 +12,35 @@ from brainpretrain.config.sections.base import Count, Label, Name, NTrain, Posit
 class ReleasedFile(Section):
     """One file of a release; a checksum is None if none is on record."""
 
-    file: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*(/[\w-][\w.-]*)*$")] = Field(
+        description="below the folder of weights; with a folder in front, files of one name are told apart by it"
+    )
     url: str
     bytes: Count | None = None
     md5: str | None = None
     sha256: str | None = None
+    repository: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        None, exclude_if=lambda value: value is None, description="owner/name on Hugging Face, with the file at its top"
+    )
+    beside: list[Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]] = Field(
+        [], exclude_if=lambda value: not value, description="files to get from the same address, such as adaptation_plan.json"
+    )
 
 
 class Release(Section):
     """Encoders that others have published, a file per backbone. Its name is an `init`."""
 
     page: str
+    forbids: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="what the licence and the terms of the corpus forbid, where the abbreviations in `licence` do not say it",
+    )
+    sequences: list[str] = Field(
+        [],
+        exclude_if=lambda value: not value,
+        description="what its input channels are, of a network that reads several; empty: one channel of any sequence",
+    )
     licence: str | None = Field(description="null if it is not known")
     citation: str
     corpus: str = Field(description="what they were pretrained on, in words")
@@ -42,6 +60,12 @@ class Column(Section):
     title: str
     task: Name
     cohort: Name = Field(description="val, test, ood, or one of the task's `cohorts`")
+
+
+class AfterRow(Section):
+    """The start of a fine-tuning that goes on from that of another row of the study: same task, fold, seed and backbone."""
+
+    row: str = Field(description="title of a row, or of an entry with one row for each backbone, in a table of the study")
 
 
 Scheme = Literal["freesurfer", "synthseg", "muse", "neurite35"]
@@ -73,8 +97,10 @@ class Row(Section):
 
     title: str = ""
     backbone: Name | list[Name] | None = Field(None, description="needed, except with 'init: {external: ...}'")
-    init: Name | External | list[Name] = Field(
-        "scratch", description="scratch, a pretext, or a release of `weights`; or {external: FOLDER}, of another program"
+    init: Name | External | AfterRow | list[Name | AfterRow] = Field(
+        "scratch",
+        description="scratch, a pretext, a release of `weights`; {row: TITLE}: the fine-tuned network of another row, encoder and"
+        " decoder; or {external: FOLDER}, of another program",
     )
     n_train: Annotated[NTrain | list[NTrain] | None, BeforeValidator(check_n_train)] = None
     recipe: Name | list[Name] | None = None
@@ -103,9 +129,14 @@ class PublishedRow(Section):
 
     backbone: Name
     init: Name | list[Name] = Field("scratch", description="as in a row; the values are shown for each of several")
+    row: str | None = Field(
+        None, description="title of the entry of `rows` that the values are of, where backbone, init and n_train do not tell"
+    )
     n_train: Annotated[NTrain | None, BeforeValidator(check_n_train)] = Field(None, description="null: as in the publication")
     cells: dict[str, Annotated[list[float], Field(min_length=1, max_length=2)]]
+    recipe: Name | None = Field(None, description="that of the publication for this row; null: as in the publication")
     hours: Positive | None = Field(None, description="published hours of the pretraining, for a table with 'hours'")
+    training_hours: dict[str, Positive] = Field({}, description="published hours of the fine-tuning, by column title")
 
 
 class Published(Section):
@@ -139,4 +170,7 @@ class Table(Section):
         description="a second table, <table>_probe: a linear readout of each row's frozen encoder (docs/evaluation.md)",
     )
     hours: bool = Field(False, description="a further column: hours by the clock of the pretraining of each row (AMAES Table 2)")
+    training_hours: bool = Field(
+        False, description="a further column for each column: hours of the fine-tuning, with + for what a row adds to another one"
+    )
     published: Published | None = None

@@ -89,6 +89,10 @@ class Phase(Section):
             raise ValueError("'exponent' goes with the decay 'poly', and 'poly' needs it")
         return self
 
+    def length(self, epoch_steps: int) -> int:
+        """Optimiser steps of the phase, if an epoch has `epoch_steps`."""
+        return self.steps or max(1, round((self.epochs or 0) * epoch_steps))
+
 
 class Training(Section):
     """Fields that pretraining and fine-tuning share."""
@@ -146,6 +150,25 @@ class Loss(Section):
     smooth: Positive
 
 
+class Validation(Section):
+    """Labelled subjects on which a fine-tuning is watched: it trains on none of them, and no table scores them."""
+
+    subjects: Count | Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="their number, or their share of the n_train subjects; they are the same in every arm and seed of a fold"
+    )
+    taken_from: Literal["training", "pool"] = Field(
+        "training",
+        description="training: the last of the n_train subjects of the fold, which then do not train, so that an arm costs"
+        " n_train labels; pool: the subjects after them in the order of the fold, labels that come on top",
+    )
+    patches: Count = Field(8, description="fixed patches of each of their cases, centred on foreground, the classes in turn")
+    every_steps: Count = Field(description="optimiser steps between two validations; the training ends with one")
+
+    def number(self, n_train: int) -> int:
+        """How many subjects validate beside or among `n_train`; at least one."""
+        return int(self.subjects) if self.subjects >= 1 else max(1, round(self.subjects * n_train))
+
+
 class FinetuneRecipe(Training):
     """How a segmentation network is trained."""
 
@@ -168,6 +191,18 @@ class FinetuneRecipe(Training):
         " the coarsest; finest: the finest alone",
     )
     foreground_fraction: Share
+    sources: Count | Literal["all", "none", "matched"] = Field(
+        "all",
+        exclude_if=lambda number: number == "all",  # the field came later
+        description="for tasks with `sources`: how many subjects of each train besides the n_train of the target; matched: as"
+        " many as those of the target",
+    )
+    mixing: Literal["proportional", "balanced"] = Field(
+        "proportional",
+        exclude_if=lambda mixing: mixing == "proportional",  # the field came later
+        description="patches of a task with `sources`: proportional, every case of target and sources once per round; balanced,"
+        " equally many of the target and of each source",
+    )
     intensity: Literal["unit", "zscore", "ct"] = Field(
         "unit",
         exclude_if=lambda rule: rule == "unit",  # as for `stem`
@@ -179,11 +214,59 @@ class FinetuneRecipe(Training):
         exclude_if=lambda which: which == "same",  # as for `stem`
         description="any: start from encoders that were pretrained under another rule of `intensity`, too",
     )
+    epoch_steps: Count | None = Field(
+        None,
+        exclude_if=lambda steps: steps is None,  # this and the following fields came later
+        description="steps of an epoch, for phases that are given in epochs; nnU-Net has 250",
+    )
+    validation: Validation | None = Field(None, exclude_if=lambda validation: validation is None)
+    select: Literal["last", "best"] = Field(
+        "last",
+        exclude_if=lambda select: select == "last",
+        description="weights that become the model: the last, or those of the validation with the highest pseudo-Dice",
+    )
+    patience: Count | None = Field(
+        None,
+        exclude_if=lambda patience: patience is None,
+        description="the training ends early after so many validations in a row, all in its last phase, without a new best",
+    )
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all phases, as far as no early stop ends them."""
+        return sum(phase.length(self.epoch_steps or 1) for phase in self.phases)
 
     @model_validator(mode="after")
-    def _in_steps(self) -> FinetuneRecipe:
-        if any(phase.epochs or phase.warmup_epochs for phase in self.phases):
-            raise ValueError("phases of a fine-tuning are given in steps: its few cases are drawn without end")
+    def _epochs_have_a_length(self) -> FinetuneRecipe:
+        in_epochs = any(phase.epochs or phase.warmup_epochs for phase in self.phases)
+        if in_epochs and not self.epoch_steps:
+            raise ValueError(
+                "phases of a fine-tuning in epochs need 'epoch_steps', such as nnU-Net's 250: an epoch is no pass over its few"
+                " cases, or the length would depend on n_train"
+            )
+        if self.epoch_steps and not in_epochs:
+            raise ValueError("'epoch_steps' goes with phases in epochs, and these are in steps; remove it, or set it to null")
+        return self
+
+    @model_validator(mode="after")
+    def _validation_can_work(self) -> FinetuneRecipe:
+        if self.validation is None:
+            for key, is_set in (("select: best", self.select == "best"), ("patience", self.patience)):
+                if is_set:
+                    raise ValueError(f"'{key}' needs a 'validation', such as {{subjects: 0.2, every_steps: 250}}")
+            return self
+        every = self.validation.every_steps
+        if self.steps % every:
+            raise ValueError(
+                f"validation.every_steps {every} does not divide the {self.steps} steps of the phases, and the last weights"
+                " would not be validated"
+            )
+        last = self.phases[-1].length(self.epoch_steps or 1)
+        if self.patience and self.patience * every >= last:
+            raise ValueError(
+                f"a 'patience' of {self.patience} validations, {self.patience * every} steps, never ends the last phase of"
+                f" {last} steps early"
+            )
         return self
 
 
@@ -207,6 +290,15 @@ class Finetune(FinetuneRecipe):
     def policy(self, scratch: bool) -> str:
         """The augmentation policy of an arm."""
         return self.augmentation_scratch or self.augmentation if scratch else self.augmentation
+
+    @model_validator(mode="after")
+    def _validations_are_logged(self) -> Finetune:
+        if self.validation and self.validation.every_steps % self.log_every_steps:
+            raise ValueError(
+                f"validation.every_steps {self.validation.every_steps} is no multiple of log_every_steps {self.log_every_steps},"
+                " and a validation is written into a row of the log"
+            )
+        return self
 
     @model_validator(mode="after")
     def _a_choice(self) -> Finetune:

@@ -102,15 +102,22 @@ def _draw_matches(axes: Axes, matches: pd.DataFrame, looks: Mapping[str, Mapping
 
 
 def _name_budgets(axes: Axes, points: pd.DataFrame) -> None:
-    """A tick for every budget, on a logarithmic axis."""
+    """A tick for every budget, on a logarithmic axis, which is linear from 0 to the smallest number if there is a 0."""
     budgets = points.drop_duplicates("subjects").sort_values("subjects")
-    axes.set_xscale("log")
+    smallest = budgets.loc[budgets["subjects"] > 0, "subjects"].min()
+    if budgets["subjects"].min() == 0:
+        axes.set_xscale("symlog", linthresh=1 if np.isnan(smallest) else smallest)
+    else:
+        axes.set_xscale("log")
     axes.minorticks_off()
     names = [
         f"all\n({subjects:g})" if n == "all" else n for n, subjects in zip(budgets["n_train"], budgets["subjects"], strict=True)
     ]
     axes.set_xticks(budgets["subjects"], names)
-    axes.set_xlim(budgets["subjects"].min() / 1.15, budgets["subjects"].max() * 1.15)
+    low = budgets["subjects"].min()
+    axes.set_xlim(
+        low / 1.15 if low else -0.1 * (1 if np.isnan(smallest) else smallest), max(budgets["subjects"].max() * 1.15, 0.5)
+    )
 
 
 def _explain_lines(figure: Figure, looks: Mapping[str, Mapping[str, Any]]) -> None:

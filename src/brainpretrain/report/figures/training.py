@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from brainpretrain.report.figures import learning_rates
-from brainpretrain.report.figures.canvas import BLUE, DARK, GREEN, GREY, ORANGE, figure_at, write_message
+from brainpretrain.report.figures.canvas import BLUE, DARK, GREEN, GREY, ORANGE, SEQUENCE_COLOURS, figure_at, write_message
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ LOSSES = [  # column, label, colour, line style, width
     ("loss", "training loss", BLUE, "-", 1.8),
     ("val_loss", "validation loss", ORANGE, "--", 2.0),
 ]
+CLASS_DICE = "val_dice_"
 ELSEWHERE = {  # columns that are drawn in another panel, or not over steps
     *("step", "epoch", "seconds", "val_dice", "loss_hidden", "val_loss_hidden"),
     *(column for column, *_ in (*SMALL_PANELS, *LOSSES)),
@@ -50,8 +51,8 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: 
 
     Args:
         log: what `read_curves` returned: step and any of loss, val_loss, loss_hidden, val_loss_hidden, loss_zero, loss_mean,
-            val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice (0..1), lr, patches_per_s, data_wait (0..1),
-            peak_memory_gb; further columns `<name>` and `val_<name>` by the pretext.
+            val_loss_zero, val_loss_mean, loss_dice, loss_ce, val_dice and val_dice_<class> (0..1), lr, patches_per_s,
+            data_wait (0..1), peak_memory_gb; further columns `<name>` and `val_<name>` by the pretext.
         path: .svg or .png.
         title: above the figure.
         schedule: planned learning rates (schedule.tsv), drawn behind the logged ones, with what is frozen.
@@ -68,13 +69,24 @@ def loss_curves(log: pd.DataFrame, path: Path | str, title: str = "", schedule: 
         left, right = upper.subfigures(1, 2, width_ratios=[2, 1])
         if _is_logged(log, "val_dice"):
             loss, dice = left.subplots(2, 1, height_ratios=[2, 1], sharex=True)
-            _draw_series(dice, log, "val_dice", 100, BLUE)
-            dice.set_title("Validation Dice x 100", loc="left")
+            _draw_dice(dice, log)
         else:
             loss = left.subplots()
         _draw_loss(loss, log)
         left.supxlabel("step", fontsize=10)
         _draw_small_panels(right, log, schedule)
+
+
+def _draw_dice(axes: Axes, log: pd.DataFrame) -> None:
+    """Mean over classes, and a thin line for each class if there are few."""
+    classes = [column for column in log if column.startswith(CLASS_DICE) and _is_logged(log, column)]
+    for column, colour in zip(classes if len(classes) <= len(SEQUENCE_COLOURS) else [], SEQUENCE_COLOURS, strict=False):
+        label = column.removeprefix(CLASS_DICE)
+        _draw_series(axes, log, column, 100, colour, label=label, linewidth=0.9, linestyle=":")
+    _draw_series(axes, log, "val_dice", 100, DARK if classes else BLUE, label="mean")
+    axes.set_title("Validation Dice x 100", loc="left")
+    if classes:
+        axes.legend(fontsize=8, ncols=3)
 
 
 def _thinned(log: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -87,7 +99,9 @@ def _thinned(log: pd.DataFrame) -> tuple[pd.DataFrame, int]:
 
 def _parts(log: pd.DataFrame) -> list[str]:
     """Names of what the log has besides the columns of the other panels, each once for training and validation."""
-    names = dict.fromkeys(column.removeprefix("val_") for column in log if column not in ELSEWHERE)
+    names = dict.fromkeys(
+        column.removeprefix("val_") for column in log if column not in ELSEWHERE and not column.startswith(CLASS_DICE)
+    )
     return [name for name in names if _is_logged(log, name) or _is_logged(log, f"val_{name}")]
 
 

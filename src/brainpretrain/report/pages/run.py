@@ -12,12 +12,14 @@ from brainpretrain.words import duration
 SECTIONS = {
     "Run": ["kind", "name", "commit", "started", "finished", "seconds", "resumed_from", "attempts", "redone_steps"],
     "Data": ["corpus", "volumes", "val_volumes", "subjects", "cases", "n_train", "fold", "label_values_as_background"],
-    "Training": ["parameters", "encoder_parameters", "steps", "patches_per_s", "data_wait", "peak_memory_gb"],
+    "Training": ["parameters", "encoder_parameters", "steps", "planned_steps", "patches_per_s", "data_wait", "peak_memory_gb"],
+    "Validation": ["validation", "validation_seconds"],
     "Hardware": ["hardware", "devices", "precision", "threads"],
     "Versions": ["python", "torch", "lightning"],
 }
 SHOWN = {  # key -> name and value for a reader; other keys are shown as they are
     "seconds": ("duration", duration),
+    "validation_seconds": ("duration of all validations", duration),
     "data_wait": ("time waiting for data", lambda share: f"{100 * share:.1f} %"),
     "peak_memory_gb": ("peak memory", lambda gb: f"{gb:.2f} GB"),
     "patches_per_s": ("patches per second", lambda rate: f"{rate:.2f}"),
