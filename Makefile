@@ -4,10 +4,11 @@ VENV ?= .venv
 CORES ?= all
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help demo test processors test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-tokens bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
+.PHONY: help demo docs test processors test-slurm faults fuzz lint format schema environment bench bench-keep bench-compare bench-augmentation bench-preprocessing bench-pretraining bench-evaluation bench-windows bench-sparse bench-tokens bench-checksums bench-overlap bench-scheduling bench-scaling bench-gpu parity clean
 
 help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
+	@echo "make docs         build the documentation site, results/site/html/index.html, and check its links"
 	@echo "make test         run all tests, in WORKERS=2 processes"
 	@echo "make processors   run the tests of all numbers as other processors compute, with one and two threads, in half an hour"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
@@ -57,6 +58,18 @@ WORKERS ?= 2
 test: $(VENV)/installed
 	pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# mkdocs has an environment of its own; a broken link, or a page that no menu leads to, is an error (--strict)
+docs/.venv/installed: envs/docs.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check -r envs/docs.txt
+	touch $@
+
+docs: $(VENV)/installed docs/.venv/installed
+	rm -rf results/site
+	python docs/site/build.py results/site
+	NO_MKDOCS_2_WARNING=1 docs/.venv/bin/mkdocs build --quiet --strict -f results/site/mkdocs.yml
+	@echo "Documentation: $(abspath results/site/html/index.html)"
+
 processors: $(VENV)/installed
 	python tests/processors.py
 
@@ -85,13 +98,13 @@ bench-gpu: $(VENV)/installed
 	cp results/gpu/gpu.json docs/results/gpu.json && exit $$code
 
 lint: $(VENV)/installed
-	ruff check src tests bench
-	ruff format --check src tests bench
+	ruff check src tests bench docs/site
+	ruff format --check src tests bench docs/site
 	snakefmt --check Snakefile rules
 
 format: $(VENV)/installed
-	ruff check --fix src tests bench
-	ruff format src tests bench
+	ruff check --fix src tests bench docs/site
+	ruff format src tests bench docs/site
 	snakefmt Snakefile rules
 
 schema: $(VENV)/installed
@@ -141,4 +154,4 @@ bench-compare: $(VENV)/installed
 	@python bench/compare.py $(OLD) $(NEW)
 
 clean:
-	rm -rf $(VENV) bench/.venv bench/.venv-newest
+	rm -rf $(VENV) bench/.venv bench/.venv-newest docs/.venv

@@ -27,7 +27,14 @@ CREATED = {  # files that the examples of docs/adding.md ask the reader to write
     "config/studies/mylesions.yaml",
     "config/studies/mydata.yaml",
 }
-GENERATED = ("config/local.yaml", "envs/brainpretrain.sif", "slurm/partitions.yaml", "bench/.venv", "tests/fuzz/findings")
+GENERATED = (
+    "config/local.yaml",
+    "envs/brainpretrain.sif",
+    "slurm/partitions.yaml",
+    "bench/.venv",
+    "docs/.venv",
+    "tests/fuzz/findings",
+)
 OPTIONS = {"test_fraction", "test_labels"}  # of a config
 
 
@@ -129,8 +136,8 @@ def test_imports_resolve(page):
                 importlib.import_module(f"{module}.{word}")
 
 
-def test_the_python_of_the_readme_compiles():
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def test_the_python_of_the_page_on_encoders_compiles():
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "encoder.md").read_text(), re.MULTILINE | re.DOTALL)
     assert blocks
     for block in blocks:
         ast.parse(block)
@@ -152,8 +159,8 @@ def test_every_room_has_a_readme_whose_files_exist():
                 assert (room / file).exists(), f"{name(room)}: {file}"
 
 
-def test_the_readme_shows_where_functions_are():
-    table = (ROOT / "README.md").read_text().split("| what | function |")[1].split("\n\n")[0]
+def test_the_page_on_the_code_shows_where_functions_are():
+    table = (ROOT / "docs" / "code.md").read_text().split("| what | function |")[1].split("\n\n")[0]
     rows = [cells(line) for line in table.splitlines()[2:]]
     assert len(rows) >= 8
     for _, functions, file in rows:
@@ -161,14 +168,14 @@ def test_the_readme_shows_where_functions_are():
         assert set(re.findall(r"`(\w+)`", functions)) <= defined(ROOT / "src" / "brainpretrain" / path), path
 
 
-def test_the_stages_of_the_readme_have_rules_commands_and_rooms():
-    table = (ROOT / "README.md").read_text().split("| stage | rules |")[1].split("\n\n")[0]
+def test_the_stages_have_rules_commands_and_rooms():
+    table = (ROOT / "docs" / "code.md").read_text().split("| stage | rules |")[1].split("\n\n")[0]
     commands = {command for group in COMMANDS.values() for command in group}
     stages = set()
     for stage, rule_names, command_names, rooms in (cells(line) for line in table.splitlines()[2:]):
         stages.add(word := re.sub(r"\[(\w+)\].*", r"\1", stage))
         assert (ROOT / "rules" / f"{word}.smk").exists() and (ROOT / "tests" / word).is_dir()
-        assert f"[{word}](src/brainpretrain/{word}/README.md)" in rooms
+        assert f"[{word}](../src/brainpretrain/{word}/README.md)" in rooms
         assert {rule for rule in re.findall(r"`(\w+)`", rule_names)} <= rules()
         assert set(re.findall(r"`([a-z][a-z-]+)`", command_names)) <= commands
     assert stages == set(COMMANDS) - {"start here"}

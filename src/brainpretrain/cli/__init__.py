@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
         "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
+        "config": ("plan", "check the files of config/ and plan every study, without running anything"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
             "download_datasets",
@@ -108,8 +109,8 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "overlay-cases": ("report_overlays", "store the worst, the median and the best case for the viewer"),
         "page-overlays": ("report_overlays", "make the page that shows stored cases in 3-D"),
         "page-rejected": ("report_corpus", "list the volumes that preprocessing rejected"),
-        "page-encoders": (
-            "report_encoders",
+        "page-zoo": (
+            "report_zoo",
             "show which published encoder helps, by how much, at what cost, under which licence",
         ),
         "page-run": ("report_training", "show the run.json of a training as a page"),
