@@ -110,5 +110,5 @@ def test_the_site_of_the_local_settings_replaces_that_of_the_profile(root, untou
 def test_a_refusal_of_the_workflow_is_its_message_alone(root, untouched):
     (root / "config" / "local.yaml").write_text("studi: tiny\n")
     said = untouched.snakemake("-n", check=False)
-    assert "Error: studi: unknown key; did you mean 'study'?\n  where: " in said
+    assert "Error: studi: unknown key; did you mean 'study'? (line 1)\n  where: " in said
     assert "Traceback" not in said and 'Snakefile", line' not in said

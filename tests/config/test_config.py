@@ -29,7 +29,7 @@ def test_a_mistake_is_refused_with_file_key_and_fix(config_dir, file, old, new, 
 @pytest.mark.parametrize(
     ("file", "old", "new", "message"),
     [
-        ("studies/amaes.yaml", "folds: 6", "folds: 1000000000", r"folds: Input should be less than or equal to 1000 \(found 1000000000\)"),
+        ("studies/amaes.yaml", "folds: 6", "folds: 1000000000", r"folds: must be less than or equal to 1000 \(found 1000000000\)"),
         ("tasks.yaml", "tasks:", "null:", "unknown key 'None'"),
         ("tasks.yaml", "tasks:", "tasks:\n  1: {}", "'tasks' has an entry called 1"),
     ],

@@ -12,7 +12,7 @@ from mistakes import refused
         ("tasks.yaml", "    nsd_tolerance_mm: 1\n", "", r"nsd_tolerance_mm: missing"),
         ("tasks.yaml", "nsd_tolerance_mm: 2", "nsd_tolerance_mm: 0", r"greater than 0 \(found 0\)"),
         ("tasks.yaml", "seed: 4215532", "seed: -1", r"greater than or equal to 0 \(found -1\)"),
-        ("tables.yaml", "    n_train: 20", "    n_train: al", r"^n_train: a number from 0, or 'all' \(found 'al'\)\n"),
+        ("tables.yaml", "    n_train: 20", "    n_train: al", r"^n_train: a number from 0, or 'all' \(found 'al'\) \(line \d+\)\n"),
         ("finetune.yaml", "foreground_fraction: 0.33", "foreground_fraction: 33", r"less than or equal to 1 \(found 33\)"),
         ("finetune.yaml", "precision: 16-mixed", "precision: fp16", r"'16-mixed' \(found 'fp16'\)"),
         ("finetune.yaml", "train: decoder}", "train: stem}", r"'decoder' or 'decoder_and_stem' \(found 'stem'\)"),

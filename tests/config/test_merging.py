@@ -11,7 +11,7 @@ from mistakes import refused
     [
         ("preprocess.yaml", "like: amaes", "like: amas", r"'like: amas' names no entry[\s\S]*did you mean 'amaes'"),
         ("preprocess.yaml", "like: amaes", "like: [amaes]", r"'like: \['amaes'\]' names no entry"),
-        ("preprocess.yaml", "like: amaes", "like: coarse_2mm", r"goes in a circle: coarse_2mm -> coarse_2mm"),
+        ("preprocess.yaml", "coarse_2mm:\n    like: amaes", "coarse_2mm:\n    like: coarse_2mm", r"goes in a circle: coarse_2mm -> coarse_2mm"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_refused_with_file_key_and_fix(config_dir, file, old, new, message):

@@ -54,7 +54,7 @@ WRONG = [
     ("pretrain", "preprocess", {"max_rejected_fraction": 0.1}, r"preprocess\.max_rejected_fraction: unknown key"),
     ("pretrain", "", {"seed": -1}, r"seed: .*greater than or equal to 0"),
     ("finetune", "recipe", {"log_every_steps": 5}, r"recipe\.log_every_steps: unknown key"),
-    ("finetune", "recipe", {"stem": "both"}, r"recipe\.stem: Input should be 'divide', 'repeat' or 'random'"),
+    ("finetune", "recipe", {"stem": "both"}, r"recipe\.stem: must be 'divide', 'repeat' or 'random'"),
     ("finetune", "recipe.loss", {"smoth": 1.0}, r"recipe\.loss\.smoth: unknown key; did you mean 'smooth'\?"),
     ("finetune", "", {"n_train": "some"}, r"n_train: a number from 0, or 'all'"),
     ("finetune", "task", {"ignore": [1]}, r"task: label values occur twice in 'labels' and 'ignore'"),

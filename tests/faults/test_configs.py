@@ -58,7 +58,7 @@ def test_29_a_number_is_a_number_however_it_is_written(config_dir, text):
     edit(config_dir / "finetune.yaml", "lr: 1.0e-4", f"lr: {text}")
     edit(config_dir / "finetune.yaml", "steps: 2500", "steps: 25e2")
     edit(config_dir / "pretext.yaml", "mask_ratio: 0.6", "mask_ratio: 6e-1")
-    assert config.load(config_dir) == config.load(ROOT / "config")
+    assert config.load(config_dir) == config.load(ROOT / "config", {"study": "amaes"})
 
 
 def test_29_a_mistyped_key_stops_snakemake_before_any_job(tmp_path):
@@ -197,7 +197,11 @@ def test_72_an_index_without_the_sequence_or_with_too_few_subjects_is_refused(ti
 def test_72_a_test_set_that_will_be_empty_is_refused_before_anything_ran_with_a_seed_that_works(tmp_path):
     """Three subjects, each drawn by itself: the names of the raw files show that nobody is drawn, before there is an index."""
     workflow = own_data.make(tmp_path)
-    edit(workflow.root / "config/studies/own.yaml", "split: {seed: 6,", "split: {seed: 5,")
+    edit(
+        workflow.root / "config/studies/own.yaml",
+        "split: {kind: kfold, k: 3, seed: 6}",
+        "split: {test_fraction: 0.3, block: 2, seed: 5}",
+    )
     said = workflow.snakemake("-n", "--config", "study=own", check=False)
     assert "the cohort 'test' has no subjects" in said
     assert re.search(r"where: \S*own\.yaml: tasks\.own_csv, \S*data/own_csv\n", said), said

@@ -36,6 +36,17 @@ def test_a_stem_repeated_over_equal_channels_gives_the_same_features():
     assert torch.allclose(target.double()(x.expand(-1, 3, -1, -1, -1)), source.double()(x), atol=1e-5)
 
 
+def test_a_stem_of_several_channels_is_left_random_if_that_is_asked_for():
+    source, target = encoder(2), encoder(1)
+    target.in_channels = 1
+    with pytest.raises(UserError, match=r"0.weight is"):
+        weights.load_encoder(target, source.state_dict())
+    before = target[0].weight.clone()
+    report = {row["tensor"]: row["status"] for row in weights.load_encoder(target, source.state_dict(), "random")}
+    assert report == {"0.weight": "random", "0.bias": "loaded", "1.weight": "loaded", "1.bias": "loaded"}
+    assert torch.equal(target[0].weight, before) and torch.equal(target[0].bias, source[0].bias)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

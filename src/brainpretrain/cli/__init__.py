@@ -23,6 +23,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "start here": {
         "init": ("plan_init", "write a study for a folder of labelled volumes, with a reason for every value"),
         "plan": ("plan", "show what a study still has to do: jobs, hours, disk, missing data"),
+        "config": ("plan", "check the files of config/ and plan every study, without running anything"),
         "run": ("plan", "run a study, or one target of it, and make its report"),
         "datasets": (
             "download_datasets",

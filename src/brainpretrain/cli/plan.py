@@ -26,6 +26,32 @@ PROFILES = ("local", "workstation", "slurm")
 
 
 @command(
+    "config",
+    arg("action", choices=["check"], help="check: read and plan studies, and run nothing"),
+    arg("study", nargs="*", metavar="STUDY", help="names in config/studies/, or paths (default: all of config/studies/)"),
+)
+def config_check(args: argparse.Namespace) -> None:
+    """Reads the files of config/ and plans each study, as the workflow does. Errors are printed with file, line, key and fix; all
+    studies are read, and the exit code is 2 if one has an error. No data are looked at.
+    """
+    folder = Path("config")
+    if not folder.is_dir():
+        raise UserError("there is no folder config here", where=Path.cwd(), fix="change to the root of the repository")
+    wrong = 0
+    for study in args.study or sorted(path.stem for path in (folder / "studies").glob("*.yaml")):
+        try:
+            planned = tables.make(config.load(folder, {"study": study}))
+        except UserError as error:
+            wrong += 1
+            print(f"{study}: error: {error}")
+            continue
+        trainings = f"{len(planned.pretrainings)} pretrainings, {len(planned.trainings)} fine-tunings"
+        print(f"{study}: {count(len(planned.tables), 'table')}, {trainings}")
+    if wrong:
+        raise UserError(f"{wrong} of the studies cannot be planned", fix="correct them as shown above")
+
+
+@command(
     "plan",
     STUDY,
     arg("--measure", action="store_true", help="time a training step of every network without a rate on record, on this machine"),

@@ -18,6 +18,7 @@ from brainpretrain.augment.config import PolicyConfig
 from brainpretrain.config.explaining import validate
 from brainpretrain.config.merging import Catalogue, merge
 from brainpretrain.config.options import check_modules
+from brainpretrain.config.placing import names_lines
 from brainpretrain.config.reading import read_yaml
 from brainpretrain.config.sections import (
     SECTIONS,
@@ -152,6 +153,7 @@ def inference(settings: Mapping[str, Any], where: str) -> dict[str, Any]:
     return validate(Inference, dict(settings), where).model_dump(mode="json")
 
 
+@names_lines
 def load(folder: Path | str = "config", overrides: dict[str, Any] | None = None) -> Config:
     """Reads `config.yaml`, `local.yaml` if there is one, the catalogue files next to them and the chosen study.
 

@@ -6,17 +6,33 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from brainpretrain.config import placing
 from brainpretrain.config.sections import NAME
 from brainpretrain.errors import UserError, nearest
 
-_NOT_A_NUMBER = {
+# pydantic's kinds of errors in words; the value is put in
+_WORDS = {
     "float_parsing": "{!r} is not a number; write it as 0.5 or 1.0e-4",
+    "float_type": "{!r} is not a number; write it as 0.5 or 1.0e-4",
     "int_parsing": "{!r} is not a whole number; write it as 1000",
+    "int_type": "{!r} is not a whole number; write it as 1000",
+    "int_from_float": "{!r} is not a whole number; write it as 1000",
+    "list_type": "{!r} is not a list; write it in brackets, as [a, b], or as lines that begin with '- '",
+    "string_type": "{!r} is not text; put it in quotes",
+    "dict_type": "{!r} is not a mapping; write 'key: value' lines below it, or {{key: value}}",
+    "model_type": "{!r} is not a mapping; write 'key: value' lines below it, or {{key: value}}",
+    "model_attributes_type": "{!r} is not a mapping; write 'key: value' lines below it, or {{key: value}}",
+    "bool_parsing": "{!r} is neither true nor false",
+    "bool_type": "{!r} is neither true nor false",
 }
+LONGEST = 60  # characters of a value that a message shows
 
 
 def validate(model: type[BaseModel], content: Any, where: str) -> Any:
     """A pydantic model from plain data.
+
+    Args:
+        where: the place of the data; of a YAML file and its keys as in `placing.place`, each error gets its line.
 
     Raises:
         UserError: lists all errors that pydantic finds.
@@ -24,9 +40,15 @@ def validate(model: type[BaseModel], content: Any, where: str) -> Any:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        raise UserError(
-            "\n".join(_explain(model, problem) for problem in error.errors()), where=where, fix="correct the keys named above"
-        ) from error
+        lines = [f"{_explain(model, problem)}{_line(where, problem['loc'])}" for problem in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(lines)), where=where, fix="correct the keys named above") from error
+
+
+def _line(where: str, keys: tuple) -> str:
+    """' (line 12)' of a problem in a YAML file; '' elsewhere."""
+    known = placing.place(where)
+    line = placing.line_of(known[0], [*known[1], *keys]) if known else None
+    return f" (line {line})" if line else ""
 
 
 def _explain(model: type[BaseModel], problem: Any) -> str:
@@ -36,14 +58,15 @@ def _explain(model: type[BaseModel], problem: Any) -> str:
         return f"{key}: unknown key; {nearest(word, [k for k in _keys_at(model, problem['loc'][:-1]) if k != word])}"
     if problem["type"] == "missing":
         return f"{key}: missing"
-    if problem["type"] in _NOT_A_NUMBER:
-        return f"{key}: {_NOT_A_NUMBER[problem['type']].format(problem['input'])}"
+    if problem["type"] in _WORDS and not (isinstance(problem["input"], dict | list) and len(repr(problem["input"])) > LONGEST):
+        return f"{key}: {_WORDS[problem['type']].format(problem['input'])}"
     if problem["type"] == "string_pattern_mismatch" and problem["ctx"]["pattern"] == NAME:
         key = key.removesuffix(".[key]")
         return f"{key}: {problem['input']!r} becomes a part of paths; write it with small letters (a to z), digits and _"
     # the input of an error about a whole entry would be too long to show
     value = "" if isinstance(problem["input"], dict) else f" (found {problem['input']!r})"
-    return f"{f'{key}: ' if key else ''}{problem['msg'].removeprefix('Value error, ')}{value}"
+    said = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    return f"{f'{key}: ' if key else ''}{said}{value}"
 
 
 def _keys_at(model: type[BaseModel], path: tuple) -> list[str]:

@@ -91,12 +91,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"cannot be read: {error.strerror}", where=path, fix="check that it is a file and that you may read it"
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"not valid YAML: {error}", where=path, fix="correct the line named above") from error
+        raise UserError(f"not valid YAML: {_in_words(error, path)}", where=path, fix="correct the line named above") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
         raise UserError("the file must be a mapping of sections", where=path, fix="start it with a section such as 'tasks:'")
     return content
+
+
+# what libyaml says, and what it nearly always means
+_MEANINGS = {
+    "cannot start any token": "this character cannot begin a value; put the text in quotes",
+    "could not find expected ':'": "a key without ': ' after it, or a quote that is not closed above",
+    "mapping values are not allowed": "a ': ' where no key can be; put text with a colon in quotes, and check the indentation",
+    "did not find expected key": "the indentation differs from that of the keys above, or a bracket above is not closed",
+    "did not find expected '-'": "the indentation differs from that of the list above",
+    "did not find expected ',' or": "a bracket is not closed, or a comma is missing",
+    "found unexpected end of stream": "a quote is not closed",
+    "found undefined alias": "a value that begins with * stands for an anchor; put it in quotes",
+}
+
+
+def _in_words(error: Exception, path: Path) -> str:
+    """A YAML error as line and meaning, followed by what the parser says."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = lines[mark.line] if mark.line < len(lines) else ""
+    said = f"{getattr(error, 'context', None) or ''} {getattr(error, 'problem', None) or ''}".strip()
+    meaning = next((words for start, words in _MEANINGS.items() if start in said), "")
+    if "\t" in text[: len(text) - len(text.lstrip())]:
+        meaning = "a tab in the indentation; use spaces"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {f'{meaning} ({said})' if meaning else said}"
 
 
 def _wrong(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:

@@ -11,6 +11,7 @@ from typing import Any
 
 from brainpretrain import backbones
 from brainpretrain.config import Config
+from brainpretrain.config.placing import names_lines
 from brainpretrain.config.sections import AfterRow, Column, External, Published, PublishedRow, Row, Table, Task
 from brainpretrain.datasets.base import Dataset
 from brainpretrain.errors import UserError, nearest
@@ -33,6 +34,7 @@ from brainpretrain.sizes import check_size
 RESERVED = ("data", "work", "logs", "weights")  # folders next to those of the studies
 
 
+@names_lines
 def make(config: Config) -> Plan:
     """The plan of the study in `config`.
 
@@ -74,8 +76,8 @@ def make(config: Config) -> Plan:
 
 def _rows(config: Config, name: str, table: Table) -> Iterator[Planned]:
     """Rows of a table with its defaults filled in; lists multiplied in their order in the config."""
-    for row in table.rows:
-        where = f"tables.{name}.rows"
+    for number, row in enumerate(table.rows):
+        where = f"tables.{name}.rows.{number}"
         if isinstance(row.init, External):
             yield from (Planned(name, spec, row) for spec in external.rows(table, row))
         else:
@@ -202,13 +204,14 @@ def _degraded(config: Config, column: Column) -> Degraded | None:
 
 def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec]) -> None:
     """Every column is of a cohort that its task has, with enough cases, and of a metric that is defined for the task."""
-    for column in table.columns:
-        task = config.get("tasks", column.task, f"tables.{name}.columns")
+    for number, column in enumerate(table.columns):
+        where = f"tables.{name}.columns.{number}"
+        task = config.get("tasks", column.task, where)
         if column.cohort not in (cohorts := ["val", "test", *task.others]):
             key = "'ood: {dataset: ...}'" if column.cohort == "ood" else f"'cohorts: {{{column.cohort}: {{dataset: ...}}}}'"
             raise UserError(
                 f"task '{column.task}' has no cohort '{column.cohort}'",
-                where=f"{config.where('tables', name)}.columns",
+                where=where,
                 fix=f"{nearest(column.cohort, cohorts)} Or add {key} to the task",
             )
         _check_degradation(config, task, column.cohort, f"{config.where('tasks', column.task)}.{task.key_of(column.cohort)}")
@@ -216,7 +219,7 @@ def _check_columns(config: Config, name: str, table: Table, rows: list[RowSpec])
         if whole == "test" and not task.split.test_fraction and task.split.kind == "fraction":
             raise UserError(
                 f"task '{column.task}' has no fixed test set",
-                where=f"tables.{name}.columns",
+                where=where,
                 fix="use 'cohort: val', a test_fraction, or 'kind: kfold'",
             )
         if table.metric == "lesion_f1" and not task.lesions:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -123,7 +123,8 @@ def load_encoder(
         encoder: the network to fill, in place.
         tensors: state dict of the pretrained encoder.
         stem: `divide`, repeated and divided by c, so that c equal channels give the features of one; `repeat`, repeated as it
-            is; or `random`, where the weights stay those of `encoder`, which has been initialised.
+            is; or `random`, where the weights stay those of `encoder`, which has been initialised, also in
+            place of a stem of several channels.
         where: file of `tensors`, for messages.
 
     Returns:
@@ -140,6 +141,10 @@ def load_encoder(
     for name in own.keys() & tensors.keys():
         tensor, shape = tensors[name], own[name].shape
         tensor, resampling = _resampled(encoder, name, tensor, shape)
+        if stem == "random" and shape[1:2] == (getattr(encoder, "in_channels", None),) and _other_channels(tensor.shape, shape):
+            filled[name] = own[name]
+            report.append({"tensor": name, "shape": "x".join(map(str, shape)), "status": "random"})
+            continue
         is_stem = tensor.shape != shape and _is_stem(tensor.shape, shape)
         if is_stem:
             tensor = tensor.repeat_interleave(shape[1], dim=1)
@@ -178,6 +183,11 @@ def misfit(name: str, own: torch.Tensor, tensor: torch.Tensor) -> str:
         return f"other type: {name} is {tensor.dtype} in the file, {own.dtype} in the network"
     # converted first, since not every type of a file has `isfinite`
     return "" if tensor.to(own.dtype).isfinite().all() else f"not finite: {name}"
+
+
+def _other_channels(found: Sequence[int], own: Sequence[int]) -> bool:
+    """True for a convolution that reads another number of channels, and has the same kernels otherwise."""
+    return len(found) == len(own) == 5 and found[1] != own[1] and [*found[:1], *found[2:]] == [*own[:1], *own[2:]]
 
 
 def _is_stem(shape: torch.Size, own: torch.Size) -> bool:
