@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from docs.site import methods, reference  # noqa: E402  (the line above makes them importable)
 
 PICTURES = (".png", ".svg")
+ASSETS = ("extra.css", "iframe-worker.js")  # of docs/site/
 READMES = ("src/**/README.md", "rules/README.md", "slurm/README.md", "envs/README.md")
 _LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^ *```.*?^ *```[^\n]*\n?", re.MULTILINE | re.DOTALL)
@@ -148,10 +149,10 @@ def write(out: Path) -> None:
         path = out / "pages" / address
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    for picture in (*pictures(), ROOT / "docs" / "site" / "extra.css"):
-        path = out / "pages" / picture.relative_to(ROOT / "docs")
+    for file in (*pictures(), *(ROOT / "docs" / "site" / name for name in ASSETS)):
+        path = out / "pages" / file.relative_to(ROOT / "docs")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture.read_bytes())
+        path.write_bytes(file.read_bytes())
     # the slugs are a function of Python, which YAML names by a tag
     text = yaml.safe_dump(settings(pages), sort_keys=False, allow_unicode=True)
     slugs = "!!python/object/apply:pymdownx.slugs.slugify {kwds: {case: lower}}"

@@ -153,7 +153,7 @@ def _facts(method: str) -> Iterator[str]:
     about = pretext.about(method)
     networks = ", ".join(f"`{name}`" for name in about.architectures) or "all"
     yield from (
-        "| | |", "|---|---|",
+        "| property | value |", "|---|---|",
         f"| kind of task | {'; '.join(KINDS.get(kind, kind) for kind in about.kinds)} |",
         f"| hides voxels | {'yes: no output may depend on a hidden voxel' if about.hides else 'no'} |",
         f"| backbones | {networks} |",
