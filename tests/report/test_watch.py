@@ -10,7 +10,7 @@ import pytest
 import workflow_fixture
 from brainpretrain import cli, config
 from brainpretrain.plan import tables
-from brainpretrain.report import jobs, screen, watch
+from brainpretrain.report import forecast, jobs, screen, watch
 from brainpretrain.report.curves import POINTS, Curves
 from helpers import edit
 from snakemake_record import RECORD
@@ -107,6 +107,16 @@ def test_a_study_that_has_not_begun_is_shown_as_planned(repository, capsys):
     said = capsys.readouterr().out
     assert "trainings: 5 not begun" in said and "0/5 trainings" in said
     assert "5 trainings without an estimate" in said
+
+
+def test_the_estimate_counts_the_volumes_of_a_corpus_that_was_made(repository):
+    table = repository.results / "corpora/tiny_unlabelled/corpus.tsv"
+    table.parent.mkdir(parents=True)
+    table.write_text("subject\trole\n" + "s\ttrain\n" * 4 + "t\tval\n")
+    plan = tables.make(config.load(repository.root / "config", {"study": "tiny"}))
+    pretraining = forecast.lines(plan, repository.root / "results")[0]
+    assert (pretraining.trainings, pretraining.patches) == (1, 8)  # two epochs of two batches of two
+    assert watch.Watcher(repository.root / "results", "tiny").frame().estimate
 
 
 def test_a_config_that_is_being_edited_hides_only_the_plan(repository):

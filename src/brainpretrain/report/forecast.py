@@ -110,8 +110,8 @@ def _volumes(config: Config, results: Path, pretraining: Pretraining) -> int | N
     """Training volumes of a corpus: of its table if it was made, else as many as its data sets are expected to have."""
     table = results / config.study_name / "corpora" / pretraining.corpus / "corpus.tsv"
     if table.exists():
-        rows = pd.read_csv(table, sep="\t", dtype=str, usecols=["split"])
-        return int((rows["split"] == "train").sum())
+        rows = pd.read_csv(table, sep="\t", dtype=str, usecols=["role"])
+        return int((rows["role"] == "train").sum())
     corpus, total = config.corpora[pretraining.corpus], 0
     for dataset in corpus.datasets:
         expected = (config.described(dataset).expected or {}).get("volumes")
