@@ -10,6 +10,7 @@ help:
 	@echo "make demo         run the whole workflow on a synthetic cohort, with a report"
 	@echo "make docs         build the documentation site, results/site/html/index.html, and check its links"
 	@echo "make test         run all tests, in WORKERS=2 processes"
+	@echo "make newcomer     init, plan, run, watch, predict on FOLDER=labelled volumes, with the seconds of each step (MINUTES=5)"
 	@echo "make processors   run the tests of all numbers as other processors compute, with one and two threads, in half an hour"
 	@echo "make test-slurm   run the workflow on a real Slurm that is started on this machine (Debian: slurm-wlm, munge)"
 	@echo "make faults       cause the faults of docs/reliability.md and show the outcome of each"
@@ -69,6 +70,9 @@ docs: $(VENV)/installed docs/.venv/installed
 	python docs/site/build.py results/site
 	NO_MKDOCS_2_WARNING=1 docs/.venv/bin/mkdocs build --quiet --strict -f results/site/mkdocs.yml
 	@echo "Documentation: $(abspath results/site/html/index.html)"
+
+newcomer: $(VENV)/installed
+	python tests/newcomer.py "$(FOLDER)" --minutes $(or $(MINUTES),5)
 
 processors: $(VENV)/installed
 	python tests/processors.py

@@ -1,11 +1,21 @@
 """`plan` and `run`: what a study still has to do on one screen, and the study run with the right profile."""
 
+import os
+import pty
+import subprocess
+import sys
+from contextlib import suppress
+
 import pytest
 
 import workflow_fixture
 from brainpretrain import cli
 from brainpretrain.cli import plan as commands
+from brainpretrain.cli import plan_show
 from brainpretrain.config import load
+from brainpretrain.report.watch import Watcher
+from helpers import ROOT
+from snakemake_record import RECORD
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +61,72 @@ def test_a_study_that_the_workflow_refuses_is_refused_with_its_message(root, cap
 def test_a_target_is_a_table_or_a_path(root, capfd, words):
     assert cli.main(["run", *words, "-n", "--profile", "local", "--", "--quiet", "rules"]) == 0
     assert "\nfinetune " in capfd.readouterr().out.replace("finetune    ", "finetune ")
+
+
+def test_in_a_pipe_there_is_a_line_for_each_finished_job_and_the_rest_is_in_a_file(root, capfd):
+    assert cli.main(["run", "tiny", "results/tiny/licences.tsv", "--profile", "local", "--cores", "1"]) == 0
+    said = capfd.readouterr()
+    lines = [line for line in said.out.splitlines() if not line.startswith("$ ")]
+    path = lines[0].removeprefix("Snakemake's output: ")
+    assert lines[1].startswith("study tiny: ") and lines[2:] == ["1 of 1 jobs done: licences"] and not said.err
+    assert "localrule licences:" in (root / path).read_text()
+
+
+FAILS = """
+import sys, time
+print("study tiny: Tiny; reads phantom_tiny", flush=True)
+print(open("record").read(), flush=True)
+sys.exit(1)
+"""
+
+
+def test_a_job_that_failed_is_shown_with_the_error_of_its_log(root, capfd):
+    log = root / "results/tiny/logs/finetune/tissue/unet_micro/scratch/tiny/n2/fold1.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("$ brainpretrain finetune\nepoch 1\nerror: the loss is not finite\n")
+    (root / "record").write_text(RECORD)
+    shown = root / "shown.log"
+    line, watcher = [sys.executable, "-c", FAILS], Watcher(root / "results", "tiny", root)
+    assert plan_show.run(line, watcher, shown) == 1
+    said = capfd.readouterr()
+    run = "finetune/tissue/unet_micro/scratch/tiny/n2"
+    told = f"FAILED: {run}/fold1: the loss is not finite; log: results/tiny/logs/{run}/fold1.log"
+    assert said.out.splitlines()[1:] == ["study tiny: Tiny; reads phantom_tiny", f"1 of 9 jobs done: {run}/fold0", told]
+    assert said.err == f"the study did not finish; all of Snakemake's output: {shown}\n"
+    log.unlink()
+
+
+def test_on_a_terminal_run_shows_the_screen_of_watch_and_the_errors_at_the_end(root):
+    (root / "record").write_text(RECORD)
+    code = (
+        "import sys; from pathlib import Path; from brainpretrain.cli import plan_show; from brainpretrain.report.watch import Watcher;"
+        f"sys.exit(plan_show.run([sys.executable, '-c', {FAILS!r}], Watcher(Path('results'), 'tiny'), Path('shown.log')))"
+    )
+    main, terminal = pty.openpty()
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT / "src"),
+        "TERM": "xterm",
+        "COLUMNS": "120",
+        "LINES": "40",
+        "NO_COLOR": "1",
+    }
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    said = b""
+    with suppress(OSError):  # the end of a terminal
+        while part := os.read(main, 65536):
+            said += part
+    os.close(main)
+    assert process.wait() == 1
+    text = said.decode()
+    assert "5 not begun" in text and "0/5 trainings" in text and "localrule" not in text
+    assert text.rindex("FAILED: finetune/tissue") > text.rindex("0/5 trainings")
+
+
+def test_an_error_that_belongs_to_no_job_is_shown_from_its_beginning(root, capfd):
+    line = [sys.executable, "-c", "print('Using profile'); print('Error: studi: unknown key\\n  fix:   study'); exit(1)"]
+    assert plan_show.run(line, Watcher(root / "results", "tiny", root), root / "shown.log") == 1
+    assert capfd.readouterr().err.startswith("Error: studi: unknown key\n  fix:   study\nthe study did not finish")
 
 
 @pytest.mark.parametrize(

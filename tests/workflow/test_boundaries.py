@@ -254,6 +254,7 @@ def test_no_rule_runs_what_it_reads():
 
 # --- one writer: `with atomic(path) as temporary:` around whatever writes. What does otherwise has a reason:
 WRITERS = {
+    "cli/plan_show.py: run": "the log of a run, which grows with it",
     "download/archives.py: write": "into a hidden folder that is synced and renamed as a whole",
     "download/archives.py: being_made": "renames that folder",
     "download/archives.py: _link": "into that folder",

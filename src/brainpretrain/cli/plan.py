@@ -9,19 +9,27 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from brainpretrain import config
+from brainpretrain.cli import plan_show
 from brainpretrain.cli.arguments import arg, command
 from brainpretrain.errors import UserError, nearest
 from brainpretrain.plan import tables
 from brainpretrain.plan.runs import Plan
 from brainpretrain.report import forecast, jobs
+from brainpretrain.report.watch import Watcher
 from brainpretrain.training import gpus
 from brainpretrain.words import count, duration
 
 STUDY = arg("study", nargs="?", default=None, metavar="STUDY", help="name in config/studies/, or path (default: of the settings)")
+ASKS = {  # options of Snakemake that run nothing and print what was asked for
+    "--unlock", "--summary", "--detailed-summary", "-S", "-D", "--list-rules", "--list", "-l", "--list-changes",
+    "--lint", "--dag", "--rulegraph", "--filegraph", "--d3dag", "--report", "--cleanup-metadata", "--help",
+    "-h", "--version", "--touch", "-t",
+}  # fmt: skip
 PROFILES = ("local", "workstation", "slurm")
 
 
@@ -157,11 +165,13 @@ def _existing(path: Path) -> Path:
     arg("--profile", metavar="NAME",
         help="local, workstation, slurm, or a folder (default: of the settings, else by what the machine has)"),
     arg("--cores", default=None, metavar="N", help="cores of this machine (default: of the profile)"),
-    arg("-n", "--dry-run", action="store_true", help="show the jobs and run none"),
+    arg("-n", "--dry-run", action="store_true", help="count the jobs and run none (with --plain: list them)"),
+    arg("--plain", action="store_true", help="show Snakemake's own output"),
 )  # fmt: skip
 def run(args: argparse.Namespace) -> None:
     """Runs a study, or one target of it, with the right profile; then makes its report. Given again, it continues.
 
+    A terminal shows the screen of `watch`; elsewhere there is a line for each finished job. Snakemake's own output is in a file.
     What follows `--` goes to Snakemake: `brainpretrain run demo -- --forcerun table`. It is given in the root of the repository.
     """
     _require_root()
@@ -173,9 +183,17 @@ def run(args: argparse.Namespace) -> None:
     line += ["--cores", args.cores] if args.cores else []
     line += ["-n"] if args.dry_run else []
     passed = getattr(args, "after", [])
-    _snakemake([*line, *passed, "--", *([_target(planned, target)] if target else [])])
+    whole = [*line, *passed, "--", *([_target(planned, target)] if target else [])]
+    is_dry = args.dry_run or bool({"-n", "--dry-run", "--dryrun"} & set(passed))
+    if args.plain or ASKS & {word.partition("=")[0] for word in passed}:
+        _snakemake(whole)
+    elif is_dry:
+        _snakemake([*whole[:3], "--quiet", "rules", *whole[3:]])
+    else:
+        name, root = planned.config.study_name, Path.cwd()
+        _snakemake(whole, Watcher(Path(planned.config.settings.results), study or loaded.settings.study, root), name)
     folder = Path(planned.config.settings.results) / planned.config.study_name
-    if not (args.dry_run or target or "-n" in passed):
+    if not (is_dry or target or ASKS & set(passed)):
         report = folder / "report.html"
         _snakemake([*line, "--report", str(report)], quiet=True)
         for name in planned.tables:
@@ -227,13 +245,24 @@ def _require_root() -> None:
         raise UserError("there is no Snakefile here", where=Path.cwd(), fix="change to the root of the repository")
 
 
-def _snakemake(line: list[str], quiet: bool = False) -> None:
-    """Runs Snakemake. A signal from the terminal reaches it as it reaches this process, which waits for its end."""
+def _snakemake(line: list[str], watcher: Watcher | None = None, study: str = "", quiet: bool = False) -> None:
+    """Runs Snakemake. A signal from the terminal reaches it as it reaches this process, which waits for its end.
+
+    Args:
+        line: the command line.
+        watcher: shows the progress of the study in place of what Snakemake prints.
+        study: name of the study of the watcher.
+        quiet: whether nothing is shown.
+    """
     heard = [number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]  # not under nohup
     before = {number: signal.signal(number, lambda *_: None) for number in heard}
     output: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} if quiet else {}
     try:
-        code = subprocess.run(line, **output).returncode
+        if watcher is not None:
+            begun = datetime.now().strftime("%Y-%m-%dT%H%M%S")
+            code = plan_show.run(line, watcher, watcher.results / study / "logs" / "run" / f"{begun}.log")
+        else:
+            code = subprocess.run(line, **output).returncode
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

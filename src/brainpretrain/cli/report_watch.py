@@ -54,7 +54,11 @@ def follow(watcher: Watcher, every: float, ended: Callable[[Frame], bool], page_
     written = 0.0
     with Live(console=console, auto_refresh=False, vertical_overflow="crop", transient=False) as live:
         while True:
-            frame = watcher.frame()
+            try:
+                frame = watcher.frame()
+            except OSError:  # a file may go while it is read
+                time.sleep(every)
+                continue
             is_last = ended(frame)
             if console.is_terminal:
                 live.update(screen.rendered(frame, console.height), refresh=True)

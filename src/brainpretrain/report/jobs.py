@@ -65,6 +65,7 @@ class Record:
         total: number of jobs now; it can grow while a study runs.
         running, failed: rule by number of the job.
         done: number of finished jobs by rule.
+        last_failed: number of the job that failed last.
         ended: true if Snakemake said that it ends.
     """
 
@@ -73,9 +74,9 @@ class Record:
     running: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
+    last_failed: str = ""
     ended: bool = False
     _names: dict[str, str] = field(default_factory=dict)
-    _logs: dict[str, str] = field(default_factory=dict)
     _block: tuple[str, str] = ("", "")  # kind and rule of the lines that are being read
     _log: str = ""
     _job: str = ""
@@ -130,7 +131,7 @@ class Record:
                 self.failed.pop(self._job, None)
             else:
                 self.running.pop(self._job, None)
-                self.failed[self._job] = rule
+                self.failed[self._job], self.last_failed = rule, self._job
         return ""
 
     def _told(self) -> str:

@@ -255,6 +255,11 @@ def _trouble(log: str) -> str:
     return line.removeprefix("error: ")[: history.LINE]
 
 
+def reason(log: Path) -> str:
+    """The error that ended a job, from the end of its log; '' if there is none."""
+    return _trouble(str(log))
+
+
 def rendered(trainings: list[Training]) -> Group:
     """A table per study, and below it the trouble, log and work folder of each training that stopped."""
     parts: list[Any] = []
