@@ -176,7 +176,8 @@ def _command(group: str, name: str) -> Iterator[str]:
     summary = cli.COMMANDS[group][name][1]
     cli.parser(name)  # imports the file of the command
     function, arguments = REGISTERED[name]
-    yield from (f"## {name}", "", f"{summary[0].upper()}{summary[1:]}.", "", "```text", inspect.getdoc(function) or "", "```", "")
+    yield from (f"## {name}", "", f"{summary[0].upper()}{summary[1:]}.", "")
+    yield from ("```{ .text .help }", inspect.getdoc(function) or "", "```", "")
     if arguments:
         yield from ("| argument | value | default | meaning |", "|---|---|---|---|")
         yield from (_argument(names, options) for names, options in arguments)
