@@ -26,12 +26,12 @@ TABLES = STUDY + "/tables"
 FIGURES = STUDY + "/figures"
 
 # a report sorts its sections by name
-CORPUS_SECTION, OVERLAP_SECTION, TRAINING_SECTION, RESULTS_SECTION, CASES_SECTION = (
-    "1 Corpus",
-    "2 Overlap and licences",
+RESULTS_SECTION, CASES_SECTION, TRAINING_SECTION, CORPUS_SECTION, OVERLAP_SECTION = (
+    "1 Results",
+    "2 Cases",
     "3 Training",
-    "4 Results",
-    "5 Cases",
+    "4 Corpus",
+    "5 Overlap and licences",
 )
 
 

@@ -7,10 +7,10 @@ from docutils.core import publish_doctree, publish_parts
 from docutils.nodes import reference
 
 from brainpretrain import config
-from brainpretrain.files import write_json
+from brainpretrain.files import write_json, write_tsv
 from brainpretrain.plan import tables as plan
 from brainpretrain.plan.runs import Plan
-from brainpretrain.report import landing
+from brainpretrain.report import landing, verdicts
 from helpers import ROOT
 
 
@@ -78,3 +78,21 @@ def test_what_means_something_in_rst_is_escaped() -> None:
     page = publish_parts(landing.escaped(hostile), writer="html")["body"]
     assert "<a" not in page and "<em" not in page
     assert publish_doctree(landing.escaped(hostile)).astext() == hostile
+
+
+def test_the_result_comes_first(demo: Plan, tmp_path: Path) -> None:
+    finish(demo, tmp_path, folds=2)
+    line = dict.fromkeys(verdicts.COLUMNS, "") | {
+        "row": "unet_tiny, amaes_demo", "baseline": "unet_tiny, scratch", "column": "phantom", "delta": "0.0123",
+        "delta_low": "-0.002", "delta_high": "0.0266", "verdict": "undecided", "to_decide": "about 9 draws would decide",
+    }  # fmt: skip
+    lines = [line, line | {"verdict": "missing"}, line | {"delta_low": "", "delta_high": "", "verdict": "helps", "to_decide": ""}]
+    write_tsv(tmp_path / "tables" / "demo_verdicts.tsv", lines, verdicts.COLUMNS)
+    (tmp_path / "tables" / "demo.txt").write_text("Synthetic\n\n  a < b & c  75.41\n")
+    words = shown(demo, tmp_path)
+    pair = "unet_tiny, amaes_demo, against unet_tiny, scratch, on phantom: +1.23"
+    assert f"{pair} [−0.20, +2.66] (Dice); undecided. about 9 draws would decide." in words
+    assert f"{pair} (Dice); helps." in words and words.count(pair) == 2
+    assert words.index("Result") < words.index(pair) < words.index("What ran")
+    page = publish_parts(landing.text(demo, tmp_path), writer="html")["body"]
+    assert "  a &lt; b &amp; c  75.41\n" in page

@@ -14,10 +14,16 @@ from typing import Any
 from urllib.parse import quote
 
 from brainpretrain import local_mean
-from brainpretrain.files import read_json
+from brainpretrain.files import read_json, read_tsv
 from brainpretrain.plan.runs import Evaluation, Plan
+from brainpretrain.plan.table_spec import TableSpec
+from brainpretrain.report import numbers
+from brainpretrain.report.metrics import metric_of
+from brainpretrain.report.verdicts import MISSING
 from brainpretrain.words import count, duration
 
+MOST_SENTENCES = 8  # of a table on the first page; the table of verdicts has all
+LONGEST_TABLE = 40  # lines
 PROTOCOLS = {
     "fair": "Arms that are compared differ in their encoder alone, or name their baseline (protocol: fair).",
     "paper": "Arms differ as in the paper that the study repeats (protocol: paper); notes under the tables say in what.",
@@ -34,9 +40,40 @@ def text(plan: Plan, study: Path | str) -> str:
     """
     study = Path(study)
     title = escaped(plan.config.study.title)
-    head = ["", title, "=" * max(4, len(title)), "", *_summary(plan)]
-    ran = ["", "**What ran**", "", *_tables(plan, study), "", *_runs(plan, study)]
-    return "\n".join([*head, *_warnings(plan, study), *ran]) + "\n"
+    head = ["", title, "=" * max(4, len(title))]
+    found = list(_results(plan, study))
+    result = ["", "**Result**", "", *found] if found else []
+    ran = ["", "**What ran**", "", *_summary(plan), "", *_tables(plan, study), "", *_runs(plan, study)]
+    return "\n".join([*head, *result, *_warnings(plan, study), *ran]) + "\n"
+
+
+def _results(plan: Plan, study: Path) -> Iterator[str]:
+    """The first table as it is, and a sentence for each comparison of each table that was made."""
+    made = [name for name in plan.tables if (study / "tables" / f"{name}_verdicts.tsv").exists()]
+    page = study / "tables" / f"{made[0] if made else None}.txt"
+    if page.exists():
+        lines = page.read_text(encoding="utf-8").splitlines()[:LONGEST_TABLE]
+        yield from [".. raw:: html", "", '   <pre style="overflow-x: auto; font-size: 0.8rem; line-height: 1.3">']
+        yield from [f"   {escape(line)}".rstrip() for line in lines]
+        yield from ["   </pre>", ""]
+    for name in made:
+        table = read_tsv(study / "tables" / f"{name}_verdicts.tsv")
+        sentences = [_sentence(line, plan.tables[name]) for line in table.to_dict("records") if line["verdict"] != MISSING]
+        yield from (f"- {escaped(words)}" for words in sentences[:MOST_SENTENCES])
+        if len(sentences) > MOST_SENTENCES:
+            link = f"javascript:app.showResultInfo('{quote(f'{study}/tables/{name}_verdicts.html')}')"
+            yield f"- `{len(sentences) - MOST_SENTENCES} further comparisons of {escaped(name)} <{link}>`__"
+
+
+def _sentence(line: Mapping[str, Any], spec: TableSpec) -> str:
+    """One comparison in words, with its interval if there is one."""
+    metric = metric_of(spec)
+    size = numbers.signed(float(line["delta"]), metric)
+    if line["delta_low"]:
+        size += f" {numbers.interval(*(numbers.signed(float(line[key]), metric) for key in ('delta_low', 'delta_high')))}"
+    pair = f"{line['row']}, against {line['baseline']}, on {line['column']}"
+    words = f"{pair}: {size} ({metric.title}); {line['verdict']}"
+    return words + (f". {line['to_decide']}." if line["to_decide"] else ".")
 
 
 def _warnings(plan: Plan, study: Path) -> Iterator[str]:
