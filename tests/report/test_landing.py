@@ -88,11 +88,11 @@ def test_the_result_comes_first(demo: Plan, tmp_path: Path) -> None:
     }  # fmt: skip
     lines = [line, line | {"verdict": "missing"}, line | {"delta_low": "", "delta_high": "", "verdict": "helps", "to_decide": ""}]
     write_tsv(tmp_path / "tables" / "demo_verdicts.tsv", lines, verdicts.COLUMNS)
-    (tmp_path / "tables" / "demo.txt").write_text("Synthetic\n\n  a < b & c  75.41\n")
+    (tmp_path / "tables" / "demo.txt").write_text("Synthetic\n\nModel\n────\n  a < b & c    75.41\n\nDice x 100: a note.\n")
     words = shown(demo, tmp_path)
     pair = "unet_tiny, amaes_demo, against unet_tiny, scratch, on phantom: +1.23"
     assert f"{pair} [−0.20, +2.66] (Dice); undecided. about 9 draws would decide." in words
     assert f"{pair} (Dice); helps." in words and words.count(pair) == 2
     assert words.index("Result") < words.index(pair) < words.index("What ran")
     page = publish_parts(landing.text(demo, tmp_path), writer="html")["body"]
-    assert "  a &lt; b &amp; c  75.41\n" in page
+    assert "  a &lt; b &amp; c    75.41\n" in page and "a note" not in page  # notes are on the page of the table

@@ -52,7 +52,7 @@ def _results(plan: Plan, study: Path) -> Iterator[str]:
     made = [name for name in plan.tables if (study / "tables" / f"{name}_verdicts.tsv").exists()]
     page = study / "tables" / f"{made[0] if made else None}.txt"
     if page.exists():
-        lines = page.read_text(encoding="utf-8").splitlines()[:LONGEST_TABLE]
+        lines = _without_notes(page.read_text(encoding="utf-8").splitlines())[:LONGEST_TABLE]
         yield from [".. raw:: html", "", '   <pre style="overflow-x: auto; font-size: 0.8rem; line-height: 1.3">']
         yield from [f"   {escape(line)}".rstrip() for line in lines]
         yield from ["   </pre>", ""]
@@ -63,6 +63,13 @@ def _results(plan: Plan, study: Path) -> Iterator[str]:
         if len(sentences) > MOST_SENTENCES:
             link = f"javascript:app.showResultInfo('{quote(f'{study}/tables/{name}_verdicts.html')}')"
             yield f"- `{len(sentences) - MOST_SENTENCES} further comparisons of {escaped(name)} <{link}>`__"
+
+
+def _without_notes(lines: list[str]) -> list[str]:
+    """The lines of a printed table up to its notes, the first text without columns below the rule."""
+    rule = next((number for number, line in enumerate(lines) if line.startswith("──")), 0)
+    notes = (number for number, line in enumerate(lines) if number > rule and line.strip() and "   " not in line)
+    return "\n".join(lines[: next(notes, len(lines))]).rstrip().splitlines()
 
 
 def _sentence(line: Mapping[str, Any], spec: TableSpec) -> str:
