@@ -278,7 +278,7 @@ def test_what_is_not_begun_is_counted_in_the_root_of_the_repository(repository, 
     assert capsys.readouterr().out.endswith("\ntiny: 5 not begun\n")
     edit(repository.study, "folds: 2", "folds: 3")
     assert [training.state for training in status.collect(Path("results"), "tiny")] == ["not begun"] * 7
-    assert {training.study for training in status.collect(Path("results"))} == {"amaes"}  # the default study
+    assert {training.study for training in status.collect(Path("results"))} == {"demo"}  # the default study
 
 
 def test_a_config_that_is_being_edited_hides_only_what_is_not_begun(repository, results, capsys):
