@@ -45,7 +45,10 @@ def test_index_finds_what_the_manifest_lists(name: str, manifest: dict[str, list
     if source == "nichart_demo":  # two data sets, each with the labels of one sequence
         listed = {(file, label * (contrast in datasets.load(name).label_sequences), contrast) for file, label, contrast in listed}
     assert found == listed and len(rows) == len(manifest[source])
-    assert len({r["patient"] for r in rows}) == len({r["subject"] for r in manifest[source]})
+    persons = len({r["subject"] for r in manifest[source]})
+    if source == "nichart_demo":  # by image, three of its subjects are one person, and two others are one, too
+        persons -= 3
+    assert len({r["patient"] for r in rows}) == persons
 
 
 def test_the_scans_of_miccai_2012_are_those_of_the_oasis_subjects_of_the_manifest(

@@ -607,6 +607,12 @@ ELSEWHERE = {
     "state_dict": "key of a file of torch.save",
     "network_weights": "key of a file of torch.save",
     "model_state_dict": "key of a file of torch.save",
+    "nnssl_adaptation_plan": "key of a file of nnssl",
+    "model_state": "key of a file of torch.save",
+    "position_axis": "tensor of a network",
+    "position_plane": "tensor of a network",
+    "ct_window": "entry of config/preprocess.yaml",
+    "val_dice": "column of log.csv",
     "key": "any key",
 }
 # Options of other programs.

@@ -83,9 +83,9 @@ def _places(args: argparse.Namespace) -> tuple[list[str], Path, bool]:
 
 
 def _models(folder: Path) -> list[Path]:
-    """The models of a folder: its own, or those of its folders fold0, fold1 ...; without the suffix."""
+    """The models of a folder: its own, or those of its folders fold0, fold1 ..., as `load_model` takes them."""
     if folder.is_file():
-        return [folder.with_suffix("")]
+        return [folder]
     folds = sorted(folder.glob("fold*/model.safetensors"))
     if folds and not (folder / "model.safetensors").exists():
         return [fold.with_suffix("") for fold in folds]

@@ -56,7 +56,7 @@ def study(
     groups, left = _grouped(config, encoders, sequences)
     if not groups:
         problem = "\n  ".join(["no encoder can be compared on these data:", *(left or ["none is at hand"])])
-        fix = "brainpretrain encoders --get NAME, or --all to plan with those that are not at hand"
+        fix = "get one: brainpretrain encoders --get NAME\n         or plan with all: brainpretrain zoo --all"
         raise UserError(problem, where="--data", fix=fix)
     content: dict[str, Any] = {
         "title": "Published encoders against scratch, by labelled cases",

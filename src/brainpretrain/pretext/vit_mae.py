@@ -70,11 +70,11 @@ def _checked(options: Mapping[str, Any]) -> dict[str, int]:
             raise UserError(f"unknown option '{name}'", where="pretext 'vit_mae': light_decoder", fix=nearest(name, wanted))
     if missing := [name for name in wanted if name not in options]:
         raise UserError(
-            f"missing options: {', '.join(missing)}", where="pretext 'vit_mae': light_decoder", fix="the paper's: 512, 4, 16"
+            f"missing options: {', '.join(missing)}", where="pretext 'vit_mae': light_decoder", fix="the paper has 512, 4 and 16"
         )
     if options["width"] % options["num_heads"]:
         problem = f"{options['num_heads']} heads do not divide width {options['width']}"
-        raise UserError(problem, where="pretext 'vit_mae': light_decoder", fix="the paper's: 512 and 16")
+        raise UserError(problem, where="pretext 'vit_mae': light_decoder", fix="the paper has 512 and 16")
     return dict(options)
 
 

@@ -53,7 +53,7 @@ def luminance(colour: str) -> float:
 
 
 def test_contrast_of_every_text_is_accessible() -> None:
-    page = pages.render("run", title="", sections={}, config=None)
+    page = pages.render("run", title="", sections={}, config=None, warning="")
     rules = re.findall(r"([^{}]+)\{([^{}]*)\}", page[page.index("<style>") : page.index("</style>")])
     checked = 0
     for _, declarations in rules:
