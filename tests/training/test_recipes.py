@@ -13,7 +13,6 @@ from brainpretrain.plan import specs
 from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
-ALIKE = ("demo",)  # studies whose arms are augmented alike; the others do as AMAES does
 
 
 def configs(study):
@@ -24,13 +23,15 @@ def configs(study):
 
 @pytest.mark.parametrize("study", sorted(path.stem for path in (ROOT / "config" / "studies").glob("*.yaml")))
 def test_both_arms_of_a_comparison_get_the_same_but_for_name_and_policy(study):
-    found = configs(study)
+    found, loaded = configs(study), config.load(ROOT / "config", {"study": study})
     pairs = 0
     for (arm, fold), pretrained in found.items():
         scratch = found.get((replace(arm, init="scratch"), fold))
         if arm.init != "scratch" and scratch:
             pairs += 1
-            policy = set() if study in ALIKE else {"policy"}
+            recipe = loaded.finetune[arm.recipe]
+            policy = {"policy"} if recipe.policy(True) != recipe.policy(False) else set()
+            assert not policy or loaded.study.protocol in ("paper", "free"), arm
             assert {key for key in scratch if scratch[key] != pretrained[key]} == {"name"} | policy, arm
     # some tables of the first two have pretrained arms alone; S3D trains from scratch on a schedule of its own
     assert pairs or study in ("released", "ablations") or study.startswith("s3d")
