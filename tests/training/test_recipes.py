@@ -14,7 +14,6 @@ from brainpretrain.plan import tables as plan
 from helpers import ROOT
 
 
-
 def configs(study):
     """What every fine-tuning of a study gets, by arm and fold."""
     loaded = config.load(ROOT / "config", {"study": study})

@@ -111,7 +111,7 @@ def _choose(
     best: tuple[int, int, str, Layout | None] = (0, 0, "", None)
     choices = []
     for layout in layouts:
-        for prefix in {part} if part else prefixes(list(own), tensors, layout):
+        for prefix in [part] if part else sorted(prefixes(list(own), tensors, layout)):
             count = sum(any(prefix + other in tensors for other in layout(name)) for name in own)
             choices.append((count, layout, prefix))
             if count and (count, -len(prefix)) > best[:2]:
